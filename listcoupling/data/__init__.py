@@ -1,0 +1,1 @@
+"""Real data from local files, TFDS or what every machine has."""

@@ -1,0 +1,1 @@
+"""Drafter-invariant multi-draft speculative decoding."""

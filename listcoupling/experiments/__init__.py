@@ -1,0 +1,1 @@
+"""Experiments of the papers: config in, table out."""

@@ -1,0 +1,1 @@
+"""Flax models: a decoder-only language model and a beta-VAE."""

@@ -1,0 +1,1 @@
+"""Training loops: config and workdir in, checkpoint out."""
