@@ -13,6 +13,7 @@ log p(u | what I know) - log prior(u). Constants drop out of a race.
 Legend: N candidates, K decoders.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -125,13 +126,20 @@ def encode(
   """
   _check(key, log_weights, labels, num_decoders)
   validation.check_logits(log_weights, "log_weights")
-  index = coupling.conditional_encode(
+  return _encode(
     key,
     jnp.asarray(log_weights, jnp.float32),
+    jnp.asarray(labels, jnp.int32),
     num_decoders=num_decoders,
     shared_race=shared_race,
   )
-  labels = jnp.asarray(labels, jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnames=("num_decoders", "shared_race"))
+def _encode(key, log_weights, labels, *, num_decoders, shared_race):
+  index = coupling.conditional_encode(
+    key, log_weights, num_decoders=num_decoders, shared_race=shared_race
+  )
   return Encoding(index, jnp.where(index < 0, -1, labels[index]))
 
 

@@ -1,0 +1,239 @@
+"""Grey images for the compression experiments, without TensorFlow.
+
+Three sources: MNIST from its four IDX files, MNIST prepared by TFDS, and the
+8 x 8 digits that scikit-learn carries, for machines without a network.
+"""
+
+import gzip
+import io
+import math
+import os
+import pathlib
+import struct
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+NAMES = ("mnist", "mnist_tfds", "digits")
+DATA_VARIABLE = "LISTCOUPLING_DATA"
+
+_FILES = {
+  "train_images": "train-images-idx3-ubyte",
+  "train_labels": "train-labels-idx1-ubyte",
+  "test_images": "t10k-images-idx3-ubyte",
+  "test_labels": "t10k-labels-idx1-ubyte",
+}
+
+
+class Images(NamedTuple):
+  """A labelled image set; pixels are float32 in [0, 1].
+
+  Legend: R training images, E test images, H height, W width.
+  """
+
+  train_images: np.ndarray  # [R, H, W] float32
+  train_labels: np.ndarray  # [R] int32
+  test_images: np.ndarray  # [E, H, W] float32
+  test_labels: np.ndarray  # [E] int32
+
+
+def read_idx(path: str | os.PathLike) -> np.ndarray:
+  """Reads one IDX file of bytes, plain or gzip.
+
+  Args:
+    path: the file; a name that ends in .gz is unzipped.
+
+  Returns:
+    uint8 array of the shape in the header.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if the file is cut short, too long or not IDX of bytes.
+  """
+  path = pathlib.Path(path)
+  data = path.read_bytes()
+  if path.suffix == ".gz":
+    try:
+      data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+      raise ValueError(
+        f"{path} is damaged: it does not unzip ({error}). Fetch it again."
+      ) from error
+  if len(data) < 4 or data[:3] != b"\0\0\x08":
+    raise ValueError(
+      f"{path} is not an IDX file of bytes: magic is {data[:4].hex()!r}, "
+      "expected 000008 and the number of dimensions."
+    )
+  ndim = data[3]
+  start = 4 + 4 * ndim
+  if len(data) < start:
+    raise ValueError(f"{path} is damaged: the header is cut short.")
+  shape = struct.unpack(f">{ndim}I", data[4:start])
+  if len(data) - start != math.prod(shape):
+    raise ValueError(
+      f"{path} is damaged: {len(data) - start} bytes of data for shape "
+      f"{shape}. Fetch it again."
+    )
+  return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _find(directory: pathlib.Path, name: str) -> pathlib.Path:
+  for candidate in (directory / name, directory / f"{name}.gz"):
+    if candidate.is_file():
+      return candidate
+  raise FileNotFoundError(
+    f"neither {name} nor {name}.gz is in {directory}; give data_dir or set "
+    f"{DATA_VARIABLE} to a folder that holds mnist/ with the four IDX files."
+  )
+
+
+def _default_directory() -> pathlib.Path:
+  root = os.environ.get(DATA_VARIABLE)
+  if not root:
+    raise FileNotFoundError(
+      f"data_dir is not given and the environment variable {DATA_VARIABLE} is "
+      "not set; set it to the folder that holds mnist/, or use the images "
+      "that need no files, name='digits'."
+    )
+  return pathlib.Path(root) / "mnist"
+
+
+def _checked(images: np.ndarray, labels: np.ndarray, source) -> tuple:
+  """Pixels in [0, 1] and labels, if they belong together."""
+  if images.ndim != 3 or labels.shape != images.shape[:1]:
+    raise ValueError(
+      f"images and labels from {source} do not belong together: shapes "
+      f"{images.shape} and {labels.shape}."
+    )
+  return images.astype(np.float32) / 255, labels.astype(np.int32)
+
+
+def _load_idx(directory: pathlib.Path) -> Images:
+  parts = {k: read_idx(_find(directory, name)) for k, name in _FILES.items()}
+  train = _checked(parts["train_images"], parts["train_labels"], directory)
+  test = _checked(parts["test_images"], parts["test_labels"], directory)
+  return Images(*train, *test)
+
+
+def _png(image: np.ndarray) -> bytes:
+  from PIL import Image
+
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, format="png")
+  return buffer.getvalue()
+
+
+def _mnist_builder(idx_dir):
+  """The stock TFDS builder with our own unzip and PNG: no TensorFlow."""
+  import tensorflow_datasets as tfds
+  from tensorflow_datasets.image_classification import mnist
+
+  with tfds.core.registered.skip_registration():
+
+    class MNIST(mnist.MNIST):
+      name = "mnist"
+
+      def _split_generators(self, downloads):
+        if idx_dir is not None:
+          paths = {k: _find(idx_dir, name) for k, name in _FILES.items()}
+        else:
+          paths = downloads.download(
+            {k: f"{self.URL}{name}.gz" for k, name in _FILES.items()}
+          )
+        return {
+          split: self._generate_examples(
+            paths[f"{split}_images"], paths[f"{split}_labels"]
+          )
+          for split in ("train", "test")
+        }
+
+      def _generate_examples(self, images_path, labels_path):
+        images, labels = read_idx(images_path), read_idx(labels_path)
+        for index, (image, label) in enumerate(zip(images, labels)):
+          yield index, {"image": _png(image), "label": int(label)}
+
+  return MNIST
+
+
+def prepare_tfds_mnist(tfds_dir, idx_dir=None) -> None:
+  """Writes MNIST as TFDS array_record files; does nothing if they exist.
+
+  Args:
+    tfds_dir: the TFDS data directory, e.g. ~/tensorflow_datasets.
+    idx_dir: folder of the four IDX files; None downloads them.
+
+  Raises:
+    FileNotFoundError: if `idx_dir` lacks a file.
+    ValueError: if a file is damaged.
+  """
+  if idx_dir is not None:
+    idx_dir = pathlib.Path(idx_dir)
+    for name in _FILES.values():
+      _find(idx_dir, name)
+  builder = _mnist_builder(idx_dir)(
+    data_dir=os.fspath(tfds_dir), file_format="array_record"
+  )
+  builder.download_and_prepare()
+
+
+def _load_tfds(tfds_dir: pathlib.Path) -> Images:
+  if not list(tfds_dir.glob("mnist/*/dataset_info.json")):
+    # Asked for what is not there, TFDS retries the network for minutes.
+    raise FileNotFoundError(
+      f"{tfds_dir} holds no prepared mnist; call prepare_tfds_mnist first."
+    )
+  import tensorflow_datasets as tfds
+
+  source = tfds.data_source("mnist", data_dir=os.fspath(tfds_dir))
+  arrays = []
+  for split in ("train", "test"):
+    records = list(source[split])
+    images = np.stack([record["image"][..., 0] for record in records])
+    labels = np.array([record["label"] for record in records])
+    arrays.extend(_checked(images, labels, tfds_dir))
+  return Images(*arrays)
+
+
+def _load_digits() -> Images:
+  from sklearn import datasets
+
+  bunch = datasets.load_digits()
+  images = (bunch.images / 16).astype(np.float32)  # [1797, 8, 8]
+  labels = bunch.target.astype(np.int32)
+  # The last writers are in the test set alone.
+  split = 1437
+  return Images(images[:split], labels[:split], images[split:], labels[split:])
+
+
+def load_images(name: str, data_dir=None) -> Images:
+  """Loads an image set.
+
+  Args:
+    name: "mnist" (IDX files, plain or .gz), "mnist_tfds" (prepared by
+      `prepare_tfds_mnist`; TFDS shuffles the records) or "digits" (8 x 8,
+      1437 + 360 images, needs no files).
+    data_dir: for "mnist" the folder of the four files, by default mnist/ in
+      the folder that the environment variable LISTCOUPLING_DATA names; for
+      "mnist_tfds" the TFDS data directory.
+
+  Returns:
+    `Images`.
+
+  Raises:
+    ValueError: for a name that is not known or a damaged file.
+    FileNotFoundError: if files are missing.
+
+  Example:
+    >>> load_images("digits").test_images.shape
+    (360, 8, 8)
+  """
+  if name not in NAMES:
+    raise ValueError(f"name must be one of {NAMES}, got {name!r}.")
+  if name == "digits":
+    return _load_digits()
+  if name == "mnist":
+    return _load_idx(pathlib.Path(data_dir or _default_directory()))
+  if data_dir is None:
+    raise ValueError("data_dir must be given for 'mnist_tfds', got None.")
+  return _load_tfds(pathlib.Path(data_dir))

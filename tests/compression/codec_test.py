@@ -1,0 +1,260 @@
+"""The codec on a finite alphabet: laws, matches, bounds and refusals."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling import bounds, compression, gumbel
+from tests import statistics
+
+N, K, TRIALS = 6, 3, 20_000
+Q = np.array([0.35, 0.25, 0.2, 0.1, 0.1, 0.0])
+P = np.array(
+  [
+    [0.1, 0.4, 0.2, 0.2, 0.05, 0.05],
+    [0.3, 0.1, 0.1, 0.1, 0.4, 0.0],
+    [0.05, 0.15, 0.5, 0.1, 0.1, 0.1],
+  ]
+)
+LABELS = np.array([0, 1, 0, 1, 1, 0])
+
+
+def _log(p):
+  with np.errstate(divide="ignore"):
+    return jnp.log(jnp.asarray(p, jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnames=("num_decoders", "shared_race"))
+def _run(key, labels, num_decoders=K, shared_race=False):
+  """TRIALS uses: index [R], message [R], found [R, K]."""
+  options = dict(num_decoders=num_decoders, shared_race=shared_race)
+
+  def one(key):
+    index, message = compression.encode(key, _log(Q), labels, **options)
+    found = jax.vmap(
+      lambda k, w: compression.decode(
+        key, w, labels, message, decoder=k, **options
+      )
+    )(jnp.arange(num_decoders), _log(P[:num_decoders]))
+    return index, message, found
+
+  return jax.vmap(one)(jax.random.split(key, TRIALS))
+
+
+@pytest.fixture(scope="module")
+def drawn():
+  return [np.asarray(x) for x in _run(jax.random.key(1), LABELS)]
+
+
+@pytest.fixture(scope="module")
+def unlabelled():
+  return [np.asarray(x) for x in _run(jax.random.key(2), np.zeros(N, int))]
+
+
+def test_the_encoder_follows_its_law(drawn):
+  index, message, _ = drawn
+  statistics.assert_law(index, Q)
+  statistics.assert_not_law(index, P[0] + 1e-3)
+  np.testing.assert_array_equal(message, LABELS[index])
+
+
+def test_decoders_stay_within_the_label(drawn):
+  _, message, found = drawn
+  for m in (0, 1):
+    for k in range(K):
+      possible = np.flatnonzero(np.where(LABELS == m, P[k], 0))
+      assert set(found[message == m, k]) == set(possible)
+
+
+def test_decoders_follow_their_laws_without_labels(unlabelled):
+  index, message, found = unlabelled
+  assert not message.any()
+  for k in range(K):
+    statistics.assert_law(found[:, k], P[k])
+    statistics.assert_not_law(found[:, k], P[k - 1] + 1e-3)
+
+
+def test_decoders_are_independent_of_each_other(unlabelled):
+  found = unlabelled[2]
+  joint = np.outer(P[0], P[1]).ravel()
+  statistics.assert_law(found[:, 0] * N + found[:, 1], joint)
+
+
+def test_match_rate_is_the_exact_one_without_labels(unlabelled):
+  index, _, found = unlabelled
+  matches = (found == index[:, None]).any(1).sum()
+  exact = float(bounds.list_matching_probability(P, Q, K))
+  statistics.assert_proportion(matches, TRIALS, exact)
+  one = float(bounds.list_matching_probability(P[:1], Q, 1))
+  assert abs(statistics.proportion_z(matches, TRIALS, one)) > 5
+
+
+def _tight_bound(j):
+  """P[match | Y = j] >= sum_k 1 / (K + sum_i (q_j p_i/p_j - q_i)+)."""
+  total = 0.0
+  for p in np.where(LABELS == LABELS[j], P, 0):
+    if p[j] > 0:
+      total += 1 / (K + np.maximum(Q[j] * p / p[j] - Q, 0).sum())
+  return total
+
+
+def test_match_rate_obeys_the_conditional_bound(drawn):
+  index, _, found = drawn
+  hit = (found == index[:, None]).any(1)
+  slack = []
+  for j in np.flatnonzero(Q):
+    here = index == j
+    z = statistics.proportion_z(hit[here].sum(), here.sum(), _tight_bound(j))
+    assert z > -5, (j, z)
+    slack.append(hit[here].mean() - _tight_bound(j))
+  assert min(slack) < 0.1  # the bound is near enough to mean something
+
+
+def test_another_key_at_the_decoders_breaks_the_bound():
+  keys = jax.random.split(jax.random.key(4), 4000)
+  found = jax.vmap(
+    lambda a, b: (
+      compression.encode(a, _log(Q), LABELS, num_decoders=1)[0],
+      compression.decode(b, _log(Q), LABELS, 0, decoder=0, num_decoders=1),
+    )
+  )(keys, keys[::-1])
+  zero = np.asarray(found[0] == 0)
+  hits = np.asarray(found[1])[zero] == 0
+  # With the right key P[match | Y = 0] = 1 here: p is q within the label.
+  assert statistics.proportion_z(hits.sum(), hits.size, 0.99) < -5
+
+
+def test_a_shared_race_is_one_race():
+  index, message, found = _run(jax.random.key(5), LABELS, shared_race=True)
+  alone = _run(jax.random.key(5), LABELS, num_decoders=1)
+  np.testing.assert_array_equal(index, alone[0])
+  np.testing.assert_array_equal(message, alone[1])
+  np.testing.assert_array_equal(found[:, 0], alone[2][:, 0])
+  apart = _run(jax.random.key(5), LABELS)
+  assert np.mean(apart[0] == index) < 0.9
+  statistics.assert_law(index, Q)
+
+
+def test_one_use_by_hand():
+  key = jax.random.key(8)
+  noise = np.stack([gumbel.exponential(key, N, k) for k in range(K)])
+  with np.errstate(divide="ignore"):
+    expected = (noise.min(0) / Q).argmin()
+    index, message = compression.encode(key, _log(Q), LABELS, num_decoders=K)
+    assert index == expected and message == LABELS[expected]
+    for k in range(K):
+      times = noise[k] / np.where(LABELS == message, P[k], 0)
+      found = compression.decode(
+        key, _log(P[k]), LABELS, message, decoder=k, num_decoders=K
+      )
+      assert found == times.argmin()
+
+
+def test_a_label_without_weight_is_decoded_by_the_label_alone():
+  keys = jax.random.split(jax.random.key(6), TRIALS)
+  for weights in (jnp.where(LABELS == 0, 0.0, -jnp.inf), jnp.full(N, -jnp.inf)):
+    found = jax.vmap(
+      lambda key, w=weights: compression.decode(
+        key, w, LABELS, 1, decoder=1, num_decoders=2
+      )
+    )(keys)
+    statistics.assert_law(found, LABELS == 1)
+    statistics.assert_not_law(found, (LABELS == 1) * (1 + 0.2 * (Q > 0.2)))
+
+
+def test_impossible_rows_inside_jit_give_minus_one():
+  none = jnp.full(N, -jnp.inf)
+  index, message = jax.jit(
+    lambda w: compression.encode(jax.random.key(0), w, LABELS, num_decoders=2)
+  )(none)
+  assert index == -1 and message == -1
+  found = jax.jit(
+    lambda m: compression.decode(
+      jax.random.key(0), _log(Q), LABELS, m, decoder=0, num_decoders=2
+    )
+  )(9)
+  assert found == -1
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_weights_are_raised_at_the_door(dtype):
+  weights = _log(Q).astype(dtype)
+  keys = jax.random.split(jax.random.key(3), 50)
+  run = jax.vmap(
+    lambda key, w: compression.encode(key, w, LABELS, num_decoders=2)[0],
+    (0, None),
+  )
+  np.testing.assert_array_equal(
+    run(keys, weights), run(keys, weights.astype(jnp.float32))
+  )
+
+
+def _refused(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()
+
+
+_BAD = [
+  (dict(key=jax.random.PRNGKey(0)), "key"),
+  (dict(key=jax.random.split(jax.random.key(0))), "key"),
+  (dict(log_weights=jnp.zeros((2, N))), "log_weights"),
+  (dict(log_weights=jnp.zeros(0), labels=np.zeros(0, int)), "log_weights"),
+  (dict(log_weights=np.zeros(N, int)), "float"),
+  (dict(log_weights=jnp.zeros(N).at[2].set(jnp.nan)), "nan"),
+  (dict(log_weights=jnp.zeros(N).at[2].set(jnp.inf)), "inf"),
+  (dict(labels=LABELS[:-1]), "labels"),
+  (dict(labels=LABELS * 0.5), "labels"),
+  (dict(labels=LABELS - 1), "labels"),
+  (dict(num_decoders=0), "num_decoders"),
+  (dict(num_decoders=2.0), "num_decoders"),
+]
+
+
+@pytest.mark.parametrize("change, message", _BAD)
+def test_bad_input_is_refused_by_both_sides(change, message):
+  good = dict(
+    key=jax.random.key(0), log_weights=jnp.zeros(N), labels=LABELS,
+    num_decoders=2,
+  )  # fmt: skip
+  compression.encode(**good)
+  compression.decode(**good, message=1, decoder=1)
+  _refused(lambda: compression.encode(**{**good, **change}), message)
+  _refused(
+    lambda: compression.decode(**{**good, **change}, message=1, decoder=0),
+    message,
+  )
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (dict(message=2), "message must be the label of some candidate, got 2"),
+    (dict(message=-1), "message"),
+    (dict(message=0.0), "message"),
+    (dict(message=jnp.zeros(2, int)), "message"),
+    (dict(decoder=2), "decoder must be in 0..1"),
+    (dict(decoder=-1), "decoder"),
+    (dict(decoder=0.0), "decoder"),
+  ],
+)
+def test_bad_message_or_decoder_is_refused(change, message):
+  good = dict(message=1, decoder=0)
+  _refused(
+    lambda: compression.decode(
+      jax.random.key(0), jnp.zeros(N), LABELS, num_decoders=2,
+      **{**good, **change},
+    ),
+    message,
+  )  # fmt: skip
+
+
+def test_an_encoder_without_candidates_is_refused():
+  _refused(
+    lambda: compression.encode(
+      jax.random.key(0), jnp.full(N, -jnp.inf), LABELS, num_decoders=1
+    ),
+    "-inf",
+  )
