@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-_PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")
+_PACKAGES = ('jax', 'jaxlib', 'numpy', 'flax', 'optax')
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, name = tempfile.mkstemp(
-    prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
+    prefix=f'.{path.stem}.', suffix=path.suffix, dir=path.parent
   )
   os.close(handle)
   new = pathlib.Path(name)
@@ -56,9 +56,9 @@ def plain(value: Any) -> Any:
   Non-finite floats become the strings "nan", "inf", "-inf": bare NaN is not
   JSON. `float` reads them back.
   """
-  if hasattr(value, "to_dict"):  # ml_collections.ConfigDict
+  if hasattr(value, 'to_dict'):  # ml_collections.ConfigDict
     value = value.to_dict()
-  if hasattr(value, "_asdict"):
+  if hasattr(value, '_asdict'):
     value = value._asdict()
   if isinstance(value, Mapping):
     return {str(k): plain(v) for k, v in value.items()}
@@ -77,12 +77,12 @@ def write_json(path: str | os.PathLike, obj: Any) -> None:
   """Writes `obj`, made plain, as indented JSON."""
   text = json.dumps(plain(obj), indent=2, allow_nan=False)
   with replacing(path) as new:
-    new.write_text(text + "\n", encoding="utf-8")
+    new.write_text(text + '\n', encoding='utf-8')
 
 
 def read_json(path: str | os.PathLike) -> Any:
   """What `write_json` wrote, in plain types; FileNotFoundError if absent."""
-  return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+  return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
 
 
 def write_csv(
@@ -99,20 +99,20 @@ def write_csv(
     ValueError: if there is no row to take the columns from.
   """
   if not rows:
-    raise ValueError(f"rows must not be empty: no columns to name in {path}.")
+    raise ValueError(f'rows must not be empty: no columns to name in {path}.')
   columns = list(dict.fromkeys(name for row in rows for name in row))
   with replacing(path) as new:
-    with new.open("w", newline="", encoding="utf-8") as file:
-      writer = csv.DictWriter(file, columns, lineterminator="\n")
+    with new.open('w', newline='', encoding='utf-8') as file:
+      writer = csv.DictWriter(file, columns, lineterminator='\n')
       writer.writeheader()
       writer.writerows(plain(row) for row in rows)
 
 
 def _cell(text: str) -> Any:
-  if text == "" or text is None:
+  if text == '' or text is None:
     return None
-  if text in ("True", "False"):
-    return text == "True"
+  if text in ('True', 'False'):
+    return text == 'True'
   for kind in (int, float):
     try:
       return kind(text)
@@ -127,7 +127,7 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, Any]]:
   Raises:
     FileNotFoundError: if there is no such file.
   """
-  with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
+  with pathlib.Path(path).open(newline='', encoding='utf-8') as file:
     return [
       {name: _cell(text) for name, text in row.items()}
       for row in csv.DictReader(file)
@@ -142,13 +142,13 @@ def environment() -> dict[str, Any]:
       versions[name] = metadata.version(name)
   devices = jax.devices()
   return {
-    "python": platform.python_version(),
-    "versions": versions,
-    "backend": jax.default_backend(),
-    "device": devices[0].device_kind,
-    "num_devices": len(devices),
-    "cpu_count": os.cpu_count(),
-    "system": platform.system(),
-    "machine": platform.machine(),
-    "x64": bool(jax.config.jax_enable_x64),
+    'python': platform.python_version(),
+    'versions': versions,
+    'backend': jax.default_backend(),
+    'device': devices[0].device_kind,
+    'num_devices': len(devices),
+    'cpu_count': os.cpu_count(),
+    'system': platform.system(),
+    'machine': platform.machine(),
+    'x64': bool(jax.config.jax_enable_x64),
   }
