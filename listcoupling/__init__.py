@@ -19,9 +19,9 @@ _LAZY = {
   'maximal_coupling': 'listcoupling.baselines',
   'weighted_minhash_coupling': 'listcoupling.baselines',
   'GenerateOptions': 'listcoupling.decoding.options',
-  'Generation': 'listcoupling.decoding.loop',
+  'Generation': 'listcoupling.decoding.generate',
   'LanguageModel': 'listcoupling.decoding.language_model',
-  'generate': 'listcoupling.decoding.loop',
+  'generate': 'listcoupling.decoding.generate',
   'load_pretrained': 'listcoupling.models.pretrained',
   'save_pretrained': 'listcoupling.models.pretrained',
 }

@@ -1,0 +1,326 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling import bounds, coupling, gumbel
+from tests import statistics
+
+TRIALS = 20_000
+P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
+Q = np.array([0.1, 0.2, 0.0, 0.3, 0.4])
+R = np.array([0.05, 0.05, 0.5, 0.1, 0.3])
+LOGS = functools.partial(jnp.log)
+
+
+def _sample(function, trials=TRIALS, seed=0):
+  keys = jax.random.split(jax.random.key(seed), trials)
+  return jax.tree.map(np.asarray, jax.jit(jax.vmap(function))(keys))
+
+
+def _check_list(sample, drafts, target, num_drafts, match):
+  for k in range(num_drafts):
+    law = drafts if drafts.ndim == 1 else drafts[k]
+    statistics.assert_law(sample.proposals[:, k], law)
+  statistics.assert_law(sample.target, target)
+  statistics.assert_proportion(
+    sample.is_match.sum(), sample.is_match.size, match
+  )
+  expected = (sample.proposals == sample.target[:, None]).any(axis=1)
+  np.testing.assert_array_equal(sample.is_match, expected)
+
+
+@pytest.mark.parametrize('num_drafts', [1, 2, 4, 8])
+def test_gumbel_list_sampling_has_its_laws_and_match(num_drafts):
+  sample = _sample(
+    lambda key: coupling.gumbel_list_sampling(
+      key, LOGS(P), LOGS(Q), num_drafts=num_drafts
+    )
+  )
+  exact = float(bounds.list_matching_probability(P, Q, num_drafts))
+  _check_list(sample, P, Q, num_drafts, exact)
+  bound = float(bounds.list_matching_bound(P, Q, num_drafts))
+  assert bound <= exact + 1e-5
+  # Controls: another law, and the match rate of one draft more.
+  statistics.assert_not_law(sample.target, 0.95 * Q + 0.05 * R)
+  other = float(bounds.list_matching_probability(P, Q, num_drafts + 1))
+  z = statistics.proportion_z(sample.is_match.sum(), TRIALS, other)
+  assert num_drafts > 2 or abs(z) > statistics.SIGMAS
+
+
+def test_gumbel_list_sampling_with_different_drafts():
+  drafts = np.stack([P, R, Q[::-1]])
+  sample = _sample(
+    lambda key: coupling.gumbel_list_sampling(key, LOGS(drafts), LOGS(Q))
+  )
+  exact = float(bounds.list_matching_probability(drafts, Q, 3))
+  _check_list(sample, drafts, Q, 3, exact)
+
+
+def test_proposals_of_a_list_are_independent():
+  sample = _sample(
+    lambda key: coupling.gumbel_list_sampling(
+      key, LOGS(P), LOGS(Q), num_drafts=2
+    )
+  )
+  pairs = sample.proposals[:, 0] * P.size + sample.proposals[:, 1]
+  statistics.assert_law(pairs, np.outer(P, P).ravel())
+
+
+def test_target_is_blind_to_the_drafts():
+  key = jax.random.key(9)
+  targets = [
+    coupling.gumbel_list_sampling(key, LOGS(law), LOGS(Q), num_drafts=4).target
+    for law in (P, R, Q)
+  ]
+  assert len({int(target) for target in targets}) == 1
+
+
+def test_match_given_the_target_meets_the_conditional_bound():
+  num_drafts = 2
+  sample = _sample(
+    lambda key: coupling.gumbel_list_sampling(
+      key, LOGS(R), LOGS(Q), num_drafts=num_drafts
+    )
+  )
+  bound = np.asarray(bounds.conditional_list_matching_bound(R, Q, num_drafts))
+  for atom in np.flatnonzero(Q):
+    chosen = sample.is_match[sample.target == atom]
+    error = np.sqrt(bound[atom] * (1 - bound[atom]) / chosen.size)
+    assert chosen.mean() > bound[atom] - statistics.SIGMAS * error
+
+
+def test_gumbel_coupling():
+  sample = _sample(lambda key: coupling.gumbel_coupling(key, LOGS(P), LOGS(Q)))
+  statistics.assert_law(sample.proposal, P)
+  statistics.assert_law(sample.target, Q)
+  exact = float(bounds.gumbel_coupling_probability(P, Q))
+  statistics.assert_proportion(sample.is_match.sum(), TRIALS, exact)
+  np.testing.assert_array_equal(
+    sample.is_match, sample.proposal == sample.target
+  )
+
+
+@pytest.mark.parametrize('num_drafts', [1, 3])
+def test_shared_race_list(num_drafts):
+  sample = _sample(
+    lambda key: coupling.shared_race_list_sampling(
+      key, LOGS(R), LOGS(Q), num_drafts=num_drafts
+    )
+  )
+  statistics.assert_law(sample.target, Q)
+  statistics.assert_law(sample.proposals[:, 0], R)
+  for row in sample.proposals[:200]:
+    assert len(set(row)) == num_drafts
+  if num_drafts == 3:
+    # Second draw without replacement: sum_i r_i r_j / (1 - r_i), i != j.
+    second = np.array(
+      [
+        sum(R[i] * R[j] / (1 - R[i]) for i in range(5) if i != j)
+        for j in range(5)
+      ]
+    )
+    statistics.assert_law(sample.proposals[:, 1], second)
+    statistics.assert_not_law(sample.proposals[:, 1], R)
+
+
+def test_shared_race_list_beyond_the_support():
+  sample = coupling.shared_race_list_sampling(
+    jax.random.key(0),
+    LOGS([0.5, 0, 0.5, 0]),
+    LOGS([0, 0.5, 0, 0.5]),
+    num_drafts=4,
+  )
+  assert sorted(sample.proposals.tolist()) == [-1, -1, 0, 2]
+  assert not sample.is_match
+
+
+@pytest.mark.parametrize('groups', [[0, 0, 0], [0, 1, 0], [0, 1, 2]])
+def test_grouped_streams_rebuild_independent_races(groups):
+  ranks, sizes = coupling.group_ranks(jnp.array(groups))
+
+  def draw(key):
+    streams = jax.vmap(
+      lambda k, rank, size: coupling.grouped_stream(
+        key, 5, k, rank=rank, group_size=size
+      )
+    )(jnp.arange(3), ranks, sizes)
+    canonical = gumbel.exponential(key, 5)
+    live = jnp.array(groups) == 0
+    earliest = gumbel.earliest(jnp.where(live[:, None], streams, jnp.inf))
+    return (
+      gumbel.race(streams, LOGS(P)),
+      gumbel.race(canonical, LOGS(Q)),
+      gumbel.race(earliest, LOGS(Q)),
+    )
+
+  proposals, target, from_group = _sample(draw)
+  np.testing.assert_array_equal(target, from_group)
+  for k in range(3):
+    statistics.assert_law(proposals[:, k], P)
+  live = [k for k in range(3) if groups[k] == 0]
+  if len(live) > 1:
+    pairs = proposals[:, live[0]] * P.size + proposals[:, live[1]]
+    statistics.assert_law(pairs, np.outer(P, P).ravel())
+  matches = (proposals[:, live] == target[:, None]).any(axis=1).sum()
+  exact = float(bounds.list_matching_probability(P, Q, len(live)))
+  statistics.assert_proportion(matches, TRIALS, exact)
+
+
+def test_grouped_streams_at_chosen_atoms_are_the_dense_ones():
+  key = jax.random.key(1)
+  atoms = jnp.array([7, 3, 900])
+  dense = coupling.grouped_stream(key, 1000, 2, rank=1, group_size=3)
+  sparse = coupling.grouped_stream(key, atoms, 2, rank=1, group_size=3)
+  np.testing.assert_array_equal(dense[atoms], sparse)
+
+
+@pytest.mark.parametrize('shared_race', [False, True])
+def test_conditional_scheme_is_the_list_scheme(shared_race):
+  def draw(key):
+    encode = functools.partial(
+      coupling.conditional_encode, num_decoders=3, shared_race=shared_race
+    )
+    decode = functools.partial(
+      coupling.conditional_decode, num_decoders=3, shared_race=shared_race
+    )
+    proposals = jax.vmap(lambda k: decode(key, LOGS(P), decoder=k))(
+      jnp.arange(3)
+    )
+    return coupling.list_match(proposals, encode(key, LOGS(Q)))
+
+  sample = _sample(draw)
+  races = 1 if shared_race else 3
+  exact = float(bounds.list_matching_probability(P, Q, races))
+  _check_list(sample, P, Q, 3, exact)
+
+
+VOCAB = 151_936
+
+
+def _vocabulary_laws():
+  """Hard laws at vocabulary scale, as logits, with coarse bins to test."""
+  rng = np.random.default_rng(0)
+  peaked = np.full(VOCAB, np.log(0.01 / (VOCAB - 1)))
+  peaked[0] = np.log(0.99)
+  holes = rng.normal(size=VOCAB) * 3
+  holes[rng.random(VOCAB) < 0.5] = -np.inf
+  near_point = np.full(VOCAB, -40.0)
+  near_point[VOCAB - 1] = 30.0
+  return {
+    'peaked': peaked,
+    'holes': holes,
+    'near one point': near_point,
+    'all equal': np.zeros(VOCAB),
+    'normal': rng.normal(size=VOCAB) * 3 + 100,
+  }
+
+
+def _binned(law, samples, bins=16):
+  """Samples and law over the top atom and `bins` spans of the rest."""
+  law = np.exp(law - law.max())
+  law /= law.sum()
+  span = 1 + np.arange(VOCAB) * bins // VOCAB
+  span[law.argmax()] = 0
+  return span[samples], np.bincount(span, law, minlength=bins + 1)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('name', list(_vocabulary_laws()))
+def test_laws_at_vocabulary_scale(name, dtype):
+  num_drafts, trials = 8, 500
+  laws = _vocabulary_laws()
+  logits = jnp.asarray(laws[name]).astype(dtype)
+  other = jnp.asarray(laws['normal']).astype(dtype)
+  # What a bfloat16 law is, exactly.
+  law = np.asarray(logits.astype(jnp.float32), np.float64)
+
+  @jax.jit
+  def run(keys):
+    def one(key):
+      forth = coupling.gumbel_list_sampling(
+        key, logits, other, num_drafts=num_drafts
+      )
+      back = coupling.gumbel_list_sampling(
+        jax.random.fold_in(key, 1), other, logits, num_drafts=num_drafts
+      )
+      return forth.proposals, back.target
+
+    return jax.lax.map(one, keys)
+
+  drafted, target = run(jax.random.split(jax.random.key(7), trials))
+  for samples in (np.asarray(drafted).ravel(), np.asarray(target)):
+    assert samples.min() >= 0 and np.isfinite(law[samples]).all()
+    statistics.assert_law(*_binned(law, samples))
+  if name == 'peaked':  # control: the check sees a third of the tail missing
+    wrong = law.copy()
+    wrong[0] = np.log(0.97)
+    samples, _ = _binned(law, np.asarray(drafted).ravel())
+    statistics.assert_not_law(samples, _binned(wrong, np.arange(1))[1])
+
+
+def test_traced_once_for_one_shape():
+  logits = jnp.zeros(37)
+  before = coupling._gumbel_list_sampling._cache_size()
+  for seed in range(3):
+    coupling.gumbel_list_sampling(
+      jax.random.key(seed), logits + seed, logits, num_drafts=3
+    )
+  assert coupling._gumbel_list_sampling._cache_size() == before + 1
+
+
+def test_impossible_rows_inside_jit_give_minus_one():
+  impossible = jnp.full(4, -jnp.inf)
+  fine = jnp.zeros(4)
+  run = jax.jit(
+    lambda p, q: coupling.gumbel_list_sampling(
+      jax.random.key(0), p, q, num_drafts=2
+    )
+  )
+  sample = run(impossible, fine)
+  assert sample.proposals.tolist() == [-1, -1] and not sample.is_match
+  sample = run(fine.at[0].set(jnp.nan), impossible)
+  assert sample.target == -1 and not sample.is_match
+
+
+KEY = jax.random.key(0)
+LAW = jnp.zeros(3)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'num_drafts', 'message'),
+  [
+    ((jax.random.PRNGKey(0), LAW, LAW), 2, 'typed key'),
+    ((jax.random.split(KEY), LAW, LAW), 2, r'\(2,\)'),
+    ((KEY, LAW.at[1].set(jnp.nan), LAW), 2, 'draft_logits.*nan'),
+    ((KEY, LAW, LAW.at[1].set(jnp.inf)), 2, 'target_logits.*inf'),
+    ((KEY, LAW, jnp.full(3, -jnp.inf)), 2, 'every atom is -inf'),
+    ((KEY, LAW, jnp.zeros(4)), 2, '3 and 4'),
+    ((KEY, LAW, jnp.zeros((2, 3))), 2, r'\(2, 3\)'),
+    ((KEY, jnp.zeros(0), jnp.zeros(0)), 2, r'\(0,\)'),
+    ((KEY, jnp.zeros(3, int), LAW), 2, 'int32'),
+    ((KEY, LAW, LAW), 0, 'at least 1, got 0'),
+    ((KEY, LAW, LAW), 2.0, '2.0'),
+    ((KEY, LAW, LAW), None, 'num_drafts must be given'),
+    ((KEY, jnp.zeros((2, 3)), LAW), 3, '2 rows.*num_drafts is 3'),
+  ],
+)
+def test_bad_input_is_named(arguments, num_drafts, message):
+  with pytest.raises(ValueError, match=message):
+    coupling.gumbel_list_sampling(*arguments, num_drafts=num_drafts)
+
+
+def test_other_generators_and_flags_are_refused():
+  key = jax.random.key(0, impl='rbg')
+  with pytest.raises(ValueError, match='rbg'):
+    coupling.gumbel_coupling(key, LAW, LAW)
+  with jax.threefry_partitionable(False):
+    with pytest.raises(ValueError, match='jax_threefry_partitionable'):
+      coupling.gumbel_coupling(KEY, LAW, LAW)
+
+
+def test_shared_race_needs_as_many_atoms_as_drafts():
+  with pytest.raises(ValueError, match='at most the number of atoms 3, got 4'):
+    coupling.shared_race_list_sampling(KEY, LAW, LAW, num_drafts=4)
