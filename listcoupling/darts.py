@@ -130,7 +130,7 @@ def rice_parameter(num_atoms: int) -> int:
   """Remainder bits k of the Rice code for waiting times of mean N.
 
   A waiting time w = 0, 1, ... costs floor(w / 2^k) + 1 + k bits; with 2^k
-  near N ln 2 that is log2(N) + 1.5 on average, 2/100 above the entropy.
+  near N ln 2 that is about log2(N) + 1.5 on average.
   """
   return max(0, round(math.log2(num_atoms * math.log(2))))
 
@@ -205,7 +205,7 @@ class _Inquiry(NamedTuple):
   done: jax.Array
 
 
-def _inquire(key, p, q, start, budget, coin, is_common) -> _Inquiry:
+def _inquire(key, p, q, start, budget, coin, is_common, done) -> _Inquiry:
   """Goes through B's darts from `start` until the outcome is known."""
   shift = rice_parameter(p.shape[-1])
 
@@ -222,7 +222,7 @@ def _inquire(key, p, q, start, budget, coin, is_common) -> _Inquiry:
       dart.index + 1,
       count,
       state.outside + (fits & is_outside),
-      jnp.where(state.count + state.outside == 0, dart.token, state.first),
+      jnp.where(state.count == 0, dart.token, state.first),
       jnp.where(fresh, dart.token, state.found),
       jnp.where(fits, spent, state.spent),
       jnp.where(fits & (state.outside < 2), spent, state.asked),
@@ -230,9 +230,8 @@ def _inquire(key, p, q, start, budget, coin, is_common) -> _Inquiry:
     )
 
   zero, none = jnp.int32(0), jnp.int32(-1)
-  state = _Inquiry(
-    jnp.asarray(start, jnp.int32), zero, zero, none, none, zero, zero, zero > 0
-  )
+  position = jnp.asarray(start, jnp.int32)
+  state = _Inquiry(position, zero, zero, none, none, zero, zero, done)
   return jax.lax.while_loop(lambda state: ~state.done, step, state)
 
 
@@ -258,6 +257,7 @@ def _low_communication(key, draft_logits, target_logits, *, max_bits):
     jnp.where(is_sent, max_bits - opening, -1),
     coin,
     is_sent & is_common,
+    is_sent & is_free,
   )
   audited = inquiry.count * coin < 1
   replaced = audited & (inquiry.outside == 1)

@@ -11,16 +11,11 @@ Legend: N atoms, K drafts, R rows of draft laws (1 if the drafts are alike,
 else K), M quadrature nodes.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-# Winning times are mapped to t = -POWER log(v), v in (0, 1): the power turns
-# the fractional powers of u = exp(-t) at 0 into high ones. See bounds_test.
-_POWER = 6
-_NUM_TIMES = 64
 
 
 class Profile(NamedTuple):
@@ -98,15 +93,22 @@ def _others_propose(time, p, laws: Profile, num_drafts: int) -> jax.Array:
   return -jnp.expm1(before + jnp.pad(after, ((0, 1), (0, 0))))
 
 
-def _time_nodes(num_times: int) -> tuple[np.ndarray, np.ndarray]:
-  """Nodes t and weights of int_0^inf exp(-t) f(t) dt, float64."""
-  x, weight = np.polynomial.legendre.leggauss(num_times)
-  v = (x + 1) / 2
-  return -_POWER * np.log(v), weight / 2 * _POWER * v ** (_POWER - 1)
+def _log_nodes(low, high, num_nodes: int, dtype):
+  """Trapezoid in x = log t: int_0^inf f(t) dt ~ sum_m w_m f(t_m).
+
+  An integrand whose layers, whatever their scale, are smooth in log t and
+  which vanishes at both ends is integrated to exponential accuracy.
+  """
+  step = jnp.asarray((high - low) / (num_nodes - 1), dtype)
+  times = jnp.exp(low + step * jnp.arange(num_nodes, dtype=dtype))
+  return times, step * times
 
 
 def rescue_integral(p, q, laws: Profile, num_drafts: int) -> jax.Array:
   """Pr[the draft whose stream Y won misses Y, and another one proposes it].
+
+  Measured error of the rule: 1e-8 in float32 (48 nodes; rounding is larger),
+  1e-13 in float64 (128 nodes).
 
   Args:
     p: [R, N] draft laws, R = 1 or num_drafts.
@@ -119,7 +121,9 @@ def rescue_integral(p, q, laws: Profile, num_drafts: int) -> jax.Array:
   """
   if num_drafts == 1:
     return jnp.zeros((), p.dtype)
-  times, weights = _time_nodes(_NUM_TIMES)
+  wide = p.dtype == jnp.float64
+  low, high, count = (-30.0, 3.6, 128) if wide else (-16.0, 3.0, 48)
+  times, weights = _log_nodes(low, high, count, p.dtype)  # of t = K y
 
   @jax.checkpoint
   def step(total, node):
@@ -129,8 +133,55 @@ def rescue_integral(p, q, laws: Profile, num_drafts: int) -> jax.Array:
     saved = own_miss * _others_propose(time, p, laws, num_drafts)
     return total + weight * jnp.sum(q * jnp.mean(saved, axis=0)), None
 
-  nodes = (
-    jnp.asarray(times / num_drafts, p.dtype),
-    jnp.asarray(weights, p.dtype),
-  )
+  nodes = (times / num_drafts, weights * jnp.exp(-times))
   return jax.lax.scan(step, jnp.zeros((), p.dtype), nodes)[0]
+
+
+def outside_prefix_probabilities(p, num_drafts: int) -> jax.Array:
+  """1 - Pr[the first K arrivals of the race on p all lie in prefix H_n].
+
+  H_n holds atoms 0..n. With T ~ Exp(p(H^c)) the first arrival outside,
+  1 - W = Pr[fewer than K arrivals of H by T]
+    = p(H^c) int e^{-p(H^c) t} Pr[PoissonBinomial_H(1 - e^{-p_i t}) < K] dt.
+  One pass over the atoms serves all prefixes: O(N K nodes). Lists are the
+  whole support if that has K atoms or fewer.
+
+  Args:
+    p: [N] race law, in the order of the prefixes.
+    num_drafts: K, static.
+
+  Returns:
+    [N] in the dtype of p; error of the rule below 1e-8 in float32 and 1e-12
+    in float64 for K up to 64, more nodes are taken for larger K.
+  """
+  dtype = p.dtype
+  support = jnp.cumsum(p > 0)  # [N] atoms of each prefix a list can hold
+  beyond = jax.lax.cumsum(p, reverse=True)
+  beyond = jnp.append(beyond[1:], jnp.zeros((), dtype))  # p(H^c)
+  # The integrand has vanished when K atoms have arrived: the slowest decay
+  # is the rate of all atoms but the K - 1 likeliest.
+  rate = jnp.sum(jnp.sort(p)[: max(p.size - num_drafts + 1, 1)])
+  rate = jnp.maximum(rate, jnp.finfo(dtype).tiny ** 0.5)
+  wide = dtype == jnp.float64
+  low, tail, count = (-32.0, 36.0, 320) if wide else (-17.0, 18.0, 128)
+  count = count * max(1, math.ceil(math.sqrt(num_drafts / 32)))
+  times, weights = _log_nodes(
+    low, jax.lax.stop_gradient(jnp.log(tail / rate)), count, dtype
+  )
+
+  def add(state, atom):
+    mass, outside = atom
+    total, lost = state  # [M, K] Pr[c arrivals], and what rounding took of it
+    arrive = -jnp.expm1(-mass * times)[:, None]
+    before = jnp.pad(total, ((0, 0), (1, 0)))[:, :-1]
+    change = arrive * (before - total) - lost
+    new = total + change
+    few = jnp.sum(new, axis=1)
+    return (new, (new - total) - change), outside * jnp.sum(
+      weights * jnp.exp(-outside * times) * few
+    )
+
+  start = jnp.zeros((count, num_drafts), dtype).at[:, 0].set(1)
+  _, late = jax.lax.scan(add, (start, jnp.zeros_like(start)), (p, beyond))
+  late = jnp.where(support < num_drafts, 1.0, jnp.clip(late, 0, 1))
+  return jnp.where(beyond > 0, late, 0.0)
