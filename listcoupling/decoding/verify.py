@@ -143,8 +143,9 @@ def _choose_by_rejection(key, law, tokens, probs, live, method):
   noise = gumbel.exponential(key, vocab_size, gumbel.RESIDUAL)
   live = live & (tokens >= 0)
   if method == 'spectr':
+    shared = probs[gumbel.argmax(live)]  # dead drafts have laws of their own
     token, _ = baselines.spectr_accept(
-      tokens, probs[0], target, uniforms, noise, live
+      tokens, shared, target, uniforms, noise, live
     )
   else:
     token, _ = baselines.specinfer_accept(
