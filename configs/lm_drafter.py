@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     num_kv_heads=1,
     intermediate_size=256,
   )
-  config.teacher = str(pretrained.SHIPPED / "target")
+  config.teacher = str(pretrained.SHIPPED / 'target')
   config.distillation = 0.8
   config.num_steps = 2600
   config.learning_rate = 6e-3

@@ -27,12 +27,12 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.data = ()  # text files; empty: the text of this Python
   config.held_out_fraction = 0.05  # of the documents
-  config.teacher = ""  # directory of the model to distil from
+  config.teacher = ''  # directory of the model to distil from
   config.distillation = 0.0  # share of KL(teacher || model) in the loss
 
   config.sequence_length = 384
   config.batch_size = 8
-  config.num_steps = 2000
+  config.num_steps = 1200
   config.learning_rate = 3e-3
   config.warmup_steps = 150
   config.weight_decay = 0.1
@@ -40,5 +40,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval_every = 200
   config.eval_windows = 64
   config.checkpoint_every = 200
-  config.export_dtype = "bfloat16"
+  config.export_dtype = 'bfloat16'
   return config

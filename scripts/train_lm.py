@@ -20,19 +20,19 @@ from listcoupling.models import pretrained  # noqa: E402
 from listcoupling.training import language_model  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file(
-  "config", "configs/lm_target.py", "Settings of the run."
+  'config', 'configs/lm_target.py', 'Settings of the run.'
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run.", required=True
+  'workdir', None, 'Folder of the run.', required=True
 )
-_SEED = flags.DEFINE_integer("seed", None, "Overrides config.seed.")
-_DATA = flags.DEFINE_list("data", [], "UTF-8 text files to train on.")
+_SEED = flags.DEFINE_integer('seed', None, 'Overrides config.seed.')
+_DATA = flags.DEFINE_list('data', [], 'UTF-8 text files to train on.')
 
 
 def main(argv):
   """Flags, one call, the export."""
   if len(argv) > 1:
-    raise app.UsageError(f"Unknown arguments {argv[1:]}.")
+    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
   logging.set_verbosity(logging.WARNING)  # orbax tells every step
   config = _CONFIG.value
   if _SEED.value is not None:
@@ -41,12 +41,12 @@ def main(argv):
     config.data = tuple(_DATA.value)
   model, record = language_model.train_and_evaluate(config, _WORKDIR.value)
   stored = jax.tree.map(lambda x: x.astype(config.export_dtype), model.params)
-  directory = pathlib.Path(_WORKDIR.value, "model")
+  directory = pathlib.Path(_WORKDIR.value, 'model')
   pretrained.save_pretrained(model._replace(params=stored), directory)
-  print(f"{directory}: {record['parameters']} parameters, held out:")
-  for name, value in record["held_out"].items():
-    print(f"  {name} {value:.4g}")
+  print(f'{directory}: {record["parameters"]} parameters, held out:')
+  for name, value in record['held_out'].items():
+    print(f'  {name} {value:.4g}')
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
   app.run(main)

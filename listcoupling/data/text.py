@@ -19,12 +19,12 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-END_OF_TEXT = "<|endoftext|>"
+END_OF_TEXT = '<|endoftext|>'
 
 # Tests and tables would outweigh the rest; _sysconfigdata* names local paths.
 _SKIPPED_FOLDERS = frozenset(
-  "__pycache__ site-packages dist-packages test tests idlelib lib2to3 "
-  "encodings pydoc_data ensurepip turtledemo distutils".split()
+  '__pycache__ site-packages dist-packages test tests idlelib lib2to3 '
+  'encodings pydoc_data ensurepip turtledemo distutils'.split()
 )
 
 
@@ -64,7 +64,7 @@ def read_python_text() -> list[Document]:
     from pydoc_data import topics
 
     for name, text in topics.topics.items():
-      documents.append(Document(f"topic:{name}", text))
+      documents.append(Document(f'topic:{name}', text))
   except ImportError:  # some distributions leave it out
     pass
   root = pathlib.Path(os.__file__).parent
@@ -72,18 +72,18 @@ def read_python_text() -> list[Document]:
     subfolders[:] = [
       name
       for name in subfolders
-      if name not in _SKIPPED_FOLDERS and not name.startswith("config-")
+      if name not in _SKIPPED_FOLDERS and not name.startswith('config-')
     ]
     for name in files:
-      if name.endswith(".py") and not name.startswith("_sysconfigdata"):
+      if name.endswith('.py') and not name.startswith('_sysconfigdata'):
         path = pathlib.Path(folder, name)
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding='utf-8', errors='replace')
         if text:
           documents.append(Document(path.relative_to(root).as_posix(), text))
   if not documents:
     raise FileNotFoundError(
-      f"No Python sources under {root} and no pydoc_data; give text files "
-      "with --data."
+      f'No Python sources under {root} and no pydoc_data; give text files '
+      'with --data.'
     )
   return sorted(documents)
 
@@ -99,21 +99,21 @@ def read_files(paths: Sequence[str | os.PathLike]) -> list[Document]:
   for path in map(pathlib.Path, paths):
     if not path.is_file():
       raise FileNotFoundError(
-        f"{path} is not a file; give paths of UTF-8 text files."
+        f'{path} is not a file; give paths of UTF-8 text files.'
       )
     try:
-      text = path.read_text(encoding="utf-8")
+      text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError as error:
-      raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
+      raise ValueError(f'{path} is not UTF-8 text: {error}.') from error
     if not text:
-      raise ValueError(f"{path} is empty; give files that hold text.")
+      raise ValueError(f'{path} is empty; give files that hold text.')
     documents.append(Document(path.name, text))
   return documents
 
 
 def _is_held_out(text: str, fraction: float) -> bool:
   digest = hashlib.sha256(text.encode()).digest()
-  return int.from_bytes(digest[:4], "big") < fraction * 2**32
+  return int.from_bytes(digest[:4], 'big') < fraction * 2**32
 
 
 def _cut_last(documents, fraction):
@@ -122,7 +122,7 @@ def _cut_last(documents, fraction):
   cut = max(1, int(len(longest.text) * (1 - fraction)))
   rest = [document for document in documents if document is not longest]
   head = Document(longest.name, longest.text[:cut])
-  tail = Document(longest.name + " (end)", longest.text[cut:])
+  tail = Document(longest.name + ' (end)', longest.text[cut:])
   return [*rest, head], [tail]
 
 
@@ -150,7 +150,7 @@ def load_corpus(
   """
   if not 0.0 < held_out_fraction < 1.0:
     raise ValueError(
-      f"held_out_fraction must be in (0, 1), got {held_out_fraction}."
+      f'held_out_fraction must be in (0, 1), got {held_out_fraction}.'
     )
   documents = read_files(paths) if paths else read_python_text()
   train, held_out = [], []
@@ -164,12 +164,12 @@ def load_corpus(
     digest.update(hashlib.sha256(name.encode()).digest())
     digest.update(hashlib.sha256(text.encode()).digest())
   record = {
-    "python": platform.python_version(),
-    "documents": len(documents),
-    "bytes": sum(len(document.text.encode()) for document in documents),
-    "sha256": digest.hexdigest(),
-    "train": [document.name for document in train],
-    "held_out": [document.name for document in held_out],
+    'python': platform.python_version(),
+    'documents': len(documents),
+    'bytes': sum(len(document.text.encode()) for document in documents),
+    'sha256': digest.hexdigest(),
+    'train': [document.name for document in train],
+    'held_out': [document.name for document in held_out],
   }
   return Corpus(tuple(train), tuple(held_out), record)
 
@@ -191,8 +191,8 @@ def train_tokenizer(
   """
   if vocab_size < 257:
     raise ValueError(
-      f"vocab_size must be at least 257 (256 bytes and {END_OF_TEXT}), got "
-      f"{vocab_size}."
+      f'vocab_size must be at least 257 (256 bytes and {END_OF_TEXT}), got '
+      f'{vocab_size}.'
     )
   tokenizer = tokenizers.Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -221,8 +221,8 @@ def encode_documents(
   end = tokenizer.token_to_id(END_OF_TEXT)
   if end is None:
     raise ValueError(
-      f"The tokenizer has no {END_OF_TEXT} token; train it with "
-      "train_tokenizer."
+      f'The tokenizer has no {END_OF_TEXT} token; train it with '
+      'train_tokenizer.'
     )
   texts = [document.text for document in documents]
   rows = []

@@ -164,9 +164,12 @@ def attend(
   # All S * G rows of a key head in one product: 2 to 3 times faster on CPU
   # than an einsum over five axes.
   rows = queries.reshape(b, s, j, g, e).swapaxes(1, 2).reshape(b, j, s * g, e)
-  scores = jnp.einsum(
-    'bjre,bcje->bjrc', rows, keys, preferred_element_type=jnp.float32
-  ).reshape(b, j, s, g, c)
+  # One token: keys stay the left operand, which halves the step at batch 8.
+  order = 'bcje,bjre->bjcr' if s == 1 else 'bjre,bcje->bjrc'
+  operands = (keys, rows) if s == 1 else (rows, keys)
+  scores = jnp.einsum(order, *operands, preferred_element_type=jnp.float32)
+  scores = scores.swapaxes(2, 3) if s == 1 else scores
+  scores = scores.reshape(b, j, s, g, c)
   scores = jnp.where(mask[:, None, :, None], scores * e**-0.5, _MASKED)
   weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
   weights = weights.reshape(b, j, s * g, c)
@@ -312,7 +315,8 @@ def init_params(key: jax.Array, config: TransformerConfig) -> Any:
   """Fresh float32 parameters: normal(0.02), residual outputs scaled down."""
   tokens = jnp.zeros((1, 1), jnp.int32)
   mask = jnp.ones((1, 1, 1), bool)
-  return Transformer(config).init(key, tokens, tokens, mask)['params']
+  init = jax.jit(Transformer(config).init)  # op by op takes seconds
+  return init(key, tokens, tokens, mask)['params']
 
 
 def make_language_model(

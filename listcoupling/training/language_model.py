@@ -32,8 +32,8 @@ from listcoupling.decoding import language_model
 from listcoupling.models import pretrained, transformer
 
 _POSITIVE = (
-  "sequence_length batch_size num_steps eval_every eval_windows "
-  "checkpoint_every learning_rate"
+  'sequence_length batch_size num_steps eval_every eval_windows '
+  'checkpoint_every learning_rate'
 ).split()
 
 
@@ -60,20 +60,20 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError for settings that make no sense."""
   for name in _POSITIVE:
     if config[name] <= 0:
-      raise ValueError(f"{name} must be positive, got {config[name]}.")
+      raise ValueError(f'{name} must be positive, got {config[name]}.')
   if not 0.0 <= config.distillation <= 1.0:
     raise ValueError(
-      f"distillation is a share in [0, 1], got {config.distillation}."
+      f'distillation is a share in [0, 1], got {config.distillation}.'
     )
   if config.distillation > 0 and not config.teacher:
     raise ValueError(
-      f"distillation is {config.distillation} but teacher is empty; give the "
-      "directory of the target model or set distillation to 0."
+      f'distillation is {config.distillation} but teacher is empty; give the '
+      'directory of the target model or set distillation to 0.'
     )
   if config.warmup_steps >= config.num_steps:
     raise ValueError(
-      f"warmup_steps must be below num_steps, got {config.warmup_steps} and "
-      f"{config.num_steps}."
+      f'warmup_steps must be below num_steps, got {config.warmup_steps} and '
+      f'{config.num_steps}.'
     )
 
 
@@ -123,16 +123,16 @@ def loss_and_metrics(config, params, windows, teacher):
   logits = transformer.causal_logits(model_config, weights, inputs)
   log_p = jax.nn.log_softmax(logits)  # [B, S, V]
   picked = jnp.take_along_axis(log_p, labels[..., None], axis=-1)
-  metrics = {"cross_entropy": -jnp.mean(picked)}
+  metrics = {'cross_entropy': -jnp.mean(picked)}
   if teacher is None:
-    return metrics["cross_entropy"], metrics
+    return metrics['cross_entropy'], metrics
   teacher_logits = transformer.causal_logits(*teacher, inputs)
   log_q = jax.nn.log_softmax(teacher_logits)
   q = jnp.exp(log_q)
-  metrics["kl"] = jnp.mean(jnp.sum(q * (log_q - log_p), axis=-1))
-  metrics["overlap"] = jnp.mean(jnp.sum(jnp.minimum(q, jnp.exp(log_p)), -1))
+  metrics['kl'] = jnp.mean(jnp.sum(q * (log_q - log_p), axis=-1))
+  metrics['overlap'] = jnp.mean(jnp.sum(jnp.minimum(q, jnp.exp(log_p)), -1))
   share = config.distillation
-  loss = share * metrics["kl"] + (1 - share) * metrics["cross_entropy"]
+  loss = share * metrics['kl'] + (1 - share) * metrics['cross_entropy']
   return loss, metrics
 
 
@@ -166,7 +166,7 @@ def make_steps(config, model_config, teacher_config=None):
       state.params, windows, teacher_params
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics["gradient_norm"] = optax.global_norm(grads)
+    metrics['gradient_norm'] = optax.tree.norm(grads)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state), metrics
 
@@ -197,56 +197,59 @@ def _load_text(config, workdir: pathlib.Path, tokenizer):
   corpus = text.load_corpus(
     config.data, held_out_fraction=config.held_out_fraction
   )
-  path = workdir / "tokenizer.json"
+  path = workdir / 'tokenizer.json'
   if path.exists():
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
   elif tokenizer is None:
     texts = (document.text for document in corpus.train)
     tokenizer = text.train_tokenizer(texts, config.model.vocab_size)
-  beside = workdir / "tokenizer.json.part"
+  beside = workdir / 'tokenizer.json.part'
   tokenizer.save(str(beside))
   os.replace(beside, path)
   train = text.encode_documents(tokenizer, corpus.train)
   held_out = text.encode_documents(tokenizer, corpus.held_out)
-  for name, row in (("training", train), ("held-out", held_out)):
+  for name, row in (('training', train), ('held-out', held_out)):
     if len(row) <= config.sequence_length:
       raise ValueError(
-        f"The {name} text has {len(row)} tokens, fewer than "
-        f"sequence_length + 1 = {config.sequence_length + 1}; give more text "
-        "or a shorter sequence_length."
+        f'The {name} text has {len(row)} tokens, fewer than '
+        f'sequence_length + 1 = {config.sequence_length + 1}; give more text '
+        'or a shorter sequence_length.'
       )
   return corpus, tokenizer, train, held_out
 
 
 def _keep_config(config, workdir: pathlib.Path) -> None:
-  """Writes config.json, or refuses to resume a run of another config."""
-  path = workdir / "train_config.json"
+  """Keeps the settings, or refuses to resume a run of others.
+
+  The number of steps may change: the schedule then follows the new one.
+  """
+  path = workdir / 'train_config.json'
   wanted = json.loads(config.to_json())
   if path.exists():
     kept = json.loads(path.read_text())
     changed = [
       name
       for name in sorted(kept.keys() | wanted.keys())
-      if kept.get(name) != wanted.get(name)
+      if kept.get(name) != wanted.get(name) and name != 'num_steps'
     ]
     if changed:
       raise ValueError(
-        f"{workdir} holds a run with other settings of {changed}; resume with "
-        "the same settings or choose another --workdir."
+        f'{workdir} holds a run with other settings of {changed}; resume with '
+        'the same settings or choose another --workdir.'
       )
     return
   _write_json(path, wanted)
 
 
 def _write_json(path: pathlib.Path, value) -> None:
-  beside = path.with_name(path.name + ".part")
-  beside.write_text(json.dumps(value, indent=2) + "\n")
+  beside = path.with_name(path.name + '.part')
+  beside.write_text(json.dumps(value, indent=2) + '\n')
   os.replace(beside, path)
 
 
 def _checkpoints(config, workdir):
   return ocp.CheckpointManager(
-    (workdir / "checkpoints").absolute(),
+    (workdir / 'checkpoints').absolute(),
     options=ocp.CheckpointManagerOptions(max_to_keep=2),
   )
 
@@ -258,30 +261,30 @@ def _run(config, workdir, manager, steps, state, tokens, windows, teacher):
   if first:
     restore = ocp.args.StandardRestore(state)
     state = manager.restore(first, args=restore)
-  path = workdir / "history.json"
+  path = workdir / 'history.json'
   history = json.loads(path.read_text()) if path.exists() else []
-  history = [row for row in history if row["step"] <= first]
+  history = [row for row in history if row['step'] <= first]
   key = jax.random.key(config.seed)
   progress = tqdm(
     range(first, config.num_steps), initial=first, total=config.num_steps
   )
-  begin = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
+  begin = time.monotonic() - (history[-1]['seconds'] if history else 0.0)
   with tensorboardX.SummaryWriter(
-    str(workdir / "events"), purge_step=first
+    str(workdir / 'events'), purge_step=first
   ) as writer:
     for step in progress:
       state, metrics = train(state, tokens, key, step, teacher)
       done = step + 1
       if done % config.eval_every == 0 or done == config.num_steps:
         row = _mean_metrics(evaluate, state.params, windows, teacher)
-        progress.set_postfix({k: f"{v:.3f}" for k, v in row.items()})
+        progress.set_postfix({k: f'{v:.3f}' for k, v in row.items()})
         for name, value in row.items():
-          writer.add_scalar(f"held_out/{name}", value, done)
+          writer.add_scalar(f'held_out/{name}', value, done)
         for name, value in metrics.items():
-          writer.add_scalar(f"train/{name}", float(value), done)
+          writer.add_scalar(f'train/{name}', float(value), done)
         seconds = round(time.monotonic() - begin, 1)
-        trained = float(metrics["cross_entropy"])
-        row |= {"step": done, "seconds": seconds, "train": trained}
+        trained = float(metrics['cross_entropy'])
+        row |= {'step': done, 'seconds': seconds, 'train': trained}
         history.append(row)
         _write_json(path, history)
       if done % config.checkpoint_every == 0 or done == config.num_steps:
@@ -318,7 +321,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
     if teacher.config.vocab_size != model_config.vocab_size:
       raise ValueError(
         f"model.vocab_size is {model_config.vocab_size}, the teacher's is "
-        f"{teacher.config.vocab_size}; they must be equal."
+        f'{teacher.config.vocab_size}; they must be equal.'
       )
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
@@ -343,14 +346,14 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
     )
   held_out_bytes = sum(len(d.text.encode()) for d in corpus.held_out)
   record = {
-    "held_out": history[-1],
-    "bytes_per_token": held_out_bytes / len(held_out),
-    "train_tokens": len(train_tokens),
-    "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
-    "text": corpus.record,
-    "versions": {"python": platform.python_version(), "jax": jax.__version__},
-    "history": history,
+    'held_out': history[-1],
+    'bytes_per_token': held_out_bytes / len(held_out),
+    'train_tokens': len(train_tokens),
+    'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
+    'text': corpus.record,
+    'versions': {'python': platform.python_version(), 'jax': jax.__version__},
+    'history': history,
   }
-  _write_json(workdir / "record.json", record)
+  _write_json(workdir / 'record.json', record)
   model = transformer.make_language_model(model_config, state.params, tokenizer)
   return Result(model, record)

@@ -1,0 +1,346 @@
+"""Hugging Face directories: right numbers in, same bytes out, or refused."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from listcoupling.data import text
+from listcoupling.models import checkpoint_format, pretrained, transformer
+
+BASE = transformer.TransformerConfig(
+  vocab_size=300,
+  hidden_size=16,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=8,
+  intermediate_size=24,
+)
+SCALING = transformer.RopeScaling('llama3', 4.0, 1.0, 4.0, 32)
+FAMILIES = {
+  'llama': dataclasses.replace(BASE, rope_scaling=SCALING, rope_theta=5e4),
+  'qwen2': dataclasses.replace(BASE, qkv_bias=True, tie_embeddings=False),
+  'qwen3': dataclasses.replace(BASE, qk_norm=True, rms_eps=1e-5),
+}
+
+
+full_logits = jax.jit(transformer.causal_logits, static_argnums=0)
+
+
+def stored_tensors(config, seed=0):
+  """Random weights under their names in `transformers`."""
+  rng = np.random.default_rng(seed)
+  return {
+    name: (0.4 * rng.normal(size=shape)).astype(np.float32)
+    for leaf in checkpoint_format.parameter_table(config)
+    for name, shape in zip(leaf.names, leaf.shapes)
+  }
+
+
+def write_directory(directory, config, tensors):
+  directory.mkdir(exist_ok=True)
+  raw = checkpoint_format.config_json(config, 'float32')
+  (directory / 'config.json').write_text(json.dumps(raw))
+  path = directory / 'model.safetensors'
+  safetensors.numpy.save_file(tensors, path, metadata={'format': 'pt'})
+  return directory
+
+
+def reference_logits(config, tensors, tokens):
+  """Forward pass of one row from stored names: loops over heads, float64."""
+  c, n = config, len(tokens)
+  get = {name: value.astype(np.float64) for name, value in tensors.items()}
+
+  def norm(x, weight):
+    square = (x * x).mean(-1, keepdims=True)
+    return x / np.sqrt(square + c.rms_eps) * weight
+
+  def rotate(x):  # rotate-half: pairs are (i, i + E / 2)
+    angle = np.arange(n)[:, None] * transformer.rope_frequencies(c)[None]
+    cos = np.cos(np.concatenate([angle, angle], -1))
+    sin = np.sin(np.concatenate([angle, angle], -1))
+    half = c.head_dim // 2
+    turned = np.concatenate([-x[:, half:], x[:, :half]], -1)
+    return x * cos + turned * sin
+
+  def project(name, x):
+    out = x @ get[f'{name}.weight'].T
+    return out + get.get(f'{name}.bias', 0.0)
+
+  x = get['model.embed_tokens.weight'][tokens]
+  for i in range(c.num_layers):
+    at = f'model.layers.{i}'
+    h = norm(x, get[f'{at}.input_layernorm.weight'])
+    q, k, v = (project(f'{at}.self_attn.{name}_proj', h) for name in 'qkv')
+    mixed = []
+    for head in range(c.num_heads):
+      shared = head // (c.num_heads // c.num_kv_heads)
+      rows = slice(head * c.head_dim, (head + 1) * c.head_dim)
+      kv_rows = slice(shared * c.head_dim, (shared + 1) * c.head_dim)
+      qh, kh = q[:, rows], k[:, kv_rows]
+      if c.qk_norm:
+        qh = norm(qh, get[f'{at}.self_attn.q_norm.weight'])
+        kh = norm(kh, get[f'{at}.self_attn.k_norm.weight'])
+      score = rotate(qh) @ rotate(kh).T / np.sqrt(c.head_dim)
+      score = np.where(np.tri(n, dtype=bool), score, -np.inf)
+      weight = np.exp(score - score.max(-1, keepdims=True))
+      mixed.append(weight / weight.sum(-1, keepdims=True) @ v[:, kv_rows])
+    x = x + project(f'{at}.self_attn.o_proj', np.concatenate(mixed, -1))
+    h = norm(x, get[f'{at}.post_attention_layernorm.weight'])
+    gate = project(f'{at}.mlp.gate_proj', h)
+    gated = gate / (1 + np.exp(-gate)) * project(f'{at}.mlp.up_proj', h)
+    x = x + project(f'{at}.mlp.down_proj', gated)
+  x = norm(x, get['model.norm.weight'])
+  head = 'model.embed_tokens' if c.tie_embeddings else 'lm_head'
+  return x @ get[f'{head}.weight'].T
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_loaded_model_computes_what_the_names_say(family, tmp_path):
+  config = FAMILIES[family]
+  tensors = stored_tensors(config)
+  directory = write_directory(tmp_path / 'm', config, tensors)
+  model = pretrained.load_pretrained(directory)
+  assert model.config == config
+  assert model.tokenizer is None
+  tokens = np.random.default_rng(1).integers(0, 300, 9)
+  logits = full_logits(config, model.params, tokens[None])
+  expected = reference_logits(config, tensors, tokens)
+  np.testing.assert_allclose(logits[0], expected, rtol=0, atol=2e-4)
+  # Negative control: two query heads swapped are two other heads.
+  name = 'model.layers.0.self_attn.q_proj.weight'
+  tensors[name] = np.roll(tensors[name], config.head_dim, axis=0)
+  swapped = reference_logits(config, tensors, tokens)
+  assert np.abs(swapped - expected).max() > 1e-2
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_round_trip_is_exact(family, tmp_path):
+  config = FAMILIES[family]
+  first = write_directory(tmp_path / 'a', config, stored_tensors(config))
+  model = pretrained.load_pretrained(first, dtype=jnp.bfloat16)
+  pretrained.save_pretrained(model, tmp_path / 'b')
+  assert json.loads((tmp_path / 'b/config.json').read_text())['model_type'] == (
+    family
+  )
+  again = pretrained.load_pretrained(tmp_path / 'b', dtype=jnp.bfloat16)
+  assert again.config == model.config
+  same = jax.tree.map(lambda a, b: (a == b).all(), again.params, model.params)
+  assert jax.tree.all(same)
+  path = tmp_path / 'b/model.safetensors'
+  with safetensors.safe_open(path, framework='np') as file:
+    assert file.metadata() == {'format': 'pt'}
+  stored = safetensors.numpy.load_file(path)
+  assert stored.keys() == stored_tensors(config).keys()
+  assert not list(tmp_path.glob('.b*'))
+
+
+def test_saving_again_replaces_every_file(tmp_path):
+  target, _ = pretrained.shipped_pair()
+  pretrained.save_pretrained(target, tmp_path / 'm')
+  (tmp_path / 'm/notes.txt').write_text('kept')
+  bare = write_directory(tmp_path / 'bare', BASE, stored_tensors(BASE))
+  bare = pretrained.load_pretrained(bare)
+  pretrained.save_pretrained(bare, tmp_path / 'm')
+  assert sorted(path.name for path in (tmp_path / 'm').iterdir()) == [
+    'config.json',
+    'model.safetensors',
+    'notes.txt',
+  ]
+  assert pretrained.load_pretrained(tmp_path / 'm').config == BASE
+
+
+def test_shards_load_like_one_file(tmp_path):
+  tensors = stored_tensors(BASE)
+  one = write_directory(tmp_path / 'one', BASE, tensors)
+  many = write_directory(tmp_path / 'many', BASE, tensors)
+  (many / 'model.safetensors').unlink()
+  names = sorted(tensors)
+  weight_map = {}
+  for shard in range(2):
+    part = {name: tensors[name] for name in names[shard::2]}
+    file = f'model-{shard + 1:05}-of-00002.safetensors'
+    safetensors.numpy.save_file(part, many / file, metadata={'format': 'pt'})
+    weight_map |= dict.fromkeys(part, file)
+  index = many / 'model.safetensors.index.json'
+  index.write_text(json.dumps({'weight_map': weight_map}))
+  same = jax.tree.map(
+    lambda a, b: (a == b).all(),
+    pretrained.load_pretrained(one).params,
+    pretrained.load_pretrained(many).params,
+  )
+  assert jax.tree.all(same)
+  with pytest.raises(ValueError, match='sharded'):
+    pretrained.save_pretrained(pretrained.load_pretrained(one), many)
+  (many / 'model-00002-of-00002.safetensors').unlink()
+  with pytest.raises(FileNotFoundError, match='model-00002-of-00002'):
+    pretrained.load_pretrained(many)
+  weight_map['model.norm.weight'] = '../one/model.safetensors'
+  index.write_text(json.dumps({'weight_map': weight_map}))
+  with pytest.raises(ValueError, match='beside'):
+    pretrained.load_pretrained(many)
+
+
+def edit_config(directory, **changes):
+  path = directory / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_tensors(directory, change):
+  path = directory / 'model.safetensors'
+  tensors = dict(safetensors.numpy.load_file(path))
+  change(tensors)
+  safetensors.numpy.save_file(tensors, path, metadata={'format': 'pt'})
+
+
+def truncate(directory):
+  path = directory / 'model.safetensors'
+  path.write_bytes(path.read_bytes()[:-100])
+
+
+def only_pickle(directory):
+  (directory / 'model.safetensors').rename(directory / 'pytorch_model.bin')
+
+
+def large_tokenizer(directory):
+  pretrained.shipped_pair()[0].tokenizer.save(str(directory / 'tokenizer.json'))
+
+
+NORM = 'model.norm.weight'
+WRONG_SHAPE = np.zeros(17, np.float32)
+REFUSED = {
+  'model type': (lambda d: edit_config(d, model_type='gpt2'), "'gpt2'"),
+  'activation': (lambda d: edit_config(d, hidden_act='gelu'), 'hidden_act'),
+  'window': (
+    lambda d: edit_config(d, use_sliding_window=True),
+    'use_sliding_window',
+  ),
+  'rope': (
+    lambda d: edit_config(d, rope_scaling={'rope_type': 'yarn', 'factor': 4}),
+    "'yarn'",
+  ),
+  'no size': (lambda d: (d / 'config.json').write_text('{}'), 'model_type'),
+  'not json': (lambda d: (d / 'config.json').write_text('{'), 'not valid JSON'),
+  'missing': (
+    lambda d: edit_tensors(d, lambda t: t.pop(NORM)),
+    'lacks 1 .*norm',
+  ),
+  'extra': (
+    lambda d: edit_tensors(d, lambda t: t.update(x=t[NORM])),
+    "unknown 1 .*'x'",
+  ),
+  'shape': (
+    lambda d: edit_tensors(d, lambda t: t.update({NORM: WRONG_SHAPE})),
+    r'\[17\].*\[16\]',
+  ),
+  'truncated': (truncate, 'truncated'),
+  'pickled': (only_pickle, 'pytorch_model.bin.*safetensors'),
+  'tokenizer': (large_tokenizer, '1023.*300'),
+  'bad tokenizer': (
+    lambda d: (d / 'tokenizer.json').write_text('{}'),
+    'not a tokenizer',
+  ),
+}
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_refused_by_name(case, tmp_path):
+  directory = write_directory(tmp_path / 'm', BASE, stored_tensors(BASE))
+  spoil, message = REFUSED[case]
+  spoil(directory)
+  with pytest.raises(ValueError, match=f'(?s){message}'):
+    pretrained.load_pretrained(directory)
+
+
+def test_missing_files_are_named(tmp_path, monkeypatch):
+  with pytest.raises(FileNotFoundError, match='not a directory'):
+    pretrained.load_pretrained(tmp_path / 'nowhere')
+  with pytest.raises(FileNotFoundError, match='config.json is missing'):
+    pretrained.load_pretrained(tmp_path)
+  directory = write_directory(tmp_path / 'm', BASE, stored_tensors(BASE))
+  (directory / 'model.safetensors').unlink()
+  with pytest.raises(FileNotFoundError, match='neither model.safetensors'):
+    pretrained.load_pretrained(directory)
+  monkeypatch.setattr('huggingface_hub.snapshot_download', no_network)
+  with pytest.raises(FileNotFoundError, match='Where there is network'):
+    pretrained.load_pretrained('owner/name')
+  with pytest.raises(ValueError, match='int32'):
+    pretrained.load_pretrained(directory, dtype=jnp.int32)
+
+
+def no_network(name, **kwargs):
+  raise OSError(f'no route to {name} {kwargs}')
+
+
+def test_hub_name_is_downloaded_without_pickles(tmp_path, monkeypatch):
+  directory = write_directory(tmp_path / 'm', BASE, stored_tensors(BASE))
+  asked = {}
+
+  def download(name, allow_patterns):
+    asked[name] = allow_patterns
+    return str(directory)
+
+  monkeypatch.setattr('huggingface_hub.snapshot_download', download)
+  monkeypatch.chdir(tmp_path)
+  assert pretrained.load_pretrained('owner/name').config == BASE
+  assert not any('bin' in pattern for pattern in asked['owner/name'])
+
+
+def test_both_spellings_of_rope(tmp_path):
+  # transformers 5 writes rope_parameters, 4 rope_theta and rope_scaling.
+  config = FAMILIES['llama']
+  directory = write_directory(tmp_path / 'm', config, stored_tensors(config))
+  raw = json.loads((directory / 'config.json').read_text())
+  rope = raw.pop('rope_scaling') | {'rope_theta': raw.pop('rope_theta')}
+  raw['rope_parameters'] = rope
+  (directory / 'config.json').write_text(json.dumps(raw))
+  path = directory / 'config.json'
+  assert checkpoint_format.read_config(path) == config
+
+
+def test_family_that_does_not_exist_is_not_saved(tmp_path):
+  config = dataclasses.replace(BASE, qkv_bias=True, qk_norm=True)
+  model = transformer.make_language_model(config, {})
+  with pytest.raises(ValueError, match='both qkv_bias and qk_norm'):
+    pretrained.save_pretrained(model, tmp_path / 'm')
+  assert not list(tmp_path.iterdir())
+  table = transformer.make_language_model(None, {})
+  with pytest.raises(ValueError, match='NoneType'):
+    pretrained.save_pretrained(table, tmp_path / 'm')
+
+
+SAMPLE = '''def read(self, path):
+    """Return the contents of the file as a string."""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+'''
+
+
+def test_shipped_pair_models_text():
+  target, drafter = pretrained.shipped_pair()
+  size = sum(
+    path.stat().st_size
+    for path in pathlib.Path(pretrained.SHIPPED).rglob('*')
+    if path.is_file()
+  )
+  assert size < 4e6
+  assert target.tokenizer.to_str() == drafter.tokenizer.to_str()
+  assert target.tokenizer.token_to_id(text.END_OF_TEXT) is not None
+  ids = jnp.asarray([target.tokenizer.encode(SAMPLE).ids])
+  losses, laws = [], []
+  for model in (target, drafter):
+    logits = full_logits(model.config, model.params, ids)
+    log_p = jax.nn.log_softmax(logits[0, :-1])
+    picked = jnp.take_along_axis(log_p, ids[0, 1:, None], axis=-1)
+    losses.append(-float(picked.mean()))
+    laws.append(jnp.exp(log_p))
+  uniform = np.log(1024)
+  assert losses[0] < losses[1] < 0.75 * uniform
+  overlap = float(jnp.minimum(*laws).sum(-1).mean())
+  assert overlap > 0.4

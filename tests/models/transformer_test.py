@@ -1,0 +1,239 @@
+"""The transformer against itself: cached, masked, padded and batched forms."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling.models import transformer
+
+TINY = transformer.TransformerConfig(
+  vocab_size=29,
+  hidden_size=16,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=8,
+  intermediate_size=24,
+)
+ENTRIES = 16
+
+
+@functools.lru_cache
+def tiny_params():
+  """Parameters away from zero, so that every path through the net counts."""
+  params = transformer.init_params(jax.random.key(0), TINY)
+  rng = np.random.default_rng(1)
+  return jax.tree.map(
+    lambda x: jnp.asarray(x + 0.3 * rng.normal(size=x.shape), x.dtype), params
+  )
+
+
+def random_tokens(seed, batch, length):
+  return jax.random.randint(jax.random.key(seed), (batch, length), 0, 29)
+
+
+_full = jax.jit(transformer.causal_logits, static_argnums=0)
+_call = jax.jit(transformer.make_apply(TINY))
+
+
+def full_logits(tokens):
+  """Causal logits; padded to one shape, so that XLA compiles once."""
+  batch, length = tokens.shape
+  padded = jnp.pad(tokens, ((0, 3 - batch), (0, 12 - length)))
+  return _full(TINY, tiny_params(), padded)[:batch, :length]
+
+
+def prefill(tokens, start, cache=None, entries=ENTRIES):
+  """Causal call of S tokens at entries and positions start..start+S-1."""
+  batch, length = tokens.shape
+  if cache is None:
+    cache = transformer.make_init_cache(TINY)(batch, entries)
+  positions = start[:, None] + jnp.arange(length)
+  mask = jnp.arange(entries) <= positions[..., None]
+  return _call(tiny_params(), tokens, positions, mask, cache, start)
+
+
+def test_incremental_equals_full():
+  tokens = random_tokens(2, 2, 12)
+  full = full_logits(tokens)
+  logits, cache = prefill(tokens[:, :5], jnp.zeros(2, jnp.int32))
+  parts = [logits]
+  for t in range(5, 12):
+    start = jnp.full(2, t, jnp.int32)
+    logits, cache = prefill(tokens[:, t : t + 1], start, cache)
+    parts.append(logits)
+  np.testing.assert_allclose(
+    jnp.concatenate(parts, axis=1), full, rtol=0, atol=1e-5
+  )
+  assert full.dtype == jnp.float32
+
+
+def test_incremental_needs_the_right_position():
+  # Negative control of the test above: a shifted rotary phase is visible.
+  tokens = random_tokens(2, 2, 6)
+  full = full_logits(tokens)
+  _, cache = prefill(tokens[:, :5], jnp.zeros(2, jnp.int32))
+  positions = jnp.full((2, 1), 6)
+  mask = jnp.arange(ENTRIES) <= positions[..., None] - 1
+  logits, _ = _call(
+    tiny_params(),
+    tokens[:, 5:],
+    positions,
+    mask,
+    cache,
+    jnp.full(2, 5, jnp.int32),
+  )
+  assert jnp.abs(logits[:, 0] - full[:, 5]).max() > 1e-2
+
+
+def test_tree_equals_its_paths():
+  prefix = random_tokens(3, 1, 5)
+  _, cache = prefill(prefix, jnp.zeros(1, jnp.int32))
+  #        0 root of the block, children 1 2, grandchildren 3 (of 2), 4 (of 1)
+  parents = [-1, 0, 0, 2, 1]
+  nodes = random_tokens(4, 1, 5)
+  depth, seen = [], np.zeros((5, ENTRIES), bool)
+  seen[:, :5] = True
+  paths = []
+  for node, parent in enumerate(parents):
+    path = ([] if parent < 0 else paths[parent]) + [node]
+    paths.append(path)
+    depth.append(5 + len(path) - 1)
+    seen[node, 5 + np.asarray(path)] = True
+  logits, _ = _call(
+    tiny_params(),
+    nodes,
+    jnp.asarray([depth]),
+    jnp.asarray(seen)[None],
+    cache,
+    jnp.full(1, 5, jnp.int32),
+  )
+  for node, path in enumerate(paths):
+    line = jnp.concatenate([prefix, nodes[:, jnp.asarray(path)]], axis=1)
+    alone = full_logits(line)
+    np.testing.assert_allclose(logits[0, node], alone[0, -1], rtol=0, atol=1e-5)
+
+
+def test_padding_and_neighbours_change_nothing():
+  tokens = random_tokens(5, 3, 6)
+  zeros = jnp.zeros(3, jnp.int32)
+  logits, _ = prefill(tokens, zeros)
+  # Row 1 is 4 tokens long: what is right of them must not reach them.
+  other = tokens.at[1, 4:].set(7).at[0].set(3)
+  changed, dirty = prefill(other, zeros)
+  np.testing.assert_allclose(changed[1, :4], logits[1, :4], atol=1e-6)
+  np.testing.assert_allclose(changed[2], logits[2], atol=1e-6)
+  assert jnp.abs(changed[0] - logits[0]).max() > 1e-2
+  # Rows continue at their own lengths; stale entries are overwritten.
+  start = jnp.asarray([6, 4, 6])
+  following, _ = prefill(tokens[:, 4:], start, dirty)
+  whole = jnp.concatenate([other[1, :4], tokens[1, 4:]])[None]
+  alone = full_logits(whole)
+  np.testing.assert_allclose(following[1], alone[0, 4:], rtol=0, atol=1e-5)
+  # A longer cache changes nothing either.
+  longer, _ = prefill(tokens, zeros, entries=2 * ENTRIES)
+  np.testing.assert_allclose(longer, logits, rtol=0, atol=1e-5)
+
+
+def test_row_that_sees_nothing_is_finite():
+  tokens = random_tokens(6, 2, 3)
+  mask = jnp.arange(ENTRIES) <= jnp.arange(3)[:, None]
+  mask = jnp.stack([mask, jnp.zeros_like(mask)])
+  logits, _ = _call(
+    tiny_params(),
+    tokens,
+    jnp.broadcast_to(jnp.arange(3), (2, 3)),
+    mask,
+    transformer.make_init_cache(TINY)(2, ENTRIES),
+    jnp.zeros(2, jnp.int32),
+  )
+  chex.assert_tree_all_finite(logits)
+  full = full_logits(tokens)
+  np.testing.assert_allclose(logits[0], full[0], rtol=0, atol=1e-5)
+
+
+def test_write_entries_per_row():
+  cache = jnp.zeros((3, 7, 2))
+  values = jnp.arange(1.0, 13.0).reshape(3, 2, 2)
+  written = transformer.write_entries(cache, values, jnp.asarray([0, 3, 5]))
+  expected = np.zeros((3, 7, 2))
+  for row, start in enumerate([0, 3, 5]):
+    expected[row, start : start + 2] = values[row]
+  np.testing.assert_array_equal(written, expected)
+
+
+def test_apply_is_one_object_per_config():
+  twin = dataclasses.replace(TINY)
+  assert twin is not TINY
+  assert transformer.make_apply(twin) is transformer.make_apply(TINY)
+  assert transformer.make_init_cache(twin) is transformer.make_init_cache(TINY)
+  other = dataclasses.replace(TINY, rope_theta=5e5)
+  assert transformer.make_apply(other) is not transformer.make_apply(TINY)
+  traces = []
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def call(apply, x):
+    traces.append(apply)
+    return x
+
+  call(transformer.make_apply(TINY), 1.0)
+  call(transformer.make_apply(twin), 2.0)
+  assert len(traces) == 1
+
+
+def test_bfloat16_keeps_float32_logits():
+  config = dataclasses.replace(TINY, dtype='bfloat16')
+  cache = transformer.make_init_cache(config)(1, 4)
+  params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), tiny_params())
+  tokens = random_tokens(7, 1, 4)
+  mask = jnp.tril(jnp.ones((1, 4, 4), bool))
+  logits, cache = jax.jit(transformer.make_apply(config))(
+    params, tokens, jnp.arange(4)[None], mask, cache, jnp.zeros(1, jnp.int32)
+  )
+  assert logits.dtype == jnp.float32
+  chex.assert_tree_all_finite(logits)
+  assert {leaf.dtype.name for leaf in jax.tree.leaves(cache)} == {'bfloat16'}
+  chex.assert_tree_shape_prefix(cache, (1, 4))
+  full = full_logits(tokens)
+  assert np.corrcoef(logits.ravel(), full.ravel())[0, 1] > 0.99
+
+
+def test_llama3_frequencies():
+  # The piecewise formula as published with Llama 3.1, in wavelengths.
+  scaling = transformer.RopeScaling('llama3', 8.0, 1.0, 4.0, 8192)
+  config = dataclasses.replace(
+    TINY, head_dim=64, rope_theta=5e5, rope_scaling=scaling
+  )
+  plain = 5e5 ** -(np.arange(0, 64, 2) / 64)
+  expected = []
+  for frequency in plain:
+    wavelength = 2 * np.pi / frequency
+    if wavelength < 8192 / 4.0:
+      expected.append(frequency)
+    elif wavelength > 8192 / 1.0:
+      expected.append(frequency / 8.0)
+    else:
+      smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
+      expected.append((1 - smooth) * frequency / 8.0 + smooth * frequency)
+  got = transformer.rope_frequencies(config)
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+  assert len({round(float(a / b), 3) for a, b in zip(got, plain)}) > 3
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'num_layers': 0}, 'num_layers.*0'),
+    ({'num_kv_heads': 3}, 'multiple of num_kv_heads.*4 and 3'),
+    ({'head_dim': 7}, 'head_dim.*7'),
+    ({'rope_scaling': transformer.RopeScaling('yarn', 2.0)}, 'yarn'),
+  ],
+)
+def test_bad_sizes_are_refused(change, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(TINY, **change)
