@@ -1,0 +1,317 @@
+"""Draft trees against exhaustive search, exact laws and slow twins."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling import gumbel
+from listcoupling.decoding import draft
+from listcoupling.decoding.drafters import NGramDrafter, Text, as_drafter
+from listcoupling.decoding.options import GenerateOptions
+from tests import fakes, statistics
+from tests.decoding import exact
+
+VOCAB = 5
+ROW = (2, 0, 3, 1)  # the text of every row; its last token is the root
+CAPACITY = 16
+ROWS = 10
+
+
+def propose(keys, models, options, proposal, keep_probs=False, row=ROW):
+  """The `DraftTree` of one block after `row`, for each of the keys."""
+  count, batch = len(models), len(keys)
+  pairs = [
+    as_drafter(
+      model,
+      draft_length=options.draft_length,
+      num_slots=len(range(d, options.num_drafts, count)),
+    )
+    for d, model in enumerate(models)
+  ]
+  plan = draft.Plan(
+    tuple(drafter for drafter, _ in pairs), proposal, VOCAB, keep_probs, options
+  )
+  tokens = jnp.zeros((batch, CAPACITY), jnp.int32)
+  tokens = tokens.at[:, : len(row)].set(jnp.array(row))
+  text = Text(tokens, jnp.full(batch, len(row) - 1, jnp.int32))
+  params = tuple(params for _, params in pairs)
+  return jax.tree.map(np.asarray, _draft(keys, params, text, plan=plan))
+
+
+@functools.partial(jax.jit, static_argnames='plan')
+def _draft(keys, params, text, *, plan):
+  states = []
+  for d, drafter in enumerate(plan.drafters):
+    state = drafter.prefill(params[d], text, CAPACITY)
+    shape = (plan.options.draft_length, len(plan.slots(d)))
+    states.append(drafter.open_block(params[d], state, text, shape)[1])
+  return draft.draft_tree(keys, params, tuple(states), text, plan)[0]
+
+
+def node_paths(proposals, row):
+  """Token path of every slot at every depth: dict (depth, slot) -> tuple."""
+  paths = {}
+  length, width = proposals.tokens.shape[1:]
+  for depth, slot in itertools.product(range(length), range(width)):
+    before = ()
+    if depth:
+      before = paths[depth - 1, int(proposals.parents[row, depth, slot])]
+    paths[depth, slot] = (*before, int(proposals.tokens[row, depth, slot]))
+  return paths
+
+
+def log_law(model, path, temperature):
+  """Draft log-law after ROW + path, by table."""
+  table = np.asarray(model.params, np.float64)
+  before, last = (*ROW, *path)[-2:]
+  scores = table[before, last] / temperature
+  return scores - np.log(np.exp(scores).sum())
+
+
+def summed_gap(key, model, path, temperature):
+  """Sum over the path of max_i(log p + G) - (log p_node + G_node)."""
+  total = 0.0
+  for depth, token in enumerate(path):
+    position = gumbel.position_key(key, len(ROW) + depth)
+    score = log_law(model, path[:depth], temperature) + np.asarray(
+      gumbel.gumbel(position, VOCAB), np.float64
+    )
+    total += score.max() - score[token]
+  return total
+
+
+@pytest.mark.parametrize('width,temperature', [(3, 1.0), (6, 0.5)])
+def test_beam_is_the_exhaustive_search(width, temperature):
+  """Of all children of the kept nodes, the K smallest summed gaps."""
+  model = fakes.random_pair(VOCAB, 1.0)[1][0]
+  options = GenerateOptions(
+    num_drafts=width, draft_length=3, draft_temperatures=(temperature,)
+  )
+  keys = jax.random.split(jax.random.key(7), ROWS)
+  proposals = propose(keys, [model], options, 'beam')
+  for row, key in enumerate(keys):
+    paths, kept = node_paths(proposals, row), [()]
+    for depth in range(3):
+      gaps = {
+        (*path, token): summed_gap(key, model, (*path, token), temperature)
+        for path in kept
+        for token in range(VOCAB)
+      }
+      best = sorted(gaps, key=gaps.get)[:width]
+      best += [None] * (width - len(best))  # V < K at the first depth
+      for slot, path in enumerate(best):
+        if path is None:
+          assert proposals.tokens[row, depth, slot] == -1
+        else:
+          assert paths[depth, slot] == path
+      kept = [path for path in best if path]
+
+
+def test_the_first_beam_node_is_what_the_target_would_take_from_the_draft():
+  """With the target as its own drafter the best path is the text itself."""
+  target = fakes.random_pair(VOCAB, 1.0)[0]
+  keys = jax.random.split(jax.random.key(1), ROWS)
+  options = GenerateOptions(
+    num_drafts=3, draft_length=3, draft_temperatures=(1.0,)
+  )
+  proposals = propose(keys, [target], options, 'beam')
+  for row, key in enumerate(keys):
+    path = ()
+    for depth in range(3):
+      noise = gumbel.gumbel(gumbel.position_key(key, len(ROW) + depth), VOCAB)
+      path += (int(np.argmax(log_law(target, path, 1.0) + noise)),)
+    assert node_paths(proposals, row)[2, 0] == path
+
+
+def test_greedy_beam_is_the_beam_of_the_most_likely_paths():
+  model = fakes.random_pair(VOCAB, 1.0)[1][0]
+  options = GenerateOptions(num_drafts=3, draft_length=1, temperature=0.0)
+  proposals = propose(
+    jax.random.split(jax.random.key(0), 2), [model], options, 'beam'
+  )
+  best = np.argsort(-log_law(model, (), 1.0))[:3]
+  np.testing.assert_array_equal(proposals.tokens[:, 0], [best, best])
+
+
+@pytest.mark.parametrize('proposal', ['grouped', 'streams'])
+def test_every_chain_follows_its_own_law(proposal):
+  """K = 3 on two drafters and two temperatures; chain k: drafter k mod 2."""
+  models = fakes.random_pair(VOCAB, 1.0, 0, 2)[1]
+  options = GenerateOptions(
+    num_drafts=3, draft_length=2, draft_temperatures=(0.6, 1.5)
+  )
+  keys = jax.random.split(jax.random.key(3), 30_000)
+  proposals = propose(keys, models, options, proposal, keep_probs=True)
+  np.testing.assert_array_equal(
+    proposals.parents, np.broadcast_to(np.arange(3), (30_000, 2, 3))
+  )
+  for slot in range(3):
+    temperature = (0.6, 1.5)[slot % 2]
+    model = models[slot % 2]
+    joint = np.exp(log_law(model, (), temperature))[:, None] * np.stack(
+      [np.exp(log_law(model, (i,), temperature)) for i in range(VOCAB)]
+    )
+    pairs = proposals.tokens[:, 0, slot] * VOCAB + proposals.tokens[:, 1, slot]
+    print(proposal, slot, statistics.law_p_value(pairs, joint.ravel()))
+    statistics.assert_law(pairs, joint.ravel())
+    other = np.exp(log_law(models[1 - slot % 2], (), temperature))
+    statistics.assert_not_law(proposals.tokens[:, 0, slot], other)
+    # The laws handed to rejection verifiers are those that were sampled.
+    first = proposals.tokens[:5, 0, slot]
+    for row in range(5):
+      np.testing.assert_allclose(
+        proposals.probs[row, 1, slot],
+        np.exp(log_law(model, (first[row],), temperature)),
+        rtol=1e-5,
+      )
+
+
+@pytest.mark.parametrize('proposal', ['grouped', 'streams'])
+def test_chains_of_one_prefix_are_independent(proposal):
+  model = fakes.random_pair(VOCAB, 1.0)[1][0]
+  options = GenerateOptions(num_drafts=3, draft_length=2)
+  keys = jax.random.split(jax.random.key(5), 30_000)
+  tokens = propose(keys, [model], options, proposal).tokens
+  law = np.exp(log_law(model, (), 1.0))
+  pairs = tokens[:, 0, 0] * VOCAB + tokens[:, 0, 2]
+  statistics.assert_law(pairs, np.outer(law, law).ravel())
+  # Second step, given that chains 0 and 1 share their first token.
+  same = tokens[:, 0, 0] == tokens[:, 0, 1]
+  first = tokens[:, 0, 0][same]
+  common = np.bincount(first).argmax()
+  law = np.exp(log_law(model, (common,), 1.0))
+  pairs = (tokens[same, 1, 0] * VOCAB + tokens[same, 1, 1])[first == common]
+  statistics.assert_law(pairs, np.outer(law, law).ravel())
+
+
+def test_the_first_grouped_arrival_is_the_canonical_one():
+  """The chains of a prefix race on times whose minimum is canonical."""
+  target = fakes.random_pair(VOCAB, 1.0)[0]
+  keys = jax.random.split(jax.random.key(6), 2000)
+  options = GenerateOptions(num_drafts=3, draft_length=1)
+  tokens = propose(keys, [target], options, 'grouped').tokens[:, 0]
+  noise = jax.vmap(
+    lambda key: gumbel.gumbel(gumbel.position_key(key, len(ROW)), VOCAB)
+  )(keys)
+  canonical = np.argmax(log_law(target, (), 1.0) + np.asarray(noise), axis=1)
+  assert np.all((tokens == canonical[:, None]).any(axis=1))
+  # Each chain is as often the first, so none may be left out.
+  for left_out in range(3):
+    others = np.delete(tokens, left_out, axis=1)
+    assert not np.all((others == canonical[:, None]).any(axis=1))
+
+
+@pytest.mark.parametrize('proposal', ['beam', 'grouped'])
+def test_slots_belong_to_the_drafters_in_turn(proposal):
+  """K = 5 on two drafters: slots 0, 2, 4 and 1, 3, and paths stay inside."""
+  # Drafter d can only ever say token d.
+  tables = [
+    np.where(np.arange(VOCAB) == d, 0.0, -np.inf) + np.zeros((VOCAB,) * 3)
+    for d in range(2)
+  ]
+  options = GenerateOptions(num_drafts=5, draft_length=3)
+  proposals = propose(
+    jax.random.split(jax.random.key(0), 2),
+    [fakes.table_model(t) for t in tables],
+    options,
+    proposal,
+  )
+  for depth in range(3):
+    said = proposals.tokens[0, depth]
+    if proposal == 'grouped':
+      np.testing.assert_array_equal(said, [0, 1, 0, 1, 0])
+    else:  # a beam of one possible child has one node
+      np.testing.assert_array_equal(said, [0, 1, -1, -1, -1])
+    np.testing.assert_array_equal(proposals.parents[0, depth, :2], [0, 1])
+
+
+@pytest.mark.parametrize('proposal', ['beam', 'grouped'])
+def test_top_k_and_impossible_drafts_leave_slots_empty(proposal):
+  table = np.zeros((VOCAB,) * 3)
+  options = GenerateOptions(num_drafts=3, draft_length=2, top_k=2)
+  keys = jax.random.split(jax.random.key(0), 2)
+  good = propose(keys, [fakes.table_model(table)], options, proposal)
+  if proposal == 'beam':  # the root has 2 children, and they have 4
+    np.testing.assert_array_equal(good.tokens[:, 0] == -1, [[0, 0, 1]] * 2)
+  assert (good.tokens[:, 1] >= 0).all()
+  table[3, 1] = np.nan  # after the root of ROW
+  bad = propose(keys, [fakes.table_model(table)], options, proposal)
+  assert (bad.tokens[:, 0] == -1).all()
+
+
+class SlowNGram:
+  """Prompt look-up in words: every earlier place votes."""
+
+  def __init__(self, vocab, order, sharpness):
+    self.vocab, self.order, self.sharpness = vocab, order, sharpness
+
+  def law(self, row, path):
+    text = [*row, *path]
+    if len(row) == 1:
+      return np.full(self.vocab, 1 / self.vocab)
+    votes = np.zeros(self.vocab)
+    for end in range(len(row) - 1):  # row[end + 1] is what followed
+      length = 0
+      while (
+        length < self.order
+        and length <= end
+        and row[end - length] == text[-1 - length]
+      ):
+        length += 1
+      votes[row[end + 1]] += self.sharpness**length
+    return votes / votes.sum()
+
+
+@pytest.mark.parametrize('order', [1, 3])
+def test_ngram_laws_match_the_slow_version(order):
+  """Rows of several lengths in one batch, a prompt of one token included."""
+  rng = np.random.default_rng(order)
+  rows = [rng.integers(0, 3, n).tolist() for n in (1, 2, 3, 8, 14)]
+  tokens = np.zeros((5, CAPACITY), np.int32)
+  for index, row in enumerate(rows):
+    tokens[index, : len(row)] = row
+  text = Text(
+    jnp.asarray(tokens), jnp.array([len(row) - 1 for row in rows], jnp.int32)
+  )
+  drafter = NGramDrafter(VOCAB, order=order, sharpness=10.0)
+  slow = SlowNGram(VOCAB, order, 10.0)
+  state = drafter.prefill(None, text, CAPACITY)
+  root, state = drafter.open_block(None, state, text, (3, 2))
+  first = np.array([[0, 2]] * 5)
+  chain = jnp.broadcast_to(jnp.arange(2), (5, 2))
+  depth1, state = drafter.extend(
+    None, state, text, 1, jnp.asarray(first), chain
+  )
+  crossed = jnp.ones((5, 2), int)  # both slots continue slot 1
+  second = np.array([[1, 0]] * 5)
+  depth2, _ = drafter.extend(None, state, text, 2, jnp.asarray(second), crossed)
+  for index, row in enumerate(rows):
+    np.testing.assert_allclose(
+      exact.softmax(np.asarray(root[index], np.float64)),
+      slow.law(row, []),
+      rtol=1e-4,
+    )
+    for slot in range(2):
+      np.testing.assert_allclose(
+        exact.softmax(np.asarray(depth1[index, slot], np.float64)),
+        slow.law(row, [first[index, slot]]),
+        rtol=1e-4,
+      )
+      np.testing.assert_allclose(
+        exact.softmax(np.asarray(depth2[index, slot], np.float64)),
+        slow.law(row, [2, second[index, slot]]),
+        rtol=1e-4,
+      )
+
+
+def test_ngram_ignores_tokens_outside_its_vocabulary():
+  text = Text(jnp.array([[1, 9, 1, 2, 1, 0]]), jnp.array([4]))
+  drafter = NGramDrafter(3, order=1)
+  logits, _ = drafter.open_block(None, None, text, (1, 1))
+  law = exact.softmax(np.asarray(logits[0], np.float64))
+  # 9 and 2 followed 1; 1 followed 9 and 2.
+  np.testing.assert_allclose(law, [0, 2 / 102, 100 / 102], rtol=1e-5)

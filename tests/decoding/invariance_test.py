@@ -1,0 +1,222 @@
+"""Drafter invariance: canonical noise writes one text, token for token."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling import gumbel
+from listcoupling.decoding import loop
+from listcoupling.decoding.drafters import NGramDrafter
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
+from tests import fakes
+from tests.decoding import exact
+
+VOCAB, ROWS, LENGTH = 7, 24, 13  # 13 is no multiple of any block
+KEYS = jax.random.split(jax.random.key(11), ROWS)
+TARGET, (GOOD, SECOND) = fakes.random_pair(VOCAB, 0.7, 5, 2)
+BAD = fakes.table_model(-np.asarray(TARGET.params))
+BROKEN = fakes.table_model(
+  np.where(np.arange(VOCAB) % 2, np.nan, 1.0)[:, None, None] + TARGET.params
+)
+SHORT = fakes.table_model(GOOD.params[:4, :4, :4])
+PLAIN = GenerateOptions(
+  method='autoregressive',
+  max_new_tokens=LENGTH,
+  temperature=0.9,
+  stop_tokens=(3,),
+  min_new_tokens=4,
+  pad_token=VOCAB,
+)
+FILTERED = dataclasses.replace(
+  PLAIN,
+  top_k=5,
+  top_p=0.95,
+  min_p=0.01,
+  repetition_penalty=1.3,
+  logit_bias=((1, 0.5), (6, -np.inf)),
+  # The exact fit: the last block reaches past the last entry of the text.
+  cache_length=5 + LENGTH,
+)
+
+
+def some_prompts(seed=0, size=5):
+  rng = np.random.default_rng(seed)
+  prompts = rng.integers(0, VOCAB, (ROWS, size))
+  return prompts, rng.integers(1, size + 1, ROWS)
+
+
+PROMPTS, LENGTHS = some_prompts()
+
+
+def write(options, drafters=(), prompts=PROMPTS, lengths=LENGTHS, keys=KEYS):
+  return generate(keys, TARGET, drafters, prompts, lengths, options)
+
+
+def with_method(options, method, width, length):
+  """`options` for another method, with K = width and L = length."""
+  return dataclasses.replace(
+    options, method=method, num_drafts=width, draft_length=length
+  )
+
+
+def slow_text(key, prompt, options, noise_of):
+  """One row by a plain loop: argmin E / q at every position."""
+  row, table = list(prompt), np.asarray(TARGET.params, np.float64)
+  while len(row) - len(prompt) < options.max_new_tokens:
+    before = row[-2] if len(row) > 1 else row[-1]
+    law = exact.law(
+      table[before, row[-1]],
+      options,
+      seen=row,
+      num_new=len(row) - len(prompt),
+    )
+    noise = np.asarray(noise_of(gumbel.position_key(key, len(row))), float)
+    row.append(int(np.argmin(noise / np.maximum(law, 1e-300))))
+    if row[-1] in options.stop_tokens:
+      break
+  return row[len(prompt) :]
+
+
+def assert_slow_text(out, options, noise_of, rows=8):
+  for row in range(rows):
+    prompt = PROMPTS[row, : LENGTHS[row]].tolist()
+    text = slow_text(KEYS[row], prompt, options, noise_of)
+    assert out.tokens[row, : out.lengths[row]].tolist() == text
+    assert (out.tokens[row, out.lengths[row] :] == options.pad_token).all()
+
+
+def canonical(key):
+  return gumbel.exponential(key, VOCAB)
+
+
+@pytest.mark.parametrize('options', [PLAIN, FILTERED], ids=['plain', 'filters'])
+def test_autoregressive_is_the_race_of_every_position(options):
+  assert_slow_text(write(options), options, canonical)
+
+
+@pytest.mark.parametrize(
+  'method,width,length',
+  [
+    ('gumbel_tree', 3, 4),
+    ('gumbel_tree', 1, 1),
+    ('gumbel_chains', 3, 4),
+  ],
+)
+def test_one_drafter_changes_nothing(method, width, length):
+  options = with_method(PLAIN, method, width, length)
+  reference = write(PLAIN)
+  calls = {}
+  for name, drafter in dict(
+    itself=TARGET, good=GOOD, bad=BAD, broken=BROKEN
+  ).items():
+    out = write(options, [drafter])
+    np.testing.assert_array_equal(out.tokens, reference.tokens, name)
+    np.testing.assert_array_equal(out.lengths, reference.lengths)
+    calls[name] = out.metrics.target_calls.sum()
+  # A drafter costs or saves calls, so the texts were not drafted alike.
+  assert calls['itself'] < calls['good'] < calls['bad'] <= LENGTH * ROWS
+
+
+@pytest.mark.parametrize('method', ['gumbel_tree', 'gumbel_chains'])
+def test_a_mixture_of_drafters_changes_nothing(method):
+  """Models, a shorter vocabulary and n-grams; K not divisible by D."""
+  options = with_method(PLAIN, method, 5, 3)
+  drafters = [GOOD, NGramDrafter(VOCAB, order=2), SHORT]
+  out = write(options, drafters)
+  np.testing.assert_array_equal(out.tokens, write(PLAIN).tokens)
+  assert out.metrics.accepted_tokens.sum() > 0
+
+
+@pytest.mark.parametrize('method', ['gumbel_tree', 'gumbel_chains'])
+def test_filters_keep_the_invariance(method):
+  options = with_method(FILTERED, method, 3, 2)
+  out = write(options, [SECOND])
+  np.testing.assert_array_equal(out.tokens, write(FILTERED).tokens)
+
+
+TREE = with_method(PLAIN, 'gumbel_tree', 3, 4)
+
+
+def test_rows_do_not_see_their_neighbours():
+  reference = write(TREE, [GOOD])
+  order = np.random.default_rng(1).permutation(ROWS)
+  moved = write(TREE, [GOOD], PROMPTS[order], LENGTHS[order], KEYS[order])
+  np.testing.assert_array_equal(moved.tokens, reference.tokens[order])
+  np.testing.assert_array_equal(
+    moved.metrics.target_calls, reference.metrics.target_calls[order]
+  )
+  strangers, lengths = some_prompts(9)
+  strangers[::2], lengths[::2] = PROMPTS[::2], LENGTHS[::2]
+  mixed = write(TREE, [GOOD], strangers, lengths)
+  np.testing.assert_array_equal(mixed.tokens[::2], reference.tokens[::2])
+  assert not np.array_equal(mixed.tokens[1::2], reference.tokens[1::2])
+
+
+def test_padding_changes_neither_text_nor_compilation():
+  reference = write(TREE, [GOOD])
+  traced = loop.run._cache_size(), loop.prefill._cache_size()
+  for size in (6, 31):
+    padded = np.full((ROWS, size), 6)
+    padded[:, :5] = PROMPTS
+    out = write(TREE, [GOOD], padded)
+    np.testing.assert_array_equal(out.tokens, reference.tokens)
+  write(TREE, [BAD], *some_prompts(4, 20))
+  assert (loop.run._cache_size(), loop.prefill._cache_size()) == traced
+
+
+def test_one_key_is_folded_by_row():
+  key = jax.random.key(8)
+  rows = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(ROWS))
+  single, many = write(TREE, [GOOD], keys=key), write(TREE, [GOOD], keys=rows)
+  np.testing.assert_array_equal(single.tokens, many.tokens)
+  same = np.tile(PROMPTS[:1], (ROWS, 1)), np.full(ROWS, 5)
+  equal_prompts = write(TREE, [GOOD], *same, keys=key).tokens
+  assert len(np.unique(equal_prompts, axis=0)) > ROWS // 2
+
+
+def test_rows_end_at_stop_tokens_and_not_before_the_minimum():
+  for out in (write(PLAIN), write(TREE, [GOOD])):
+    for text, length in zip(out.tokens, out.lengths):
+      stops = np.flatnonzero(text == 3)
+      assert length == (stops[0] + 1 if len(stops) else LENGTH)
+      assert length > 4
+    assert len(np.unique(out.lengths)) > 3
+
+
+def test_metrics_add_up():
+  out = write(TREE, [GOOD])
+  m = out.metrics
+  assert (np.diff(m.accepted_per_position, axis=1) <= 0).all()
+  np.testing.assert_array_equal(
+    m.accepted_tokens, m.accepted_per_position.sum(1)
+  )
+  np.testing.assert_allclose(m.block_efficiency, out.lengths / m.target_calls)
+  np.testing.assert_array_equal(
+    m.drafted_tokens + m.invalid_drafts, m.target_calls * 3 * 4
+  )
+  # Every call adds one token to the accepted ones; only the last may not:
+  # at an accepted stop token or at max_new_tokens.
+  short = m.accepted_tokens + m.target_calls - out.lengths
+  assert set(short.tolist()) <= {0, 1}
+  np.testing.assert_allclose(
+    m.acceptance_rate * m.target_calls[:, None], m.accepted_per_position
+  )
+  assert m.tokens_per_second > 0
+
+
+@pytest.mark.parametrize('method', ['gls_strong', 'gls'])
+def test_list_sampling_invariance(method):
+  """Proposition 6: strong invariance; the conditional kind is no such thing."""
+  options = with_method(PLAIN, method, 3, 4)
+  good, bad = (write(options, [d]).tokens for d in (GOOD, BAD))
+  assert np.array_equal(good, bad) == (method == 'gls_strong')
+  if method == 'gls_strong':
+    assert_slow_text(
+      write(options, [GOOD]),
+      options,
+      lambda key: gumbel.exponential_streams(key, VOCAB, 3).min(axis=0),
+    )
