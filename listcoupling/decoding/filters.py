@@ -88,6 +88,7 @@ def target_law(
 def warp(logits: jax.Array, temperature, options: GenerateOptions) -> Law:
   """Temperature (a number or traced, 0 = greedy), top-k, top-p and min-p."""
   temperature = jnp.asarray(temperature, jnp.float32)
+  logits = logits - jnp.max(logits)  # a tiny temperature must not overflow
   hot = logits / jnp.where(temperature > 0, temperature, 1.0)
   law = _truncate(hot, options)
   greedy = jnp.where(
