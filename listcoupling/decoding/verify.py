@@ -89,7 +89,7 @@ def _verify_walk(row, tree, options):
     )
     key = gumbel.position_key(row.key, row.root + depth + 1)
     token = _choose(key, law, tokens, probs, live, options)
-    alive = live & (tokens == token)
+    alive = live & (tokens == token) & (token >= 0)
     accepted = walk.running & jnp.any(alive)
     node = 1 + depth * width + gumbel.argmax(alive)
     next_ = _Walk(
