@@ -208,7 +208,8 @@ def _engine(target, drafters, options, vocab_size, prompts):
       f'{prompts.shape[1]} tokens and max_new_tokens='
       f'{options.max_new_tokens}; {needed} are needed.'
     )
-  capacity = options.cache_length or -(-needed // _BUCKET) * _BUCKET
+  padded = -(-prompts.shape[1] // _BUCKET) * _BUCKET
+  capacity = options.cache_length or padded + options.max_new_tokens
   if options.method == 'autoregressive':
     drafters = ()
   count = len(drafters)
