@@ -9,10 +9,15 @@ from listcoupling import bounds, coupling, gumbel
 from tests import statistics
 
 TRIALS = 20_000
+
+
+def _log(law):
+  return jnp.log(jnp.asarray(law))
+
+
 P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
 Q = np.array([0.1, 0.2, 0.0, 0.3, 0.4])
 R = np.array([0.05, 0.05, 0.5, 0.1, 0.3])
-LOGS = functools.partial(jnp.log)
 
 
 def _sample(function, trials=TRIALS, seed=0):
@@ -36,7 +41,7 @@ def _check_list(sample, drafts, target, num_drafts, match):
 def test_gumbel_list_sampling_has_its_laws_and_match(num_drafts):
   sample = _sample(
     lambda key: coupling.gumbel_list_sampling(
-      key, LOGS(P), LOGS(Q), num_drafts=num_drafts
+      key, _log(P), _log(Q), num_drafts=num_drafts
     )
   )
   exact = float(bounds.list_matching_probability(P, Q, num_drafts))
@@ -53,7 +58,7 @@ def test_gumbel_list_sampling_has_its_laws_and_match(num_drafts):
 def test_gumbel_list_sampling_with_different_drafts():
   drafts = np.stack([P, R, Q[::-1]])
   sample = _sample(
-    lambda key: coupling.gumbel_list_sampling(key, LOGS(drafts), LOGS(Q))
+    lambda key: coupling.gumbel_list_sampling(key, _log(drafts), _log(Q))
   )
   exact = float(bounds.list_matching_probability(drafts, Q, 3))
   _check_list(sample, drafts, Q, 3, exact)
@@ -62,7 +67,7 @@ def test_gumbel_list_sampling_with_different_drafts():
 def test_proposals_of_a_list_are_independent():
   sample = _sample(
     lambda key: coupling.gumbel_list_sampling(
-      key, LOGS(P), LOGS(Q), num_drafts=2
+      key, _log(P), _log(Q), num_drafts=2
     )
   )
   pairs = sample.proposals[:, 0] * P.size + sample.proposals[:, 1]
@@ -72,7 +77,7 @@ def test_proposals_of_a_list_are_independent():
 def test_target_is_blind_to_the_drafts():
   key = jax.random.key(9)
   targets = [
-    coupling.gumbel_list_sampling(key, LOGS(law), LOGS(Q), num_drafts=4).target
+    coupling.gumbel_list_sampling(key, _log(law), _log(Q), num_drafts=4).target
     for law in (P, R, Q)
   ]
   assert len({int(target) for target in targets}) == 1
@@ -82,7 +87,7 @@ def test_match_given_the_target_meets_the_conditional_bound():
   num_drafts = 2
   sample = _sample(
     lambda key: coupling.gumbel_list_sampling(
-      key, LOGS(R), LOGS(Q), num_drafts=num_drafts
+      key, _log(R), _log(Q), num_drafts=num_drafts
     )
   )
   bound = np.asarray(bounds.conditional_list_matching_bound(R, Q, num_drafts))
@@ -93,7 +98,7 @@ def test_match_given_the_target_meets_the_conditional_bound():
 
 
 def test_gumbel_coupling():
-  sample = _sample(lambda key: coupling.gumbel_coupling(key, LOGS(P), LOGS(Q)))
+  sample = _sample(lambda key: coupling.gumbel_coupling(key, _log(P), _log(Q)))
   statistics.assert_law(sample.proposal, P)
   statistics.assert_law(sample.target, Q)
   exact = float(bounds.gumbel_coupling_probability(P, Q))
@@ -107,7 +112,7 @@ def test_gumbel_coupling():
 def test_shared_race_list(num_drafts):
   sample = _sample(
     lambda key: coupling.shared_race_list_sampling(
-      key, LOGS(R), LOGS(Q), num_drafts=num_drafts
+      key, _log(R), _log(Q), num_drafts=num_drafts
     )
   )
   statistics.assert_law(sample.target, Q)
@@ -129,8 +134,8 @@ def test_shared_race_list(num_drafts):
 def test_shared_race_list_beyond_the_support():
   sample = coupling.shared_race_list_sampling(
     jax.random.key(0),
-    LOGS([0.5, 0, 0.5, 0]),
-    LOGS([0, 0.5, 0, 0.5]),
+    _log([0.5, 0, 0.5, 0]),
+    _log([0, 0.5, 0, 0.5]),
     num_drafts=4,
   )
   assert sorted(sample.proposals.tolist()) == [-1, -1, 0, 2]
@@ -151,9 +156,9 @@ def test_grouped_streams_rebuild_independent_races(groups):
     live = jnp.array(groups) == 0
     earliest = gumbel.earliest(jnp.where(live[:, None], streams, jnp.inf))
     return (
-      gumbel.race(streams, LOGS(P)),
-      gumbel.race(canonical, LOGS(Q)),
-      gumbel.race(earliest, LOGS(Q)),
+      gumbel.race(streams, _log(P)),
+      gumbel.race(canonical, _log(Q)),
+      gumbel.race(earliest, _log(Q)),
     )
 
   proposals, target, from_group = _sample(draw)
@@ -186,10 +191,10 @@ def test_conditional_scheme_is_the_list_scheme(shared_race):
     decode = functools.partial(
       coupling.conditional_decode, num_decoders=3, shared_race=shared_race
     )
-    proposals = jax.vmap(lambda k: decode(key, LOGS(P), decoder=k))(
+    proposals = jax.vmap(lambda k: decode(key, _log(P), decoder=k))(
       jnp.arange(3)
     )
-    return coupling.list_match(proposals, encode(key, LOGS(Q)))
+    return coupling.list_match(proposals, encode(key, _log(Q)))
 
   sample = _sample(draw)
   races = 1 if shared_race else 3
@@ -230,7 +235,7 @@ def _binned(law, samples, bins=16):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('name', list(_vocabulary_laws()))
 def test_laws_at_vocabulary_scale(name, dtype):
-  num_drafts, trials = 8, 500
+  num_drafts, trials = 8, 300
   laws = _vocabulary_laws()
   logits = jnp.asarray(laws[name]).astype(dtype)
   other = jnp.asarray(laws['normal']).astype(dtype)
@@ -254,11 +259,11 @@ def test_laws_at_vocabulary_scale(name, dtype):
   for samples in (np.asarray(drafted).ravel(), np.asarray(target)):
     assert samples.min() >= 0 and np.isfinite(law[samples]).all()
     statistics.assert_law(*_binned(law, samples))
-  if name == 'peaked':  # control: the check sees a third of the tail missing
+  if name == 'peaked':  # control: a tail of .04 is not taken for .01
     wrong = law.copy()
-    wrong[0] = np.log(0.97)
-    samples, _ = _binned(law, np.asarray(drafted).ravel())
-    statistics.assert_not_law(samples, _binned(wrong, np.arange(1))[1])
+    wrong[0] = np.log(0.24)
+    samples, _ = _binned(law, np.asarray(drafted).ravel(), bins=1)
+    statistics.assert_not_law(samples, _binned(wrong, 0, bins=1)[1])
 
 
 def test_traced_once_for_one_shape():

@@ -139,7 +139,7 @@ def _slots(engine, drafter):
   return engine.shape[0], len(engine.plan.slots(drafter))
 
 
-@functools.partial(jax.jit, static_argnames='engine')
+@functools.partial(jax.jit, static_argnames='engine', donate_argnames='state')
 def run(keys, params: Params, state: State, *, engine: Engine) -> State:
   """Blocks until every row is done. `keys`: [B], one per row."""
   return jax.lax.while_loop(
@@ -149,7 +149,7 @@ def run(keys, params: Params, state: State, *, engine: Engine) -> State:
   )
 
 
-@functools.partial(jax.jit, static_argnames='engine')
+@functools.partial(jax.jit, static_argnames='engine', donate_argnames='state')
 def block(keys, params: Params, state: State, *, engine: Engine) -> State:
   """One block: draft, judge, commit. Rows that are done stay as they are."""
   options = engine.options

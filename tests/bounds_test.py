@@ -1,0 +1,324 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling import bounds, quadrature
+from tests import reference
+
+P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
+Q = np.array([0.1, 0.2, 0.0, 0.3, 0.4])
+R = np.array([0.05, 0.05, 0.5, 0.1, 0.3])
+POINT = np.array([0.0, 1.0, 0.0, 0.0, 0.0])
+DRAFTS = {
+  'alike': np.stack([P, P, P]),
+  'different': np.stack([P, R, Q]),
+  'disjoint': np.stack([POINT, np.roll(POINT, 1)]),
+}
+
+
+def _laws(seed, *shape, concentration=1.0):
+  rng = np.random.default_rng(seed)
+  return rng.dirichlet(np.full(shape[-1], concentration), shape[:-1])
+
+
+def test_total_variation_and_pair_probabilities_on_paper():
+  p, q = np.array([0.5, 0.5]), np.array([1.0, 0.0])
+  assert float(bounds.total_variation(p, q)) == 0.5
+  assert float(bounds.gumbel_coupling_lower_bound(p, q)) == pytest.approx(1 / 3)
+  assert float(bounds.gumbel_coupling_probability(p, q)) == pytest.approx(0.5)
+  assert float(bounds.weighted_minhash_probability(p, q)) == pytest.approx(0.5)
+
+
+def test_gumbel_coupling_dominates_weighted_minhash():
+  for seed in range(20):
+    p, q = _laws(seed, 2, 10, concentration=[0.1, 1.0][seed % 2])
+    gumbel = float(bounds.gumbel_coupling_probability(p, q))
+    minhash = float(bounds.weighted_minhash_probability(p, q))
+    lower = float(bounds.gumbel_coupling_lower_bound(p, q))
+    assert gumbel > minhash > lower
+    assert float(bounds.total_variation(p, q)) < 1 - gumbel
+
+
+@pytest.mark.parametrize('name', DRAFTS)
+def test_list_matching_bound_is_theorem_1(name):
+  drafts = DRAFTS[name]
+  count = len(drafts)
+  expected = reference.list_matching_bound(drafts, Q, count)
+  bound = bounds.list_matching_bound(drafts, Q, count)
+  np.testing.assert_allclose(float(bound), expected, atol=1e-7)
+  if name == 'alike':
+    alone = bounds.list_matching_bound(P, Q, count)
+    np.testing.assert_allclose(float(alone), expected, atol=1e-7)
+  else:
+    # Negative control: the laws in other hands.
+    other = reference.list_matching_bound(drafts, R, count)
+    assert abs(float(bound) - other) > 1e-3
+
+
+def test_conditional_bound_and_its_limits():
+  bound = bounds.conditional_list_matching_bound(P, Q, 3)
+  with np.errstate(divide='ignore', invalid='ignore'):
+    expected = np.where(P > 0, 1 / (1 + Q / (3 * P)), 0)
+  np.testing.assert_allclose(bound, expected, rtol=1e-6)
+  assert float(bound[2]) == 1.0  # q_j = 0 < p_j
+  both = bounds.conditional_list_matching_bound(POINT, POINT, 3)
+  assert both.tolist() == [0, 0.75, 0, 0, 0]
+  mixed = bounds.conditional_list_matching_bound(DRAFTS['different'], Q)
+  rows = [bounds.conditional_list_matching_bound(p, Q, 3) for p in (P, R, Q)]
+  np.testing.assert_allclose(mixed, np.mean(rows, axis=0), rtol=1e-6)
+  # Its mean over Y ~ q is at most Theorem 1.
+  theorem = float(bounds.list_matching_bound(DRAFTS['different'], Q))
+  assert 0.9 * theorem < Q @ np.asarray(mixed, np.float64) < theorem
+
+
+@pytest.mark.parametrize('name', DRAFTS)
+def test_list_matching_probability_by_nested_quadrature(name):
+  drafts = DRAFTS[name]
+  expected = reference.list_matching_probability(drafts, Q)
+  with jax.enable_x64(True):
+    exact = bounds.list_matching_probability(drafts, Q)
+    assert exact.dtype == jnp.float64
+    np.testing.assert_allclose(float(exact), expected, atol=2e-9)
+    if name == 'alike':
+      alone = bounds.list_matching_probability(P, Q, 3)
+      np.testing.assert_allclose(float(alone), float(exact), atol=1e-12)
+  single = bounds.list_matching_probability(drafts, Q)
+  assert single.dtype == jnp.float32
+  np.testing.assert_allclose(float(single), expected, atol=5e-7)
+
+
+def test_list_matching_probability_by_simulation():
+  # Plain numpy, no code in common with the library.
+  rng = np.random.default_rng(0)
+  trials, drafts = 200_000, DRAFTS['different']
+  noise = rng.exponential(size=(trials, *drafts.shape))
+  with np.errstate(divide='ignore'):
+    proposals = np.argmin(noise / drafts, axis=2)
+    target = np.argmin(noise.min(axis=1) / Q, axis=1)
+  rate = (proposals == target[:, None]).any(axis=1).mean()
+  exact = float(bounds.list_matching_probability(drafts, Q))
+  error = np.sqrt(exact * (1 - exact) / trials)
+  assert abs(rate - exact) < 5 * error
+  bound = float(bounds.list_matching_bound(drafts, Q))
+  assert abs(rate - bound) > 5 * error  # control: the bound is not the value
+
+
+def test_list_matching_probability_at_its_edges():
+  exact = bounds.list_matching_probability
+  for num_drafts in (1, 2, 7):
+    assert float(exact(P, P, num_drafts)) == pytest.approx(1, abs=1e-6)
+    assert float(exact(POINT, Q, num_drafts)) == pytest.approx(0.2, abs=1e-6)
+    assert float(exact(Q, POINT, num_drafts)) == pytest.approx(
+      float(bounds.list_matching_probability(Q, POINT, num_drafts))
+    )
+    assert float(exact(P, np.array([0, 0, 0, 0, 1.0]), num_drafts)) == 0
+  assert float(exact(np.ones(1), np.ones(1), 3)) == 1
+  single = bounds.gumbel_coupling_probability(P, Q)
+  assert float(exact(P, Q, 1)) == float(single)
+  # K large: all that q puts on the support of p is found.
+  np.testing.assert_allclose(float(exact(P, Q, 10**6)), 0.6, atol=1e-4)
+  np.testing.assert_allclose(
+    float(bounds.list_matching_bound(P, Q, 10**9)), 0.6, atol=1e-6
+  )
+
+
+@pytest.mark.parametrize('kind', ['flat', 'peaked', 'near'])
+def test_float32_is_accurate_at_ten_thousand_atoms(kind):
+  rng = np.random.default_rng(1)
+  scores = {'flat': 0.3, 'peaked': 4.0, 'near': 2.0}[kind]
+  noise = {'flat': 0.3, 'peaked': 2.0, 'near': 1e-3}[kind]
+  base = scores * rng.standard_normal(10_000)
+  p, q = (np.exp(base + noise * rng.standard_normal(10_000)) for _ in range(2))
+  p, q = p / p.sum(), q / q.sum()
+  single = [
+    bounds.list_matching_probability(p, q, 8),
+    bounds.list_matching_bound(p, q, 8),
+    bounds.optimal_list_acceptance(p, q, 8),
+    bounds.optimal_list_acceptance(p, q, 8, replace=False),
+  ]
+  with jax.enable_x64(True):
+    double = [
+      bounds.list_matching_probability(p, q, 8),
+      bounds.list_matching_bound(p, q, 8),
+      bounds.optimal_list_acceptance(p, q, 8),
+      bounds.optimal_list_acceptance(p, q, 8, replace=False),
+    ]
+  error = np.abs(np.array(single, np.float64) - np.array(double, np.float64))
+  assert error.max() < 3e-6, error
+
+
+def test_pair_probability_at_vocabulary_scale():
+  rng = np.random.default_rng(2)
+  base = 3 * rng.standard_normal(151_936)
+  p, q = (np.exp(base + rng.standard_normal(base.size)) for _ in range(2))
+  p, q = p / p.sum(), q / q.sum()
+  single = float(bounds.gumbel_coupling_probability(p, q))
+  with jax.enable_x64(True):
+    double = float(bounds.gumbel_coupling_probability(p, q))
+  assert abs(single - double) < 1e-6
+  few = np.argsort(p)[:-3:-1]  # two heavy atoms against the definition
+  terms = [
+    1 / np.maximum(p / p[j], q / q[j]).sum() for j in few if q[j] * p[j] > 0
+  ]
+  assert sum(terms) < double
+
+
+@pytest.mark.parametrize('replace', [True, False])
+@pytest.mark.parametrize('num_drafts', [1, 2, 3])
+def test_optimum_is_the_linear_program(num_drafts, replace):
+  for p, q in ((P, Q), (R, Q), (Q, P), *_laws(5, 2, 2, 5)):
+    expected = reference.optimal_list_acceptance(p, q, num_drafts, replace)
+    with jax.enable_x64(True):
+      optimum = bounds.optimal_list_acceptance(
+        p, q, num_drafts, replace=replace
+      )
+    np.testing.assert_allclose(float(optimum), expected, atol=1e-9)
+    assert float(bounds.list_matching_probability(p, q, num_drafts)) <= (
+      expected + 1e-6 if replace else 1
+    )
+  if num_drafts > 1:  # control: the two optima differ
+    other = reference.optimal_list_acceptance(R, Q, num_drafts, not replace)
+    mine = bounds.optimal_list_acceptance(R, Q, num_drafts, replace=replace)
+    assert abs(float(mine) - other) > 1e-3
+
+
+def test_optimum_when_the_list_covers_the_support():
+  optimum = bounds.optimal_list_acceptance
+  np.testing.assert_allclose(optimum(P, Q, 4, replace=False), 0.6, rtol=1e-6)
+  np.testing.assert_allclose(optimum(P, Q, 9, replace=False), 0.6, rtol=1e-6)
+  np.testing.assert_allclose(optimum(R, Q, 5, replace=False), 1.0, rtol=1e-6)
+  np.testing.assert_allclose(optimum(P, P, 1), 1.0, rtol=1e-6)
+  assert float(optimum(P, np.array([0, 0, 0, 0, 1.0]), 3)) == 0
+
+
+def test_gradients_are_finite_differences():
+  p, q = _laws(3, 2, 6)
+  tangent = np.random.default_rng(4).standard_normal(p.shape) * p
+  drafts = _laws(5, 3, 6)
+
+  def scalar(function, *args):
+    return lambda law: function(law, q, *args)
+
+  cases = [
+    (scalar(bounds.list_matching_probability, 3), p, tangent),
+    (scalar(bounds.list_matching_probability), drafts, drafts * tangent),
+    (
+      lambda law: bounds.optimal_list_acceptance(law, q, 3, replace=False),
+      p,
+      tangent,
+    ),
+  ]
+  with jax.enable_x64(True):
+    for function, law, direction in cases:
+      step = 1e-6
+      forward = float(function(law + step * direction))
+      backward = float(function(law - step * direction))
+      numeric = (forward - backward) / (2 * step)
+      gradient = jax.jit(jax.grad(function))(jnp.asarray(law))
+      np.testing.assert_allclose(
+        np.vdot(gradient, direction), numeric, rtol=1e-6, atol=1e-8
+      )
+
+
+def test_gradients_stay_finite_at_zeros_and_points():
+  wide = np.array([0.9, 0.1 - 1e-9, 1e-9, 0.0, 0.0])
+  pairs = ((P, Q), (POINT, Q), (Q, POINT), (wide, Q), (P, P))
+  p, q = (jnp.array(laws, jnp.float32) for laws in zip(*pairs, strict=True))
+  for function in (
+    bounds.list_matching_probability,
+    bounds.conditional_list_matching_bound,
+    bounds.optimal_list_acceptance,
+  ):
+    gradient = jax.grad(
+      lambda p, q, f=function: jnp.sum(f(p, q, 3)), argnums=(0, 1)
+    )
+    for part in jax.jit(jax.vmap(gradient))(p, q):
+      assert bool(jnp.isfinite(part).all())
+
+
+def test_functions_trace_once_and_map():
+  laws = jnp.asarray(_laws(7, 4, 6), jnp.float32)
+  mapped = jax.jit(
+    jax.vmap(lambda p, q: bounds.list_matching_probability(p, q, 4))
+  )(laws, laws[::-1])
+  loop = [
+    bounds.list_matching_probability(p, q, 4)
+    for p, q in zip(laws, laws[::-1], strict=True)
+  ]
+  np.testing.assert_allclose(mapped, loop, atol=1e-6)
+
+
+def test_compression_error_bound_is_proposition_4():
+  density = np.array([[3.0, -1.0], [0.0, 2.0], [np.inf, -np.inf]])
+  bound = bounds.compression_error_bound(density, 4)
+  expected = 1 - (1 / (2 + 2**density / 4)).sum(axis=-1)
+  np.testing.assert_allclose(bound, expected, atol=1e-6)
+  single = bounds.compression_error_bound(np.array([200.0]), 2)
+  assert float(single) == 1.0  # 2^200 overflows float32
+  gradient = jax.grad(lambda i: bounds.compression_error_bound(i, 2))(
+    jnp.array([200.0])
+  )
+  assert bool(jnp.isfinite(gradient).all())
+
+
+@pytest.mark.parametrize(
+  'p, q, num_drafts, message',
+  [
+    ([0.5, -0.5, 1.0], [0.2, 0.3, 0.5], 2, '-0.5'),
+    ([0.5, np.nan, 0.5], [0.2, 0.3, 0.5], 2, 'nan'),
+    ([0.0, 0.0, 0.0], [0.2, 0.3, 0.5], 2, 'sum to 1, got 0.0'),
+    ([0.2, 0.3, 0.6], [0.2, 0.3, 0.5], 2, '1.1'),
+    ([0.2, 0.3, 0.5], [0.2, 0.8], 2, r'\(3,\) and \(2,\)'),
+    ([[[1.0]]], [1.0], 1, r'\(1, 1, 1\)'),
+    ([], [], 1, r'\(0,\)'),
+    ([0.2, 0.8], [0.2, 0.8], 0, 'got 0'),
+    ([0.2, 0.8], [0.2, 0.8], 2.0, '2.0'),
+    ([0.2, 0.8], [0.2, 0.8], None, 'None'),
+    ([[0.2, 0.8]] * 3, [0.2, 0.8], 2, '3 rows but num_drafts is 2'),
+  ],
+)
+def test_bad_laws_are_refused_by_name(p, q, num_drafts, message):
+  for function in (
+    bounds.list_matching_probability,
+    bounds.list_matching_bound,
+    bounds.conditional_list_matching_bound,
+  ):
+    with pytest.raises(ValueError, match=message):
+      function(np.array(p), np.array(q), num_drafts)
+
+
+def test_other_bad_values_are_refused():
+  with pytest.raises(ValueError, match='nan'):
+    bounds.compression_error_bound(np.array([np.nan]), 2)
+  with pytest.raises(ValueError, match='0'):
+    bounds.compression_error_bound(np.zeros(2), 0)
+  with pytest.raises(ValueError, match=r'\(\)'):
+    bounds.compression_error_bound(np.float32(1), 2)
+  with pytest.raises(ValueError, match=r'\(3, 5\)'):
+    bounds.optimal_list_acceptance(DRAFTS['different'], Q, 3)
+
+
+def test_quadrature_rules_are_converged(monkeypatch):
+  p, q = _laws(8, 2, 30, concentration=0.2)
+  rule = quadrature._log_nodes
+  with jax.enable_x64(True):
+    laws = jnp.asarray(p)[None], jnp.asarray(q)
+
+    def integrals(p, q):
+      rescue = quadrature.rescue_integral(p, q, quadrature.profile(p, q), 5)
+      return rescue, quadrature.outside_prefix_probabilities(p[0], 5)
+
+    coarse = jax.jit(integrals)(*laws)
+    monkeypatch.setattr(
+      quadrature,
+      '_log_nodes',
+      lambda low, high, count, dtype: rule(
+        low - 4, high + 0.1, 3 * count, dtype
+      ),
+    )
+    fine = jax.jit(lambda *laws: integrals(*laws))(*laws)
+    np.testing.assert_allclose(coarse[0], fine[0], atol=1e-12)
+    np.testing.assert_allclose(coarse[1], fine[1], atol=1e-12)
+    # The larger the prefix, the rarer an arrival outside.
+    assert bool((jnp.diff(coarse[1]) <= 1e-12).all())
