@@ -1,6 +1,7 @@
 """Options of a generation: what is asked for, checked once at the door."""
 
 import dataclasses
+import functools
 import math
 
 METHODS = (
@@ -68,6 +69,14 @@ class GenerateOptions:
   pad_token: int = 0
   cache_length: int | None = None
 
+  def __post_init__(self):
+    """Lists become tuples: options are static, so they must be hashable."""
+    freeze = functools.partial(object.__setattr__, self)
+    freeze('stop_tokens', tuple(self.stop_tokens))
+    freeze('logit_bias', tuple(tuple(pair) for pair in self.logit_bias))
+    if self.draft_temperatures is not None:
+      freeze('draft_temperatures', tuple(self.draft_temperatures))
+
   def check(self, vocab_size: int) -> None:
     """Raises ValueError naming the first option that makes no sense."""
     if self.method not in METHODS:
@@ -115,6 +124,8 @@ class GenerateOptions:
       ('top_k', 0),
       ('min_new_tokens', 0),
     )
+    if self.cache_length is not None:
+      integers += (('cache_length', 1),)
     for name, minimum in integers:
       value = getattr(self, name)
       if isinstance(value, bool) or not isinstance(value, int):
