@@ -197,6 +197,13 @@ def as_drafter(drafter, *, draft_length: int, num_slots: int):
       num_slots,
     )
     return model, drafter.params
+  return drafter, getattr(drafter, 'params', None)
+
+
+def check_drafter(drafter) -> None:
+  """Raises ValueError unless `drafter` is something that can draft."""
+  if isinstance(drafter, LanguageModel):
+    return
   members = ('vocab_size', 'prefill', 'open_block', 'extend')
   missing = [name for name in members if not hasattr(drafter, name)]
   if missing:
@@ -204,4 +211,3 @@ def as_drafter(drafter, *, draft_length: int, num_slots: int):
       f'a drafter must be a LanguageModel or have {", ".join(members)}; '
       f'{type(drafter).__name__} lacks {", ".join(missing)}.'
     )
-  return drafter, getattr(drafter, 'params', None)

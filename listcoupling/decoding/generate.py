@@ -10,7 +10,7 @@ import numpy as np
 
 from listcoupling import validation
 from listcoupling.decoding import loop, metrics
-from listcoupling.decoding.drafters import as_drafter
+from listcoupling.decoding.drafters import as_drafter, check_drafter
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 
@@ -57,8 +57,9 @@ def generate(
     `Generation`.
 
   Raises:
-    ValueError: for prompts, options or models that do not fit each other, or
-      a drafter without a law under a rejection method.
+    ValueError: for prompts, options or models that do not fit each other, for
+      a target without a possible token somewhere, or for a drafter without
+      one under a rejection method.
 
   Example:
     >>> from listcoupling.models.pretrained import shipped_pair
@@ -91,7 +92,7 @@ def generate(
   seconds = time.perf_counter() - began
   tokens, counts = _text(state, lengths, options)
   figures = metrics.summarize(counts, state.counters, seconds)
-  _check_drafts(figures, options)
+  _check_outcome(tokens, counts, figures, options)
   return Generation(tokens, counts, figures)
 
 
@@ -149,6 +150,7 @@ def _check_models(target, drafters, options):
     )
   sizes = [target.config.vocab_size]
   for drafter in drafters:
+    check_drafter(drafter)
     _check_tokenizers(target, drafter)
     own = drafter.config if isinstance(drafter, LanguageModel) else drafter
     sizes.append(own.vocab_size)
@@ -238,7 +240,16 @@ def _bucket(prompts, capacity):
   return jnp.pad(jnp.asarray(prompts), ((0, 0), (0, size - prompts.shape[1])))
 
 
-def _check_drafts(figures, options):
+def _check_outcome(tokens, lengths, figures, options):
+  """Refuses what only the run could tell: laws without a possible token."""
+  empty = (tokens < 0) & (np.arange(tokens.shape[1]) < lengths[:, None])
+  if empty.any():
+    row, place = np.argwhere(empty)[0]
+    raise ValueError(
+      f'row {row}: the target has no possible token at new token {place} (NaN '
+      'or all -inf logits); repair the model, or relax logit_bias and '
+      'min_new_tokens.'
+    )
   invalid = int(figures.invalid_drafts.sum())
   if invalid and options.method in loop.REJECTION:
     raise ValueError(
