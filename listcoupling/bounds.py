@@ -72,7 +72,8 @@ def _check_lists(p, q, num_drafts):
       f'p has {p.shape[0]} rows but num_drafts is {num_drafts}; give one row '
       'per draft, or one law of shape [N].'
     )
-  return jnp.atleast_2d(p), q, int(num_drafts)
+  # K is a traced number inside: one compilation serves every K.
+  return jnp.atleast_2d(p), q, jnp.asarray(num_drafts, p.dtype)
 
 
 def total_variation(p, q) -> jax.Array:
@@ -122,7 +123,7 @@ def gumbel_coupling_probability(p, q) -> jax.Array:
     1.0
   """
   p, q = _check_pair(p, q)
-  return _list_matching_bound(p[None], q, 1)
+  return _list_matching_bound(p[None], q, jnp.ones((), p.dtype))
 
 
 def weighted_minhash_probability(p, q) -> jax.Array:
@@ -168,7 +169,7 @@ def _first_term(q, laws, num_drafts):
   return jnp.sum(q * jnp.mean(hit, axis=0))
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@jax.jit
 def _list_matching_bound(p, q, num_drafts):
   # With m(s) = sum_i (s p_i - q_i)+ the denominator is (K + m(q_j/p_j)) / q_j.
   bound = _first_term(q, quadrature.profile(p, q), num_drafts)
@@ -198,7 +199,7 @@ def conditional_list_matching_bound(
   return _conditional_bound(*_check_lists(p, q, num_drafts))
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@jax.jit
 def _conditional_bound(p, q, num_drafts):
   possible = p > 0
   # The larger of the two is the denominator: no overflow at any K.
@@ -219,7 +220,7 @@ def list_matching_probability(p, q, num_drafts: int | None = None) -> jax.Array:
   Args:
     p: [N] law of every draft, or [K, N].
     q: [N] target law.
-    num_drafts: K, static; may be left out with [K, N].
+    num_drafts: K, a Python int; may be left out with [K, N].
 
   Returns:
     [] probability; error below 1e-6 in float32 and 1e-12 in float64 (N up to
@@ -235,7 +236,7 @@ def list_matching_probability(p, q, num_drafts: int | None = None) -> jax.Array:
   return _list_matching_probability(*_check_lists(p, q, num_drafts))
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@jax.jit
 def _list_matching_probability(p, q, num_drafts):
   laws = quadrature.profile(p, q)
   own = _first_term(q, laws, num_drafts)

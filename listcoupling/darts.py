@@ -24,57 +24,77 @@ from listcoupling import gumbel, validation
 from listcoupling.coupling import Pair, check_pair
 
 # B asks A about at most this many darts; see `low_communication_coupling`.
-MAX_QUESTIONS = 256
+MAX_QUESTIONS = 128
 # Darts looked at before a law counts as impossible: misses exp(-100).
 _PATIENCE = 100
 _FAR = 1 << 30
+_TOKENS = 1 << 24  # folded into a block's key for its tokens
 
 
 class Dart(NamedTuple):
-  """The first dart under a law; token -1 if there was none."""
+  """The first dart under a law; token -1 if there was none. [] or [R]."""
 
-  index: jax.Array  # [] int32, from 0; 2^31 - 1 if there was none
-  token: jax.Array  # [] int32
-  height: jax.Array  # [] float32
+  index: jax.Array  # int32, from 0; 2^31 - 1 if there was none
+  token: jax.Array  # int32
+  height: jax.Array  # float32
 
 
 def _block(key, block, num_atoms, size):
-  """Darts block * size ... + size: tokens [size], heights [size]."""
-  token_key, height_key = jax.random.split(gumbel.position_key(key, block))
-  tokens = jax.random.randint(token_key, (size,), 0, num_atoms)
-  return tokens, gumbel.uniform(height_key, size)
+  """Darts block * size, ... of the sequence: tokens [size], heights [size]."""
+  key = gumbel.position_key(key, block)
+  # One word per token: probabilities are off by N 2^-32, like the heights.
+  words = jax.random.bits(jax.random.fold_in(key, _TOKENS), (size,))
+  return words % num_atoms, gumbel.uniform(key, size)
 
 
-def next_dart(key: jax.Array, law: jax.Array, start) -> Dart:
-  """The first dart under `law` [N] at or after index `start`.
+def next_darts(key: jax.Array, laws: jax.Array, start) -> Dart:
+  """The first dart under each law at or after index `start`.
 
   A function of (key, law, start) alone: parties with the same key see the
   same darts. Looks at blocks of 2^14 darts (fewer for small N).
+
+  Args:
+    key: typed key of the public darts.
+    laws: [R, N] probabilities.
+    start: [] integer.
+
+  Returns:
+    `Dart` with fields [R].
   """
-  num_atoms = law.shape[-1]
-  size = min(max(2 * num_atoms, 32), 1 << 14)
+  num_rows, num_atoms = laws.shape
+  size = min(max(2 * num_atoms, 16), 1 << 14)
   start = jnp.asarray(start, jnp.int32)
   last = start // size + (_PATIENCE * num_atoms) // size + 1
 
   def search(state):
-    block, _ = state
+    block, darts = state
     tokens, heights = _block(key, block, num_atoms, size)
-    indices = block * size + jnp.arange(size)
-    hit = (heights < law[tokens]) & (indices >= start)
-    slot = gumbel.argmax(hit)
-    found = Dart(indices[slot], tokens[slot], heights[slot])
-    none = Dart(jnp.int32(2**31 - 1), jnp.int32(-1), jnp.float32(1))
-    dart = jax.tree.map(
-      lambda a, b: jnp.where(jnp.any(hit), a, b).astype(b.dtype), found, none
+    slots = jnp.arange(size, dtype=jnp.int32)
+    hit = (heights < laws[:, tokens]) & (block * size + slots >= start)
+    slot = jnp.min(jnp.where(hit, slots, size), axis=-1)  # [R]
+    found = (slot < size) & (darts.token < 0)
+    new = Dart(block * size + slot, tokens[slot], heights[slot])
+    darts = jax.tree.map(
+      lambda new, old: jnp.where(found, new.astype(old.dtype), old), new, darts
     )
-    return block + 1, dart
+    return block + 1, darts
 
   def missing(state):
-    block, dart = state
-    return (dart.token < 0) & (block <= last)
+    block, darts = state
+    return jnp.any(darts.token < 0) & (block <= last)
 
-  none = Dart(jnp.int32(2**31 - 1), jnp.int32(-1), jnp.float32(1))
+  none = Dart(
+    jnp.full(num_rows, 2**31 - 1, jnp.int32),
+    jnp.full(num_rows, -1, jnp.int32),
+    jnp.ones(num_rows, jnp.float32),
+  )
   return jax.lax.while_loop(missing, search, (start // size, none))[1]
+
+
+def _both_darts(key, p, q) -> tuple[Dart, Dart]:
+  """The first dart of each party."""
+  darts = next_darts(key, jnp.stack([p, q]), 0)
+  return tuple(jax.tree.map(lambda field, i=i: field[i], darts) for i in (0, 1))
 
 
 def weighted_minhash_coupling(
@@ -121,8 +141,8 @@ def _probabilities(logits):
 @jax.jit
 def _weighted_minhash(key, draft_logits, target_logits):
   key = _public_darts(key)
-  proposal = next_dart(key, _probabilities(draft_logits), 0)
-  target = next_dart(key, _probabilities(target_logits), 0)
+  laws = _probabilities(draft_logits), _probabilities(target_logits)
+  proposal, target = _both_darts(key, *laws)
   return _pair(proposal.token, target.token)
 
 
@@ -162,9 +182,11 @@ def low_communication_coupling(
   place of D, the only one that is not under p, if exactly one is not. That
   has probability TV (1 - TV)^R, which is what giving up loses (it then keeps
   its own next dart, which is under p). If not even one question fits, or A's
-  index does not, B keeps its own next dart, unasked: max_bits = 0 is Weighted
-  MinHash. P[match] = 1 - TV once indices fit and (1 - TV)^R vanishes; R is
-  at most MAX_QUESTIONS = 256, which costs at most .0015 of P[match].
+  index does not, B keeps its own next dart, unasked. Where two questions
+  would not usually fit (max_bits below 4 log2 N + 14 or so) nothing is sent
+  and the coupling is Weighted MinHash. P[match] = 1 - TV once indices fit and
+  (1 - TV)^R vanishes; R is at most MAX_QUESTIONS = 128, which costs at most
+  .003 of P[match], and less than 1e-6 where TV > .1.
 
   Args:
     key: typed key; consumed.
@@ -210,7 +232,9 @@ def _inquire(key, p, q, start, budget, coin, is_common, done) -> _Inquiry:
   shift = rice_parameter(p.shape[-1])
 
   def step(state):
-    dart = next_dart(key, q, state.position)
+    dart = jax.tree.map(
+      lambda field: field[0], next_darts(key, q[None], state.position)
+    )
     is_outside = dart.height >= p[dart.token]
     cost = ((dart.index - state.position) >> shift) + 1 + shift + 2
     spent = state.spent + cost
@@ -241,10 +265,11 @@ def _low_communication(key, draft_logits, target_logits, *, max_bits):
   darts, coin = _public_darts(key), gumbel.uniform(key, 1, gumbel.ACCEPT)[0]
   shift = rice_parameter(p.shape[-1])
   # A's quotients below `quotients` leave room for one shortest question.
-  quotients = max(0, min(max_bits - 2 * shift - 4, _FAR >> shift))
+  quotients = min(max_bits - 2 * shift - 4, _FAR >> shift)
+  if max_bits < 4 * (shift + 4):
+    quotients = 0
   limit = quotients << shift
-  first = next_dart(darts, p, 0)
-  free = next_dart(darts, q, 0)
+  first, free = _both_darts(darts, p, q)
   is_sent = first.index < limit
   is_common = first.height < q[first.token]
   is_free = free.index < first.index

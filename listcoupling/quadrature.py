@@ -71,7 +71,7 @@ def _mean_exponential(x: jax.Array) -> jax.Array:
   return jnp.where(small, series, -jnp.expm1(-safe) / safe)
 
 
-def _others_propose(time, p, laws: Profile, num_drafts: int) -> jax.Array:
+def _others_propose(time, p, laws: Profile, num_drafts) -> jax.Array:
   """Pr[some draft other than k proposes j | j won at `time` in stream k].
 
   Draft l proposes j with probability p_j y int_{q_j/p_j}^inf exp(-y m(s)) ds,
@@ -104,7 +104,7 @@ def _log_nodes(low, high, num_nodes: int, dtype):
   return times, step * times
 
 
-def rescue_integral(p, q, laws: Profile, num_drafts: int) -> jax.Array:
+def rescue_integral(p, q, laws: Profile, num_drafts) -> jax.Array:
   """Pr[the draft whose stream Y won misses Y, and another one proposes it].
 
   Measured error of the rule: 1e-8 in float32 (48 nodes; rounding is larger),
@@ -114,13 +114,11 @@ def rescue_integral(p, q, laws: Profile, num_drafts: int) -> jax.Array:
     p: [R, N] draft laws, R = 1 or num_drafts.
     q: [N] target law.
     laws: `profile(p, q)`.
-    num_drafts: K, static.
+    num_drafts: [] K in the dtype of p.
 
   Returns:
     [] in the dtype of p. Memory O(R N), derivatives included.
   """
-  if num_drafts == 1:
-    return jnp.zeros((), p.dtype)
   wide = p.dtype == jnp.float64
   low, high, count = (-30.0, 3.6, 128) if wide else (-16.0, 3.0, 48)
   times, weights = _log_nodes(low, high, count, p.dtype)  # of t = K y

@@ -12,7 +12,7 @@ TRIALS = 20_000
 P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
 Q = np.array([0.1, 0.2, 0.0, 0.3, 0.4])
 R = np.array([0.05, 0.05, 0.5, 0.1, 0.3])
-LOW = functools.partial(baselines.low_communication_coupling, max_bits=60)
+LOW = functools.partial(baselines.low_communication_coupling, max_bits=400)
 
 
 def _logits(law):
@@ -58,7 +58,7 @@ def test_couplings_have_their_laws_and_match(function, probability, wrong):
   assert abs(z) > statistics.SIGMAS
 
 
-@pytest.mark.parametrize('max_bits', [0, 1, 20, 26, 40])
+@pytest.mark.parametrize('max_bits', [1, 24, 40])
 def test_low_communication_keeps_both_laws_at_any_cap(max_bits):
   function = baselines.low_communication_coupling
   pair, bits = _sample(function, max_bits=max_bits)
@@ -70,7 +70,7 @@ def test_low_communication_keeps_both_laws_at_any_cap(max_bits):
   floor = float(bounds.weighted_minhash_probability(P, Q))
   z = statistics.proportion_z(pair.is_match.sum(), TRIALS, floor)
   assert z > -statistics.SIGMAS
-  if max_bits < 2:
+  if max_bits == 1:
     same = _sample(baselines.weighted_minhash_coupling)
     np.testing.assert_array_equal(pair.target, same.target)
     assert not bits.any()
@@ -81,7 +81,7 @@ def test_a_cap_that_gives_up_silently_would_bias_the_target(monkeypatch):
   # for giving up, the law of Y is off.
   monkeypatch.setattr(gumbel, 'uniform', _no_coin(gumbel.uniform))
   raw = darts._low_communication.__wrapped__
-  target = _sample(functools.partial(raw, max_bits=20))[0].target
+  target = _sample(functools.partial(raw, max_bits=24))[0].target
   statistics.assert_not_law(target, Q)
 
 
@@ -95,12 +95,12 @@ def _no_coin(uniform):
 
 def test_low_communication_reaches_total_variation_with_few_bits():
   p, q = np.random.default_rng(0).dirichlet(np.ones(30), 2)
-  pair, bits = _sample(LOW, p, q, max_bits=400)
+  pair, bits = _sample(LOW, p, q, 5000)
   _check_pair(pair, p, q, 1 - float(bounds.total_variation(p, q)))
   assert bits.mean() < 2 * np.log2(30) + 8
-  same, bits = _sample(LOW, P, P, trials=2000)
+  same, _ = _sample(LOW, P, P, trials=2000)
   statistics.assert_proportion(same.is_match.sum(), 2000, 1.0)
-  disjoint, _ = _sample(LOW, [0.7, 0.3, 0, 0], [0, 0, 0.2, 0.8], trials=2000)
+  disjoint, _ = _sample(LOW, [0.7, 0.3, 0, 0], [0, 0, 0.2, 0.8], 2000)
   assert not disjoint.is_match.any()
   statistics.assert_law(disjoint.target, [0, 0, 0.2, 0.8])
 
