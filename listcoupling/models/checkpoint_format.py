@@ -17,6 +17,13 @@ from listcoupling.models import transformer
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
 TOKENIZER = 'tokenizer.json'
+TOKENIZER_CONFIG = 'tokenizer_config.json'
+# Without it transformers guesses a class from the model, which adds tokens.
+TOKENIZER_CLASS = """{
+  "tokenizer_class": "PreTrainedTokenizerFast",
+  "clean_up_tokenization_spaces": false
+}
+"""
 _FAMILIES = ('llama', 'qwen2', 'qwen3')
 
 
@@ -99,6 +106,11 @@ def _rope_scaling(raw: dict, path) -> tuple[float, transformer.RopeScaling]:
   rope = raw.get('rope_scaling') or raw.get('rope_parameters') or {}
   theta = rope.get('rope_theta', raw.get('rope_theta', 10000.0))
   kind = rope.get('rope_type', rope.get('type', 'default'))
+  if rope.get('partial_rotary_factor', 1.0) != 1.0:
+    raise ValueError(
+      f'{path} rotates a part of each head (partial_rotary_factor='
+      f'{rope["partial_rotary_factor"]}); only 1.0 is supported.'
+    )
   if kind == 'default':
     return float(theta), None
   if kind not in ('linear', 'llama3'):

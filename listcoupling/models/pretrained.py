@@ -276,6 +276,7 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     )
     if model.tokenizer is not None:
       model.tokenizer.save(str(beside / form.TOKENIZER))
+      (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
     _move_into_place(beside, directory)
   finally:
     shutil.rmtree(beside, ignore_errors=True)
@@ -289,7 +290,8 @@ def _move_into_place(beside: pathlib.Path, directory: pathlib.Path) -> None:
   if not directory.exists():
     beside.rename(directory)
     return
-  if not (beside / form.TOKENIZER).exists():
-    (directory / form.TOKENIZER).unlink(missing_ok=True)
+  for name in (form.TOKENIZER, form.TOKENIZER_CONFIG):
+    if not (beside / name).exists():
+      (directory / name).unlink(missing_ok=True)
   for path in sorted(beside.iterdir()):
     path.replace(directory / path.name)

@@ -193,7 +193,7 @@ def _mean_metrics(evaluate, params, windows, teacher_params) -> dict:
 
 
 def _load_text(config, workdir: pathlib.Path, tokenizer):
-  """Corpus, tokenizer and token rows; the tokenizer is made once and kept."""
+  """(Corpus, tokenizer, training tokens [T], held-out tokens [T'])."""
   corpus = text.load_corpus(
     config.data, held_out_fraction=config.held_out_fraction
   )
@@ -203,9 +203,6 @@ def _load_text(config, workdir: pathlib.Path, tokenizer):
   elif tokenizer is None:
     texts = (document.text for document in corpus.train)
     tokenizer = text.train_tokenizer(texts, config.model.vocab_size)
-  beside = workdir / 'tokenizer.json.part'
-  tokenizer.save(str(beside))
-  os.replace(beside, path)
   train = text.encode_documents(tokenizer, corpus.train)
   held_out = text.encode_documents(tokenizer, corpus.held_out)
   for name, row in (('training', train), ('held-out', held_out)):
@@ -218,26 +215,28 @@ def _load_text(config, workdir: pathlib.Path, tokenizer):
   return corpus, tokenizer, train, held_out
 
 
-def _keep_config(config, workdir: pathlib.Path) -> None:
-  """Keeps the settings, or refuses to resume a run of others.
+def _open_workdir(config, workdir: pathlib.Path, tokenizer) -> None:
+  """Keeps settings and tokenizer, or refuses to resume a run of others.
 
   The number of steps may change: the schedule then follows the new one.
   """
   path = workdir / 'train_config.json'
   wanted = json.loads(config.to_json())
-  if path.exists():
-    kept = json.loads(path.read_text())
-    changed = [
-      name
-      for name in sorted(kept.keys() | wanted.keys())
-      if kept.get(name) != wanted.get(name) and name != 'num_steps'
-    ]
-    if changed:
-      raise ValueError(
-        f'{workdir} holds a run with other settings of {changed}; resume with '
-        'the same settings or choose another --workdir.'
-      )
-    return
+  kept = json.loads(path.read_text()) if path.exists() else wanted
+  changed = [
+    name
+    for name in sorted(kept.keys() | wanted.keys())
+    if kept.get(name) != wanted.get(name) and name != 'num_steps'
+  ]
+  if changed:
+    raise ValueError(
+      f'{workdir} holds a run with other settings of {changed}; resume with '
+      'the same settings or choose another --workdir.'
+    )
+  workdir.mkdir(parents=True, exist_ok=True)
+  beside = workdir / 'tokenizer.json.part'
+  tokenizer.save(str(beside))
+  os.replace(beside, workdir / 'tokenizer.json')
   _write_json(path, wanted)
 
 
@@ -293,6 +292,33 @@ def _run(config, workdir, manager, steps, state, tokens, windows, teacher):
   return state, history
 
 
+def _make_record(corpus, train_tokens, held_out, state, history) -> dict:
+  """What is known of a finished run."""
+  held_out_bytes = sum(len(d.text.encode()) for d in corpus.held_out)
+  return {
+    'held_out': history[-1],
+    'bytes_per_token': held_out_bytes / len(held_out),
+    'train_tokens': len(train_tokens),
+    'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
+    'text': corpus.record,
+    'versions': {'python': platform.python_version(), 'jax': jax.__version__},
+    'history': history,
+  }
+
+
+def _load_teacher(config, model_config):
+  """The LanguageModel to distil from, or None."""
+  if not config.teacher:
+    return None
+  teacher = pretrained.load_pretrained(config.teacher)
+  if teacher.config.vocab_size != model_config.vocab_size:
+    raise ValueError(
+      f"model.vocab_size is {model_config.vocab_size}, the teacher's is "
+      f'{teacher.config.vocab_size}; they must be equal.'
+    )
+  return teacher
+
+
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
   """Trains to `config.num_steps`, resuming what `workdir` holds.
 
@@ -315,20 +341,12 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
   """
   check_config(config)
   model_config = transformer.TransformerConfig(**config.model)
-  teacher = None
-  if config.teacher:
-    teacher = pretrained.load_pretrained(config.teacher)
-    if teacher.config.vocab_size != model_config.vocab_size:
-      raise ValueError(
-        f"model.vocab_size is {model_config.vocab_size}, the teacher's is "
-        f'{teacher.config.vocab_size}; they must be equal.'
-      )
+  teacher = _load_teacher(config, model_config)
   workdir = pathlib.Path(workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
-  _keep_config(config, workdir)
   corpus, tokenizer, train_tokens, held_out = _load_text(
     config, workdir, teacher and teacher.tokenizer
   )
+  _open_workdir(config, workdir, tokenizer)
   params = transformer.init_params(
     jax.random.fold_in(jax.random.key(config.seed), 2**31), model_config
   )
@@ -344,16 +362,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
       held_out_windows(held_out, config),
       teacher and teacher.params,
     )
-  held_out_bytes = sum(len(d.text.encode()) for d in corpus.held_out)
-  record = {
-    'held_out': history[-1],
-    'bytes_per_token': held_out_bytes / len(held_out),
-    'train_tokens': len(train_tokens),
-    'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
-    'text': corpus.record,
-    'versions': {'python': platform.python_version(), 'jax': jax.__version__},
-    'history': history,
-  }
+  record = _make_record(corpus, train_tokens, held_out, state, history)
   _write_json(workdir / 'record.json', record)
   model = transformer.make_language_model(model_config, state.params, tokenizer)
   return Result(model, record)

@@ -99,6 +99,22 @@ def test_windows_depend_on_key_alone():
   assert len(set(windows[:, 0].tolist())) > 20
 
 
+def test_each_step_has_its_own_windows(run):
+  config, _, result = run
+  params = result.model.params
+  optimizer = language_model.make_optimizer(config)
+  state = language_model.TrainState(params, optimizer.init(params))
+  train, _ = language_model.make_steps(config, result.model.config)
+  tokens = jax.numpy.asarray(np.random.default_rng(0).integers(0, 280, 5000))
+  losses = [
+    float(
+      train(state, tokens, jax.random.key(0), step, None)[1]['cross_entropy']
+    )
+    for step in (0, 1, 0)
+  ]
+  assert losses[0] == losses[2] != losses[1]
+
+
 def test_drafter_learns_from_its_target(run, tmp_path):
   config, workdir, _ = run
   config = config.copy_and_resolve_references()
@@ -142,6 +158,7 @@ def test_bad_settings_are_refused(run, change, message, tmp_path):
   config.update(change)
   with pytest.raises(ValueError, match=message):
     language_model.train_and_evaluate(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()  # nothing was written
 
 
 def test_shipped_configs_fit_together():
