@@ -21,14 +21,14 @@ def get_config() -> config_dict.ConfigDict:
   return config_dict.create(
     num_decoders=(2,),
     num_messages=(8,),
-    schemes=("gls", "shared_race", "interval", "no_message"),
+    schemes=('gls', 'shared_race', 'interval', 'no_message'),
     test_variances=(0.01, 0.008, 0.006, 0.005, 0.003, 0.002, 0.001),
     # About 1.4, 0.5, 0.3, 0.15 suit 2, 4, 8, 16 messages.
     interval_widths=(0.2, 0.3),
     num_candidates=2**15,
     side_variance=0.5,
     # v (and the width) with the least of this on selection_trials is used.
-    select_by="mean_db",
+    select_by='mean_db',
     selection_trials=500,
     trials=4000,
   )

@@ -5,20 +5,20 @@ from ml_collections import config_flags
 
 from listcoupling.experiments import gaussian
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/gaussian.py")
+_CONFIG = config_flags.DEFINE_config_file('config', 'configs/gaussian.py')
 _WORKDIR = flags.DEFINE_string(
-  "workdir", "/tmp/listcoupling/gaussian", "Where the results are written."
+  'workdir', '/tmp/listcoupling/gaussian', 'Where the results are written.'
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of every random number.")
+_SEED = flags.DEFINE_integer('seed', 0, 'Of every random number.')
 
 
 def main(argv):
   """Runs the table and prints it."""
   if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    raise app.UsageError(f'unexpected arguments {argv[1:]}')
   rows = gaussian.run(_CONFIG.value, _WORKDIR.value, _SEED.value)
   print(gaussian.as_text(rows))
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
   app.run(main)

@@ -8,9 +8,9 @@ from listcoupling.compression.codec import Encoding, decode, encode
 from listcoupling.compression.labels import interval_labels, random_labels
 
 __all__ = [
-  "Encoding",
-  "decode",
-  "encode",
-  "interval_labels",
-  "random_labels",
+  'Encoding',
+  'decode',
+  'encode',
+  'interval_labels',
+  'random_labels',
 ]

@@ -38,33 +38,33 @@ class Encoding(NamedTuple):
 def _check(key, log_weights, labels, num_decoders) -> None:
   """Raises ValueError for what encoder and decoder refuse alike."""
   validation.check_key(key)
-  validation.check_positive_int(num_decoders, "num_decoders")
+  validation.check_positive_int(num_decoders, 'num_decoders')
   shape, dtype = jnp.shape(log_weights), jnp.result_type(log_weights)
   if len(shape) != 1 or shape[0] == 0:
     raise ValueError(
-      f"log_weights must be a non-empty 1-d array, got shape {shape}; use "
-      "jax.vmap for batches."
+      f'log_weights must be a non-empty 1-d array, got shape {shape}; use '
+      'jax.vmap for batches.'
     )
   if not jnp.issubdtype(dtype, jnp.floating):
-    raise ValueError(f"log_weights must be of a float type, got {dtype}.")
+    raise ValueError(f'log_weights must be of a float type, got {dtype}.')
   if jnp.shape(labels) != shape:
     raise ValueError(
-      "labels must have one entry per candidate, got shape "
-      f"{jnp.shape(labels)} for log_weights of shape {shape}."
+      'labels must have one entry per candidate, got shape '
+      f'{jnp.shape(labels)} for log_weights of shape {shape}.'
     )
   if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-    raise ValueError(f"labels must be integers, got {jnp.result_type(labels)}.")
+    raise ValueError(f'labels must be integers, got {jnp.result_type(labels)}.')
   if validation.is_concrete(log_weights):
     values = np.asarray(log_weights, np.float64)
     bad = values[~(values < np.inf)]
     if bad.size:
       raise ValueError(
-        "log_weights must hold finite numbers or -inf (impossible), got "
-        f"{bad[0]}."
+        'log_weights must hold finite numbers or -inf (impossible), got '
+        f'{bad[0]}.'
       )
   if validation.is_concrete(labels) and np.asarray(labels).min() < 0:
     raise ValueError(
-      f"labels must be at least 0, got {np.asarray(labels).min()}."
+      f'labels must be at least 0, got {np.asarray(labels).min()}.'
     )
 
 
@@ -72,11 +72,11 @@ def _check_decoder(decoder, num_decoders) -> None:
   if jnp.shape(decoder) or not jnp.issubdtype(
     jnp.result_type(decoder), jnp.integer
   ):
-    raise ValueError(f"decoder must be an integer scalar, got {decoder!r}.")
+    raise ValueError(f'decoder must be an integer scalar, got {decoder!r}.')
   if validation.is_concrete(decoder) and not 0 <= decoder < num_decoders:
     raise ValueError(
-      f"decoder must be in 0..{num_decoders - 1} for num_decoders = "
-      f"{num_decoders}, got {decoder}."
+      f'decoder must be in 0..{num_decoders - 1} for num_decoders = '
+      f'{num_decoders}, got {decoder}.'
     )
 
 
@@ -84,13 +84,13 @@ def _check_message(message, labels) -> None:
   if jnp.shape(message) or not jnp.issubdtype(
     jnp.result_type(message), jnp.integer
   ):
-    raise ValueError(f"message must be an integer scalar, got {message!r}.")
+    raise ValueError(f'message must be an integer scalar, got {message!r}.')
   if validation.is_concrete(message, labels):
     if not np.any(np.asarray(labels) == np.asarray(message)):
       raise ValueError(
-        f"message must be the label of some candidate, got {message}; labels "
-        f"lie in {np.asarray(labels).min()}..{np.asarray(labels).max()}. Are "
-        "key and labels those of the encoder?"
+        f'message must be the label of some candidate, got {message}; labels '
+        f'lie in {np.asarray(labels).min()}..{np.asarray(labels).max()}. Are '
+        'key and labels those of the encoder?'
       )
 
 
@@ -125,7 +125,7 @@ def encode(
     Array(1, dtype=int32)
   """
   _check(key, log_weights, labels, num_decoders)
-  validation.check_logits(log_weights, "log_weights")
+  validation.check_logits(log_weights, 'log_weights')
   return _encode(
     key,
     jnp.asarray(log_weights, jnp.float32),
@@ -135,7 +135,7 @@ def encode(
   )
 
 
-@functools.partial(jax.jit, static_argnames=("num_decoders", "shared_race"))
+@functools.partial(jax.jit, static_argnames=('num_decoders', 'shared_race'))
 def _encode(key, log_weights, labels, *, num_decoders, shared_race):
   index = coupling.conditional_encode(
     key, log_weights, num_decoders=num_decoders, shared_race=shared_race

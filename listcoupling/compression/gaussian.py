@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from listcoupling.compression import codec, labels
 
-LABELS = ("random", "interval")
+LABELS = ('random', 'interval')
 
 
 class Trials(NamedTuple):
@@ -77,7 +77,7 @@ def _draw_source(key, num_decoders, s):
 
 
 def _draw_labels(key, candidates, num_messages, width, kind):
-  if kind == "random":
+  if kind == 'random':
     return labels.random_labels(key, candidates.shape[0], num_messages)
   offset = jax.random.uniform(key) * num_messages * width
   return labels.interval_labels(candidates, width, num_messages, offset)
@@ -121,11 +121,11 @@ def _trial(
 @functools.partial(
   jax.jit,
   static_argnames=(
-    "num_trials",
-    "num_decoders",
-    "num_candidates",
-    "shared_race",
-    "label_kind",
+    'num_trials',
+    'num_decoders',
+    'num_candidates',
+    'shared_race',
+    'label_kind',
   ),
 )
 def simulate(
@@ -138,7 +138,7 @@ def simulate(
   num_candidates: int = 2**15,
   side_variance=0.5,
   shared_race: bool = False,
-  label_kind: str = "random",
+  label_kind: str = 'random',
   width=1.0,
 ) -> Trials:
   """R independent trials of the codec on the Gaussian source.
@@ -171,7 +171,7 @@ def simulate(
     (10,)
   """
   if label_kind not in LABELS:
-    raise ValueError(f"label_kind must be one of {LABELS}, got {label_kind!r}.")
+    raise ValueError(f'label_kind must be one of {LABELS}, got {label_kind!r}.')
   one = functools.partial(
     _trial,
     num_decoders=num_decoders,
@@ -186,7 +186,7 @@ def simulate(
   )
 
 
-@functools.partial(jax.jit, static_argnames=("num_trials", "num_decoders"))
+@functools.partial(jax.jit, static_argnames=('num_trials', 'num_decoders'))
 def simulate_no_message(
   key: jax.Array, *, num_trials: int, num_decoders: int, side_variance=0.5
 ) -> jax.Array:

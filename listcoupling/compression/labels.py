@@ -18,7 +18,7 @@ def _check_num_messages(num_messages) -> None:
     value = np.asarray(num_messages)
     if value.ndim or not np.issubdtype(value.dtype, np.integer) or value < 1:
       raise ValueError(
-        f"num_messages must be an integer of at least 1, got {num_messages!r}."
+        f'num_messages must be an integer of at least 1, got {num_messages!r}.'
       )
 
 
@@ -45,7 +45,7 @@ def random_labels(
     >>> labels = random_labels(jax.random.key(0), 6, 2)
   """
   validation.check_key(key)
-  validation.check_positive_int(num_candidates, "num_candidates")
+  validation.check_positive_int(num_candidates, 'num_candidates')
   _check_num_messages(num_messages)
   bits = jax.random.bits(key, (num_candidates,))  # [N]
   return (bits % jnp.asarray(num_messages, jnp.uint32)).astype(jnp.int32)
@@ -77,10 +77,10 @@ def interval_labels(
   """
   if jnp.ndim(candidates) != 1:
     raise ValueError(
-      f"candidates must be one-dimensional, got shape {jnp.shape(candidates)}."
+      f'candidates must be one-dimensional, got shape {jnp.shape(candidates)}.'
     )
   if validation.is_concrete(width) and not np.all(np.asarray(width) > 0):
-    raise ValueError(f"width must be positive, got {width}.")
+    raise ValueError(f'width must be positive, got {width}.')
   _check_num_messages(num_messages)
   cells = jnp.floor((candidates + offset) / width).astype(jnp.int32)
   return jnp.mod(cells, num_messages).astype(jnp.int32)

@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-NAMES = ("mnist", "mnist_tfds", "digits")
-DATA_VARIABLE = "LISTCOUPLING_DATA"
+NAMES = ('mnist', 'mnist_tfds', 'digits')
+DATA_VARIABLE = 'LISTCOUPLING_DATA'
 
 _FILES = {
-  "train_images": "train-images-idx3-ubyte",
-  "train_labels": "train-labels-idx1-ubyte",
-  "test_images": "t10k-images-idx3-ubyte",
-  "test_labels": "t10k-labels-idx1-ubyte",
+  'train_images': 'train-images-idx3-ubyte',
+  'train_labels': 'train-labels-idx1-ubyte',
+  'test_images': 't10k-images-idx3-ubyte',
+  'test_labels': 't10k-labels-idx1-ubyte',
 }
 
 
@@ -53,38 +53,38 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
   """
   path = pathlib.Path(path)
   data = path.read_bytes()
-  if path.suffix == ".gz":
+  if path.suffix == '.gz':
     try:
       data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
       raise ValueError(
-        f"{path} is damaged: it does not unzip ({error}). Fetch it again."
+        f'{path} is damaged: it does not unzip ({error}). Fetch it again.'
       ) from error
-  if len(data) < 4 or data[:3] != b"\0\0\x08":
+  if len(data) < 4 or data[:3] != b'\0\0\x08':
     raise ValueError(
-      f"{path} is not an IDX file of bytes: magic is {data[:4].hex()!r}, "
-      "expected 000008 and the number of dimensions."
+      f'{path} is not an IDX file of bytes: magic is {data[:4].hex()!r}, '
+      'expected 000008 and the number of dimensions.'
     )
   ndim = data[3]
   start = 4 + 4 * ndim
   if len(data) < start:
-    raise ValueError(f"{path} is damaged: the header is cut short.")
-  shape = struct.unpack(f">{ndim}I", data[4:start])
+    raise ValueError(f'{path} is damaged: the header is cut short.')
+  shape = struct.unpack(f'>{ndim}I', data[4:start])
   if len(data) - start != math.prod(shape):
     raise ValueError(
-      f"{path} is damaged: {len(data) - start} bytes of data for shape "
-      f"{shape}. Fetch it again."
+      f'{path} is damaged: {len(data) - start} bytes of data for shape '
+      f'{shape}. Fetch it again.'
     )
   return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def _find(directory: pathlib.Path, name: str) -> pathlib.Path:
-  for candidate in (directory / name, directory / f"{name}.gz"):
+  for candidate in (directory / name, directory / f'{name}.gz'):
     if candidate.is_file():
       return candidate
   raise FileNotFoundError(
-    f"neither {name} nor {name}.gz is in {directory}; give data_dir or set "
-    f"{DATA_VARIABLE} to a folder that holds mnist/ with the four IDX files."
+    f'neither {name} nor {name}.gz is in {directory}; give data_dir or set '
+    f'{DATA_VARIABLE} to a folder that holds mnist/ with the four IDX files.'
   )
 
 
@@ -92,27 +92,27 @@ def _default_directory() -> pathlib.Path:
   root = os.environ.get(DATA_VARIABLE)
   if not root:
     raise FileNotFoundError(
-      f"data_dir is not given and the environment variable {DATA_VARIABLE} is "
-      "not set; set it to the folder that holds mnist/, or use the images "
+      f'data_dir is not given and the environment variable {DATA_VARIABLE} is '
+      'not set; set it to the folder that holds mnist/, or use the images '
       "that need no files, name='digits'."
     )
-  return pathlib.Path(root) / "mnist"
+  return pathlib.Path(root) / 'mnist'
 
 
 def _checked(images: np.ndarray, labels: np.ndarray, source) -> tuple:
   """Pixels in [0, 1] and labels, if they belong together."""
   if images.ndim != 3 or labels.shape != images.shape[:1]:
     raise ValueError(
-      f"images and labels from {source} do not belong together: shapes "
-      f"{images.shape} and {labels.shape}."
+      f'images and labels from {source} do not belong together: shapes '
+      f'{images.shape} and {labels.shape}.'
     )
   return images.astype(np.float32) / 255, labels.astype(np.int32)
 
 
 def _load_idx(directory: pathlib.Path) -> Images:
   parts = {k: read_idx(_find(directory, name)) for k, name in _FILES.items()}
-  train = _checked(parts["train_images"], parts["train_labels"], directory)
-  test = _checked(parts["test_images"], parts["test_labels"], directory)
+  train = _checked(parts['train_images'], parts['train_labels'], directory)
+  test = _checked(parts['test_images'], parts['test_labels'], directory)
   return Images(*train, *test)
 
 
@@ -120,7 +120,7 @@ def _png(image: np.ndarray) -> bytes:
   from PIL import Image
 
   buffer = io.BytesIO()
-  Image.fromarray(image).save(buffer, format="png")
+  Image.fromarray(image).save(buffer, format='png')
   return buffer.getvalue()
 
 
@@ -132,26 +132,26 @@ def _mnist_builder(idx_dir):
   with tfds.core.registered.skip_registration():
 
     class MNIST(mnist.MNIST):
-      name = "mnist"
+      name = 'mnist'
 
       def _split_generators(self, downloads):
         if idx_dir is not None:
           paths = {k: _find(idx_dir, name) for k, name in _FILES.items()}
         else:
           paths = downloads.download(
-            {k: f"{self.URL}{name}.gz" for k, name in _FILES.items()}
+            {k: f'{self.URL}{name}.gz' for k, name in _FILES.items()}
           )
         return {
           split: self._generate_examples(
-            paths[f"{split}_images"], paths[f"{split}_labels"]
+            paths[f'{split}_images'], paths[f'{split}_labels']
           )
-          for split in ("train", "test")
+          for split in ('train', 'test')
         }
 
       def _generate_examples(self, images_path, labels_path):
         images, labels = read_idx(images_path), read_idx(labels_path)
         for index, (image, label) in enumerate(zip(images, labels)):
-          yield index, {"image": _png(image), "label": int(label)}
+          yield index, {'image': _png(image), 'label': int(label)}
 
   return MNIST
 
@@ -172,25 +172,25 @@ def prepare_tfds_mnist(tfds_dir, idx_dir=None) -> None:
     for name in _FILES.values():
       _find(idx_dir, name)
   builder = _mnist_builder(idx_dir)(
-    data_dir=os.fspath(tfds_dir), file_format="array_record"
+    data_dir=os.fspath(tfds_dir), file_format='array_record'
   )
   builder.download_and_prepare()
 
 
 def _load_tfds(tfds_dir: pathlib.Path) -> Images:
-  if not list(tfds_dir.glob("mnist/*/dataset_info.json")):
+  if not list(tfds_dir.glob('mnist/*/dataset_info.json')):
     # Asked for what is not there, TFDS retries the network for minutes.
     raise FileNotFoundError(
-      f"{tfds_dir} holds no prepared mnist; call prepare_tfds_mnist first."
+      f'{tfds_dir} holds no prepared mnist; call prepare_tfds_mnist first.'
     )
   import tensorflow_datasets as tfds
 
-  source = tfds.data_source("mnist", data_dir=os.fspath(tfds_dir))
+  source = tfds.data_source('mnist', data_dir=os.fspath(tfds_dir))
   arrays = []
-  for split in ("train", "test"):
+  for split in ('train', 'test'):
     records = list(source[split])
-    images = np.stack([record["image"][..., 0] for record in records])
-    labels = np.array([record["label"] for record in records])
+    images = np.stack([record['image'][..., 0] for record in records])
+    labels = np.array([record['label'] for record in records])
     arrays.extend(_checked(images, labels, tfds_dir))
   return Images(*arrays)
 
@@ -229,10 +229,10 @@ def load_images(name: str, data_dir=None) -> Images:
     (360, 8, 8)
   """
   if name not in NAMES:
-    raise ValueError(f"name must be one of {NAMES}, got {name!r}.")
-  if name == "digits":
+    raise ValueError(f'name must be one of {NAMES}, got {name!r}.')
+  if name == 'digits':
     return _load_digits()
-  if name == "mnist":
+  if name == 'mnist':
     return _load_idx(pathlib.Path(data_dir or _default_directory()))
   if data_dir is None:
     raise ValueError("data_dir must be given for 'mnist_tfds', got None.")

@@ -23,11 +23,11 @@ LABELS = np.array([0, 1, 0, 1, 1, 0])
 
 
 def _log(p):
-  with np.errstate(divide="ignore"):
+  with np.errstate(divide='ignore'):
     return jnp.log(jnp.asarray(p, jnp.float32))
 
 
-@functools.partial(jax.jit, static_argnames=("num_decoders", "shared_race"))
+@functools.partial(jax.jit, static_argnames=('num_decoders', 'shared_race'))
 def _run(key, labels, num_decoders=K, shared_race=False):
   """TRIALS uses: index [R], message [R], found [R, K]."""
   options = dict(num_decoders=num_decoders, shared_race=shared_race)
@@ -44,12 +44,12 @@ def _run(key, labels, num_decoders=K, shared_race=False):
   return jax.vmap(one)(jax.random.split(key, TRIALS))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def drawn():
   return [np.asarray(x) for x in _run(jax.random.key(1), LABELS)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def unlabelled():
   return [np.asarray(x) for x in _run(jax.random.key(2), np.zeros(N, int))]
 
@@ -141,7 +141,7 @@ def test_a_shared_race_is_one_race():
 def test_one_use_by_hand():
   key = jax.random.key(8)
   noise = np.stack([gumbel.exponential(key, N, k) for k in range(K)])
-  with np.errstate(divide="ignore"):
+  with np.errstate(divide='ignore'):
     expected = (noise.min(0) / Q).argmin()
     index, message = compression.encode(key, _log(Q), LABELS, num_decoders=K)
     assert index == expected and message == LABELS[expected]
@@ -179,7 +179,7 @@ def test_impossible_rows_inside_jit_give_minus_one():
   assert found == -1
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
 def test_low_precision_weights_are_raised_at_the_door(dtype):
   weights = _log(Q).astype(dtype)
   keys = jax.random.split(jax.random.key(3), 50)
@@ -198,22 +198,22 @@ def _refused(call, message):
 
 
 _BAD = [
-  (dict(key=jax.random.PRNGKey(0)), "key"),
-  (dict(key=jax.random.split(jax.random.key(0))), "key"),
-  (dict(log_weights=jnp.zeros((2, N))), "log_weights"),
-  (dict(log_weights=jnp.zeros(0), labels=np.zeros(0, int)), "log_weights"),
-  (dict(log_weights=np.zeros(N, int)), "float"),
-  (dict(log_weights=jnp.zeros(N).at[2].set(jnp.nan)), "nan"),
-  (dict(log_weights=jnp.zeros(N).at[2].set(jnp.inf)), "inf"),
-  (dict(labels=LABELS[:-1]), "labels"),
-  (dict(labels=LABELS * 0.5), "labels"),
-  (dict(labels=LABELS - 1), "labels"),
-  (dict(num_decoders=0), "num_decoders"),
-  (dict(num_decoders=2.0), "num_decoders"),
+  (dict(key=jax.random.PRNGKey(0)), 'key'),
+  (dict(key=jax.random.split(jax.random.key(0))), 'key'),
+  (dict(log_weights=jnp.zeros((2, N))), 'log_weights'),
+  (dict(log_weights=jnp.zeros(0), labels=np.zeros(0, int)), 'log_weights'),
+  (dict(log_weights=np.zeros(N, int)), 'float'),
+  (dict(log_weights=jnp.zeros(N).at[2].set(jnp.nan)), 'nan'),
+  (dict(log_weights=jnp.zeros(N).at[2].set(jnp.inf)), 'inf'),
+  (dict(labels=LABELS[:-1]), 'labels'),
+  (dict(labels=LABELS * 0.5), 'labels'),
+  (dict(labels=LABELS - 1), 'labels'),
+  (dict(num_decoders=0), 'num_decoders'),
+  (dict(num_decoders=2.0), 'num_decoders'),
 ]
 
 
-@pytest.mark.parametrize("change, message", _BAD)
+@pytest.mark.parametrize('change, message', _BAD)
 def test_bad_input_is_refused_by_both_sides(change, message):
   good = dict(
     key=jax.random.key(0), log_weights=jnp.zeros(N), labels=LABELS,
@@ -229,15 +229,15 @@ def test_bad_input_is_refused_by_both_sides(change, message):
 
 
 @pytest.mark.parametrize(
-  "change, message",
+  'change, message',
   [
-    (dict(message=2), "message must be the label of some candidate, got 2"),
-    (dict(message=-1), "message"),
-    (dict(message=0.0), "message"),
-    (dict(message=jnp.zeros(2, int)), "message"),
-    (dict(decoder=2), "decoder must be in 0..1"),
-    (dict(decoder=-1), "decoder"),
-    (dict(decoder=0.0), "decoder"),
+    (dict(message=2), 'message must be the label of some candidate, got 2'),
+    (dict(message=-1), 'message'),
+    (dict(message=0.0), 'message'),
+    (dict(message=jnp.zeros(2, int)), 'message'),
+    (dict(decoder=2), 'decoder must be in 0..1'),
+    (dict(decoder=-1), 'decoder'),
+    (dict(decoder=0.0), 'decoder'),
   ],
 )
 def test_bad_message_or_decoder_is_refused(change, message):
@@ -256,5 +256,5 @@ def test_an_encoder_without_candidates_is_refused():
     lambda: compression.encode(
       jax.random.key(0), jnp.full(N, -jnp.inf), LABELS, num_decoders=1
     ),
-    "-inf",
+    '-inf',
   )

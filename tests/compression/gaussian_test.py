@@ -55,7 +55,7 @@ def test_information_density_averages_to_the_information():
 
 
 @functools.cache
-def _simulated(shared_race=False, label_kind="random", num_decoders=2):
+def _simulated(shared_race=False, label_kind='random', num_decoders=2):
   return gaussian.simulate(
     KEY, V, 4, num_trials=R, num_decoders=num_decoders, num_candidates=N,
     shared_race=shared_race, label_kind=label_kind, width=0.5,
@@ -103,17 +103,17 @@ def test_more_decoders_races_and_intervals_help_as_published():
   log_error = {
     name: 10 * np.log10(np.asarray(out.squared_error))
     for name, out in {
-      "one": _simulated(num_decoders=1),
-      "two": _simulated(),
-      "shared": _simulated(shared_race=True),
-      "interval": _simulated(label_kind="interval"),
+      'one': _simulated(num_decoders=1),
+      'two': _simulated(),
+      'shared': _simulated(shared_race=True),
+      'interval': _simulated(label_kind='interval'),
     }.items()
   }
   for better, worse in (
-    ("two", "one"),
-    ("shared", "one"),
-    ("two", "shared"),
-    ("interval", "two"),
+    ('two', 'one'),
+    ('shared', 'one'),
+    ('two', 'shared'),
+    ('interval', 'two'),
   ):
     gain = log_error[worse] - log_error[better]
     assert gain.mean() > 5 * gain.std() / np.sqrt(R), (better, worse)
@@ -151,5 +151,5 @@ def test_settings_of_one_kind_share_a_compilation():
 def test_unknown_labels_are_refused():
   with pytest.raises(ValueError, match="'lattice'"):
     gaussian.simulate(
-      KEY, V, 4, num_trials=2, num_decoders=1, label_kind="lattice"
+      KEY, V, 4, num_trials=2, num_decoders=1, label_kind='lattice'
     )

@@ -11,7 +11,7 @@ from tests import statistics
 KEY = jax.random.key(11)
 
 
-@pytest.mark.parametrize("num_messages", [1, 3, 8])
+@pytest.mark.parametrize('num_messages', [1, 3, 8])
 def test_random_labels_are_uniform(num_messages):
   drawn = labels.random_labels(KEY, 30_000, num_messages)
   assert drawn.dtype == jnp.int32
@@ -45,15 +45,15 @@ def test_interval_labels_are_a_modulo_quantiser():
 
 
 @pytest.mark.parametrize(
-  "call, message",
+  'call, message',
   [
-    (lambda: labels.random_labels(KEY, 0, 2), "num_candidates"),
-    (lambda: labels.random_labels(KEY, 4, 0), "num_messages"),
-    (lambda: labels.random_labels(KEY, 4, 2.5), "num_messages"),
-    (lambda: labels.random_labels(jax.random.PRNGKey(0), 4, 2), "key"),
-    (lambda: labels.interval_labels(jnp.zeros((2, 2)), 1.0, 2), "candidates"),
-    (lambda: labels.interval_labels(jnp.zeros(2), 0.0, 2), "width"),
-    (lambda: labels.interval_labels(jnp.zeros(2), 1.0, -1), "num_messages"),
+    (lambda: labels.random_labels(KEY, 0, 2), 'num_candidates'),
+    (lambda: labels.random_labels(KEY, 4, 0), 'num_messages'),
+    (lambda: labels.random_labels(KEY, 4, 2.5), 'num_messages'),
+    (lambda: labels.random_labels(jax.random.PRNGKey(0), 4, 2), 'key'),
+    (lambda: labels.interval_labels(jnp.zeros((2, 2)), 1.0, 2), 'candidates'),
+    (lambda: labels.interval_labels(jnp.zeros(2), 0.0, 2), 'width'),
+    (lambda: labels.interval_labels(jnp.zeros(2), 1.0, -1), 'num_messages'),
   ],
 )
 def test_bad_input_is_refused_by_name(call, message):

@@ -1,0 +1,44 @@
+"""Codec on scikit-learn's 8 x 8 digits: small enough for any machine.
+
+    python scripts/compress_images.py --config configs/vae_digits.py \
+        --workdir /tmp/digits
+
+Trains and evaluates in TODO s on two cores. The source is the right half (8 x
+4), the side information a 3 x 3 crop of the left half.
+"""
+
+from ml_collections import config_dict
+
+
+def get_config() -> config_dict.ConfigDict:
+  """Settings of training and evaluation."""
+  config = config_dict.ConfigDict()
+  config.train = config_dict.create(
+    dataset='digits',
+    data_dir='',
+    seed=0,
+    model=dict(
+      source_shape=(8, 4),
+      side_shape=(3, 3),
+      latent_size=4,
+      kind='dense',
+      hidden_size=128,
+      side_features=64,
+      estimator_size=64,
+      dropout_rate=0.0,
+    ),
+    beta=0.3,
+    batch_size=64,
+    steps=2500,
+    steps_per_call=500,
+    learning_rate=2e-3,
+    final_rate=0.05,
+    estimator_loss='contrastive',
+    num_negatives=31,
+  )
+  config.num_decoders = (1, 2, 4)
+  config.num_messages = (4, 16)
+  config.schemes = ('gls', 'shared_race', 'cells')
+  config.num_candidates = 256
+  config.num_images = 360
+  return config

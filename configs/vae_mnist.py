@@ -1,0 +1,44 @@
+"""Codec on MNIST: right halves, 7 x 7 crops of the left halves.
+
+    LISTCOUPLING_DATA=... python scripts/compress_images.py \
+        --config configs/vae_mnist.py --workdir /tmp/mnist
+
+Small networks, for a CPU. The paper's sizes are the defaults of
+`listcoupling.models.vae.VAEConfig`.
+"""
+
+from ml_collections import config_dict
+
+
+def get_config() -> config_dict.ConfigDict:
+  """Settings of training and evaluation."""
+  config = config_dict.ConfigDict()
+  config.train = config_dict.create(
+    dataset='mnist',
+    data_dir='',
+    seed=0,
+    model=dict(
+      source_shape=(28, 14),
+      side_shape=(7, 7),
+      latent_size=4,
+      kind='dense',
+      hidden_size=256,
+      side_features=128,
+      estimator_size=128,
+      dropout_rate=0.0,
+    ),
+    beta=2.0,
+    batch_size=64,
+    steps=20000,
+    steps_per_call=500,
+    learning_rate=1e-3,
+    final_rate=0.05,
+    estimator_loss='contrastive',
+    num_negatives=31,
+  )
+  config.num_decoders = (1, 2, 4)
+  config.num_messages = (4, 8, 16, 32, 64)
+  config.schemes = ('gls', 'shared_race', 'cells')
+  config.num_candidates = 512
+  config.num_images = 1000
+  return config

@@ -1,0 +1,65 @@
+"""Source and side information cut from one image.
+
+Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5: the source is the
+right half of an image, the side information of a decoder a random crop of the
+left half. The decoder is not told where the crop was taken.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def split_halves(images):
+  """Left and right halves: [..., H, W] -> two of [..., H, W / 2].
+
+  Raises:
+    ValueError: if the width is odd.
+
+  Example:
+    >>> left, right = split_halves(jnp.zeros((5, 8, 8)))
+    >>> right.shape
+    (5, 8, 4)
+  """
+  width = images.shape[-1]
+  if images.ndim < 2 or width % 2:
+    raise ValueError(
+      f'images must have an even width, got shape {images.shape}.'
+    )
+  return images[..., : width // 2], images[..., width // 2 :]
+
+
+def random_crop(key: jax.Array, left: jax.Array, shape) -> jax.Array:
+  """One crop at a uniformly random place of one left half.
+
+  Args:
+    key: typed key; consumed.
+    left: [H, W].
+    shape: (h, w), static, at most (H, W).
+
+  Returns:
+    [h, w].
+
+  Raises:
+    ValueError: if the crop does not fit.
+
+  Example:
+    >>> random_crop(jax.random.key(0), jnp.zeros((8, 4)), (3, 3)).shape
+    (3, 3)
+  """
+  room = [full - part for full, part in zip(left.shape, shape, strict=True)]
+  if min(room) < 0 or min(shape) < 1:
+    raise ValueError(
+      f'the crop {tuple(shape)} must fit into the left half {left.shape}.'
+    )
+  corner = jax.random.randint(key, (2,), 0, jnp.array(room) + 1)
+  return jax.lax.dynamic_slice(left, corner, shape)
+
+
+def random_crops(key: jax.Array, left: jax.Array, num: int, shape) -> jax.Array:
+  """Independent crops for `num` decoders: [H, W] -> [num, h, w].
+
+  Crop k depends on (key, k): more decoders leave the first ones alone.
+  """
+  return jax.vmap(
+    lambda k: random_crop(jax.random.fold_in(key, k), left, shape)
+  )(jnp.arange(num))

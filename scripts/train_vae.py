@@ -1,0 +1,27 @@
+"""Trains the networks of the image codec, see configs/vae_mnist.py."""
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from listcoupling.training import vae
+
+_CONFIG = config_flags.DEFINE_config_file('config', 'configs/vae_digits.py')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', '/tmp/listcoupling/digits', 'The model goes to its model/.'
+)
+_SEED = flags.DEFINE_integer('seed', None, 'Instead of config.train.seed.')
+
+
+def main(argv):
+  """Trains; a later scripts/compress_images.py of this workdir goes on."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}')
+  logging.set_verbosity(logging.WARNING)  # the checkpointer is talkative
+  config = _CONFIG.value.train
+  if _SEED.value is not None:
+    config.seed = _SEED.value
+  vae.train(config, f'{_WORKDIR.value}/model')
+
+
+if __name__ == '__main__':
+  app.run(main)

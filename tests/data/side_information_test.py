@@ -1,0 +1,35 @@
+"""Halves and crops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling.data import side_information
+from tests import statistics
+
+
+def test_halves():
+  image = np.arange(12).reshape(2, 6)
+  left, right = side_information.split_halves(image)
+  np.testing.assert_array_equal(np.concatenate([left, right], 1), image)
+  with pytest.raises(ValueError, match='even'):
+    side_information.split_halves(np.zeros((2, 5)))
+
+
+def test_crops_are_uniform_and_by_decoder():
+  left = jnp.arange(12.0).reshape(4, 3)
+  crops = side_information.random_crops(jax.random.key(0), left, 4000, (3, 2))
+  np.testing.assert_array_equal(crops[:, 1:], crops[:, :-1] + 3)
+  np.testing.assert_array_equal(crops[..., 1:], crops[..., :-1] + 1)
+  corner = np.asarray(crops[:, 0, 0]).astype(int)
+  law = np.isin(np.arange(12), [0, 1, 3, 4])
+  statistics.assert_law(corner, law)
+  statistics.assert_not_law(corner, law * np.linspace(1, 2, 12))
+  few = side_information.random_crops(jax.random.key(0), left, 3, (3, 2))
+  np.testing.assert_array_equal(few, crops[:3])
+
+
+def test_a_crop_that_does_not_fit_is_refused():
+  with pytest.raises(ValueError, match='fit'):
+    side_information.random_crop(jax.random.key(0), jnp.zeros((4, 3)), (3, 4))

@@ -1,0 +1,91 @@
+"""Networks of the image codec: shapes, independence, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling.models import vae
+
+KEY = jax.random.key(0)
+SMALL = dict(
+  source_shape=(8, 4), side_shape=(3, 3), channels=3, hidden_size=16,
+  side_features=8, estimator_size=8,
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module', params=vae.KINDS)
+def model(request):
+  config = vae.VAEConfig(**SMALL, kind=request.param)
+  return config, vae.init_params(KEY, config), vae.networks(config)
+
+
+def test_shapes_and_range(model):
+  config, params, nets = model
+  image, side = jnp.ones((5, 8, 4)), jnp.ones((5, 3, 3))
+  mean, log_std = nets.encode(params, image)
+  assert mean.shape == log_std.shape == (5, 4)
+  out = nets.decode(params, 50 * jnp.ones((5, 4)), side)
+  assert out.shape == (5, 8, 4)
+  assert float(out.min()) >= 0 and float(out.max()) <= 1
+  assert nets.estimate(params, jnp.ones((5, 7, 4)), side).shape == (5, 7)
+  assert nets.estimate(params, jnp.ones((7, 4)), side[0]).shape == (7,)
+  assert nets.side_only(params, side).shape == (5, 8, 4)
+  assert config == nets.config and vae.networks(config) is nets
+
+
+def test_latent_and_side_both_matter(model):
+  _, params, nets = model
+  latent = jax.random.normal(KEY, (2, 4))
+  side = jax.random.uniform(KEY, (2, 3, 3))
+  out = nets.decode(params, latent, side)
+  assert np.abs(out - nets.decode(params, latent[::-1], side)).max() > 1e-4
+  assert np.abs(out - nets.decode(params, latent, side[::-1])).max() > 1e-4
+  score = nets.estimate(params, latent, side[0])
+  assert np.abs(score - nets.estimate(params, latent, side[1])).max() > 1e-4
+
+
+def test_candidates_are_scored_one_by_one(model):
+  _, params, nets = model
+  latents = jax.random.normal(KEY, (6, 4))
+  side = jax.random.uniform(KEY, (3, 3))
+  together = nets.estimate(params, latents, side)
+  alone = [nets.estimate(params, x[None], side)[0] for x in latents]
+  np.testing.assert_allclose(together, np.stack(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_acts_in_training_alone():
+  config = vae.VAEConfig(**SMALL, kind='dense', dropout_rate=0.5)
+  params = vae.init_params(KEY, config)
+  latent, side = jnp.ones((1, 4)), jnp.ones((1, 3, 3))
+
+  def decode(seed, train):
+    return vae.VAE(config).apply(
+      {'params': params}, latent, side, train,
+      method=vae.VAE.decode, rngs={'dropout': jax.random.key(seed)},
+    )  # fmt: skip
+
+  assert np.abs(decode(0, True) - decode(1, True)).max() > 1e-4
+  np.testing.assert_array_equal(decode(0, False), decode(1, False))
+
+
+def test_paper_sizes():
+  shapes = jax.eval_shape(lambda: vae.init_params(KEY, vae.VAEConfig()))
+  assert shapes['encoder']['Dense_0']['kernel'].shape == (3584, 512)
+  assert shapes['encoder']['Dense_1']['kernel'].shape == (512, 8)
+  assert shapes['projection']['Dense_1']['kernel'].shape[1] == 128
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(kind='resnet'), 'resnet'),
+    (dict(latent_size=0), 'latent_size'),
+    (dict(dropout_rate=1.0), 'dropout_rate'),
+    (dict(side_shape=(3,)), 'side_shape'),
+    (dict(source_shape=(0, 4)), 'source_shape'),
+  ],
+)
+def test_bad_sizes_are_refused(change, message):
+  with pytest.raises(ValueError, match=message):
+    vae.VAEConfig(**{**SMALL, **change})
