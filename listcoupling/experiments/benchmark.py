@@ -245,3 +245,17 @@ def overhead_table(target, drafter, prompts, lengths) -> list[dict]:
       changed = dataclasses.replace(options, method=method)
       rows.append(overhead(target, drafter, prompts, lengths, changed))
   return rows
+
+
+def format_rows(rows: Sequence[dict]) -> str:
+  """Rows of one table as aligned text."""
+  names = list(rows[0])
+  cells = [names] + [
+    [f'{v:.3f}' if isinstance(v, float) else str(v) for v in row.values()]
+    for row in rows
+  ]
+  widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+  return '\n'.join(
+    '  '.join(cell.rjust(width) for cell, width in zip(line, widths))
+    for line in cells
+  )

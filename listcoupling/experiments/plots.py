@@ -103,3 +103,24 @@ def toy(rows: list[dict], path: str | os.PathLike) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(top=1.01)
     axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+
+
+def block_efficiency(rows: list[dict], path: str | os.PathLike) -> None:
+  """Bars of tokens per target call, one per method, with standard errors.
+
+  Args:
+    rows: of `experiments.decoding.compare_methods`.
+    path: of the PNG.
+  """
+  with figure(path, size=(5.2, 0.9 + 0.3 * len(rows))) as canvas:
+    axes = canvas.subplots()
+    axes.grid(axis='y', visible=False)
+    names = [row['method'] for row in rows][::-1]
+    means = [row['block_efficiency'] for row in rows][::-1]
+    errors = [row['block_efficiency_se'] for row in rows][::-1]
+    axes.barh(names, means, xerr=errors, color=SKY, height=0.62)
+    for place, (mean, error) in enumerate(zip(means, errors)):
+      axes.text(mean + error + 0.03, place, f'{mean:.2f}', va='center')
+    axes.set_xlabel('tokens per target call')
+    axes.set_xlim(0, max(m + e for m, e in zip(means, errors)) * 1.15)
+    axes.set_title('Block efficiency on the shipped pair')
