@@ -1,0 +1,85 @@
+"""Acceptance against theory: blocks of one depth on a fixed pair of laws."""
+
+import jax
+import numpy as np
+import pytest
+
+from listcoupling import bounds
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
+from tests import fakes, statistics
+from tests.decoding import exact
+
+TARGET, (DRAFTER,) = fakes.random_pair(6, 2.0, 2)
+
+
+def law_after(model, prompt):
+  return exact.softmax(
+    np.asarray(model.params, np.float64)[prompt[-2], prompt[-1]]
+  )
+
+
+TRIALS = 40_000
+PROMPT = (0, 1)
+
+
+def first_acceptances(method, width=3):
+  """Blocks of TRIALS rows that accepted their first drafted token.
+
+  With L = 1 and one new token there is one block per row.
+  """
+  options = GenerateOptions(
+    method, num_drafts=width, draft_length=1, max_new_tokens=1
+  )
+  out = generate(
+    jax.random.key(4),
+    TARGET,
+    [DRAFTER],
+    np.tile(PROMPT, (TRIALS, 1)),
+    np.full(TRIALS, 2),
+    options,
+  )
+  assert (out.metrics.target_calls == 1).all()
+  return int(out.metrics.accepted_tokens.sum())
+
+
+@pytest.fixture(scope='module')
+def laws():
+  return law_after(DRAFTER, PROMPT), law_after(TARGET, PROMPT)
+
+
+@pytest.mark.parametrize('method', ['gls', 'gumbel_chains'])
+def test_list_sampling_accepts_with_the_exact_matching_probability(
+  method, laws
+):
+  count = first_acceptances(method)
+  exact_ = float(bounds.list_matching_probability(*laws, 3))
+  statistics.assert_proportion(count, TRIALS, exact_)
+  assert count / TRIALS > float(bounds.list_matching_bound(*laws, 3)) - 0.01
+  for other in (2, 4):  # the control: another number of drafts
+    wrong = float(bounds.list_matching_probability(*laws, other))
+    assert abs(statistics.proportion_z(count, TRIALS, wrong)) > 5
+
+
+@pytest.mark.parametrize('method', ['specinfer', 'spectr'])
+def test_rejection_stays_below_the_optimum(method, laws):
+  count = first_acceptances(method)
+  optimum = float(bounds.optimal_list_acceptance(*laws, 3))
+  list_sampling = float(bounds.list_matching_probability(*laws, 3))
+  assert statistics.proportion_z(count, TRIALS, optimum) < 5
+  assert statistics.proportion_z(count, TRIALS, list_sampling) > 5
+
+
+def test_single_accepts_the_overlap(laws):
+  count = first_acceptances('single', width=1)
+  overlap = 1 - float(bounds.total_variation(*laws))
+  statistics.assert_proportion(count, TRIALS, overlap)
+
+
+def test_beam_accepts_like_draws_without_replacement(laws):
+  """Depth 1 is the shared-race list: above GLS, below its optimum."""
+  count = first_acceptances('gumbel_tree')
+  list_sampling = float(bounds.list_matching_probability(*laws, 3))
+  optimum = float(bounds.optimal_list_acceptance(*laws, 3, replace=False))
+  assert statistics.proportion_z(count, TRIALS, list_sampling) > 5
+  assert statistics.proportion_z(count, TRIALS, optimum) < 5

@@ -1,0 +1,72 @@
+"""What holds for every method: greedy text, perfect drafters."""
+
+import jax
+import numpy as np
+import pytest
+
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import METHODS, GenerateOptions
+from tests import fakes
+
+VOCAB, ROWS, LENGTH = 6, 16, 9
+TARGET, (DRAFTER,) = fakes.random_pair(VOCAB, 0.8, 2)
+WIDTH, DEPTH = 2, 2
+
+
+def options_of(method, **changes):
+  width = 1 if method in ('single', 'block') else WIDTH
+  settings = dict(
+    method=method, num_drafts=width, draft_length=DEPTH, max_new_tokens=LENGTH
+  )
+  return GenerateOptions(**(settings | changes))
+
+
+def argmax_path(prompt, length):
+  row, table = list(prompt), np.asarray(TARGET.params)
+  for _ in range(length):
+    before = row[-2] if len(row) > 1 else row[-1]
+    row.append(int(np.argmax(table[before, row[-1]])))
+  return row[len(prompt) :]
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_greedy_text_is_the_argmax_path(method):
+  rng = np.random.default_rng(0)
+  prompts = rng.integers(0, VOCAB, (ROWS, 3))
+  lengths = rng.integers(1, 4, ROWS)
+  options = options_of(method, temperature=0.0)
+  calls = {}
+  for name, drafter in (('itself', TARGET), ('other', DRAFTER)):
+    out = generate(
+      jax.random.key(1), TARGET, [drafter], prompts, lengths, options
+    )
+    for row in range(ROWS):
+      wanted = argmax_path(prompts[row, : lengths[row]], LENGTH)
+      assert out.tokens[row].tolist() == wanted
+    calls[name] = out.metrics.target_calls
+  if method != 'autoregressive':
+    # With the target as drafter every block returns L + 1 tokens.
+    assert (calls['itself'] == LENGTH // (DEPTH + 1)).all()
+    assert (calls['other'] >= calls['itself']).all()
+    assert (calls['other'] > calls['itself']).any()
+
+
+def test_block_verification_accepts_at_least_as_many_as_single():
+  """Its whole point, on the same pair: more tokens per target call."""
+  efficiency = {}
+  for method in ('single', 'block'):
+    options = options_of(method, draft_length=4, max_new_tokens=40)
+    out = generate(
+      jax.random.key(2),
+      TARGET,
+      [DRAFTER],
+      np.tile([4, 1], (4000, 1)),
+      np.full(4000, 2),
+      options,
+    )
+    efficiency[method] = out.metrics.block_efficiency
+  gain = efficiency['block'].mean() - efficiency['single'].mean()
+  error = np.hypot(
+    *(values.std() / np.sqrt(4000) for values in efficiency.values())
+  )
+  assert gain > 5 * error
