@@ -1,0 +1,62 @@
+"""The law of the text under filters, penalties and stop tokens."""
+
+import pytest
+
+from tests import statistics
+from tests.decoding import exact
+from tests.decoding.samples import (
+  LENGTH,
+  PROMPTS,
+  VOCAB,
+  drafters_of,
+  p_values,
+  plain,
+  texts,
+)
+
+SHAPE = dict(
+  temperature=1.2,
+  top_k=4,
+  top_p=0.93,
+  min_p=0.02,
+  repetition_penalty=1.5,
+  logit_bias=((1, 0.7),),
+  stop_tokens=(3,),
+  min_new_tokens=2,
+)
+
+
+@pytest.mark.parametrize(
+  'method', ['gls', 'gls_strong', 'specinfer', 'spectr', 'single', 'block']
+)
+def test_joint_law_with_every_filter(method):
+  found = p_values(plain(method, **SHAPE), num_drafters=drafters_of(method))
+  print(method, found)
+  assert min(found) > statistics.LEVEL
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    dict(top_k=3),
+    dict(top_p=0.8),
+    dict(repetition_penalty=1.4),
+    dict(min_new_tokens=1),
+    dict(stop_tokens=()),
+    dict(logit_bias=()),
+  ],
+  ids=lambda change: next(iter(change)),
+)
+def test_the_check_sees_every_filter(change):
+  """The same texts against a law with one option changed."""
+  tokens, target = texts(plain('gls', **SHAPE))
+  other = plain('gls', **(SHAPE | change))
+  found = min(
+    statistics.law_p_value(
+      exact.encode(tokens[row::2], VOCAB),
+      exact.joint_law(target, prompt, other, LENGTH),
+    )
+    for row, prompt in enumerate(PROMPTS)
+  )
+  print(change, found)
+  assert found <= statistics.LEVEL
