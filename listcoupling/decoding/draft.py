@@ -153,8 +153,9 @@ def _propose(keys, frontier, text, depth, plan):
       temperatures=temperatures[own],
     )
     parts.append(
-      jax.vmap(row)(
+      jax.vmap(row, in_axes=(0, None, 0, 0, 0, 0))(
         keys,
+        depth,
         frontier.logits[d],
         frontier.gaps[:, own],
         ranks[:, own],
@@ -179,7 +180,21 @@ def _laws(logits, temperatures, options):
   )(logits, temperatures)
 
 
-def _chains(key, logits, gaps, ranks, sizes, *, plan, slots, temperatures):
+def _distinct(key, laws):
+  """The first K arrivals on one law: K draws without replacement."""
+  law = jax.tree.map(lambda leaf: leaf[0], laws)
+  width, atoms = laws.logits.shape
+  times, index = coupling.first_arrivals(
+    gumbel.arrival_times(filters.noise(key, law), law.logits),
+    min(width, atoms),
+  )
+  tokens = jnp.where(times < jnp.inf, filters.token_at(law, index), -1)
+  return jnp.pad(tokens, (0, width - tokens.shape[0]), constant_values=-1)
+
+
+def _chains(
+  key, depth, logits, gaps, ranks, sizes, *, plan, slots, temperatures
+):
   """One child per chain, on grouped or plain streams."""
   laws = _laws(logits, temperatures, plan.options)
 
@@ -193,6 +208,8 @@ def _chains(key, logits, gaps, ranks, sizes, *, plan, slots, temperatures):
     return filters.sample(noise, law)
 
   tokens = jax.vmap(one)(laws, slots, ranks, sizes)
+  if not plan.options.replacement:
+    tokens = jnp.where(depth == 1, _distinct(key, laws), tokens)
   probs = None
   if plan.keep_probs:
     probs = jax.vmap(lambda law: filters.probabilities(law, plan.vocab_size))(
@@ -201,9 +218,9 @@ def _chains(key, logits, gaps, ranks, sizes, *, plan, slots, temperatures):
   return _Nodes(tokens, slots, probs, gaps)
 
 
-def _beam(key, logits, gaps, ranks, sizes, *, plan, slots, temperatures):
+def _beam(key, depth, logits, gaps, ranks, sizes, *, plan, slots, temperatures):
   """The children of the K smallest summed gaps, within one drafter."""
-  del ranks, sizes
+  del depth, ranks, sizes
   width = logits.shape[0]
   # Greedy drafts are the noise-free limit: gaps in log-probability.
   greedy = temperatures == 0

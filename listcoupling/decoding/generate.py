@@ -143,6 +143,10 @@ def _check_models(target, drafters, options):
       f'{len(drafters)} drafters cannot share num_drafts='
       f'{options.num_drafts} drafts; raise num_drafts or pass fewer.'
     )
+  if not options.replacement and len(drafters) > 1:
+    raise ValueError(
+      f'replacement=False draws from one law, got {len(drafters)} drafters.'
+    )
   if options.method == 'spectr' and len(drafters) > 1:
     raise ValueError(
       f'spectr needs K drafts from one law, got {len(drafters)} drafters; '
@@ -251,7 +255,8 @@ def _check_outcome(tokens, lengths, figures, options):
       'min_new_tokens.'
     )
   invalid = int(figures.invalid_drafts.sum())
-  if invalid and options.method in loop.REJECTION:
+  # Without replacement a small support leaves slots empty by right.
+  if invalid and options.replacement and options.method in loop.REJECTION:
     raise ValueError(
       f'{invalid} drafts had no possible token (NaN or all -inf logits of a '
       f'drafter), which method {options.method!r} cannot verify; repair the '

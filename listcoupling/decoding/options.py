@@ -34,6 +34,8 @@ class GenerateOptions:
     draft_length: L, depths of the draft tree.
     max_new_tokens: M, most tokens generated per row.
     temperature: of the target; 0 takes the most likely token.
+    replacement: False draws the K drafts after the root without replacement
+      (specinfer with one drafter and one draft temperature only).
     draft_temperatures: of the drafts, cycled over the K of them; None means
       the target's.
     top_k: keep the k most likely tokens (lowest ids on ties); 0 keeps all.
@@ -68,6 +70,7 @@ class GenerateOptions:
   stop_tokens: tuple[int, ...] = ()
   pad_token: int = 0
   cache_length: int | None = None
+  replacement: bool = True
 
   def __post_init__(self):
     """Lists become tuples: options are static, so they must be hashable."""
@@ -89,6 +92,13 @@ class GenerateOptions:
       raise ValueError(
         f'method {self.method!r} verifies one draft, got num_drafts='
         f'{self.num_drafts}; set num_drafts=1, or choose specinfer or spectr.'
+      )
+    if not self.replacement and (
+      self.method != 'specinfer' or len(set(self.slot_temperatures())) > 1
+    ):
+      raise ValueError(
+        'replacement=False needs method specinfer and one draft temperature, '
+        f'got {self.method} and {self.draft_temperatures}.'
       )
     if self.method == 'spectr' and len(set(self.slot_temperatures())) > 1:
       raise ValueError(

@@ -88,6 +88,8 @@ def _verify_walk(row, tree, options):
       row.logits[walk.node], walk.seen, row.num_new + depth, options
     )
     key = gumbel.position_key(row.key, row.root + depth + 1)
+    if not options.replacement:
+      probs = _without_earlier(probs, tokens, live)
     token = _choose(key, law, tokens, probs, live, options)
     alive = live & (tokens == token) & (token >= 0)
     accepted = walk.running & jnp.any(alive)
@@ -134,6 +136,15 @@ def _choose(key, law, tokens, probs, live, options):
   if method in ('specinfer', 'spectr', 'single'):
     return _choose_by_rejection(key, law, tokens, probs, live, method)
   return filters.sample(filters.noise(key, law), law)
+
+
+def _without_earlier(probs, tokens, live):
+  """Laws [K, V] of live siblings drawn one after another, without return."""
+  drawn = live[:, None] & (tokens[:, None] == jnp.arange(probs.shape[-1]))
+  earlier = jnp.cumsum(drawn, axis=0) > drawn
+  left = jnp.where(earlier, 0.0, probs)
+  mass = jnp.sum(left, axis=-1, keepdims=True)
+  return left / jnp.where(mass > 0, mass, 1.0)
 
 
 def _choose_by_rejection(key, law, tokens, probs, live, method):
