@@ -1,0 +1,83 @@
+"""The notebooks run from the first cell to the last, without a network.
+
+Each holds its own assertions on what it computes; here it is executed in a
+fresh kernel, and the committed file is checked for what a reader meets:
+pictures in place, one install cell, a size that GitHub shows.
+"""
+
+import pathlib
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+_FOLDER = pathlib.Path(__file__).parent.parent / 'colab'
+_NOTEBOOKS = sorted(_FOLDER.glob('*.ipynb'))
+_TIMEOUT = 600  # seconds per cell, on a busy machine
+
+
+def _read(path):
+  return nbformat.read(path, as_version=4)
+
+
+def _code(notebook):
+  return [cell for cell in notebook.cells if cell.cell_type == 'code']
+
+
+def _execute(notebook):
+  """Runs the cells in order, in the notebooks' folder."""
+  client = NotebookClient(
+    notebook,
+    timeout=_TIMEOUT,
+    kernel_name='python3',
+    resources={'metadata': {'path': str(_FOLDER)}},
+  )
+  return client.execute()
+
+
+def _outputs(notebook, kind):
+  """Outputs of one kind, in order; pictures by their MIME type."""
+  outputs = [output for cell in _code(notebook) for output in cell.outputs]
+  if kind in ('error', 'stream'):
+    return [output for output in outputs if output.output_type == kind]
+  return [output for output in outputs if kind in output.get('data', {})]
+
+
+def test_there_are_notebooks():
+  assert 'coupling.ipynb' in [path.name for path in _NOTEBOOKS]
+
+
+@pytest.mark.parametrize('path', _NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(path):
+  notebook = _execute(_read(path))
+  pictures = _outputs(notebook, 'image/png')
+  assert len(pictures) == len(_outputs(_read(path), 'image/png'))
+  # The package is there, so nothing was installed; warnings tell of bit rot.
+  assert not [
+    output.text
+    for output in _outputs(notebook, 'stream')
+    if output.name == 'stderr'
+  ]
+
+
+@pytest.mark.parametrize('path', _NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_file(path):
+  notebook = _read(path)
+  nbformat.validate(notebook)
+  assert path.stat().st_size < 600_000
+  installs = [cell for cell in _code(notebook) if '%pip' in cell.source]
+  assert len(installs) == 1
+  assert 'except ImportError' in installs[0].source
+  assert not installs[0].outputs
+  assert sum(cell.source.count('assert ') for cell in _code(notebook)) >= 5
+  assert len(_outputs(notebook, 'image/png')) >= 1
+  assert not _outputs(notebook, 'error')
+  counts = [cell.execution_count for cell in _code(notebook)]
+  assert counts == list(range(1, len(counts) + 1)), 'run all cells, then save'
+
+
+def test_a_failing_cell_is_an_error():
+  cells = [nbformat.v4.new_code_cell('assert 1 + 1 == 3')]
+  with pytest.raises(CellExecutionError, match='AssertionError'):
+    _execute(nbformat.v4.new_notebook(cells=cells))
