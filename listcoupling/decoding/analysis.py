@@ -1,0 +1,186 @@
+"""Looking back at a text: laws, acceptance and margins at every token.
+
+One forward of the finished rows gives the laws that every step was drawn
+from. From them follow the acceptance that theory expects, and how close each
+race was: where the winner's margin is larger than what rounding can change,
+the same seed must give the same token on any machine and with any drafter.
+
+Legend: B batch, T tokens of a row, V vocabulary, K drafts.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from listcoupling import bounds, gumbel
+from listcoupling.decoding import filters, tree
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.options import GenerateOptions
+
+
+class Acceptance(NamedTuple):
+  """Expected acceptance of one drafted token, averaged over a text."""
+
+  bound: float  # list matching lemma
+  gls: float  # exact probability of GLS and of grouped streams
+  optimum: float  # of any scheme with K iid drafts
+  optimum_without_replacement: float
+  standard_errors: tuple[float, float, float, float]
+  num_tokens: int
+
+
+def logits_along(model: LanguageModel, tokens) -> jax.Array:
+  """Logits [B, T, V] after every token of rows [B, T]."""
+  tokens = jnp.asarray(tokens, jnp.int32)
+  batch, size = tokens.shape
+
+  @jax.jit
+  def forward(params, tokens):
+    start = jnp.zeros(batch, jnp.int32)
+    cache = model.init_cache(batch, size)
+    mask = tree.cache_mask(tree.causal(size, batch), start, size)
+    positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
+    return model.apply(params, tokens, positions, mask, cache, start)[0]
+
+  known = jnp.clip(tokens, 0, model.config.vocab_size - 1)
+  return forward(model.params, known).astype(jnp.float32)
+
+
+def rows_of(prompts, prompt_lengths, generation) -> np.ndarray:
+  """Prompts and generated tokens joined: [B, P + M], 0 past the end."""
+  prompts, lengths = np.asarray(prompts), np.asarray(prompt_lengths)
+  width = prompts.shape[1] + generation.tokens.shape[1]
+  rows = np.zeros((len(prompts), width), np.int32)
+  for b, (length, count) in enumerate(zip(lengths, generation.lengths)):
+    rows[b, :length] = prompts[b, :length]
+    rows[b, length : length + count] = generation.tokens[b, :count]
+  return rows
+
+
+def _generated(prompt_lengths, generation, width):
+  """[B, T] True at tokens whose successor was generated."""
+  before = np.asarray(prompt_lengths)[:, None] - 1
+  places = np.arange(width)
+  count = np.asarray(generation.lengths)[:, None]
+  return (places >= before) & (places < before + count)
+
+
+def expected_acceptance(
+  target: LanguageModel,
+  drafter: LanguageModel,
+  prompts,
+  prompt_lengths,
+  generation,
+  options: GenerateOptions,
+) -> Acceptance:
+  """Acceptance per step that theory expects on a generated text.
+
+  At every generated token the list matching bound (Theorem 1 of arXiv
+  2506.05632), the exact probability of GLS, and the optimum of K drafts with
+  and without replacement are computed from the two laws, then averaged.
+  Repetition penalty, logit bias and minimum length are not applied.
+
+  Args:
+    target: the model that wrote the text.
+    drafter: the model whose K drafts are judged.
+    prompts: [B, P].
+    prompt_lengths: [B].
+    generation: what `generate` returned.
+    options: temperature, top-k, top-p, min-p and K are read from it.
+
+  Returns:
+    `Acceptance`.
+
+  Example:
+    >>> import listcoupling as lc
+    >>> target, drafter = lc.models.pretrained.shipped_pair()
+    >>> options = lc.GenerateOptions(max_new_tokens=4)
+    >>> out = lc.generate(
+    ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)
+    >>> found = expected_acceptance(
+    ...     target, drafter, [[1, 2]], [2], out, options)
+    >>> found.bound <= found.gls <= found.optimum
+    True
+  """
+  rows = rows_of(prompts, prompt_lengths, generation)
+  chosen = _generated(prompt_lengths, generation, rows.shape[1])
+  size = target.config.vocab_size
+  temperatures = options.slot_temperatures()
+
+  def laws(model, temperature):
+    def one(logits):
+      missing = size - logits.shape[-1]
+      logits = jnp.pad(logits, (0, missing), constant_values=-jnp.inf)
+      law = filters.warp(logits, temperature, options)
+      return filters.probabilities(law, size)
+
+    return jax.vmap(one)(logits_along(model, rows)[chosen])
+
+  num_drafts = options.num_drafts
+
+  @jax.jit
+  def step(pair):
+    p, q = pair
+    optimum = bounds.optimal_list_acceptance
+    return jnp.stack(
+      [
+        bounds.list_matching_bound(p, q, num_drafts),
+        bounds.list_matching_probability(p, q, num_drafts),
+        optimum(p, q, num_drafts),
+        optimum(p, q, num_drafts, replace=False),
+      ]
+    )
+
+  pairs = laws(drafter, temperatures[0]), laws(target, options.temperature)
+  found = np.asarray(jax.lax.map(step, pairs))  # [tokens, 4]
+  errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
+  means = map(float, found.mean(axis=0))
+  return Acceptance(*means, tuple(map(float, errors)), len(found))
+
+
+def canonical_margins(
+  key, target: LanguageModel, prompts, prompt_lengths, generation, options
+):
+  """How far ahead the written token was in the canonical race.
+
+  Args:
+    key: as given to `generate`.
+    target: the model that wrote the text.
+    prompts: [B, P].
+    prompt_lengths: [B].
+    generation: of a canonical method (autoregressive, gumbel_tree,
+      gumbel_chains).
+    options: as given to `generate`; no repetition penalty, logit bias or
+      minimum length.
+
+  Returns:
+    [B, M] float: perturbed logit of the written token minus the best other
+    one. Negative where this forward would have chosen another token; NaN past
+    the end of a row.
+  """
+  rows = rows_of(prompts, prompt_lengths, generation)
+  logits = logits_along(target, rows)
+  batch, width = generation.tokens.shape
+  keys = key
+  if key.ndim == 0:
+    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
+
+  def one(key, position, logits, token):
+    law = filters.warp(logits, options.temperature, options)
+    noise = filters.noise(gumbel.position_key(key, position), law)
+    score = law.logits - jnp.log(noise)
+    atom = token if law.tokens is None else jnp.argmax(law.tokens == token)
+    others = score.at[atom].set(-jnp.inf)
+    return score[atom] - jnp.max(others)
+
+  positions = jnp.asarray(prompt_lengths)[:, None] + jnp.arange(width)
+  before = jnp.minimum(positions - 1, logits.shape[1] - 1)
+  logits = jnp.take_along_axis(logits, before[:, :, None], axis=1)
+  over_tokens = jax.vmap(one, in_axes=(None, 0, 0, 0))
+  margins = jax.jit(jax.vmap(over_tokens))(
+    keys, positions, logits, jnp.asarray(generation.tokens)
+  )
+  valid = np.arange(width) < np.asarray(generation.lengths)[:, None]
+  return np.where(valid, np.asarray(margins), np.nan)

@@ -1,0 +1,50 @@
+"""Same seed, same text: counts identical tokens on the shipped pair.
+
+python scripts/check_invariance.py --batch 40 --max_new_tokens 256
+"""
+
+import pathlib
+
+import jax
+import numpy as np
+from absl import app, flags
+
+import listcoupling as lc
+from listcoupling.experiments import benchmark, decoding, invariance, results
+from listcoupling.models import pretrained
+
+_WORKDIR = flags.DEFINE_string('workdir', 'runs/invariance', 'For the table.')
+_BATCH = flags.DEFINE_integer('batch', 40, 'Rows.')
+_MAX_NEW = flags.DEFINE_integer('max_new_tokens', 256, 'Tokens per row.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the text.')
+_METHODS = flags.DEFINE_list(
+  'methods',
+  ['gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer'],
+  'Compared methods.',
+)
+_PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
+
+
+def main(argv):
+  """One table."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
+  target, drafter = pretrained.shipped_pair()
+  prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
+  rows = invariance.table(
+    jax.random.key(_SEED.value),
+    target,
+    drafter,
+    np.resize(prompts, (_BATCH.value, prompts.shape[1])),
+    np.resize(lengths, _BATCH.value),
+    lc.GenerateOptions(max_new_tokens=_MAX_NEW.value),
+    methods=_METHODS.value,
+  )
+  results.write_csv(pathlib.Path(_WORKDIR.value) / 'results.csv', rows)
+  print(benchmark.format_rows(rows))
+  diverged = [row for row in rows if row['largest_margin'] > invariance.EPSILON]
+  print(f'Divergences beyond rounding ({invariance.EPSILON}): {len(diverged)}')
+
+
+if __name__ == '__main__':
+  app.run(main)
