@@ -208,6 +208,57 @@ def test_metrics_add_up():
   assert m.tokens_per_second > 0
 
 
+def slow_blocks(key, prompt, text, options, model):
+  """Target calls and acceptances per depth of K independent chains."""
+  width, length = options.num_drafts, options.draft_length
+  table = np.asarray(model.params, np.float64)
+  calls, accepted, done = 0, np.zeros(length, int), 0
+  while done < len(text):
+    row = [*prompt, *text[:done]]
+    chains = []
+    for stream in range(width):
+      chain = list(row)
+      for _ in range(length):
+        before = chain[-2] if len(chain) > 1 else chain[-1]
+        law = exact.draft_law(
+          table[before, chain[-1]], options.temperature, options
+        )
+        at = gumbel.position_key(key, len(chain))
+        noise = np.asarray(gumbel.exponential(at, VOCAB, stream))
+        chain.append(int(np.argmin(noise / law)))
+      chains.append(chain[len(row) :])
+    calls += 1
+    for depth in range(length + 1):
+      if done == len(text):
+        break
+      done += 1
+      chains = [
+        c for c in chains if depth < length and c[depth] == text[done - 1]
+      ]
+      if not chains:
+        break
+      accepted[depth] += 1
+  return calls, accepted
+
+
+def test_blocks_are_those_of_a_slow_loop():
+  """A drafter that misread the accepted text would cost calls alone."""
+  options = with_method(PLAIN, 'gls_strong', 3, 4)
+  out = write(options, [SECOND])
+  for row in range(6):
+    calls, accepted = slow_blocks(
+      KEYS[row],
+      PROMPTS[row, : LENGTHS[row]].tolist(),
+      out.tokens[row, : out.lengths[row]].tolist(),
+      options,
+      SECOND,
+    )
+    assert out.metrics.target_calls[row] == calls
+    np.testing.assert_array_equal(
+      out.metrics.accepted_per_position[row], accepted
+    )
+
+
 @pytest.mark.parametrize('method', ['gls_strong', 'gls'])
 def test_list_sampling_invariance(method):
   """Proposition 6: strong invariance; the conditional kind is no such thing."""
