@@ -1,0 +1,70 @@
+"""Laws, acceptance and margins read back from finished texts."""
+
+import jax
+import numpy as np
+import pytest
+
+from listcoupling import bounds
+from listcoupling.decoding import analysis
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
+from tests import fakes
+from tests.decoding import exact
+
+PROMPTS = np.array([[2, 0, 0], [0, 3, 1]])
+LENGTHS = np.array([1, 3])
+KEY = jax.random.key(3)
+
+
+def _text(**changes):
+  target, (drafter,) = fakes.random_pair(5, 1.0)
+  options = GenerateOptions(
+    **(dict(num_drafts=3, draft_length=2, max_new_tokens=12) | changes)
+  )
+  out = generate(KEY, target, [drafter], PROMPTS, LENGTHS, options)
+  return target, drafter, out, options
+
+
+def test_expected_acceptance_is_the_mean_over_the_steps():
+  target, drafter, out, options = _text(top_k=4, stop_tokens=(4,))
+  found = analysis.expected_acceptance(
+    target, drafter, PROMPTS, LENGTHS, out, options
+  )
+  wanted = []
+  for prompt, length, tokens, count in zip(
+    PROMPTS, LENGTHS, out.tokens, out.lengths
+  ):
+    row = [*prompt[:length], *tokens[:count]]
+    for place in range(length - 1, length + count - 1):
+      before = row[max(place - 1, 0)]
+      p, q = (
+        exact.draft_law(np.asarray(m.params)[before, row[place]], 1.0, options)
+        for m in (drafter, target)
+      )
+      wanted.append(
+        [
+          bounds.list_matching_bound(p, q, 3),
+          bounds.list_matching_probability(p, q, 3),
+          bounds.optimal_list_acceptance(p, q, 3),
+          bounds.optimal_list_acceptance(p, q, 3, replace=False),
+        ]
+      )
+  assert found.num_tokens == len(wanted) == out.lengths.sum()
+  np.testing.assert_allclose(found[:4], np.mean(wanted, axis=0), atol=2e-5)
+  assert found.bound < found.gls < found.optimum
+
+
+@pytest.mark.parametrize('top_k', [0, 3])
+def test_margins_of_a_canonical_text_are_positive(top_k):
+  target, _, out, options = _text(top_k=top_k, stop_tokens=(4,))
+  margins = analysis.canonical_margins(
+    KEY, target, PROMPTS, LENGTHS, out, options
+  )
+  written = np.arange(12) < out.lengths[:, None]
+  assert (margins[written] > 0).all()
+  assert np.isnan(margins[~written]).all()
+  # Control: under another seed these tokens do not win their races.
+  others = analysis.canonical_margins(
+    jax.random.key(4), target, PROMPTS, LENGTHS, out, options
+  )
+  assert (others[written] < 0).any()
