@@ -3,7 +3,7 @@
   python scripts/train_lm.py --config configs/lm_drafter.py \
     --workdir runs/drafter
 
-Two CPU cores, alone: about 6 minutes. Expected: see
+Two CPU cores, alone: about 5 minutes. Expected: see
 listcoupling/models/shipped/README.md. Give --config.teacher=DIR to distil from
 another target.
 """

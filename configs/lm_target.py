@@ -2,7 +2,7 @@
 
   python scripts/train_lm.py --config configs/lm_target.py --workdir runs/target
 
-Two CPU cores, alone: about 25 minutes. Expected: see
+Two CPU cores, alone: about 12 minutes. Expected: see
 listcoupling/models/shipped/README.md.
 """
 
