@@ -28,7 +28,6 @@ MAX_QUESTIONS = 128
 # Darts looked at before a law counts as impossible: misses exp(-100).
 _PATIENCE = 100
 _FAR = 1 << 30
-_TOKENS = 1 << 24  # folded into a block's key for its tokens
 
 
 class Dart(NamedTuple):
@@ -39,12 +38,12 @@ class Dart(NamedTuple):
   height: jax.Array  # float32
 
 
-def _block(key, block, num_atoms, size):
+def _block(keys, block, num_atoms, size):
   """Darts block * size, ... of the sequence: tokens [size], heights [size]."""
-  key = gumbel.position_key(key, block)
   # One word per token: probabilities are off by N 2^-32, like the heights.
-  words = jax.random.bits(jax.random.fold_in(key, _TOKENS), (size,))
-  return words % num_atoms, gumbel.uniform(key, size)
+  token_key, height_key = keys
+  words = jax.random.bits(gumbel.position_key(token_key, block), (size,))
+  return words % num_atoms, gumbel.uniform(height_key, size, stream=block)
 
 
 def next_darts(key: jax.Array, laws: jax.Array, start) -> Dart:
@@ -64,11 +63,12 @@ def next_darts(key: jax.Array, laws: jax.Array, start) -> Dart:
   num_rows, num_atoms = laws.shape
   size = min(max(2 * num_atoms, 16), 1 << 14)
   start = jnp.asarray(start, jnp.int32)
+  keys = jax.random.split(key)
   last = start // size + (_PATIENCE * num_atoms) // size + 1
 
   def search(state):
     block, darts = state
-    tokens, heights = _block(key, block, num_atoms, size)
+    tokens, heights = _block(keys, block, num_atoms, size)
     slots = jnp.arange(size, dtype=jnp.int32)
     hit = (heights < laws[:, tokens]) & (block * size + slots >= start)
     slot = jnp.min(jnp.where(hit, slots, size), axis=-1)  # [R]

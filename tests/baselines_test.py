@@ -12,19 +12,25 @@ TRIALS = 20_000
 P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
 Q = np.array([0.1, 0.2, 0.0, 0.3, 0.4])
 R = np.array([0.05, 0.05, 0.5, 0.1, 0.3])
-LOW = functools.partial(baselines.low_communication_coupling, max_bits=400)
+LOW = functools.partial(baselines.low_communication_coupling, max_bits=160)
 
 
 def _logits(law):
   return jnp.log(jnp.asarray(law, jnp.float32))
 
 
-def _sample(function, p=P, q=Q, trials=TRIALS, seed=0, **options):
-  keys = jax.random.split(jax.random.key(seed), trials)
-  mapped = jax.jit(
-    jax.vmap(lambda key: function(key, _logits(p), _logits(q), **options))
+@functools.cache
+def _mapped(function, options):
+  bound = functools.partial(function, **dict(options))
+  return jax.jit(jax.vmap(bound, (0, None, None)))
+
+
+def _sample(function, p=P, q=Q, trials=TRIALS, **options):
+  keys = jax.random.split(jax.random.key(0), trials)
+  sample = _mapped(function, tuple(options.items()))(
+    keys, _logits(p), _logits(q)
   )
-  return jax.tree.map(np.asarray, mapped(keys))
+  return jax.tree.map(np.asarray, sample)
 
 
 def _check_pair(pair, p, q, match):
@@ -81,14 +87,15 @@ def test_a_cap_that_gives_up_silently_would_bias_the_target(monkeypatch):
   # for giving up, the law of Y is off.
   monkeypatch.setattr(gumbel, 'uniform', _no_coin(gumbel.uniform))
   raw = darts._low_communication.__wrapped__
-  target = _sample(functools.partial(raw, max_bits=24))[0].target
+  raw = functools.partial(raw, max_bits=24)
+  target = _sample(raw, trials=60_000)[0].target
   statistics.assert_not_law(target, Q)
 
 
 def _no_coin(uniform):
   def replaced(key, atoms, stream=gumbel.CANONICAL):
     noise = uniform(key, atoms, stream)
-    return jnp.ones_like(noise) if stream == gumbel.ACCEPT else noise
+    return jnp.where(stream == gumbel.ACCEPT, 1.0, noise)
 
   return replaced
 
@@ -98,11 +105,12 @@ def test_low_communication_reaches_total_variation_with_few_bits():
   pair, bits = _sample(LOW, p, q, 5000)
   _check_pair(pair, p, q, 1 - float(bounds.total_variation(p, q)))
   assert bits.mean() < 2 * np.log2(30) + 8
-  same, _ = _sample(LOW, P, P, trials=2000)
+  same, _ = _sample(LOW, P, P, 2000)
   statistics.assert_proportion(same.is_match.sum(), 2000, 1.0)
-  disjoint, _ = _sample(LOW, [0.7, 0.3, 0, 0], [0, 0, 0.2, 0.8], 2000)
+  left, right = [0.7, 0.3, 0, 0, 0], [0, 0, 0.2, 0.8, 0]
+  disjoint, _ = _sample(LOW, left, right, 2000)
   assert not disjoint.is_match.any()
-  statistics.assert_law(disjoint.target, [0, 0, 0.2, 0.8])
+  statistics.assert_law(disjoint.target, right)
 
 
 def test_rice_code_is_within_a_bit_of_the_entropy():
@@ -202,7 +210,7 @@ def test_dead_drafts_are_skipped(name):
 SCHEMES = {
   'maximal': baselines.maximal_coupling,
   'minhash': baselines.weighted_minhash_coupling,
-  'low': lambda *args: LOW(*args)[0],
+  'low': lambda *args: LOW(*args, max_bits=60)[0],
   'specinfer': functools.partial(baselines.specinfer_step, num_drafts=3),
   'spectr': functools.partial(baselines.spectr_step, num_drafts=3),
 }
@@ -211,7 +219,7 @@ SCHEMES = {
 @pytest.mark.parametrize('name', SCHEMES)
 def test_edges_of_the_laws(name):
   scheme = SCHEMES[name]
-  keys = jax.random.split(jax.random.key(1), 300)
+  keys = jax.random.split(jax.random.key(1), 200)
   point, other = np.eye(4)[1], np.eye(4)[2]
   half = np.array([0.0, 0.5, 0.5, 0.0])
   laws = [(point, point), (point, other), (half, half), (point, half)]
@@ -225,7 +233,7 @@ def test_edges_of_the_laws(name):
   assert np.isin(target[2:], (1, 2)).all()
   match = np.asarray(sample.is_match)
   assert match[0].all() and not match[1].any() and match[2].all()
-  statistics.assert_proportion(match[3].sum(), 300, 0.5)
+  statistics.assert_proportion(match[3].sum(), 200, 0.5)
   with pytest.raises(ValueError, match='nan'):
     scheme(keys[0], jnp.array([0.0, jnp.nan]), jnp.zeros(2))
   with pytest.raises(ValueError, match='-inf'):
@@ -243,11 +251,10 @@ def test_impossible_laws_inside_jit_end():
     LOW(jax.random.key(0), jnp.zeros(3), jnp.zeros(3), max_bits=-1)
 
 
-@pytest.mark.parametrize('name', ['maximal', 'minhash'])
-def test_a_flat_tail_at_vocabulary_scale(name):
-  # One token of .99 and .01 spread over the rest, 6.6e-8 each: a 23-bit grid
-  # of heights would give the tail a third of its mass. P is uniform.
-  size, trials = 151_936, {'maximal': 1500, 'minhash': 1500}[name]
+@pytest.mark.parametrize('name, trials', [('maximal', 400), ('minhash', 1000)])
+def test_a_flat_tail_at_vocabulary_scale(name, trials):
+  # One token of .99 and .01 spread over the rest, 6.6e-8 each. P is uniform.
+  size = 151_936
   tail = jnp.full(size, 0.01 / (size - 1)).at[7].set(0.99)
   laws = jnp.zeros(size), jnp.log(tail)
 
@@ -259,5 +266,16 @@ def test_a_flat_tail_at_vocabulary_scale(name):
   statistics.assert_proportion(
     (np.asarray(pair.target) != 7).sum(), trials, 0.01
   )
-  quarters = np.asarray(pair.proposal) * 4 // size
+  quarters = np.asarray(pair.proposal).astype(np.int64) * 4 // size
   statistics.assert_law(quarters, np.full(4, 0.25))
+
+
+def test_heights_of_darts_are_finer_than_single_precision_uniforms():
+  # On the 2^-23 grid of float32 uniforms that tail would have .3 of its mass.
+  keys = jax.random.split(jax.random.key(0))
+  tokens, heights = darts._block(keys, 3, 10, 1 << 16)
+  heights = np.asarray(heights, np.float64)
+  small = heights[heights < 2**-8] * 2**23
+  assert small.size > 100 and (small % 1 != 0).mean() > 0.99
+  statistics.assert_law(np.asarray(tokens), np.full(10, 0.1))
+  statistics.assert_proportion((heights < 0.03).sum(), heights.size, 0.03)

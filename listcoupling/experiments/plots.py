@@ -100,7 +100,7 @@ def toy(rows: list[dict], path: str | os.PathLike) -> None:
     axes.set_xlabel('number of drafts $K$')
     axes.set_ylabel('mean acceptance probability')
     axes.set_xlim(min(counts) - 0.4, max(counts) + 0.4)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xticks(_ticks(counts))
     axes.set_ylim(top=1.01)
     axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
 
@@ -124,3 +124,10 @@ def block_efficiency(rows: list[dict], path: str | os.PathLike) -> None:
     axes.set_xlabel('tokens per target call')
     axes.set_xlim(0, max(m + e for m, e in zip(means, errors)) * 1.15)
     axes.set_title('Block efficiency on the shipped pair')
+
+
+def _ticks(counts):
+  """The first count and multiples of five, or all if there are few."""
+  if len(counts) <= 8:
+    return counts
+  return [k for k in counts if k == counts[0] or k % 5 == 0]

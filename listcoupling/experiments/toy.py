@@ -202,7 +202,7 @@ def as_text(rows: list[dict]) -> str:
 
 
 def coupling_table(
-  seed: int, *, num_atoms: int = 10, num_drafts: int = 4, trials: int = 5000
+  seed: int, *, num_atoms: int = 10, num_drafts: int = 4, trials: int = 2000
 ) -> str:
   """How often each coupling matches on one pair of Dirichlet(1) laws.
 
