@@ -3,8 +3,13 @@
     python scripts/compress_images.py --config configs/vae_digits.py \
         --workdir /tmp/digits
 
-Trains and evaluates in TODO s on two cores. The source is the right half (8 x
-4), the side information a 3 x 3 crop of the left half.
+Trains and evaluates in under 40 s on two cores. The source is the right half
+(8 x 4), the side information of a decoder a 3 x 3 crop of the left half.
+Expected MSE of the best decoder (standard error 0.002), K = 1, 2, 4:
+
+    16 messages, gls          .068 .051 .042    mean image           .078
+                 shared race       .059 .052    k-means, 16 codewords .035
+                 k-means labels .052 .043 .039
 """
 
 from ml_collections import config_dict

@@ -184,8 +184,23 @@ def decode(
   _check(key, log_weights, labels, num_decoders)
   _check_decoder(decoder, num_decoders)
   _check_message(message, labels)
-  carries = jnp.asarray(labels) == message  # [N]
-  weights = jnp.where(carries, jnp.asarray(log_weights, jnp.float32), -jnp.inf)
+  return _decode(
+    key,
+    jnp.asarray(log_weights, jnp.float32),
+    jnp.asarray(labels, jnp.int32),
+    message,
+    decoder,
+    num_decoders=num_decoders,
+    shared_race=shared_race,
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('num_decoders', 'shared_race'))
+def _decode(
+  key, log_weights, labels, message, decoder, *, num_decoders, shared_race
+):
+  carries = labels == message  # [N]
+  weights = jnp.where(carries, log_weights, -jnp.inf)
   none_left = jnp.max(weights) == -jnp.inf
   label_alone = jnp.where(carries, 0.0, -jnp.inf)
   return coupling.conditional_decode(

@@ -190,11 +190,14 @@ def simulate(
 def simulate_no_message(
   key: jax.Array, *, num_trials: int, num_decoders: int, side_variance=0.5
 ) -> jax.Array:
-  """Squared error [R] of the best decoder that answers E[A | T_k]."""
+  """Squared error [R] of the best decoder that answers E[A | T_k].
+
+  Sources and side information are those of `simulate` with the same key.
+  """
 
   def one(r):
     source_key = jax.random.split(jax.random.fold_in(key, r), 4)[0]
     a, t = _draw_source(source_key, num_decoders, side_variance)
     return jnp.min((t / (1 + side_variance) - a) ** 2)
 
-  return jax.lax.map(one, jnp.arange(num_trials), batch_size=1024)
+  return jax.vmap(one)(jnp.arange(num_trials))

@@ -47,7 +47,7 @@ def random_labels(
   validation.check_key(key)
   validation.check_positive_int(num_candidates, 'num_candidates')
   _check_num_messages(num_messages)
-  bits = jax.random.bits(key, (num_candidates,))  # [N]
+  bits = jax.random.bits(key, (num_candidates,), jnp.uint32)  # [N]
   return (bits % jnp.asarray(num_messages, jnp.uint32)).astype(jnp.int32)
 
 

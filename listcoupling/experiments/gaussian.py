@@ -12,8 +12,8 @@ import pathlib
 
 import jax
 import numpy as np
-from absl import logging
 import tqdm
+from absl import logging
 
 from listcoupling import bounds
 from listcoupling.compression import gaussian

@@ -138,19 +138,24 @@ def test_a_shared_race_is_one_race():
   statistics.assert_law(index, Q)
 
 
-def test_one_use_by_hand():
+@pytest.mark.parametrize('shared_race', [False, True])
+def test_one_use_by_hand(shared_race):
   key = jax.random.key(8)
-  noise = np.stack([gumbel.exponential(key, N, k) for k in range(K)])
+  streams = [0] * K if shared_race else range(K)
+  noise = np.stack([gumbel.exponential(key, N, k) for k in streams])
+  options = dict(num_decoders=K, shared_race=shared_race)
   with np.errstate(divide='ignore'):
     expected = (noise.min(0) / Q).argmin()
-    index, message = compression.encode(key, _log(Q), LABELS, num_decoders=K)
+    index, message = compression.encode(key, _log(Q), LABELS, **options)
     assert index == expected and message == LABELS[expected]
+    found = []
     for k in range(K):
-      times = noise[k] / np.where(LABELS == message, P[k], 0)
-      found = compression.decode(
-        key, _log(P[k]), LABELS, message, decoder=k, num_decoders=K
+      times = noise[k] / np.where(LABELS == message, P[0], 0)
+      found.append(times.argmin())
+      assert found[-1] == compression.decode(
+        key, _log(P[0]), LABELS, message, decoder=k, **options
       )
-      assert found == times.argmin()
+  assert (len(set(found)) == 1) == shared_race  # on this key
 
 
 def test_a_label_without_weight_is_decoded_by_the_label_alone():

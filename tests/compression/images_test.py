@@ -113,6 +113,15 @@ def test_information_density_averages_to_the_information(trials):
   found = np.asarray(sent.information_density).mean()
   assert abs(found - expected) < 0.1  # finite N biases it a little
   assert abs(found - 2 * expected) > 0.3
+  # An estimator knows its odds up to a factor of the side information.
+  scaled = trials._replace(
+    decoder_weights=trials.decoder_weights + trials.sides[..., 0]
+  )
+  again = images.transmit(scaled, images.draw_labels(trials, 4), num_decoders=K)
+  np.testing.assert_array_equal(again.message, sent.message)
+  np.testing.assert_allclose(
+    again.information_density, sent.information_density, atol=1e-4
+  )
 
 
 def test_more_decoders_leave_the_first_alone(halves, trials):
