@@ -65,7 +65,7 @@ def _bits(key: jax.Array, atoms, stream) -> jax.Array:
   """32 random bits per atom; see `exponential` for the arguments."""
   key = jax.random.fold_in(key, stream)
   if isinstance(atoms, int):
-    return jax.random.bits(key, (atoms,))
+    return jax.random.bits(key, (atoms,), jnp.uint32)
   low = jnp.ravel(atoms).astype(jnp.uint32)
   counters = jnp.concatenate([jnp.zeros_like(low), low])
   words = jex_random.threefry_2x32(jax.random.key_data(key), counters)
