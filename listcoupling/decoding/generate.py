@@ -1,5 +1,6 @@
 """The public door of decoding: checks, bucketing, timing, results."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -69,10 +70,16 @@ def generate(
     >>> out.tokens.shape
     (1, 8)
   """
+  # Tokens, positions and noise are 32-bit words.
+  with jax.enable_x64(False):
+    return _generate(
+      key, target, drafters, prompts, prompt_lengths, options, on_block
+    )
+
+
+def _generate(key, target, drafters, prompts, lengths, options, on_block):
   vocab_size = _check_models(target, drafters, options)
-  prompts, lengths = _check_prompts(
-    prompts, prompt_lengths, target.config.vocab_size
-  )
+  prompts, lengths = _check_prompts(prompts, lengths, target.config.vocab_size)
   keys = _row_keys(key, prompts.shape[0])
   engine, params = _engine(target, drafters, options, vocab_size, prompts)
   prompts = _bucket(prompts, engine.capacity)
@@ -166,15 +173,21 @@ def _check_tokenizers(target, drafter):
   ours, theirs = target.tokenizer, getattr(drafter, 'tokenizer', None)
   if ours is None or theirs is None:
     return
-  ours, theirs = ours.get_vocab(), theirs.get_vocab()
-  if ours != theirs:
-    differing = set(ours.items()) ^ set(theirs.items())
-    token, index = min(differing, key=lambda item: item[1])
+  differing = _differing_token(ours, theirs)
+  if differing is not None:
+    token, index = differing
     raise ValueError(
       f'target and drafter have different tokenizers: token {token!r} with '
       f"id {index} is in only one of them; use a drafter with the target's "
       'tokenizer.'
     )
+
+
+@functools.lru_cache(maxsize=8)  # a large vocabulary takes a second to list
+def _differing_token(ours, theirs):
+  """The first (token, id) that only one tokenizer has, or None."""
+  ours, theirs = ours.get_vocab().items(), theirs.get_vocab().items()
+  return min(ours ^ theirs, key=lambda item: item[1], default=None)
 
 
 def _check_prompts(prompts, lengths, vocab_size):
@@ -196,6 +209,7 @@ def _check_prompts(prompts, lengths, vocab_size):
       f'prompt_lengths must be in [1, {prompts.shape[1]}], got {bad}; an '
       'empty prompt needs at least a start token.'
     )
+  prompts = prompts[:, : lengths.max()]
   prompts = np.where(np.arange(prompts.shape[1]) < lengths[:, None], prompts, 0)
   if prompts.min() < 0 or prompts.max() >= vocab_size:
     bad = prompts[(prompts < 0) | (prompts >= vocab_size)][0]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from listcoupling import gumbel
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import METHODS, GenerateOptions
 from tests import fakes
@@ -59,3 +60,11 @@ def test_a_drafter_with_more_tokens_than_the_target():
   np.testing.assert_array_equal(out.tokens, reference.tokens)
   out = write('specinfer', target=TARGET, drafter=wide)
   assert (out.tokens < VOCAB).all()
+
+
+def test_double_precision_elsewhere_changes_nothing():
+  reference = write('gumbel_tree')
+  with jax.enable_x64(True):
+    np.testing.assert_array_equal(write('gumbel_tree').tokens, reference.tokens)
+    noise = gumbel.exponential(jax.random.key(0), 5)
+  np.testing.assert_array_equal(noise, gumbel.exponential(jax.random.key(0), 5))

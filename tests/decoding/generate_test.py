@@ -61,7 +61,7 @@ BAD_OPTIONS = [
   (dict(logit_bias=((9, 1.0),)), ['logit_bias', '9']),
   (dict(logit_bias=((2, np.nan),)), ['logit_bias', 'token 2', 'nan']),
   (dict(logit_bias=((2, np.inf),)), ['logit_bias', 'inf']),
-  (dict(cache_length=9), ['cache_length=9', '10 are needed']),
+  (dict(cache_length=8), ['cache_length=8', '9 are needed']),
   (dict(cache_length=40.5), ['cache_length', '40.5']),
   (dict(method='single'), ['single', 'num_drafts=3', 'num_drafts=1']),
   (dict(method='block'), ['block', 'num_drafts=3', 'num_drafts=1']),
@@ -121,6 +121,11 @@ def test_padding_may_hold_anything():
   plain = write()
   odd = write(prompts=[[1, 2, -100], [3, 999, -1]])
   np.testing.assert_array_equal(odd.tokens, plain.tokens)
+  # Columns that no row uses take no room in the cache either.
+  fits = write(cache_length=9)
+  np.testing.assert_array_equal(fits.tokens, plain.tokens)
+  with pytest.raises(ValueError, match='cache_length=8.*9 are needed'):
+    write(cache_length=8)
 
 
 def word_tokenizer(words):
