@@ -7,7 +7,7 @@ Public randomness is a sequence of darts (token uniform on [N], height uniform
 on (0, 1)). A dart lies under a law p if its height is below p(token). The
 first dart under p has law p, so a party samples by keeping it; a dart is
 under p with probability 1 / N, so finding one takes N darts on average
-(about 3 ms at N = 151,936 on one CPU core). Heights have 32 bits:
+(4 ms for a pair of laws at N = 151,936 on a CPU core). Heights have 32 bits:
 probabilities below about 1e-9 are rounded to the grid.
 
 Legend: N atoms; A holds p (proposal), B holds q (target).
@@ -42,7 +42,8 @@ def _block(keys, block, num_atoms, size):
   """Darts block * size, ... of the sequence: tokens [size], heights [size]."""
   # One word per token: probabilities are off by N 2^-32, like the heights.
   token_key, height_key = keys
-  words = jax.random.bits(gumbel.position_key(token_key, block), (size,))
+  token_key = gumbel.position_key(token_key, block)
+  words = jax.random.bits(token_key, (size,), jnp.uint32)
   return words % num_atoms, gumbel.uniform(height_key, size, stream=block)
 
 
