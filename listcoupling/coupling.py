@@ -59,21 +59,21 @@ def check_laws(key, draft_logits, target_logits, num_drafts=None):
   validation.check_key(key)
   draft_logits = jnp.asarray(draft_logits)
   target_logits = jnp.asarray(target_logits)
-  validation.check_logits(draft_logits, "draft_logits", ndims=(1, 2))
-  validation.check_logits(target_logits, "target_logits")
+  validation.check_logits(draft_logits, 'draft_logits', ndims=(1, 2))
+  validation.check_logits(target_logits, 'target_logits')
   validation.check_same_atoms(draft_logits, target_logits)
   if num_drafts is None:
     if draft_logits.ndim == 1:
       raise ValueError(
-        "num_drafts must be given with draft_logits of shape [N], got None; "
-        "it may be left out only with one row per draft, [K, N]."
+        'num_drafts must be given with draft_logits of shape [N], got None; '
+        'it may be left out only with one row per draft, [K, N].'
       )
     num_drafts = draft_logits.shape[0]
-  validation.check_positive_int(num_drafts, "num_drafts")
+  validation.check_positive_int(num_drafts, 'num_drafts')
   if draft_logits.ndim == 2 and draft_logits.shape[0] != num_drafts:
     raise ValueError(
-      f"draft_logits has {draft_logits.shape[0]} rows but num_drafts is "
-      f"{num_drafts}; give one row per draft, or one law of shape [N]."
+      f'draft_logits has {draft_logits.shape[0]} rows but num_drafts is '
+      f'{num_drafts}; give one row per draft, or one law of shape [N].'
     )
   return draft_logits, target_logits, num_drafts
 
@@ -117,7 +117,7 @@ def gumbel_list_sampling(
   return _gumbel_list_sampling(key, laws[0], laws[1], num_drafts=laws[2])
 
 
-@functools.partial(jax.jit, static_argnames="num_drafts")
+@functools.partial(jax.jit, static_argnames='num_drafts')
 def _gumbel_list_sampling(key, draft_logits, target_logits, *, num_drafts):
   noise = gumbel.exponential_streams(
     key, target_logits.shape[-1], num_drafts
@@ -161,7 +161,7 @@ def gumbel_coupling(
 def check_pair(key, draft_logits, target_logits):
   """Door check of a coupling of two laws; returns both as arrays [N]."""
   draft_logits = jnp.asarray(draft_logits)
-  validation.check_logits(draft_logits, "draft_logits")
+  validation.check_logits(draft_logits, 'draft_logits')
   return check_laws(key, draft_logits, target_logits, 1)[:2]
 
 
@@ -198,19 +198,19 @@ def shared_race_list_sampling(
     True
   """
   draft_logits, target_logits = check_pair(key, draft_logits, target_logits)
-  validation.check_positive_int(num_drafts, "num_drafts")
+  validation.check_positive_int(num_drafts, 'num_drafts')
   if num_drafts > draft_logits.shape[-1]:
     raise ValueError(
-      f"num_drafts must be at most the number of atoms "
-      f"{draft_logits.shape[-1]}, got {num_drafts}: the list is drawn without "
-      "replacement."
+      f'num_drafts must be at most the number of atoms '
+      f'{draft_logits.shape[-1]}, got {num_drafts}: the list is drawn without '
+      'replacement.'
     )
   return _shared_race_list_sampling(
     key, draft_logits, target_logits, num_drafts=num_drafts
   )
 
 
-@functools.partial(jax.jit, static_argnames="num_drafts")
+@functools.partial(jax.jit, static_argnames='num_drafts')
 def _shared_race_list_sampling(key, draft_logits, target_logits, *, num_drafts):
   noise = gumbel.exponential(key, target_logits.shape[-1])  # [N]
   times, order = first_arrivals(

@@ -29,8 +29,8 @@ def assert_proportion(successes, trials, probability):
   """Each count is within SIGMAS standard errors of its binomial mean."""
   z = proportion_z(successes, trials, probability)
   assert np.all(np.abs(z) < SIGMAS), (
-    f"off by {np.abs(z).max():.1f} standard errors: {successes} of {trials}, "
-    f"expected {probability}"
+    f'off by {np.abs(z).max():.1f} standard errors: {successes} of {trials}, '
+    f'expected {probability}'
   )
 
 
@@ -40,8 +40,8 @@ def assert_mean(samples, expected):
   error = samples.std(ddof=1) / np.sqrt(samples.size)
   z = (samples.mean() - expected) / error
   assert abs(z) < SIGMAS, (
-    f"mean {samples.mean():.6g} +- {error:.2g} is {z:.1f} standard errors "
-    f"from {expected:.6g}"
+    f'mean {samples.mean():.6g} +- {error:.2g} is {z:.1f} standard errors '
+    f'from {expected:.6g}'
   )
 
 
@@ -75,10 +75,10 @@ def law_p_value(samples, law) -> float:
 def assert_law(samples, law):
   """Integer samples follow `law` at the fixed LEVEL."""
   p_value = law_p_value(samples, law)
-  assert p_value > LEVEL, f"chi-square p-value {p_value:.3g} <= {LEVEL:.2g}"
+  assert p_value > LEVEL, f'chi-square p-value {p_value:.3g} <= {LEVEL:.2g}'
 
 
 def assert_not_law(samples, law):
   """Negative control: the same check rejects samples of another law."""
   p_value = law_p_value(samples, law)
-  assert p_value <= LEVEL, f"the control passed with p-value {p_value:.3g}"
+  assert p_value <= LEVEL, f'the control passed with p-value {p_value:.3g}'
