@@ -7,7 +7,7 @@ from listcoupling.experiments import images
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', '/tmp/listcoupling/digits', 'Model, table and pictures.'
+  'workdir', 'runs/digits', 'Model, table and pictures.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the evaluation.')
 

@@ -7,7 +7,7 @@ from listcoupling.experiments import gaussian
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/gaussian.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', '/tmp/listcoupling/gaussian', 'Where the results are written.'
+  'workdir', 'runs/gaussian', 'Where the results are written.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of every random number.')
 

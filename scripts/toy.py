@@ -7,7 +7,7 @@ from listcoupling.experiments import toy
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/toy.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', '/tmp/listcoupling/toy', 'Where the results are written.'
+  'workdir', 'runs/toy', 'Where the results are written.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the laws and of all noise.')
 

@@ -7,7 +7,7 @@ from listcoupling.training import vae
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', '/tmp/listcoupling/digits', 'The model goes to its model/.'
+  'workdir', 'runs/digits', 'The model goes to its model/.'
 )
 _SEED = flags.DEFINE_integer('seed', None, 'Instead of config.train.seed.')
 
