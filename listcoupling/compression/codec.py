@@ -121,8 +121,10 @@ def encode(
 
   Example:
     >>> key = jax.random.key(0)
-    >>> encode(key, jnp.zeros(4), jnp.array([0, 1, 0, 1]), num_decoders=2)[1]
-    Array(1, dtype=int32)
+    >>> labels = jnp.array([0, 1, 0, 1])
+    >>> index, message = encode(key, jnp.zeros(4), labels, num_decoders=2)
+    >>> bool(message == labels[index])
+    True
   """
   _check(key, log_weights, labels, num_decoders)
   validation.check_logits(log_weights, 'log_weights')

@@ -59,7 +59,7 @@ def estimate(w, t, s, v):
   """E[A | W = w, T = t].
 
   Example:
-    >>> float(estimate(1.0, 0.0, 0.5, 1e-9))
+    >>> round(estimate(1.0, 0.0, 0.5, 1e-9), 6)
     1.0
   """
   return (s * w + v * t) / (s + v + s * v)

@@ -95,7 +95,8 @@ def expected_acceptance(
 
   Example:
     >>> import listcoupling as lc
-    >>> target, drafter = lc.models.pretrained.shipped_pair()
+    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> target, drafter = shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=4)
     >>> out = lc.generate(
     ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)

@@ -217,7 +217,7 @@ def coupling_table(
     says ('>=' a bound), and the bits sent.
 
   Example:
-    >>> table = coupling_table(0, trials=10)
+    >>> table = coupling_table(0, trials=10)  # doctest: +SKIP
   """
   p, q = np.random.default_rng(seed).dirichlet(np.ones(num_atoms), 2)
   logits = jnp.log(jnp.array([p, q], jnp.float32))

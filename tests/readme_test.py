@@ -1,0 +1,129 @@
+"""What README promises: its examples run, its names and scripts exist.
+
+The examples in the docstrings run too, each module's in one test.
+"""
+
+import contextlib
+import doctest
+import importlib
+import io
+import pathlib
+import pkgutil
+import re
+
+import pytest
+
+import listcoupling
+
+_ROOT = pathlib.Path(__file__).parent.parent
+_README = (_ROOT / 'README.md').read_text()
+_EXAMPLES = re.findall(r'```python\n(.*?)```', _README, flags=re.DOTALL)
+_MODULES = sorted(
+  module.name
+  for module in pkgutil.walk_packages(listcoupling.__path__, 'listcoupling.')
+)
+
+
+def _run(source):
+  """Executes an example; what it prints, by lines."""
+  printed = io.StringIO()
+  with contextlib.redirect_stdout(printed):
+    exec(compile(source, 'README.md', 'exec'), {'__name__': 'readme'})
+  return printed.getvalue().splitlines()
+
+
+def _section(title):
+  return _README.split(f'## {title}\n')[1].split('\n## ')[0]
+
+
+def _resolve(name):
+  """The object at a dotted name below `listcoupling`."""
+  parts = name.split('.')
+  for split in range(len(parts), 0, -1):
+    try:
+      value = importlib.import_module(
+        '.'.join(['listcoupling', *parts[:split]])
+      )
+    except ModuleNotFoundError:
+      continue
+    for part in parts[split:]:
+      value = getattr(value, part)
+    return value
+  raise AttributeError(name)
+
+
+def test_first_example_is_ten_lines_and_agrees_with_theory():
+  assert len(_EXAMPLES[0].replace('\n\n', '\n').splitlines()) == 10
+  sampled, exact = map(float, _run(_EXAMPLES[0]))
+  error = (exact * (1 - exact) / 10_000) ** 0.5
+  assert abs(sampled - exact) < 5 * error
+  assert abs(sampled - exact / 2) > 5 * error  # the check can fail
+
+
+@pytest.mark.parametrize('index', range(1, len(_EXAMPLES)))
+def test_other_examples(index):
+  assert _run(_EXAMPLES[index])
+
+
+def test_every_script_is_in_the_table_and_exists():
+  named = set(re.findall(r'^\| `(\w+\.py)` ', _section('Scripts'), re.M))
+  assert named == {path.name for path in (_ROOT / 'scripts').glob('*.py')}
+
+
+def test_every_file_named_exists():
+  names = set(
+    re.findall(r'\b(?:scripts|configs|colab|listcoupling)/[\w/.]+\w', _README)
+  )
+  assert 'configs/toy.py' in names
+  assert [name for name in names if not (_ROOT / name).exists()] == []
+
+
+def test_every_name_in_the_paper_table_exists():
+  names = re.findall(
+    r'`(\w+(?:\.\w+)+)`', _section('From the papers to the code')
+  )
+  assert len(names) > 20
+  for name in names:
+    assert callable(_resolve(name)), name
+  with pytest.raises(AttributeError):
+    _resolve('coupling.no_such_name')
+
+
+def test_every_method_is_in_the_decoding_table():
+  from listcoupling.decoding.options import METHODS
+
+  rows = re.findall(r'^\| `(\w+)`', _section('Decoding'), re.M)
+  assert rows == ['method', *METHODS]
+
+
+def test_changelog_names_the_version():
+  changelog = (_ROOT / 'CHANGELOG.md').read_text()
+  assert f'## [{listcoupling.__version__}]' in changelog
+
+
+def _examples(name):
+  if name.startswith('listcoupling.training.'):
+    return []  # these train for minutes
+  finder = doctest.DocTestFinder(exclude_empty=True)
+  module = importlib.import_module(name)
+  return [test for test in finder.find(module) if test.examples]
+
+
+@pytest.mark.parametrize('name', _MODULES)
+def test_docstring_examples(name):
+  runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+  report = io.StringIO()
+  for example in _examples(name):
+    runner.run(example, out=report.write)
+  assert runner.summarize(verbose=False).failed == 0, report.getvalue()
+
+
+def test_public_modules_have_examples():
+  for name in (
+    'gumbel',
+    'coupling',
+    'bounds',
+    'rejection',
+    'compression.codec',
+  ):
+    assert len(_examples(f'listcoupling.{name}')) >= 2, name
