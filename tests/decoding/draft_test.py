@@ -84,31 +84,36 @@ def summed_gap(key, model, path, temperature):
   return total
 
 
-@pytest.mark.parametrize('width,temperature', [(3, 1.0), (6, 0.5)])
-def test_beam_is_the_exhaustive_search(width, temperature):
-  """Of all children of the kept nodes, the K smallest summed gaps."""
-  model = fakes.random_pair(VOCAB, 1.0)[1][0]
+@pytest.mark.parametrize(
+  'count,width,temperature', [(1, 3, 1.0), (1, 6, 0.5), (2, 5, 1.3)]
+)
+def test_beam_is_the_exhaustive_search(count, width, temperature):
+  """Of all children of the kept nodes, the smallest summed gaps.
+
+  Drafter d has a beam of its own in slots d, d + D, ...
+  """
+  models = fakes.random_pair(VOCAB, 1.0, 0, count)[1]
   options = GenerateOptions(
     num_drafts=width, draft_length=3, draft_temperatures=(temperature,)
   )
   keys = jax.random.split(jax.random.key(7), ROWS)
-  proposals = propose(keys, [model], options, 'beam')
-  for row, key in enumerate(keys):
+  proposals = propose(keys, models, options, 'beam')
+  for (row, key), d in itertools.product(enumerate(keys), range(count)):
     paths, kept = node_paths(proposals, row), [()]
+    slots = range(d, width, count)
     for depth in range(3):
       gaps = {
-        (*path, token): summed_gap(key, model, (*path, token), temperature)
+        (*path, token): summed_gap(key, models[d], (*path, token), temperature)
         for path in kept
         for token in range(VOCAB)
       }
-      best = sorted(gaps, key=gaps.get)[:width]
-      best += [None] * (width - len(best))  # V < K at the first depth
-      for slot, path in enumerate(best):
-        if path is None:
+      best = sorted(gaps, key=gaps.get)[: len(slots)]
+      for slot, path in itertools.zip_longest(slots, best):
+        if path is None:  # V < K at the first depth
           assert proposals.tokens[row, depth, slot] == -1
         else:
           assert paths[depth, slot] == path
-      kept = [path for path in best if path]
+      kept = best
 
 
 def test_the_first_beam_node_is_what_the_target_would_take_from_the_draft():
@@ -142,12 +147,12 @@ def test_every_chain_follows_its_own_law(proposal):
   """K = 3 on two drafters and two temperatures; chain k: drafter k mod 2."""
   models = fakes.random_pair(VOCAB, 1.0, 0, 2)[1]
   options = GenerateOptions(
-    num_drafts=3, draft_length=2, draft_temperatures=(0.6, 1.5)
+    num_drafts=3, draft_length=3, draft_temperatures=(0.6, 1.5)
   )
   keys = jax.random.split(jax.random.key(3), 30_000)
   proposals = propose(keys, models, options, proposal, keep_probs=True)
   np.testing.assert_array_equal(
-    proposals.parents, np.broadcast_to(np.arange(3), (30_000, 2, 3))
+    proposals.parents, np.broadcast_to(np.arange(3), (30_000, 3, 3))
   )
   for slot in range(3):
     temperature = (0.6, 1.5)[slot % 2]
@@ -161,11 +166,11 @@ def test_every_chain_follows_its_own_law(proposal):
     other = np.exp(log_law(models[1 - slot % 2], (), temperature))
     statistics.assert_not_law(proposals.tokens[:, 0, slot], other)
     # The laws handed to rejection verifiers are those that were sampled.
-    first = proposals.tokens[:5, 0, slot]
-    for row in range(5):
+    for row, depth in itertools.product(range(20), range(3)):
+      path = proposals.tokens[row, :depth, slot]
       np.testing.assert_allclose(
-        proposals.probs[row, 1, slot],
-        np.exp(log_law(model, (first[row],), temperature)),
+        proposals.probs[row, depth, slot],
+        np.exp(log_law(model, path, temperature)),
         rtol=1e-5,
       )
 

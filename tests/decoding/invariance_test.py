@@ -208,51 +208,68 @@ def test_metrics_add_up():
   assert m.tokens_per_second > 0
 
 
-def slow_blocks(key, prompt, text, options, model):
-  """Target calls and acceptances per depth of K independent chains."""
-  width, length = options.num_drafts, options.draft_length
-  table = np.asarray(model.params, np.float64)
-  calls, accepted, done = 0, np.zeros(length, int), 0
-  while done < len(text):
-    row = [*prompt, *text[:done]]
-    chains = []
-    for stream in range(width):
-      chain = list(row)
-      for _ in range(length):
-        before = chain[-2] if len(chain) > 1 else chain[-1]
-        law = exact.draft_law(
-          table[before, chain[-1]], options.temperature, options
-        )
-        at = gumbel.position_key(key, len(chain))
-        noise = np.asarray(gumbel.exponential(at, VOCAB, stream))
-        chain.append(int(np.argmin(noise / law)))
-      chains.append(chain[len(row) :])
+def slow_chains(key, row, options, model):
+  """The K chains of one block, chain k on stream k of every position."""
+  table, chains = np.asarray(model.params, np.float64), []
+  for stream in range(options.num_drafts):
+    chain = list(row)
+    for _ in range(options.draft_length):
+      before = chain[-2] if len(chain) > 1 else chain[-1]
+      law = exact.draft_law(
+        table[before, chain[-1]], options.temperature, options
+      )
+      at = gumbel.position_key(key, len(chain))
+      noise = np.asarray(gumbel.exponential(at, VOCAB, stream))
+      chain.append(int(np.argmin(noise / law)))
+    chains.append(chain[len(row) :])
+  return chains
+
+
+def slow_list_sampling(key, prompt, options, model):
+  """Algorithm 2, or its strong form: text, calls, acceptances per depth."""
+  strong, length = options.method == 'gls_strong', options.draft_length
+  table, row = np.asarray(TARGET.params, np.float64), list(prompt)
+  calls, accepted = 0, np.zeros(length, int)
+
+  def done():
+    num_new = len(row) - len(prompt)
+    stopped = num_new and row[-1] in options.stop_tokens
+    return stopped or num_new == options.max_new_tokens
+
+  while not done():
     calls += 1
+    chains = slow_chains(key, row, options, model)
+    active = list(range(options.num_drafts))
     for depth in range(length + 1):
-      if done == len(text):
+      before = row[-2] if len(row) > 1 else row[-1]
+      law = exact.law(
+        table[before, row[-1]], options, num_new=len(row) - len(prompt)
+      )
+      at = gumbel.position_key(key, len(row))
+      noise = np.asarray(gumbel.exponential_streams(at, VOCAB, len(chains)))
+      noise = noise.min(axis=0) if strong else noise[active].min(axis=0)
+      row.append(int(np.argmin(noise / np.maximum(law, 1e-300))))
+      if depth < length:
+        active = [k for k in active if chains[k][depth] == row[-1]]
+        accepted[depth] += bool(active)
+      if done() or not active:
         break
-      done += 1
-      chains = [
-        c for c in chains if depth < length and c[depth] == text[done - 1]
-      ]
-      if not chains:
-        break
-      accepted[depth] += 1
-  return calls, accepted
+  return row[len(prompt) :], calls, accepted
 
 
-def test_blocks_are_those_of_a_slow_loop():
-  """A drafter that misread the accepted text would cost calls alone."""
-  options = with_method(PLAIN, 'gls_strong', 3, 4)
+@pytest.mark.parametrize('method', ['gls_strong', 'gls'])
+def test_blocks_are_those_of_the_algorithm(method):
+  """Text, target calls and acceptances of a plain loop over Algorithm 2.
+
+  A drafter that misread the accepted text would cost calls alone.
+  """
+  options = with_method(PLAIN, method, 3, 4)
   out = write(options, [SECOND])
   for row in range(6):
-    calls, accepted = slow_blocks(
-      KEYS[row],
-      PROMPTS[row, : LENGTHS[row]].tolist(),
-      out.tokens[row, : out.lengths[row]].tolist(),
-      options,
-      SECOND,
+    text, calls, accepted = slow_list_sampling(
+      KEYS[row], PROMPTS[row, : LENGTHS[row]].tolist(), options, SECOND
     )
+    assert out.tokens[row, : out.lengths[row]].tolist() == text
     assert out.metrics.target_calls[row] == calls
     np.testing.assert_array_equal(
       out.metrics.accepted_per_position[row], accepted

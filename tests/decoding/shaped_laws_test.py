@@ -22,7 +22,7 @@ SHAPE = dict(
   repetition_penalty=1.5,
   logit_bias=((1, 0.7),),
   stop_tokens=(3,),
-  min_new_tokens=2,
+  min_new_tokens=1,
 )
 
 
@@ -41,7 +41,7 @@ def test_joint_law_with_every_filter(method):
     dict(top_k=3),
     dict(top_p=0.8),
     dict(repetition_penalty=1.4),
-    dict(min_new_tokens=1),
+    dict(min_new_tokens=0),
     dict(stop_tokens=()),
     dict(logit_bias=()),
   ],
