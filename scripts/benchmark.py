@@ -17,7 +17,7 @@ from listcoupling.experiments import benchmark, decoding, results
 from listcoupling.models import pretrained, transformer
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')
-_PARAMETERS = flags.DEFINE_enum(
+_SIZE = flags.DEFINE_enum(
   'size', 'shipped', ['shipped', '25M'], 'Shipped pair, or random parameters.'
 )
 
@@ -32,7 +32,7 @@ _PROMPTS = (
 def _pair():
   """The shipped pair, or a random target of 25 million parameters."""
   target, drafter = pretrained.shipped_pair()
-  if _PARAMETERS.value == 'shipped':
+  if _SIZE.value == 'shipped':
     return target, drafter
   config = transformer.TransformerConfig(
     vocab_size=1024,
@@ -43,8 +43,9 @@ def _pair():
     head_dim=64,
     intermediate_size=1408,
   )
-  model = transformer.random_model(jax.random.key(0), config)
-  return model._replace(tokenizer=target.tokenizer), drafter
+  params = transformer.init_params(jax.random.key(0), config)
+  model = transformer.make_language_model(config, params, target.tokenizer)
+  return model, drafter
 
 
 def main(argv):
