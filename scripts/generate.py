@@ -65,10 +65,9 @@ def main(argv):
   target, drafters = _models()
   prompts, lengths = _prompts(target.tokenizer)
   key = jax.random.key(_SEED.value)
-  method = _METHOD.value
   options = lc.GenerateOptions(
-    method=method,
-    num_drafts=1 if method in ('single', 'block') else _NUM_DRAFTS.value,
+    method=_METHOD.value,
+    num_drafts=_NUM_DRAFTS.value,
     draft_length=_LENGTH.value,
     max_new_tokens=_MAX_NEW.value,
     temperature=_TEMPERATURE.value,

@@ -16,7 +16,7 @@ METHODS = (
   'block',
 )
 
-_SINGLE_DRAFT = ('single', 'block')
+SINGLE_DRAFT = ('single', 'block')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,8 @@ class GenerateOptions:
 
   Attributes:
     method: one of `METHODS`.
-    num_drafts: K, nodes per depth of the draft tree.
+    num_drafts: K, nodes per depth of the draft tree; becomes 1 for the methods
+      of one draft, single and block.
     draft_length: L, depths of the draft tree.
     max_new_tokens: M, most tokens generated per row.
     temperature: of the target; 0 takes the most likely token.
@@ -75,6 +76,8 @@ class GenerateOptions:
   def __post_init__(self):
     """Lists become tuples: options are static, so they must be hashable."""
     freeze = functools.partial(object.__setattr__, self)
+    if self.method in SINGLE_DRAFT:
+      freeze('num_drafts', min(self.num_drafts, 1))
     freeze('stop_tokens', tuple(self.stop_tokens))
     freeze('logit_bias', tuple(tuple(pair) for pair in self.logit_bias))
     if self.draft_temperatures is not None:
@@ -88,11 +91,6 @@ class GenerateOptions:
       )
     self._check_ranges()
     self._check_tokens(vocab_size)
-    if self.method in _SINGLE_DRAFT and self.num_drafts != 1:
-      raise ValueError(
-        f'method {self.method!r} verifies one draft, got num_drafts='
-        f'{self.num_drafts}; set num_drafts=1, or choose specinfer or spectr.'
-      )
     if not self.replacement and (
       self.method != 'specinfer' or len(set(self.slot_temperatures())) > 1
     ):

@@ -16,7 +16,11 @@ import numpy as np
 from listcoupling import coupling, gumbel
 from listcoupling.decoding import generate, loop, tree
 from listcoupling.decoding.drafters import Text
-from listcoupling.decoding.options import METHODS, GenerateOptions
+from listcoupling.decoding.options import (
+  METHODS,
+  SINGLE_DRAFT,
+  GenerateOptions,
+)
 from listcoupling.experiments import decoding
 
 
@@ -106,7 +110,7 @@ def decoding_table(
         method
         for method in methods
         if num_drafts == min(drafts)
-        or method not in ('autoregressive', 'single', 'block')
+        or method not in ('autoregressive', *SINGLE_DRAFT)
       ]
       table = decoding.compare_methods(
         jax.random.key(0),

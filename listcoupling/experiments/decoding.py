@@ -12,9 +12,11 @@ import jax
 import numpy as np
 
 from listcoupling.decoding.generate import Generation, generate
-from listcoupling.decoding.options import METHODS, GenerateOptions
-
-_ONE_DRAFT = ('single', 'block')
+from listcoupling.decoding.options import (
+  METHODS,
+  SINGLE_DRAFT,
+  GenerateOptions,
+)
 
 
 def encode_prompts(
@@ -60,20 +62,6 @@ def pad_prompts(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
   return prompts, lengths
 
 
-def with_method(options: GenerateOptions, method: str) -> GenerateOptions:
-  """The options for another method; one draft where it takes only one."""
-  changed = dataclasses.replace(options, method=method)
-  if method in _ONE_DRAFT:
-    changed = dataclasses.replace(
-      changed,
-      num_drafts=1,
-      draft_temperatures=(options.draft_temperatures or (None,))[:1]
-      if options.draft_temperatures
-      else None,
-    )
-  return changed
-
-
 def timed(
   key, target, drafters, prompts, lengths, options, *, repeats: int = 3
 ) -> tuple[Generation, float]:
@@ -116,17 +104,18 @@ def compare_methods(
     error, tokens per second, share of drafted tokens accepted, and the share
     of rows whose text is the plain sampler's.
   """
-  plain = with_method(options, 'autoregressive')
+  plain = dataclasses.replace(options, method='autoregressive')
   reference = generate(key, target, [], prompts, lengths, plain).tokens
   rows = []
   for method in methods:
+    changed = dataclasses.replace(options, method=method)
     run, rate = timed(
       key,
       target,
-      drafters if method not in _ONE_DRAFT else drafters[:1],
+      drafters if method not in SINGLE_DRAFT else drafters[:1],
       prompts,
       lengths,
-      with_method(options, method),
+      changed,
       repeats=repeats,
     )
     figures = run.metrics
@@ -136,7 +125,7 @@ def compare_methods(
     rows.append(
       dict(
         method=method,
-        num_drafts=with_method(options, method).num_drafts,
+        num_drafts=changed.num_drafts,
         block_efficiency=float(efficiency.mean()),
         block_efficiency_se=float(error) if efficiency.size > 1 else 0.0,
         tokens_per_second=rate,
