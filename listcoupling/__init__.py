@@ -24,6 +24,7 @@ _LAZY = {
   'generate': 'listcoupling.decoding.generate',
   'load_pretrained': 'listcoupling.models.pretrained',
   'save_pretrained': 'listcoupling.models.pretrained',
+  'shipped_pair': 'listcoupling.models.pretrained',
 }
 _LAZY_MODULES = ('baselines', 'bounds', 'compression', 'decoding', 'models')
 

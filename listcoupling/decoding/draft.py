@@ -92,8 +92,7 @@ def _open(params, states, text, plan):
   logits, opened = [], []
   for d, drafter in enumerate(plan.drafters):
     slots = len(plan.slots(d))
-    shape = (plan.options.draft_length, slots)
-    root, state = drafter.open_block(params[d], states[d], text, shape)
+    root, state = drafter.open_block(params[d], states[d], text)
     root = _widen(root, plan.vocab_size)
     logits.append(jnp.repeat(root[:, None], slots, axis=1))
     opened.append(state)

@@ -29,14 +29,15 @@ class Drafter(Protocol):
 
   vocab_size: int
 
-  def prefill(self, params, text: Text, capacity: int) -> Any:
-    """State after reading the prompt; `capacity` tokens are enough."""
+  def prefill(self, params, text: Text, shape, capacity: int) -> Any:
+    """State after reading the prompt, of the form `open_block` returns.
 
-  def open_block(self, params, state, text: Text, shape):
-    """Logits [B, V] after the root, and a state without draft nodes.
-
-    `shape` is (L, K): the depths and slots of the block to come.
+    `shape` is (L, K): depths and own slots of every block; `capacity` tokens
+    per row are enough.
     """
+
+  def open_block(self, params, state, text: Text):
+    """Logits [B, V] after the root, and a state without draft nodes."""
 
   def extend(self, params, state, text: Text, depth, nodes, parents):
     """Logits [B, K, V] after the nodes [B, K] just drafted at `depth`."""
@@ -59,34 +60,29 @@ class ModelDrafter:
   apply: Apply
   init_cache: Any
   vocab_size: int
-  draft_length: int
-  num_slots: int
 
-  def prefill(self, params, text, capacity):
+  def prefill(self, params, text, shape, capacity):
     """Reads all tokens up to the root."""
     batch, size = text.tokens.shape
-    scratch = self.draft_length * (self.num_slots + 1)
+    length, slots = shape
+    scratch = length * (slots + 1)
     cache = self.init_cache(batch, capacity + scratch)
     start = jnp.zeros(batch, jnp.int32)
     mask = tree.cache_mask(tree.causal(size, batch), start, _entries(cache))
     positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
     tokens = self._known(text.tokens)
     _, cache = self.apply(params, tokens, positions, mask, cache, start)
-    return _ModelState(cache, self._no_nodes(batch))
+    return _ModelState(cache, jnp.zeros((batch, slots, length * slots), bool))
 
   def _known(self, tokens):
     """No proposal, or a token of the target's alone: any token will do."""
     return jnp.clip(tokens, 0, self.vocab_size - 1)
 
-  def _no_nodes(self, batch):
-    slots = self.num_slots
-    return jnp.zeros((batch, slots, self.draft_length * slots), bool)
-
-  def open_block(self, params, state, text, shape):
+  def open_block(self, params, state, text):
     """Forwards the last L + 1 tokens."""
-    del shape
-    batch, size = text.tokens.shape[0], self.draft_length + 1
-    start = jnp.maximum(text.root - self.draft_length, 0)  # [B]
+    batch, slots, nodes = state.visible.shape
+    size = nodes // slots + 1
+    start = jnp.maximum(text.root + 1 - size, 0)  # [B]
     window = jax.vmap(
       lambda row, first: jax.lax.dynamic_slice_in_dim(row, first, size)
     )(text.tokens, start)
@@ -99,11 +95,11 @@ class ModelDrafter:
     )
     last = (text.root - start)[:, None, None]
     logits = jnp.take_along_axis(logits, last, axis=1)[:, 0]
-    return logits, _ModelState(cache, self._no_nodes(batch))
+    return logits, _ModelState(cache, jnp.zeros_like(state.visible))
 
   def extend(self, params, state, text, depth, nodes, parents):
     """Forwards one depth of nodes under their paths."""
-    slots = self.num_slots
+    slots = nodes.shape[1]
     paths = jnp.take_along_axis(state.visible, parents[:, :, None], axis=1)
     first = (depth - 1) * slots
     itself = jnp.arange(slots)[:, None] + first == jnp.arange(paths.shape[-1])
@@ -145,20 +141,19 @@ class NGramDrafter:
   order: int = 3
   sharpness: float = 100.0
 
-  def prefill(self, params, text, capacity):
+  def prefill(self, params, text, shape, capacity):
     """Nothing to read: the row itself is the memory."""
     del params, capacity
-    return jnp.zeros((text.tokens.shape[0], 1, self.order), jnp.int32)
+    return jnp.zeros((text.tokens.shape[0], shape[1], self.order), jnp.int32)
 
-  def open_block(self, params, state, text, shape):
+  def open_block(self, params, state, text):
     """State: the last `order` tokens of every slot's path, [B, K, order]."""
-    del params, state
+    del params
     back = text.root[:, None] - jnp.arange(self.order - 1, -1, -1)
     suffix = jnp.take_along_axis(text.tokens, jnp.maximum(back, 0), axis=1)
     suffix = jnp.where(back >= 0, suffix, -1)[:, None]  # [B, 1, order]
     logits = self._logits(text, suffix)[:, 0]
-    _, slots = shape
-    return logits, jnp.repeat(suffix, slots, axis=1)
+    return logits, jnp.broadcast_to(suffix, state.shape)
 
   def extend(self, params, state, text, depth, nodes, parents):
     """Appends the nodes to their paths."""
@@ -186,15 +181,11 @@ class NGramDrafter:
     return jax.vmap(slots)(text.tokens, text.root, suffix)
 
 
-def as_drafter(drafter, *, draft_length: int, num_slots: int):
+def as_drafter(drafter):
   """A drafter object and its params from what the caller gave."""
   if isinstance(drafter, LanguageModel):
     model = ModelDrafter(
-      drafter.apply,
-      drafter.init_cache,
-      drafter.config.vocab_size,
-      draft_length,
-      num_slots,
+      drafter.apply, drafter.init_cache, drafter.config.vocab_size
     )
     return model, drafter.params
   return drafter, getattr(drafter, 'params', None)

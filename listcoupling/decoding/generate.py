@@ -232,15 +232,7 @@ def _engine(target, drafters, options, vocab_size, prompts):
   capacity = options.cache_length or padded + options.max_new_tokens
   if options.method == 'autoregressive':
     drafters = ()
-  count = len(drafters)
-  pairs = [
-    as_drafter(
-      drafter,
-      draft_length=options.draft_length,
-      num_slots=len(range(d, options.num_drafts, count)),
-    )
-    for d, drafter in enumerate(drafters)
-  ]
+  pairs = [as_drafter(drafter) for drafter in drafters]
   engine = loop.Engine(
     target.apply,
     target.init_cache,

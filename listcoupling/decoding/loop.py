@@ -111,8 +111,8 @@ def prefill(params: Params, prompts, lengths, *, engine: Engine) -> State:
   _, cache = engine.apply(params.target, prompts, positions, mask, cache, start)
   text = Text(prompts, lengths - 1)
   states = tuple(
-    drafter.prefill(drafter_params, text, row)
-    for drafter, drafter_params in zip(engine.drafters, params.drafters)
+    drafter.prefill(own, text, _slots(engine, d), row)
+    for d, (drafter, own) in enumerate(zip(engine.drafters, params.drafters))
   )
   seen = None
   if engine.options.repetition_penalty != 1:
@@ -120,19 +120,7 @@ def prefill(params: Params, prompts, lengths, *, engine: Engine) -> State:
     seen = jnp.zeros((batch, engine.vocab_size), bool)
     seen = jax.vmap(lambda s, t, v: s.at[t].max(v))(seen, prompts, valid)
   counters = Counters(start, start, start, jnp.zeros((batch, length), int))
-  state = State(
-    tokens, lengths, start, start > 0, cache, states, seen, counters
-  )
-  if not engine.drafters:
-    return state
-  # The first block fixes what a drafter's state looks like.
-  states = tuple(
-    drafter.open_block(p, s, Text(tokens, lengths - 1), _slots(engine, d))[1]
-    for d, (drafter, p, s) in enumerate(
-      zip(engine.drafters, params.drafters, states)
-    )
-  )
-  return state._replace(draft_states=states)
+  return State(tokens, lengths, start, start > 0, cache, states, seen, counters)
 
 
 def _slots(engine, drafter):
@@ -141,7 +129,7 @@ def _slots(engine, drafter):
 
 @functools.partial(jax.jit, static_argnames='engine', donate_argnames='state')
 def run(keys, params: Params, state: State, *, engine: Engine) -> State:
-  """Blocks until every row is done. `keys`: [B], one per row."""
+  """Blocks until every row is done; `keys` [B]; `state` is given up."""
   return jax.lax.while_loop(
     lambda state: ~jnp.all(state.done),
     lambda state: block(keys, params, state, engine=engine),
@@ -151,7 +139,10 @@ def run(keys, params: Params, state: State, *, engine: Engine) -> State:
 
 @functools.partial(jax.jit, static_argnames='engine', donate_argnames='state')
 def block(keys, params: Params, state: State, *, engine: Engine) -> State:
-  """One block: draft, judge, commit. Rows that are done stay as they are."""
+  """One block: draft, judge, commit. Rows that are done stay as they are.
+
+  The buffers of `state` are given up to the new one.
+  """
   options = engine.options
   text = Text(state.tokens, state.lengths - 1)
   if options.method in REJECTION:

@@ -14,7 +14,9 @@ class Metrics(NamedTuple):
   accepted_tokens: np.ndarray  # [B] drafted tokens that are in the text
   accepted_per_position: np.ndarray  # [B, L] blocks that accepted depth j
   invalid_drafts: np.ndarray  # [B] slots left empty: no possible token
-  tokens_per_second: float  # whole batch, wall clock, compilation excluded
+  # Whole batch, wall clock from the end of the prompt's forward to the last
+  # token, compilation excluded.
+  tokens_per_second: float
 
   @property
   def acceptance_rate(self) -> np.ndarray:

@@ -171,9 +171,7 @@ def _model_calls(params, state, engine):
   nodes = jnp.zeros((text.root.shape[0], width), jnp.int32)
   parents = jnp.broadcast_to(jnp.arange(width), nodes.shape)
   drafter, own = engine.drafters[0], params.drafters[0]
-  logits, draft_state = drafter.open_block(
-    own, state.draft_states[0], text, engine.shape
-  )
+  logits, draft_state = drafter.open_block(own, state.draft_states[0], text)
 
   def extend(carry, depth):
     draft_state, total = carry

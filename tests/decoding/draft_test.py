@@ -23,15 +23,8 @@ ROWS = 10
 
 def propose(keys, models, options, proposal, keep_probs=False, row=ROW):
   """The `DraftTree` of one block after `row`, for each of the keys."""
-  count, batch = len(models), len(keys)
-  pairs = [
-    as_drafter(
-      model,
-      draft_length=options.draft_length,
-      num_slots=len(range(d, options.num_drafts, count)),
-    )
-    for d, model in enumerate(models)
-  ]
+  batch = len(keys)
+  pairs = [as_drafter(model) for model in models]
   plan = draft.Plan(
     tuple(drafter for drafter, _ in pairs), proposal, VOCAB, keep_probs, options
   )
@@ -46,9 +39,8 @@ def propose(keys, models, options, proposal, keep_probs=False, row=ROW):
 def _draft(keys, params, text, *, plan):
   states = []
   for d, drafter in enumerate(plan.drafters):
-    state = drafter.prefill(params[d], text, CAPACITY)
     shape = (plan.options.draft_length, len(plan.slots(d)))
-    states.append(drafter.open_block(params[d], state, text, shape)[1])
+    states.append(drafter.prefill(params[d], text, shape, CAPACITY))
   return draft.draft_tree(keys, params, tuple(states), text, plan)[0]
 
 
@@ -284,8 +276,8 @@ def test_ngram_laws_match_the_slow_version(order):
   )
   drafter = NGramDrafter(VOCAB, order=order, sharpness=10.0)
   slow = SlowNGram(VOCAB, order, 10.0)
-  state = drafter.prefill(None, text, CAPACITY)
-  root, state = drafter.open_block(None, state, text, (3, 2))
+  state = drafter.prefill(None, text, (3, 2), CAPACITY)
+  root, state = drafter.open_block(None, state, text)
   first = np.array([[0, 2]] * 5)
   chain = jnp.broadcast_to(jnp.arange(2), (5, 2))
   depth1, state = drafter.extend(
@@ -316,7 +308,8 @@ def test_ngram_laws_match_the_slow_version(order):
 def test_ngram_ignores_tokens_outside_its_vocabulary():
   text = Text(jnp.array([[1, 9, 1, 2, 1, 0]]), jnp.array([4]))
   drafter = NGramDrafter(3, order=1)
-  logits, _ = drafter.open_block(None, None, text, (1, 1))
+  state = drafter.prefill(None, text, (1, 1), 4)
+  logits, _ = drafter.open_block(None, state, text)
   law = exact.softmax(np.asarray(logits[0], np.float64))
   # 9 and 2 followed 1; 1 followed 9 and 2.
   np.testing.assert_allclose(law, [0, 2 / 102, 100 / 102], rtol=1e-5)
