@@ -337,7 +337,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
 
   Example:
     >>> from configs import lm_target
-    >>> result = train_and_evaluate(lm_target.get_config(), "runs/lm_target")
+    >>> config = lm_target.get_config()
+    >>> result = train_and_evaluate(config, 'runs/lm')  # doctest: +SKIP
   """
   check_config(config)
   model_config = transformer.TransformerConfig(**config.model)

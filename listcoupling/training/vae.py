@@ -259,7 +259,8 @@ def train(config: ml_collections.ConfigDict, workdir):
 
   Example:
     >>> from configs import vae_digits
-    >>> model, params = train(vae_digits.get_config().train, "runs/digits")
+    >>> config = vae_digits.get_config().train
+    >>> model, params = train(config, 'runs/digits')  # doctest: +SKIP
   """
   model_config = check_config(config)
   halves = _load_halves(config, model_config)
