@@ -51,6 +51,7 @@ setup(
   ],
   extras_require={
     'test': [
+      'hypothesis>=6.140',
       'ipykernel>=7.0',
       'nbclient>=0.10.2',
       'nbformat>=5.10',
