@@ -23,4 +23,4 @@ test: lint
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) build *.egg-info

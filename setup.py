@@ -7,11 +7,13 @@ from setuptools import find_packages, setup
 _ROOT = pathlib.Path(__file__).parent
 _VERSION = next(
   line.split("'")[1]
-  for line in (_ROOT / 'listcoupling' / '__init__.py').read_text().splitlines()
+  for line in (_ROOT / 'listcoupling' / '__init__.py')
+  .read_text('utf-8')
+  .splitlines()
   if line.startswith('__version__')
 )
 
-# Lower bounds are the versions the tests run with.
+# Lower bounds as far back as the wheels serve Python 3.11 to 3.13.
 setup(
   name='listcoupling',
   version=_VERSION,
@@ -20,7 +22,7 @@ setup(
     'Gumbel-max list sampling, multi-draft speculative decoding and '
     'distributed lossy compression in JAX.'
   ),
-  long_description=(_ROOT / 'README.md').read_text(),
+  long_description=(_ROOT / 'README.md').read_text('utf-8'),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=find_packages(include=['listcoupling', 'listcoupling.*']),

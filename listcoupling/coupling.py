@@ -213,11 +213,15 @@ def shared_race_list_sampling(
 @functools.partial(jax.jit, static_argnames='num_drafts')
 def _shared_race_list_sampling(key, draft_logits, target_logits, *, num_drafts):
   noise = gumbel.exponential(key, target_logits.shape[-1])  # [N]
-  times, order = first_arrivals(
-    gumbel.arrival_times(noise, draft_logits), num_drafts
-  )
+  # Logarithms of the times: every possible atom arrives, however late.
+  times, order = first_arrivals(_log_times(noise, draft_logits), num_drafts)
   proposals = jnp.where(times < jnp.inf, order, -1)
-  return list_match(proposals, gumbel.race(noise, target_logits))
+  target = gumbel.first_arrival(_log_times(noise, target_logits))
+  return list_match(proposals, target)
+
+
+def _log_times(noise, logits):
+  return jnp.log(noise) - logits.astype(jnp.float32)
 
 
 def first_arrivals(times: jax.Array, count: int):

@@ -212,7 +212,7 @@ def low_communication_coupling(
   """
   laws = check_pair(key, draft_logits, target_logits)
   validation.check_positive_int(max_bits, 'max_bits', minimum=0)
-  return _low_communication(key, *laws, max_bits=int(max_bits))
+  return _low_communication(key, *laws, max_bits=min(int(max_bits), 2**30))
 
 
 class _Inquiry(NamedTuple):

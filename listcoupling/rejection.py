@@ -90,8 +90,8 @@ def spectr_ratio(
     num_alive: [] K, may be traced; 0 counts as 1.
 
   Returns:
-    [] the upper end of the bisection on [1, K]: every rho >= rho* keeps the
-    output law exact, smaller ones do not.
+    [] the upper end of the bisection on [1, K], within K 2^-30 of rho*; with
+    the residual (q - rho p)+ only rho* keeps the output law exact.
   """
   count = jnp.maximum(num_alive, 1).astype(target_probs.dtype)
 

@@ -54,7 +54,9 @@ def match_rate(seed, p, q, num_drafts, trials) -> float:
 
 def main(argv):
   """Prints the table."""
-  del argv
+  if len(argv) > 1:
+    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
+  worst = 0.0
   trials = max(_TRIALS.value // _BATCH, 1) * _BATCH
   print(f'{"law":<20}{"K":>3}{"sampled":>20}{"exact":>10}{"bound":>10}{"z":>7}')
   for name, p, q, counts in laws(_SEED.value):
@@ -63,10 +65,13 @@ def main(argv):
       exact = float(bounds.list_matching_probability(p, q, count))
       bound = float(bounds.list_matching_bound(p, q, count))
       error = np.sqrt(exact * (1 - exact) / trials)
+      worst = max(worst, abs(rate - exact) / error)
       print(
         f'{name:<20}{count:>3}{rate:>11.5f} ±{error:.5f}{exact:>10.5f}'
         f'{bound:>10.5f}{(rate - exact) / error:>7.2f}'
       )
+  if worst > 5:
+    raise SystemExit(f'off by {worst:.1f} standard errors')
 
 
 if __name__ == '__main__':

@@ -44,6 +44,8 @@ def main(argv):
   print(benchmark.format_rows(rows))
   diverged = [row for row in rows if row['largest_margin'] > invariance.EPSILON]
   print(f'Divergences beyond rounding ({invariance.EPSILON}): {len(diverged)}')
+  if diverged:
+    raise SystemExit(1)
 
 
 if __name__ == '__main__':

@@ -40,11 +40,11 @@ _COMPARE = flags.DEFINE_bool('compare', False, 'All methods side by side.')
 
 
 def _models():
-  if _TARGET.value is None:
-    target, drafter = pretrained.shipped_pair()
-    return target, [drafter]
-  load = pretrained.load_pretrained
-  return load(_TARGET.value), [load(name) for name in _DRAFTER.value]
+  drafters = [pretrained.load_pretrained(name) for name in _DRAFTER.value]
+  if _TARGET.value is not None:
+    return pretrained.load_pretrained(_TARGET.value), drafters
+  target, drafter = pretrained.shipped_pair()
+  return target, drafters or [drafter]
 
 
 def _prompts(tokenizer):
@@ -82,7 +82,11 @@ def main(argv):
     as_json = _FORMAT.value == 'json'
     print(json.dumps(rows) if as_json else decoding.format_comparison(rows))
     return
-  stream = _STREAM.value and target.tokenizer and len(prompts) == 1
+  stream = _STREAM.value
+  if stream and (
+    _FORMAT.value == 'json' or len(prompts) != 1 or target.tokenizer is None
+  ):
+    raise app.UsageError('--stream prints the text of one prompt.')
   out = lc.generate(
     key,
     target,

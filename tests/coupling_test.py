@@ -142,6 +142,16 @@ def test_shared_race_list_beyond_the_support():
   assert not sample.is_match
 
 
+def test_shared_race_list_holds_every_possible_atom_however_late():
+  sample = coupling.shared_race_list_sampling(
+    jax.random.key(0),
+    jnp.array([0.0, -100.0, -200.0]),
+    jnp.zeros(3),
+    num_drafts=3,
+  )
+  assert sample.proposals.tolist() == [0, 1, 2] and sample.is_match
+
+
 @pytest.mark.parametrize('groups', [[0, 0, 0], [0, 1, 0], [0, 1, 2]])
 def test_grouped_streams_rebuild_independent_races(groups):
   ranks, sizes = coupling.group_ranks(jnp.array(groups))

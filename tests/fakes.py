@@ -50,7 +50,10 @@ def table_model(logits) -> LanguageModel:
   """The model whose next-token logits are logits[before, last]: [V, V, V]."""
   logits = jnp.asarray(logits, jnp.float32)
   return LanguageModel(
-    _apply, _init_cache, logits, TableConfig(logits.shape[-1])
+    _apply,
+    logits,
+    TableConfig(logits.shape[-1]),
+    init_cache=_init_cache,
   )
 
 

@@ -126,6 +126,7 @@ def encode(
     >>> bool(message == labels[index])
     True
   """
+  log_weights, labels = jnp.asarray(log_weights), jnp.asarray(labels)
   _check(key, log_weights, labels, num_decoders)
   validation.check_logits(log_weights, 'log_weights')
   return _encode(
@@ -183,6 +184,7 @@ def decode(
     >>> int(decode(key, w, labels, 0, decoder=0, num_decoders=1)) in (0, 2)
     True
   """
+  log_weights, labels = jnp.asarray(log_weights), jnp.asarray(labels)
   _check(key, log_weights, labels, num_decoders)
   _check_decoder(decoder, num_decoders)
   _check_message(message, labels)

@@ -113,7 +113,7 @@ def _trial(
   error = (estimate(u[found], t, s, v) - a) ** 2  # [K]
   return Trials(
     jnp.min(error),
-    jnp.any(found == index),
+    jnp.any((found == index) & (index >= 0)),
     information_density(u[index], a, t, s, v),
   )
 

@@ -270,7 +270,8 @@ def transmit(
     )(jnp.arange(num_decoders), decoders)  # [K]
     mean = jax.nn.logsumexp(decoders, axis=-1) - jnp.log(tags.shape[0])
     density = source[index] - decoders[:, index] + mean
-    return Outcome(message, choice, choice == index, density / jnp.log(2.0))
+    is_match = (choice == index) & (index >= 0)
+    return Outcome(message, choice, is_match, density / jnp.log(2.0))
 
   return jax.vmap(one)(
     trials.race_keys,

@@ -79,8 +79,13 @@ def interval_labels(
     raise ValueError(
       f'candidates must be one-dimensional, got shape {jnp.shape(candidates)}.'
     )
-  if validation.is_concrete(width) and not np.all(np.asarray(width) > 0):
-    raise ValueError(f'width must be positive, got {width}.')
+  if validation.is_concrete(width) and not (
+    np.all(np.asarray(width) > 0) and np.all(np.isfinite(width))
+  ):
+    raise ValueError(f'width must be positive and finite, got {width}.')
   _check_num_messages(num_messages)
-  cells = jnp.floor((candidates + offset) / width).astype(jnp.int32)
+  for name, value in (('candidates', candidates), ('offset', offset)):
+    if validation.is_concrete(value) and not np.isfinite(value).all():
+      raise ValueError(f'{name} must be finite, got {value}.')
+  cells = jnp.floor((candidates + offset) / width)
   return jnp.mod(cells, num_messages).astype(jnp.int32)

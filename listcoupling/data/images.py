@@ -133,6 +133,7 @@ def _mnist_builder(idx_dir):
 
     class MNIST(mnist.MNIST):
       name = 'mnist'
+      url_infos = mnist.MNIST.url_infos  # their checksums
 
       def _split_generators(self, downloads):
         if idx_dir is not None:
@@ -234,6 +235,8 @@ def load_images(name: str, data_dir=None) -> Images:
     return _load_digits()
   if name == 'mnist':
     return _load_idx(pathlib.Path(data_dir or _default_directory()))
-  if data_dir is None:
-    raise ValueError("data_dir must be given for 'mnist_tfds', got None.")
+  if not data_dir:
+    raise ValueError(
+      f"data_dir must be given for 'mnist_tfds', got {data_dir!r}."
+    )
   return _load_tfds(pathlib.Path(data_dir))

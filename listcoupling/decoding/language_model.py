@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 Cache = Any  # pytree of [B, C, ...]
 
@@ -48,19 +49,27 @@ class Apply(Protocol):
     """
 
 
+def no_cache(batch: int, entries: int) -> Cache:
+  """The cache of a model that needs none: one word per entry, to be ignored.
+
+  Its length still tells the engine how wide masks are.
+  """
+  return jnp.zeros((batch, entries), jnp.int32)
+
+
 class LanguageModel(NamedTuple):
   """A language model as the decoder sees it.
 
   Attributes:
     apply: the forward pass, see `Apply`.
-    init_cache: (batch, entries) -> empty cache.
     params: pytree passed to `apply`.
     config: hashable, with an int attribute `vocab_size`.
     tokenizer: `tokenizers.Tokenizer` or None where only ids are known.
+    init_cache: (batch, entries) -> empty cache; none is a model without one.
   """
 
   apply: Apply
-  init_cache: Callable[[int, int], Cache]
   params: Any
   config: Any
   tokenizer: Any = None
+  init_cache: Callable[[int, int], Cache] = no_cache

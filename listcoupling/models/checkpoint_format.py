@@ -213,6 +213,9 @@ def config_json(config: transformer.TransformerConfig, dtype: str) -> dict:
     'tie_word_embeddings': c.tie_embeddings,
     'max_position_embeddings': c.max_positions,
     'torch_dtype': dtype,
+    # Left out, transformers fills in the ids of the original Llama.
+    'bos_token_id': None,
+    'eos_token_id': None,
   }
   if c.rope_scaling is not None:
     s = c.rope_scaling

@@ -324,5 +324,5 @@ def make_language_model(
 ) -> language_model.LanguageModel:
   """Config, parameters and tokenizer as the decoder wants them."""
   return language_model.LanguageModel(
-    make_apply(config), make_init_cache(config), params, config, tokenizer
+    make_apply(config), params, config, tokenizer, make_init_cache(config)
   )
