@@ -18,6 +18,7 @@ import listcoupling as lc
 from listcoupling.experiments import decoding, images, plots, results, toy
 from listcoupling.models import pretrained
 
+# Configs are a folder beside the package.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'For plots and tables.')
@@ -32,8 +33,16 @@ _PROMPTS = (
 _METHODS = ('autoregressive', 'single', 'gls', 'specinfer', 'gumbel_tree')
 
 
-def _couplings():
+def _config(name):
+  return importlib.import_module(f'configs.{name}').get_config()
+
+
+def _couplings(workdir):
+  """One pair of laws, then acceptance against K on a few."""
   print(toy.coupling_table(_SEED.value))
+  config = _config('toy')
+  config.update(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
+  print(f'\n{toy.as_text(toy.run(config, workdir / "toy", _SEED.value))}')
 
 
 def _text(workdir):
@@ -55,7 +64,7 @@ def _text(workdir):
 
 def _digits(workdir):
   """Half a digit for K decoders that each see a scrap of the other half."""
-  config = importlib.import_module('configs.vae_digits').get_config()
+  config = _config('vae_digits')
   print(images.as_text(images.run(config, workdir / 'digits', _SEED.value)))
 
 
@@ -66,7 +75,7 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)
   workdir = pathlib.Path(_WORKDIR.value)
   parts = (
-    ('Coupling a list with one sample', _couplings),
+    ('Coupling a list with one sample', lambda: _couplings(workdir)),
     ('Text: list verification beside plain sampling', lambda: _text(workdir)),
     ('Digits: one encoder, K decoders', lambda: _digits(workdir)),
   )

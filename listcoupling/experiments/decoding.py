@@ -120,14 +120,16 @@ def compare_methods(
     )
     figures = run.metrics
     efficiency = figures.block_efficiency
-    error = efficiency.std(ddof=1) / efficiency.size**0.5
+    error = 0.0  # one row tells nothing about the spread
+    if efficiency.size > 1:
+      error = efficiency.std(ddof=1) / efficiency.size**0.5
     drafted = max(int(figures.drafted_tokens.sum()), 1)
     rows.append(
       dict(
         method=method,
         num_drafts=changed.num_drafts,
         block_efficiency=float(efficiency.mean()),
-        block_efficiency_se=float(error) if efficiency.size > 1 else 0.0,
+        block_efficiency_se=float(error),
         tokens_per_second=rate,
         acceptance_rate=float(figures.accepted_tokens.sum() / drafted),
         same_text=float((run.tokens == reference).all(axis=1).mean()),
