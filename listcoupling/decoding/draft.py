@@ -65,12 +65,18 @@ def draft_tree(keys, params, states, text: Text, plan: Plan):
   length = plan.options.draft_length
   frontier = _open(params, states, text, plan)
 
-  def step(frontier, depth):
-    nodes = _propose(keys, frontier, text, depth, plan)
+  depths = jnp.arange(1, length + 1)
+  keys = jax.vmap(jax.vmap(gumbel.position_key), (None, 0))(
+    keys, text.root + depths[:, None]
+  )  # [L, B]
+
+  def step(frontier, place):
+    depth, keys = place
+    nodes = _propose(keys, frontier, depth, plan)
     return _extend(params, frontier, nodes, text, depth, plan), nodes
 
-  frontier, inner = jax.lax.scan(step, frontier, jnp.arange(1, length))
-  last = _propose(keys, frontier, text, jnp.int32(length), plan)
+  frontier, inner = jax.lax.scan(step, frontier, (depths[:-1], keys[:-1]))
+  last = _propose(keys[-1], frontier, depths[-1], plan)
   nodes = jax.tree.map(
     lambda head, tail: jnp.moveaxis(jnp.concatenate([head, tail[None]]), 0, 1),
     inner,
@@ -136,10 +142,9 @@ def _widen(logits, vocab_size):
   return jnp.pad(logits, widths, constant_values=-jnp.inf)
 
 
-def _propose(keys, frontier, text, depth, plan):
+def _propose(keys, frontier, depth, plan):
   """Proposes K children; see the module docstring for the three ways."""
   count, width = len(plan.drafters), plan.options.num_drafts
-  keys = jax.vmap(gumbel.position_key)(keys, text.root + depth)
   ranks, sizes = jax.vmap(coupling.group_ranks)(frontier.groups)
   temperatures = jnp.array(plan.options.slot_temperatures())
   parts = []

@@ -101,7 +101,7 @@ def prefill(params: Params, prompts, lengths, *, engine: Engine) -> State:
   batch, size = prompts.shape
   length, width = engine.shape
   row = engine.capacity + length + 1
-  tokens = jnp.zeros((batch, row), jnp.int32).at[:, :size].set(prompts)
+  tokens = jnp.pad(prompts, ((0, 0), (0, row - size)))
   cache = engine.init_cache(batch, engine.capacity + width * length)
   start = jnp.zeros(batch, jnp.int32)
   mask = tree.cache_mask(

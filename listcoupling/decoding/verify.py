@@ -82,12 +82,11 @@ def _verify_walk(row, tree, options):
     probs = jnp.concatenate([probs, jnp.zeros_like(probs[:1])])
 
   def step(walk, judged):
-    depth, tokens, parents, probs = judged
+    depth, key, tokens, parents, probs = judged
     live = jnp.where(depth == 0, True, walk.alive[parents])
     law = filters.target_law(
       row.logits[walk.node], walk.seen, row.num_new + depth, options
     )
-    key = gumbel.position_key(row.key, row.root + depth + 1)
     if not options.replacement:
       probs = _without_earlier(probs, tokens, live)
     token = _choose(key, law, tokens, probs, live, options)
@@ -103,7 +102,11 @@ def _verify_walk(row, tree, options):
     return next_, (token, walk.running, node.astype(jnp.int32), accepted)
 
   start = _Walk(jnp.int32(0), jnp.ones(width, bool), jnp.bool_(True), row.seen)
-  judged = (jnp.arange(length + 1), tokens, parents, probs)
+  depths = jnp.arange(length + 1)
+  keys = jax.vmap(gumbel.position_key, (None, 0))(
+    row.key, row.root + 1 + depths
+  )
+  judged = (depths, keys, tokens, parents, probs)
   _, (text, valid, path, accepted) = jax.lax.scan(step, start, judged)
   return Verdict(
     text,
