@@ -82,6 +82,7 @@ def table(
       name: generate(key, target, drafters, prompts, lengths, changed).tokens
       for name, (drafters, changed) in changes(target, drafter, base).items()
     }
+    runs |= _other_batches(key, target, drafter, prompts, lengths, base)
     canonical = method in CANONICAL
     expected = reference.tokens if canonical else runs['as it was']
     for name, tokens in runs.items():
@@ -97,6 +98,25 @@ def table(
         )
       )
   return rows
+
+
+def _other_batches(key, target, drafter, prompts, lengths, options):
+  """The same rows among other neighbours, one key per row."""
+  batch = len(prompts)
+  keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(np.arange(batch))
+
+  def tokens(rows):
+    run = generate(
+      keys[rows], target, [drafter], prompts[rows], lengths[rows], options
+    )
+    return run.tokens
+
+  half = batch // 2
+  parts = [tokens(slice(None, half)), tokens(slice(half, None))]
+  return {
+    'rows reversed': tokens(slice(None, None, -1))[::-1],
+    'two half batches': np.concatenate(parts),
+  }
 
 
 def _margin(same, margins):
