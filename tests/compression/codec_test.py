@@ -197,11 +197,6 @@ def test_low_precision_weights_are_raised_at_the_door(dtype):
   )
 
 
-def _refused(call, message):
-  with pytest.raises(ValueError, match=message):
-    call()
-
-
 _BAD = [
   (dict(key=jax.random.PRNGKey(0)), 'key'),
   (dict(key=jax.random.split(jax.random.key(0))), 'key'),
@@ -226,11 +221,10 @@ def test_bad_input_is_refused_by_both_sides(change, message):
   )  # fmt: skip
   compression.encode(**good)
   compression.decode(**good, message=1, decoder=1)
-  _refused(lambda: compression.encode(**{**good, **change}), message)
-  _refused(
-    lambda: compression.decode(**{**good, **change}, message=1, decoder=0),
-    message,
-  )
+  with pytest.raises(ValueError, match=message):
+    compression.encode(**{**good, **change})
+  with pytest.raises(ValueError, match=message):
+    compression.decode(**{**good, **change}, message=1, decoder=0)
 
 
 @pytest.mark.parametrize(
@@ -247,19 +241,14 @@ def test_bad_input_is_refused_by_both_sides(change, message):
 )
 def test_bad_message_or_decoder_is_refused(change, message):
   good = dict(message=1, decoder=0)
-  _refused(
-    lambda: compression.decode(
-      jax.random.key(0), jnp.zeros(N), LABELS, num_decoders=2,
-      **{**good, **change},
-    ),
-    message,
-  )  # fmt: skip
+  key, weights = jax.random.key(0), jnp.zeros(N)
+  with pytest.raises(ValueError, match=message):
+    compression.decode(
+      key, weights, LABELS, num_decoders=2, **{**good, **change}
+    )
 
 
 def test_an_encoder_without_candidates_is_refused():
-  _refused(
-    lambda: compression.encode(
-      jax.random.key(0), jnp.full(N, -jnp.inf), LABELS, num_decoders=1
-    ),
-    '-inf',
-  )
+  impossible = jnp.full(N, -jnp.inf)
+  with pytest.raises(ValueError, match='-inf'):
+    compression.encode(jax.random.key(0), impossible, LABELS, num_decoders=1)
