@@ -44,6 +44,13 @@ def test_transform_is_accurate_over_all_bits():
 
 
 @pytest.mark.parametrize('stream', [0, 3, gumbel.RESIDUAL])
+def test_bits_are_those_of_jax(stream):
+  key = jax.random.key(5)
+  expected = jax.random.bits(jax.random.fold_in(key, stream), (VOCAB,))
+  np.testing.assert_array_equal(gumbel._bits(key, VOCAB, stream), expected)
+
+
+@pytest.mark.parametrize('stream', [0, 3, gumbel.RESIDUAL])
 def test_noise_at_chosen_atoms_is_bitwise_the_dense_noise(stream):
   key = gumbel.position_key(jax.random.key(1), 77)
   dense = np.asarray(gumbel.exponential(key, VOCAB, stream))
