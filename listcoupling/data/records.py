@@ -1,0 +1,226 @@
+"""Records of evaluation sets: JSON lines, JSON, Parquet, TFDS, the hub.
+
+A record is a mapping of named fields with a note of where it stood (file and
+line), so that whoever needs a field can say what is wrong and where.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+SUFFIXES = ('.jsonl', '.jsonl.gz', '.json', '.json.gz', '.parquet')
+
+
+class Record(NamedTuple):
+  """One record and where it stood."""
+
+  where: str  # 'gsm8k/test.jsonl line 3'
+  fields: Mapping[str, Any]
+
+
+def field(record: Record, *names: str) -> str:
+  """The first of the named fields as text; line ends become \\n.
+
+  Raises:
+    ValueError: the record has none of them, or it holds no text or number.
+
+  Example:
+    >>> field(Record('a.jsonl line 1', {'text': '1+1'}), 'prompt', 'text')
+    '1+1'
+  """
+  for name in names:
+    if name in record.fields:
+      value = record.fields[name]
+      value = value.decode() if isinstance(value, bytes) else value
+      if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(
+          f'{record.where}: field {name!r} must be text, got {value!r:.60}.'
+        )
+      return str(value).replace('\r\n', '\n')
+  wanted = ' or '.join(map(repr, names))
+  raise ValueError(
+    f'{record.where} has no field {wanted}; it has {sorted(record.fields)}. '
+    'Give a file in the format of the data set, or a template of your own.'
+  )
+
+
+def read(path: str | os.PathLike) -> Iterator[Record]:
+  """Records of a file, one at a time.
+
+  Args:
+    path: .jsonl, .json (a list, or DROP's mapping of passages), each perhaps
+      with .gz, or .parquet.
+
+  Yields:
+    `Record`s in the order of the file.
+
+  Raises:
+    FileNotFoundError: the path is no file.
+    ValueError: an unknown suffix, or a line or file that is not as announced.
+
+  Example:
+    >>> _ = pathlib.Path('/tmp/doc.jsonl').write_text('{"question": "1+1"}')
+    >>> next(read('/tmp/doc.jsonl')).fields['question']
+    '1+1'
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'{path} is not a file; give a file of records ({", ".join(SUFFIXES)}).'
+    )
+  plain = path.name.removesuffix('.gz')
+  if plain.endswith('.jsonl'):
+    return _jsonl(path)
+  if plain.endswith('.json'):
+    return _json(path)
+  if plain.endswith('.parquet'):
+    return _parquet(path)
+  raise ValueError(
+    f'{path} must end in one of {", ".join(SUFFIXES)} to be read as records.'
+  )
+
+
+def _open(path):
+  return gzip.open(path, 'rb') if path.suffix == '.gz' else path.open('rb')
+
+
+def _object(value, where) -> Record:
+  if not isinstance(value, Mapping):
+    raise ValueError(f'{where} must be a JSON object, got {value!r:.60}.')
+  return Record(where, value)
+
+
+def _jsonl(path):
+  number = 0
+  try:
+    with _open(path) as file:
+      for number, line in enumerate(file, 1):
+        if line.strip():
+          where = f'{path} line {number}'
+          yield _object(json.loads(line.decode('utf-8')), where)
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(f'{path} line {number} is not JSON: {error}.') from error
+  except (gzip.BadGzipFile, EOFError) as error:
+    raise ValueError(
+      f'{path} is damaged after line {number} ({error}); fetch it again.'
+    ) from error
+
+
+def _json(path):
+  try:
+    with _open(path) as file:
+      value = json.loads(file.read().decode('utf-8'))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(f'{path} is not JSON: {error}.') from error
+  except (gzip.BadGzipFile, EOFError) as error:
+    raise ValueError(f'{path} is damaged ({error}); fetch it again.') from error
+  if isinstance(value, Mapping):
+    yield from _passages(path, value)
+  elif isinstance(value, list):
+    for number, entry in enumerate(value, 1):
+      yield _object(entry, f'{path} record {number}')
+  else:
+    raise ValueError(f'{path} must hold a list or an object of records.')
+
+
+def _passages(path, passages):
+  """DROP's own form: {id: {passage, qa_pairs: [{question, query_id}]}}."""
+  for name, entry in passages.items():
+    where = f'{path} passage {name!r}'
+    passage = _object(entry, where).fields
+    pairs = passage.get('qa_pairs')
+    if not isinstance(pairs, list) or 'passage' not in passage:
+      raise ValueError(
+        f'{where} has no field passage or qa_pairs; it has {sorted(passage)}.'
+      )
+    for number, pair in enumerate(pairs, 1):
+      there = f'{where} question {number}'
+      question = _object(pair, there).fields
+      yield Record(there, {'passage': passage['passage'], **question})
+
+
+def _parquet(path):
+  import pyarrow
+  from pyarrow import parquet
+
+  try:
+    file = parquet.ParquetFile(path)
+  except (pyarrow.ArrowException, OSError) as error:
+    raise ValueError(
+      f'{path} is not a Parquet file ({error}); fetch it again.'
+    ) from error
+  number = 0
+  for batch in file.iter_batches():
+    for row in batch.to_pylist():
+      number += 1
+      yield Record(f'{path} row {number}', row)
+
+
+def read_tfds(name: str, split: str) -> Iterator[Record]:
+  """Records of a TensorFlow data set that is prepared on this machine.
+
+  Args:
+    name: such as 'gsm8k' or 'drop', in array_record format.
+    split: such as 'test' or 'dev'.
+
+  Raises:
+    FileNotFoundError: it is not prepared; nothing is downloaded, for without
+      a network that takes minutes to fail.
+  """
+  import tensorflow_datasets as tfds
+
+  try:
+    builder = tfds.core.load.read_only_builder.builder_from_files(name)
+  except tfds.core.registered.DatasetNotFoundError as error:
+    raise FileNotFoundError(
+      f'TFDS data set {name!r} is not prepared here; run `tfds build {name} '
+      '--file_format=array_record` where there is network, and set '
+      'TFDS_DATA_DIR to the folder.'
+    ) from error
+  rows = builder.as_data_source(split)
+  for number in range(len(rows)):
+    yield Record(f'TFDS {name}/{split} record {number}', rows[number])
+
+
+def read_hub(name: str, file: str) -> Iterator[Record]:
+  """Records of a file of a data set on the Hugging Face hub.
+
+  JSON lines are streamed, so that taking the first records of a large file
+  moves no more than those; other files are downloaded to the hub's cache.
+
+  Args:
+    name: such as 'openai/gsm8k'.
+    file: its path in the repository.
+
+  Raises:
+    FileNotFoundError: the hub cannot be reached or has no such file.
+  """
+  import huggingface_hub
+
+  try:
+    if not file.endswith('.jsonl'):
+      path = huggingface_hub.hf_hub_download(name, file, repo_type='dataset')
+      stream = None
+    else:
+      system = huggingface_hub.HfFileSystem()
+      stream = system.open(f'datasets/{name}/{file}', 'rb')
+  except Exception as error:  # one remedy for every way the hub can fail
+    raise FileNotFoundError(
+      f'{file} of the data set {name!r} is not reachable on the Hugging Face '
+      f'hub ({type(error).__name__}). Where there is network, download it from '
+      f'https://huggingface.co/datasets/{name}, bring it here and give its '
+      'path with --prompts.'
+    ) from error
+  if stream is None:
+    yield from read(path)
+    return
+  with stream:
+    for number, line in enumerate(stream, 1):
+      where = f'hub {name}/{file} line {number}'
+      try:
+        yield _object(json.loads(line), where)
+      except json.JSONDecodeError as error:
+        raise ValueError(f'{where} is not JSON: {error}.') from error

@@ -1,0 +1,163 @@
+"""Tables 1 to 6 of arXiv 2506.05632: block efficiency and token rate.
+
+Rows are methods, columns data sets. BE is the number of tokens returned per
+target call, over all prompts of a seed; TR% is the token rate above that of
+single draft speculative decoding with the same L, the median over batches of
+the ratio within a batch, for the methods take turns on every batch, so that a
+machine that slows down slows all of them. The clock excludes compilation and
+the forward of the prompt. A text ends at the token limit, so the last block of
+a row counts fewer tokens than it found: BE is a little low, for all methods.
+
+Legend: K drafts, L draft length, R rows of a batch.
+"""
+
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+from listcoupling.data.prompt_choice import Batch
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import SINGLE_DRAFT, GenerateOptions
+from listcoupling.experiments import cells as work
+from listcoupling.experiments import language_plots, language_summary
+from listcoupling.experiments import language_setup as base
+
+
+class Setting(NamedTuple):
+  """One row of the table."""
+
+  method: str
+  num_drafts: int  # 0 where nothing is drafted
+  draft_temperatures: str  # '0.5/1.0', '' for the target's
+
+  @property
+  def name(self) -> str:
+    """For cells and plots."""
+    parts = [self.method]
+    if self.num_drafts:
+      parts.append(f'K{self.num_drafts}')
+    if self.draft_temperatures:
+      parts.append(f'T{self.draft_temperatures.replace("/", "+")}')
+    return '-'.join(parts)
+
+
+class Cell(NamedTuple):
+  """One call of `generate`."""
+
+  dataset: str
+  seed: int
+  number: int  # of the batch
+  batch: Batch
+  setting: Setting
+
+  @property
+  def name(self) -> str:
+    """Key of the cell."""
+    return f'{self.dataset}/s{self.seed}/b{self.number}/{self.setting.name}'
+
+
+def settings_of(config) -> list[Setting]:
+  """The rows of the table; `single` is always among them.
+
+  Methods of one draft stand once, at config.single_temperature. SpecTr needs
+  drafts of one law and is left out where the temperatures differ.
+  """
+  methods = list(config.methods)
+  if language_summary.REFERENCE not in methods:
+    methods.insert(0, language_summary.REFERENCE)
+  rows = []
+  for method in methods:
+    if method == 'autoregressive':
+      rows.append(Setting(method, 0, ''))
+    elif method in SINGLE_DRAFT:
+      rows.append(Setting(method, 1, config.single_temperature))
+  for text in config.draft_temperatures:
+    varied = len(set(base.temperatures(text) or ())) > 1
+    for num_drafts in config.num_drafts:
+      for method in methods:
+        if method == 'autoregressive' or method in SINGLE_DRAFT:
+          continue
+        if not (method == 'spectr' and varied):
+          rows.append(Setting(method, num_drafts, text))
+  return rows
+
+
+def options_of(setup: base.Setup, setting: Setting) -> GenerateOptions:
+  """Options of a row of the table."""
+  return dataclasses.replace(
+    setup.options,
+    method=setting.method,
+    num_drafts=max(setting.num_drafts, 1),
+    draft_temperatures=base.temperatures(setting.draft_temperatures),
+  )
+
+
+def measure(setup: base.Setup, cell: Cell) -> dict:
+  """Columns of a cell: tokens and target calls of every row, and the rate."""
+  choice = setup.choices[cell.dataset]
+  rows = cell.batch.rows
+  out = generate(
+    base.row_keys(cell.seed, cell.dataset, rows),
+    setup.target,
+    [setup.drafter],
+    choice.tokens[rows],
+    choice.lengths[rows],
+    options_of(setup, cell.setting),
+  )
+  real = slice(cell.batch.size)
+  return {
+    'rows': work.join(rows[real]),
+    'tokens': work.join(out.lengths[real]),
+    'calls': work.join(out.metrics.target_calls[real]),
+    'drafted': int(out.metrics.drafted_tokens[real].sum()),
+    'accepted': work.join(out.metrics.accepted_per_position[real].sum(axis=0)),
+    'tokens_per_second': out.metrics.tokens_per_second,
+  }
+
+
+def cells_of(setup: base.Setup, config, seed: int) -> list[Cell]:
+  """All cells; the methods take turns on every batch."""
+  return [
+    Cell(dataset, seed + number, index, batch, setting)
+    for dataset in config.datasets
+    for number in range(config.seeds)
+    for index, batch in enumerate(base.batches(setup, config, dataset))
+    for setting in settings_of(config)
+  ]
+
+
+def run(config, workdir, seed: int = 0) -> list[dict]:
+  """Fills the table cell by cell, resuming what an earlier run left.
+
+  Args:
+    config: see configs/decoding_iid.py.
+    workdir: folder of cells.csv, results.csv, results.json and the plots.
+    seed: the first of config.seeds.
+
+  Returns:
+    One dictionary per data set and setting, the columns of results.csv.
+
+  Raises:
+    ValueError: for settings that make no sense, or a workdir of another run.
+    FileNotFoundError: if models or prompts are missing.
+  """
+  setup = base.prepare(config)
+  for setting in settings_of(config):
+    options_of(setup, setting).check(setup.target.config.vocab_size)
+  settings = {'config': config, 'seed': seed, **setup.identity}
+  cells = cells_of(setup, config, seed)
+  found = work.fill(
+    workdir,
+    settings,
+    [(cell.name, cell) for cell in cells],
+    lambda cell: measure(setup, cell),
+  )
+  rows = language_summary.summarize(cells, found, config)
+  base.finish(workdir, setup, rows)
+  language_plots.block_efficiency(
+    rows, pathlib.Path(workdir) / 'block_efficiency.png'
+  )
+  return rows
+
+
+as_text = language_summary.as_text
