@@ -2,8 +2,9 @@
 
 A directory holds config.json, weights in model.safetensors or in shards with
 model.safetensors.index.json, and perhaps tokenizer.json, exactly as the
-`transformers` library writes them (see `checkpoint_format`). Weights are read
-one leaf at a time; pickles are refused.
+`transformers` library writes them (see `checkpoint_format` and
+`config_format`). Weights are read one leaf at a time (`weight_files`); pickles
+are refused.
 """
 
 import contextlib
@@ -14,16 +15,14 @@ import re
 import shutil
 import tempfile
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 import tokenizers
 
 from listcoupling.decoding import language_model
 from listcoupling.models import checkpoint_format as form
-from listcoupling.models import transformer
+from listcoupling.models import config_format, transformer, weight_files
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 
@@ -32,7 +31,13 @@ def _hub_directory(name: str) -> pathlib.Path:
   """Downloads (or finds in the hub's cache) what a model needs."""
   import huggingface_hub
 
-  patterns = ['config.json', '*.safetensors', form.INDEX, form.TOKENIZER]
+  patterns = [
+    'config.json',
+    form.GENERATION,
+    '*.safetensors',
+    form.INDEX,
+    form.TOKENIZER,
+  ]
   try:
     return pathlib.Path(
       huggingface_hub.snapshot_download(name, allow_patterns=patterns)
@@ -57,85 +62,6 @@ def _find_directory(name) -> pathlib.Path:
     f'{text!r} is not a directory; give a directory with config.json and '
     f"{form.WEIGHTS}, or a hub name such as 'Qwen/Qwen2.5-0.5B'."
   )
-
-
-def _weight_files(directory: pathlib.Path) -> list[pathlib.Path]:
-  if (directory / form.WEIGHTS).is_file():
-    return [directory / form.WEIGHTS]
-  if (directory / form.INDEX).is_file():
-    index = form.read_json(directory / form.INDEX)
-    names = sorted(set(index.get('weight_map', {}).values()))
-    for name in names:
-      if pathlib.PurePath(name).name != name:
-        raise ValueError(
-          f'{directory / form.INDEX} names {name!r}; shards must lie beside it.'
-        )
-      if not (directory / name).is_file():
-        raise FileNotFoundError(
-          f'{directory / name} is missing, named by {form.INDEX}; download it.'
-        )
-    return [directory / name for name in names]
-  pickles = sorted(
-    path.name
-    for path in directory.iterdir()
-    if path.suffix in ('.bin', '.pt', '.pth', '.ckpt')
-  )
-  if pickles:
-    raise ValueError(
-      f'{directory} holds only pickled weights ({", ".join(pickles)}), which '
-      f'can run code when read; convert them to {form.WEIGHTS} with the '
-      "transformers library's save_pretrained."
-    )
-  raise FileNotFoundError(
-    f'{directory} holds neither {form.WEIGHTS} nor {form.INDEX}; download the '
-    'weights.'
-  )
-
-
-def _open_tensors(directory: pathlib.Path, stack) -> dict:
-  """Tensor name -> open file that holds it; nothing is read yet."""
-  owner = {}
-  for path in _weight_files(directory):
-    try:
-      file = stack.enter_context(safetensors.safe_open(path, framework='np'))
-    except (safetensors.SafetensorError, OSError) as error:
-      raise ValueError(
-        f'{path} is truncated or no safetensors file ({error}); download it '
-        'again.'
-      ) from error
-    owner.update(dict.fromkeys(file.keys(), file))
-  return owner
-
-
-def _check_tensors(owner: dict, table: list[form.Leaf], directory) -> None:
-  """Same names and shapes on both sides, or ValueError."""
-  wanted = {n: s for leaf in table for n, s in zip(leaf.names, leaf.shapes)}
-  missing = sorted(wanted.keys() - owner.keys())
-  # A tied head is sometimes stored, old Llamas store constant frequencies.
-  extra = sorted(
-    name
-    for name in owner.keys() - wanted.keys()
-    if name != 'lm_head.weight' and not name.endswith('rotary_emb.inv_freq')
-  )
-  for problem, names in (('lacks', missing), ('has unknown', extra)):
-    if names:
-      raise ValueError(
-        f'{directory} {problem} {len(names)} tensors: {names[:4]}; config.json '
-        'and weights must belong together.'
-      )
-  for name, shape in wanted.items():
-    stored = tuple(owner[name].get_slice(name).get_shape())
-    if stored != shape:
-      raise ValueError(
-        f'{directory}: {name} has shape {list(stored)}, config.json asks for '
-        f'{list(shape)}; they must belong together.'
-      )
-
-
-def _read_leaf(owner: dict, leaf: form.Leaf, dtype) -> jax.Array:
-  parts = [owner[name].get_tensor(name) for name in leaf.names]
-  parts = [part.T if leaf.transpose else part for part in parts]
-  return jnp.asarray(np.concatenate(parts, axis=-1), dtype=dtype)
 
 
 def _read_tokenizer(directory: pathlib.Path, vocab_size: int):
@@ -185,18 +111,20 @@ def load_pretrained(
   if not jnp.issubdtype(dtype, jnp.floating):
     raise ValueError(f'dtype must be a float type, got {dtype.name}.')
   directory = _find_directory(directory_or_hub_name)
-  config = form.read_config(directory / 'config.json', dtype=dtype.name)
+  config = config_format.read_config(
+    directory / 'config.json', dtype=dtype.name
+  )
   tokenizer = _read_tokenizer(directory, config.vocab_size)
   table = form.parameter_table(config)
   params = {}
   with contextlib.ExitStack() as stack:
-    owner = _open_tensors(directory, stack)
-    _check_tensors(owner, table, directory)
+    owner = weight_files.open_tensors(directory, stack)
+    weight_files.check_tensors(owner, table, directory)
     for leaf in table:
       node = params
       for name in leaf.path[:-1]:
         node = node.setdefault(name, {})
-      node[leaf.path[-1]] = _read_leaf(owner, leaf, dtype)
+      node[leaf.path[-1]] = weight_files.read_leaf(owner, leaf, dtype)
   return transformer.make_language_model(config, params, tokenizer)
 
 
@@ -268,7 +196,10 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
   )
   try:
-    config = json.dumps(form.config_json(model.config, dtype), indent=2) + '\n'
+    config = (
+      json.dumps(config_format.config_json(model.config, dtype), indent=2)
+      + '\n'
+    )
     (beside / 'config.json').write_text(config)
     metadata = {'format': 'pt'}  # transformers refuses a file without it
     safetensors.numpy.save_file(
@@ -290,7 +221,7 @@ def _move_into_place(beside: pathlib.Path, directory: pathlib.Path) -> None:
   if not directory.exists():
     beside.rename(directory)
     return
-  for name in (form.TOKENIZER, form.TOKENIZER_CONFIG):
+  for name in (form.GENERATION, form.TOKENIZER, form.TOKENIZER_CONFIG):
     if not (beside / name).exists():
       (directory / name).unlink(missing_ok=True)
   for path in sorted(beside.iterdir()):

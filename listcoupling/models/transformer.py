@@ -69,6 +69,7 @@ class TransformerConfig:
   qkv_bias: bool = False
   qk_norm: bool = False
   max_positions: int = 2048
+  stop_tokens: tuple[int, ...] = ()  # that end a text, for GenerateOptions
   dtype: str = 'float32'  # of activations and cache
 
   def __post_init__(self):

@@ -11,7 +11,12 @@ import pytest
 import safetensors.numpy
 
 from listcoupling.data import text
-from listcoupling.models import checkpoint_format, pretrained, transformer
+from listcoupling.models import (
+  checkpoint_format,
+  config_format,
+  pretrained,
+  transformer,
+)
 
 BASE = transformer.TransformerConfig(
   vocab_size=300,
@@ -45,7 +50,7 @@ def stored_tensors(config, seed=0):
 
 def write_directory(directory, config, tensors):
   directory.mkdir(exist_ok=True)
-  raw = checkpoint_format.config_json(config, 'float32')
+  raw = config_format.config_json(config, 'float32')
   (directory / 'config.json').write_text(json.dumps(raw))
   path = directory / 'model.safetensors'
   safetensors.numpy.save_file(tensors, path, metadata={'format': 'pt'})
@@ -218,7 +223,9 @@ REFUSED = {
   'model type': (lambda d: edit_config(d, model_type='gpt2'), "'gpt2'"),
   'activation': (lambda d: edit_config(d, hidden_act='gelu'), 'hidden_act'),
   'window': (
-    lambda d: edit_config(d, use_sliding_window=True),
+    lambda d: edit_config(
+      d, model_type='qwen2', use_sliding_window=True, max_window_layers=1
+    ),
     'use_sliding_window',
   ),
   'rope': (
@@ -301,7 +308,7 @@ def test_both_spellings_of_rope(tmp_path):
   raw['rope_parameters'] = rope
   (directory / 'config.json').write_text(json.dumps(raw))
   path = directory / 'config.json'
-  assert checkpoint_format.read_config(path) == config
+  assert config_format.read_config(path) == config
 
 
 def test_family_that_does_not_exist_is_not_saved(tmp_path):
