@@ -21,6 +21,8 @@ def get_config() -> config_dict.ConfigDict:
   config.train = config_dict.create(
     dataset='digits',
     data_dir='',
+    num_held_out=0,
+    flip=False,
     seed=0,
     model=dict(
       source_shape=(8, 4),

@@ -1,7 +1,8 @@
-"""Grey images for the compression experiments, without TensorFlow.
+"""Images for the compression experiments, without TensorFlow.
 
-Three sources: MNIST from its four IDX files, MNIST prepared by TFDS, and the
-8 x 8 digits that scikit-learn carries, for machines without a network.
+MNIST from its four IDX files or prepared by TFDS, CIFAR-10 prepared by TFDS
+or a subset of it in four PNGs (`cifar`), and the 8 x 8 digits that
+scikit-learn carries, for machines without a network.
 """
 
 import gzip
@@ -15,7 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-NAMES = ('mnist', 'mnist_tfds', 'digits')
+from listcoupling.data import cifar
+
+NAMES = ('mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits')
 DATA_VARIABLE = 'LISTCOUPLING_DATA'
 
 _FILES = {
@@ -29,12 +32,13 @@ _FILES = {
 class Images(NamedTuple):
   """A labelled image set; pixels are float32 in [0, 1].
 
-  Legend: R training images, E test images, H height, W width.
+  Legend: R training images, E test images, H height, W width; images in
+  colour have a last axis of 3.
   """
 
-  train_images: np.ndarray  # [R, H, W] float32
+  train_images: np.ndarray  # [R, H, W] or [R, H, W, 3] float32
   train_labels: np.ndarray  # [R] int32
-  test_images: np.ndarray  # [E, H, W] float32
+  test_images: np.ndarray  # [E, H, W] or [E, H, W, 3] float32
   test_labels: np.ndarray  # [E] int32
 
 
@@ -88,20 +92,20 @@ def _find(directory: pathlib.Path, name: str) -> pathlib.Path:
   )
 
 
-def _default_directory() -> pathlib.Path:
+def _default_directory(folder: str) -> pathlib.Path:
   root = os.environ.get(DATA_VARIABLE)
   if not root:
     raise FileNotFoundError(
       f'data_dir is not given and the environment variable {DATA_VARIABLE} is '
-      'not set; set it to the folder that holds mnist/, or use the images '
+      f'not set; set it to the folder that holds {folder}/, or use the images '
       "that need no files, name='digits'."
     )
-  return pathlib.Path(root) / 'mnist'
+  return pathlib.Path(root) / folder
 
 
 def _checked(images: np.ndarray, labels: np.ndarray, source) -> tuple:
   """Pixels in [0, 1] and labels, if they belong together."""
-  if images.ndim != 3 or labels.shape != images.shape[:1]:
+  if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
     raise ValueError(
       f'images and labels from {source} do not belong together: shapes '
       f'{images.shape} and {labels.shape}.'
@@ -178,19 +182,40 @@ def prepare_tfds_mnist(tfds_dir, idx_dir=None) -> None:
   builder.download_and_prepare()
 
 
-def _load_tfds(tfds_dir: pathlib.Path) -> Images:
-  if not list(tfds_dir.glob('mnist/*/dataset_info.json')):
+def prepare_tfds_cifar10(tfds_dir, archive=None) -> None:
+  """Writes CIFAR-10 as TFDS array_record files; does nothing if they exist.
+
+  Args:
+    tfds_dir: the TFDS data directory, e.g. ~/tensorflow_datasets.
+    archive: path of cifar-10-binary.tar.gz; None downloads it.
+
+  Raises:
+    FileNotFoundError: if there is no such archive.
+    ValueError: if it is damaged.
+  """
+  if archive is not None:
+    cifar.read_archive(archive)  # refuse it before TFDS makes its folders
+  builder = cifar.tfds_builder(archive, _png)(
+    data_dir=os.fspath(tfds_dir), file_format='array_record'
+  )
+  builder.download_and_prepare()
+
+
+def _load_tfds(name: str, tfds_dir: pathlib.Path) -> Images:
+  if not list(tfds_dir.glob(f'{name}/*/dataset_info.json')):
     # Asked for what is not there, TFDS retries the network for minutes.
     raise FileNotFoundError(
-      f'{tfds_dir} holds no prepared mnist; call prepare_tfds_mnist first.'
+      f'{tfds_dir} holds no prepared {name}; call prepare_tfds_{name} first.'
     )
   import tensorflow_datasets as tfds
 
-  source = tfds.data_source('mnist', data_dir=os.fspath(tfds_dir))
+  source = tfds.data_source(name, data_dir=os.fspath(tfds_dir))
   arrays = []
   for split in ('train', 'test'):
     records = list(source[split])
-    images = np.stack([record['image'][..., 0] for record in records])
+    images = np.stack([record['image'] for record in records])
+    if images.shape[-1] == 1:
+      images = images[..., 0]
     labels = np.array([record['label'] for record in records])
     arrays.extend(_checked(images, labels, tfds_dir))
   return Images(*arrays)
@@ -211,12 +236,13 @@ def load_images(name: str, data_dir=None) -> Images:
   """Loads an image set.
 
   Args:
-    name: "mnist" (IDX files, plain or .gz), "mnist_tfds" (prepared by
-      `prepare_tfds_mnist`; TFDS shuffles the records) or "digits" (8 x 8,
-      1437 + 360 images, needs no files).
-    data_dir: for "mnist" the folder of the four files, by default mnist/ in
-      the folder that the environment variable LISTCOUPLING_DATA names; for
-      "mnist_tfds" the TFDS data directory.
+    name: "mnist" (IDX files, plain or .gz), "mnist_tfds" and "cifar10_tfds"
+      (made by `prepare_tfds_mnist`, `prepare_tfds_cifar10`; TFDS shuffles the
+      records), "cifar10_4k" (`cifar.read_subset`: 3600 + 400 images) or
+      "digits" (8 x 8, 1437 + 360 images, needs no files).
+    data_dir: the folder of the files, by default mnist/ or cifar10_4k/ in the
+      folder that the environment variable LISTCOUPLING_DATA names; for the
+      TFDS sets the TFDS data directory, which must be given.
 
   Returns:
     `Images`.
@@ -233,10 +259,17 @@ def load_images(name: str, data_dir=None) -> Images:
     raise ValueError(f'name must be one of {NAMES}, got {name!r}.')
   if name == 'digits':
     return _load_digits()
+  if name.endswith('_tfds'):
+    if not data_dir:
+      raise ValueError(
+        f'data_dir must be given for {name!r}, got {data_dir!r}.'
+      )
+    return _load_tfds(name.removesuffix('_tfds'), pathlib.Path(data_dir))
+  directory = pathlib.Path(data_dir or _default_directory(name))
   if name == 'mnist':
-    return _load_idx(pathlib.Path(data_dir or _default_directory()))
-  if not data_dir:
-    raise ValueError(
-      f"data_dir must be given for 'mnist_tfds', got {data_dir!r}."
-    )
-  return _load_tfds(pathlib.Path(data_dir))
+    return _load_idx(directory)
+  train, train_labels, test, test_labels = cifar.read_subset(directory)
+  return Images(
+    *_checked(train, train_labels, directory),
+    *_checked(test, test_labels, directory),
+  )

@@ -9,8 +9,15 @@ import jax
 import jax.numpy as jnp
 
 
-def split_halves(images):
+def split_halves(images, *, colour: bool = False):
   """Left and right halves: [..., H, W] -> two of [..., H, W / 2].
+
+  Args:
+    images: [..., H, W], or [..., H, W, C] if `colour`.
+    colour: whether the last axis is one of colours.
+
+  Returns:
+    The two halves, [..., H, W / 2] or [..., H, W / 2, C].
 
   Raises:
     ValueError: if the width is odd.
@@ -20,12 +27,14 @@ def split_halves(images):
     >>> right.shape
     (5, 8, 4)
   """
-  width = images.shape[-1]
-  if images.ndim < 2 or width % 2:
+  if images.ndim < 2 + colour or images.shape[-1 - colour] % 2:
     raise ValueError(
       f'images must have an even width, got shape {images.shape}.'
     )
-  return images[..., : width // 2], images[..., width // 2 :]
+  half = images.shape[-1 - colour] // 2
+  if colour:
+    return images[..., :half, :], images[..., half:, :]
+  return images[..., :half], images[..., half:]
 
 
 def random_crop(key: jax.Array, left: jax.Array, shape) -> jax.Array:
@@ -33,11 +42,11 @@ def random_crop(key: jax.Array, left: jax.Array, shape) -> jax.Array:
 
   Args:
     key: typed key; consumed.
-    left: [H, W].
-    shape: (h, w), static, at most (H, W).
+    left: [H, W] or [H, W, C].
+    shape: (h, w) or (h, w, C), static, at most the shape of `left`.
 
   Returns:
-    [h, w].
+    [h, w] or [h, w, C].
 
   Raises:
     ValueError: if the crop does not fit.
@@ -47,12 +56,13 @@ def random_crop(key: jax.Array, left: jax.Array, shape) -> jax.Array:
     (3, 3)
   """
   room = [full - part for full, part in zip(left.shape, shape, strict=True)]
-  if min(room) < 0 or min(shape) < 1:
+  if min(room) < 0 or min(shape) < 1 or any(room[2:]):
     raise ValueError(
       f'the crop {tuple(shape)} must fit into the left half {left.shape}.'
     )
-  corner = jax.random.randint(key, (2,), 0, jnp.array(room) + 1)
-  return jax.lax.dynamic_slice(left, corner, shape)
+  corner = jax.random.randint(key, (2,), 0, jnp.array(room[:2]) + 1)
+  start = (corner[0], corner[1], *(0 for _ in room[2:]))
+  return jax.lax.dynamic_slice(left, start, shape)
 
 
 def random_crops(key: jax.Array, left: jax.Array, num: int, shape) -> jax.Array:

@@ -11,11 +11,14 @@ The paper's own sizes (28 x 28 input, 6272 units, tanh) do not fit its text;
 here the source is the 28 x 14 half, 3584 = 128 * 7 * 4 units meet the fully
 connected layers, pixels are in [0, 1] and the output is a sigmoid.
 
+Images are [H, W] or, in colour, [H, W, C]; crops likewise.
+
 Legend: B batch, N latents, D latent size, H, W source, h, w side information.
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,8 +38,8 @@ class VAEConfig:
     ValueError: for sizes below 1, a rate outside [0, 1) or unknown `kind`.
   """
 
-  source_shape: tuple[int, int] = (28, 14)
-  side_shape: tuple[int, int] = (7, 7)
+  source_shape: tuple[int, ...] = (28, 14)
+  side_shape: tuple[int, ...] = (7, 7)
   latent_size: int = 4
   kind: str = 'conv'  # or "dense": two hidden layers instead of convolutions
   channels: int = 128
@@ -68,14 +71,19 @@ class VAEConfig:
       if size < 1:
         raise ValueError(f'{name} must be at least 1, got {size}.')
     for name in ('source_shape', 'side_shape'):
-      if len(getattr(self, name)) != 2 or min(getattr(self, name)) < 1:
-        raise ValueError(
-          f'{name} must be two sizes, got {getattr(self, name)}.'
-        )
+      shape = getattr(self, name)
+      if len(shape) not in (2, 3) or min(shape) < 1:
+        raise ValueError(f'{name} must be two sizes or three, got {shape}.')
+    if self.source_shape[2:] != self.side_shape[2:]:
+      raise ValueError(
+        'source_shape and side_shape must have the same colours, got '
+        f'{self.source_shape} and {self.side_shape}.'
+      )
 
 
-def _flat(x, ndim):
-  return x.reshape(x.shape[: x.ndim - ndim] + (-1,))
+def _flat(x, shape):
+  """The axes of one image of `shape` as one axis."""
+  return x.reshape(x.shape[: x.ndim - len(shape)] + (-1,))
 
 
 class Encoder(nn.Module):
@@ -88,12 +96,13 @@ class Encoder(nn.Module):
     """Encodes a batch."""
     config = self.config
     if config.kind == 'conv':
-      x = image[..., None]
+      x = image if len(config.source_shape) == 3 else image[..., None]
       for stride in (2, 2, 1):
         x = nn.relu(nn.Conv(config.channels, (3, 3), strides=stride)(x))
-      x = _flat(x, 3)
+      x = _flat(x, x.shape[-3:])
     else:
-      x = nn.relu(nn.Dense(config.hidden_size)(_flat(image, 2)))
+      x = _flat(image, config.source_shape)
+      x = nn.relu(nn.Dense(config.hidden_size)(x))
     x = nn.relu(nn.Dense(config.hidden_size)(x))
     mean, log_std = jnp.split(nn.Dense(2 * config.latent_size)(x), 2, axis=-1)
     return mean, jnp.clip(log_std, _MIN_LOG_STD, _MAX_LOG_STD)
@@ -107,7 +116,8 @@ class Projection(nn.Module):
   @nn.compact
   def __call__(self, side):
     """Maps a batch of crops."""
-    x = nn.relu(nn.Dense(self.config.side_features)(_flat(side, 2)))
+    x = _flat(side, self.config.side_shape)
+    x = nn.relu(nn.Dense(self.config.side_features)(x))
     return nn.relu(nn.Dense(self.config.side_features)(x))
 
 
@@ -120,7 +130,7 @@ class Decoder(nn.Module):
   def __call__(self, latent, features, train=False):
     """Decodes a batch; `train` turns dropout on."""
     config = self.config
-    height, width = config.source_shape
+    height, width, *colours = config.source_shape
     x = jnp.concatenate([latent, features], -1)
     x = nn.relu(nn.Dense(config.hidden_size)(x))
     x = nn.Dropout(config.dropout_rate, deterministic=not train)(x)
@@ -132,12 +142,13 @@ class Decoder(nn.Module):
         x = nn.relu(
           nn.ConvTranspose(config.channels, (3, 3), strides=(stride, stride))(x)
         )
-      x = nn.ConvTranspose(1, (3, 3))(x)[..., :height, :width, 0]
+      x = nn.ConvTranspose(*(colours or [1]), (3, 3))(x)
+      x = x[..., :height, :width, :]
     else:
       x = nn.relu(nn.Dense(config.hidden_size)(x))
-      x = nn.Dense(height * width)(x)
-      x = x.reshape(x.shape[:-1] + (height, width))
-    return nn.sigmoid(x)
+      x = nn.Dense(math.prod(config.source_shape))(x)
+    batch = latent.shape[:-1]
+    return nn.sigmoid(x.reshape(batch + config.source_shape))
 
 
 class Estimator(nn.Module):
@@ -149,7 +160,8 @@ class Estimator(nn.Module):
   def __call__(self, latents, side):
     """Scores latents against one crop each."""
     size = self.config.estimator_size
-    features = nn.relu(nn.Dense(size)(_flat(side, 2)))
+    features = _flat(side, self.config.side_shape)
+    features = nn.relu(nn.Dense(size)(features))
     features = nn.Dense(size)(features)[..., None, :]  # once, for all N
     x = nn.relu(nn.Dense(size)(latents) + features)
     x = nn.relu(nn.Dense(size)(x))
@@ -164,11 +176,12 @@ class SideOnly(nn.Module):
   @nn.compact
   def __call__(self, side):
     """Maps a batch of crops."""
-    x = nn.relu(nn.Dense(self.config.hidden_size)(_flat(side, 2)))
+    shape = self.config.source_shape
+    x = _flat(side, self.config.side_shape)
+    x = nn.relu(nn.Dense(self.config.hidden_size)(x))
     x = nn.relu(nn.Dense(self.config.side_features)(x))
-    height, width = self.config.source_shape
-    x = nn.sigmoid(nn.Dense(height * width)(x))
-    return x.reshape(x.shape[:-1] + (height, width))
+    x = nn.sigmoid(nn.Dense(math.prod(shape))(x))
+    return x.reshape(x.shape[:-1] + shape)
 
 
 class VAE(nn.Module):

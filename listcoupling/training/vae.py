@@ -5,11 +5,13 @@ Rowan, Phan, Khisti (2025), arXiv 2506.05632, appendix: Adam 1e-3 with betas
 summed over pixels. The estimator learns
 
 *   "bce" (paper): joint pairs (w, t) against pairs of another image, the
-    product of the marginals, or
+    product of the marginals; its optimum is log p(w | t) / p(w);
+*   "in_batch": which latent of the batch belongs to t (InfoNCE); its optimum
+    is that of "bce" plus a function of t, which drops out of a race; or
 *   "contrastive": which of M + 1 latents belongs to t, the others drawn from
-    the prior. Its optimum is p(w | t) / prior(w) times a factor of t that
-    drops out of a race: the race weight itself, whether or not the aggregate
-    posterior has reached the prior.
+    the prior. Its optimum is p(w | t) / prior(w) times a factor of t: the race
+    weight itself, whether or not the aggregate posterior has reached the
+    prior.
 
 Step s draws from fold_in(key, s): a resumed run is the run not interrupted.
 """
@@ -24,15 +26,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 import orbax.checkpoint as ocp
+import tensorboardX
 import tqdm
 
 from listcoupling.data import images as image_data
 from listcoupling.data import side_information
 from listcoupling.models import vae
 
-ESTIMATOR_LOSSES = ('bce', 'contrastive')
+ESTIMATOR_LOSSES = ('bce', 'in_batch', 'contrastive')
 
 
 class TrainState(NamedTuple):
@@ -67,7 +71,7 @@ def estimator_loss(logits_fn, key, latent, side, kind, num_negatives):
     key: typed key; consumed.
     latent: [B, D], drawn from q(w | a).
     side: [B, h, w] of the same images.
-    kind: "bce" or "contrastive".
+    kind: one of `ESTIMATOR_LOSSES`.
     num_negatives: M of "contrastive".
   """
   batch, size = latent.shape
@@ -76,6 +80,10 @@ def estimator_loss(logits_fn, key, latent, side, kind, num_negatives):
     targets = jnp.array([[1.0, 0.0]])
     logits = logits_fn(pairs, side)
     return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+  if kind == 'in_batch':
+    pool = jnp.broadcast_to(latent, (batch, batch, size))  # [B, B, D]
+    odds = jax.nn.log_softmax(logits_fn(pool, side))  # [B, B]
+    return -jnp.diagonal(odds).mean()
   negatives = jax.random.normal(key, (num_negatives, size))  # [M, D]
   negatives = jnp.broadcast_to(negatives, (batch, num_negatives, size))
   pool = jnp.concatenate([latent[:, None], negatives], 1)  # [B, 1 + M, D]
@@ -102,7 +110,8 @@ def loss_fn(params, key, left, right, config, model_config):
     method=vae.VAE.decode,
     rngs={'dropout': dropout_key},
   )
-  squares = jnp.sum((image - right) ** 2, (1, 2)).mean()
+  axes = tuple(range(1, right.ndim))
+  squares = jnp.sum((image - right) ** 2, axes).mean()
   kl = 0.5 * (mean**2 + jnp.exp(2 * log_std) - 1) - log_std
   kl = jnp.sum(kl, -1).mean()
   ratio = estimator_loss(
@@ -114,7 +123,7 @@ def loss_fn(params, key, left, right, config, model_config):
     config.num_negatives,
   )
   alone = nets.side_only(params, side)
-  alone = jnp.sum((alone - right) ** 2, (1, 2)).mean()
+  alone = jnp.sum((alone - right) ** 2, axes).mean()
   pixels = right[0].size
   metrics = {
     'mse': squares / pixels,
@@ -199,16 +208,74 @@ def _write_json(path: pathlib.Path, value) -> None:
   os.replace(beside, path)
 
 
-def _load_halves(config, model_config):
-  """Left and right halves of the training images, checked against the sizes."""
+class Halves(NamedTuple):
+  """Left and right halves of a set of images, [., H, W] or [., H, W, C]."""
+
+  left: jax.Array
+  right: jax.Array
+
+
+def load_halves(config) -> dict[str, Halves]:
+  """The images of `config`, by use.
+
+  Args:
+    config: the `train` part of a configuration.
+
+  Returns:
+    "train"; "select", the last `config.num_held_out` of the training images,
+    for the choice of settings; "test".
+
+  Raises:
+    FileNotFoundError: if the images are missing.
+    ValueError: if nothing is left to train on, or the images are not of
+      `config.model.source_shape`.
+  """
   images = image_data.load_images(config.dataset, config.data_dir or None)
-  left, right = side_information.split_halves(images.train_images)
-  if right.shape[1:] != model_config.source_shape:
+  cut = len(images.train_images) - config.num_held_out
+  if config.num_held_out < 0 or cut < 1:
     raise ValueError(
-      f'model.source_shape is {model_config.source_shape} but the right halves '
-      f'of {config.dataset!r} are {right.shape[1:]}.'
+      f'num_held_out must be from 0 to {len(images.train_images) - 1}, got '
+      f'{config.num_held_out}.'
     )
-  return jnp.asarray(left), jnp.asarray(right)
+  known = images.train_images[:cut]
+  if config.flip:
+    known = np.concatenate([known, known[:, :, ::-1]])
+  parts = {
+    'train': known,
+    'select': images.train_images[cut:],
+    'test': images.test_images,
+  }
+  halves = {
+    name: Halves(*side_information.split_halves(x, colour=x.ndim == 4))
+    for name, x in parts.items()
+  }
+  shape = halves['train'].right.shape[1:]
+  if shape != tuple(config.model.source_shape):
+    raise ValueError(
+      f'model.source_shape is {tuple(config.model.source_shape)} but the right '
+      f'halves of {config.dataset!r} are {shape}.'
+    )
+  return halves
+
+
+def _check_finite(row, step, config) -> None:
+  if not all(math.isfinite(value) for value in row.values()):
+    raise FloatingPointError(
+      f'the loss is not finite by step {step}: {row}; lower learning_rate, '
+      f'now {config.learning_rate}.'
+    )
+
+
+def image_grid(params, left, right, networks) -> np.ndarray:
+  """Sources over their reconstructions: [B, H, W] -> [2 H, B W] (or colour).
+
+  The latent is the posterior mean, the crop the corner of the left half.
+  """
+  rows, columns, *_ = networks.config.side_shape
+  mean, _ = networks.encode(params, right)
+  image = networks.decode(params, mean, left[:, :rows, :columns])
+  lines = [np.concatenate(list(np.asarray(x)), 1) for x in (right, image)]
+  return np.concatenate(lines, 0)
 
 
 def _run(config, workdir, manager, state, steps, halves) -> TrainState:
@@ -217,29 +284,42 @@ def _run(config, workdir, manager, state, steps, halves) -> TrainState:
   if first:
     restore = ocp.args.StandardRestore(state)
     state = manager.restore(first, args=restore)
+  if first >= config.steps:
+    return state
   path = workdir / 'history.json'
   history = json.loads(path.read_text()) if path.exists() else []
   history = [row for row in history if row['step'] <= first]
   key = jax.random.key(config.seed)
-  with tqdm.tqdm(initial=first, total=config.steps, desc='vae') as progress:
+  known = jax.tree.map(jnp.asarray, halves['train'])
+  with (
+    tqdm.tqdm(initial=first, total=config.steps, desc='vae') as progress,
+    tensorboardX.SummaryWriter(str(workdir / 'tensorboard')) as board,
+  ):
     for start in range(first, config.steps, config.steps_per_call):
       count = min(config.steps_per_call, config.steps - start)
-      state, metrics = steps(state, key, *halves, count)
+      state, metrics = steps(state, key, *known, count)
       row = {name: float(value) for name, value in metrics.items()}
-      if not all(math.isfinite(value) for value in row.values()):
-        raise FloatingPointError(
-          f'the loss is not finite by step {start + count}: {row}; lower '
-          f'learning_rate, now {config.learning_rate}.'
-        )
+      _check_finite(row, start + count, config)
       history.append({'step': start + count, **row})
       progress.update(count)
       progress.set_postfix(
         {name: f'{value:.3f}' for name, value in row.items()}
       )
       manager.save(start + count, args=ocp.args.StandardSave(state))
+      for name, value in row.items():
+        board.add_scalar(name, value, start + count)
       _write_json(path, history)
+    _draw(board, state, halves['test'], config)
   manager.wait_until_finished()
   return state
+
+
+def _draw(board, state, halves, config) -> None:
+  """A grid of test images for tensorboard."""
+  networks = vae.networks(vae.VAEConfig(**config.model))
+  grid = image_grid(state.params, *(x[:10] for x in halves), networks)
+  formats = 'HWC' if grid.ndim == 3 else 'HW'
+  board.add_image('reconstructions', grid, config.steps, dataformats=formats)
 
 
 def train(config: ml_collections.ConfigDict, workdir):
@@ -263,7 +343,7 @@ def train(config: ml_collections.ConfigDict, workdir):
     >>> model, params = train(config, 'runs/digits')  # doctest: +SKIP
   """
   model_config = check_config(config)
-  halves = _load_halves(config, model_config)
+  halves = load_halves(config)
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   _keep_config(config, workdir)
