@@ -43,6 +43,8 @@ setup(
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.8',
     'pillow>=12.0',  # tensorflow-datasets needs it undeclared
+    'pyarrow>=18.0',
+    'rouge-score>=0.1.2',
     'safetensors>=0.7.0',
     'scikit-learn>=1.7',
     'scipy>=1.16',

@@ -96,7 +96,8 @@ def measure(setup: base.Setup, cell: Cell, config) -> dict:
   }
 
 
-def _check(config) -> None:
+def check_config(config) -> None:
+  """Raises ValueError for settings that make no sense."""
   if len(config.draft_temperatures) != 2:
     raise ValueError(
       'draft_temperatures must be two, before and after the change, got '
@@ -122,7 +123,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     ValueError: for settings that make no sense, or a workdir of another run.
     FileNotFoundError: if models or prompts are missing.
   """
-  _check(config)
+  check_config(config)
   setup = base.prepare(config)
   cells = [
     Cell(dataset, seed + number, index, batch, method)

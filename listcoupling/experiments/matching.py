@@ -133,7 +133,8 @@ def measure(cell: Cell, laws: Laws, repetitions: int) -> dict:
   return row
 
 
-def _check(config) -> None:
+def check_config(config) -> None:
+  """Raises ValueError for settings that make no sense."""
   if config.repetitions < 1:
     raise ValueError(
       f'repetitions must be at least 1, got {config.repetitions}.'
@@ -161,7 +162,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     ValueError: for settings that make no sense, or a workdir of another run.
     FileNotFoundError: if models or prompts are missing.
   """
-  _check(config)
+  check_config(config)
   setup = base.prepare(config)
   options = dataclasses.replace(
     setup.options,

@@ -1,0 +1,68 @@
+import pytest
+from rouge_score import rouge_scorer
+
+from configs import decoding_consistency
+from listcoupling.experiments import consistency, language_setup, results
+from tests.experiments import language_fakes
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    language_setup, '_load_pair', lambda config: language_fakes.pair()
+  )
+  return language_fakes.write_prompts(tmp_path / 'data')
+
+
+def _config(folder, **changes):
+  settings = dict(
+    methods=('single', 'gumbel_tree'),
+    datasets=('gsm8k',),
+    draft_length=2,
+  )
+  config = decoding_consistency.get_config()
+  return language_fakes.config_of(folder, config, **{**settings, **changes})
+
+
+def test_invariant_schemes_write_the_same_text(folder):
+  config, work = _config(folder), folder / 'work'
+  rows = {row['method']: row for row in consistency.run(config, work, 2)}
+  same = rows['gumbel_tree']
+  assert same['rouge_l'] == same['same_text'] == 1
+  assert same['rouge_l_se'] == 0
+  assert rows['single']['same_text'] < 0.9  # the drafter did change
+  assert rows['single']['rouge_l'] < 1
+  assert rows['single']['draft_temperatures'] == '1.0 then 0.5'
+  assert rows['single']['prompts'] == 5 and rows['single']['seeds'] == 2
+  before = (work / 'cells.csv').read_bytes()
+  again = consistency.run(config, work, 2)
+  assert again == list(rows.values())
+  assert (work / 'cells.csv').read_bytes() == before
+  assert results.read_csv(work / 'results.csv') == again
+  assert (work / 'consistency.png').stat().st_size > 5000
+  text = consistency.as_text(again).splitlines()
+  assert text[0].split() == ['ROUGE-L', 'gsm8k', 'same']
+  assert text[2].split() == ['gumbel_tree', '1.0000', '±', '0.0000', '100%']
+
+
+def test_rouge_is_the_package_and_equal_texts_are_equal():
+  texts = 'the cat sat on the mat', 'the cat lay on a mat'
+  scorer = rouge_scorer.RougeScorer(['rougeL'])
+  expected = scorer.score(*texts)['rougeL'].fmeasure
+  assert consistency.rouge_l(*texts) == expected == pytest.approx(4 / 6)
+  assert consistency.rouge_l('+ -', '+ -') == 1
+  assert consistency.rouge_l('', '') == 1
+  assert consistency.rouge_l('+ -', '- +') == 0
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'draft_temperatures': ('1.0',)}, 'draft_temperatures'),
+    ({'num_drafts': (2, 4)}, 'num_drafts'),
+  ],
+)
+def test_bad_settings_leave_no_files(folder, changes, message):
+  with pytest.raises(ValueError, match=message):
+    consistency.run(_config(folder, **changes), folder / 'work')
+  assert not (folder / 'work').exists()
