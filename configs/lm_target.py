@@ -25,7 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
       max_positions=2048,
     )
   )
-  config.data = ()  # text files; empty: the text of this Python
+  config.data = ()  # sources; empty: the text of this Python
+  config.tokenizer = ''  # path; empty: the teacher's, else one is trained
   config.held_out_fraction = 0.05  # of the documents
   config.teacher = ''  # directory of the model to distil from
   config.distillation = 0.0  # share of KL(teacher || model) in the loss
@@ -40,5 +41,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval_every = 200
   config.eval_windows = 64
   config.checkpoint_every = 200
+  config.log_every = 20
   config.export_dtype = 'bfloat16'
   return config

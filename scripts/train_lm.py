@@ -2,8 +2,9 @@
 
   python scripts/train_lm.py --config configs/lm_target.py --workdir runs/target
 
-The model lands in WORKDIR/model: config.json, model.safetensors,
-tokenizer.json. A run that was stopped resumes from its last checkpoint.
+The model of the last step lands in WORKDIR/model, or --export: config.json,
+model.safetensors, tokenizer.json. A run that was stopped resumes from its last
+checkpoint.
 """
 
 import pathlib
@@ -26,7 +27,12 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run.', required=True
 )
 _SEED = flags.DEFINE_integer('seed', None, 'Overrides config.seed.')
-_DATA = flags.DEFINE_list('data', [], 'UTF-8 text files to train on.')
+_DATA = flags.DEFINE_list(
+  'data', [], 'Sources to train on, see listcoupling/data/sources.py.'
+)
+_EXPORT = flags.DEFINE_string(
+  'export', None, 'Folder of the model; WORKDIR/model if left out.'
+)
 
 
 def main(argv):
@@ -41,7 +47,7 @@ def main(argv):
     config.data = tuple(_DATA.value)
   model, record = language_model.train_and_evaluate(config, _WORKDIR.value)
   stored = jax.tree.map(lambda x: x.astype(config.export_dtype), model.params)
-  directory = pathlib.Path(_WORKDIR.value, 'model')
+  directory = pathlib.Path(_EXPORT.value or f'{_WORKDIR.value}/model')
   pretrained.save_pretrained(model._replace(params=stored), directory)
   print(f'{directory}: {record["parameters"]} parameters, held out:')
   for name, value in record['held_out'].items():

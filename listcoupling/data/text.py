@@ -1,16 +1,14 @@
-"""Text that every machine with Python has, and a byte-level tokenizer for it.
+"""Text split for training, and a byte-level tokenizer for it.
 
-The text is the documentation topics that `help()` prints and the source files
-of the standard library, both part of any CPython installation: no download,
-code and English mixed. It differs between Python versions, so what was read is
-recorded: version, names, SHA-256 digest. Other text comes from files given by
-path. Documents are held out by the hash of their content, so a document stays
-on its side of the split whatever else is read.
+Text is read by `listcoupling.data.sources`. It may differ between machines
+(this Python's own text does between Python versions), so what was read is
+recorded: version, names, SHA-256 digest. Documents are held out by the hash of
+their content, so a document stays on its side of the split whatever else is
+read.
 """
 
 import hashlib
 import os
-import pathlib
 import platform
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -19,20 +17,10 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from listcoupling.data import sources
+from listcoupling.data.sources import Document
+
 END_OF_TEXT = '<|endoftext|>'
-
-# Tests and tables would outweigh the rest; _sysconfigdata* names local paths.
-_SKIPPED_FOLDERS = frozenset(
-  '__pycache__ site-packages dist-packages test tests idlelib lib2to3 '
-  'encodings pydoc_data ensurepip turtledemo distutils'.split()
-)
-
-
-class Document(NamedTuple):
-  """One text with the name it is recorded under."""
-
-  name: str
-  text: str
 
 
 class Corpus(NamedTuple):
@@ -48,67 +36,6 @@ class Corpus(NamedTuple):
   train: tuple[Document, ...]
   held_out: tuple[Document, ...]
   record: dict
-
-
-def read_python_text() -> list[Document]:
-  """Documentation topics and standard-library sources of this Python.
-
-  Returns:
-    Documents sorted by name; names are 'topic:<name>' or relative paths.
-
-  Raises:
-    FileNotFoundError: the installation ships neither.
-  """
-  documents = []
-  try:
-    from pydoc_data import topics
-
-    for name, text in topics.topics.items():
-      documents.append(Document(f'topic:{name}', text))
-  except ImportError:  # some distributions leave it out
-    pass
-  root = pathlib.Path(os.__file__).parent
-  for folder, subfolders, files in os.walk(root):
-    subfolders[:] = [
-      name
-      for name in subfolders
-      if name not in _SKIPPED_FOLDERS and not name.startswith('config-')
-    ]
-    for name in files:
-      if name.endswith('.py') and not name.startswith('_sysconfigdata'):
-        path = pathlib.Path(folder, name)
-        text = path.read_text(encoding='utf-8', errors='replace')
-        if text:
-          documents.append(Document(path.relative_to(root).as_posix(), text))
-  if not documents:
-    raise FileNotFoundError(
-      f'No Python sources under {root} and no pydoc_data; give text files '
-      'with --data.'
-    )
-  return sorted(documents)
-
-
-def read_files(paths: Sequence[str | os.PathLike]) -> list[Document]:
-  """Text files as documents, named by their file names.
-
-  Raises:
-    FileNotFoundError: a path is no file.
-    ValueError: a file is empty or not UTF-8.
-  """
-  documents = []
-  for path in map(pathlib.Path, paths):
-    if not path.is_file():
-      raise FileNotFoundError(
-        f'{path} is not a file; give paths of UTF-8 text files.'
-      )
-    try:
-      text = path.read_text(encoding='utf-8')
-    except UnicodeDecodeError as error:
-      raise ValueError(f'{path} is not UTF-8 text: {error}.') from error
-    if not text:
-      raise ValueError(f'{path} is empty; give files that hold text.')
-    documents.append(Document(path.name, text))
-  return documents
 
 
 def _is_held_out(text: str, fraction: float) -> bool:
@@ -127,12 +54,12 @@ def _cut_last(documents, fraction):
 
 
 def load_corpus(
-  paths: Sequence[str | os.PathLike] = (), *, held_out_fraction: float = 0.05
+  data: Sequence[str | os.PathLike] = (), *, held_out_fraction: float = 0.05
 ) -> Corpus:
-  """Text files, or this Python's own text where none are given, split.
+  """The documents of all sources, split.
 
   Args:
-    paths: UTF-8 text files; empty for `read_python_text`.
+    data: sources, see `listcoupling.data.sources`; empty for ('python',).
     held_out_fraction: expected share of documents held out, in (0, 1). If
       all documents fall on one side, the end of the longest is held out.
 
@@ -140,8 +67,8 @@ def load_corpus(
     Corpus.
 
   Raises:
-    ValueError: the fraction is not in (0, 1), or a file is unreadable text.
-    FileNotFoundError: a path is missing.
+    ValueError: the fraction is not in (0, 1), or a source is unreadable.
+    FileNotFoundError: a file or data set is missing.
 
   Example:
     >>> corpus = load_corpus()
@@ -152,7 +79,11 @@ def load_corpus(
     raise ValueError(
       f'held_out_fraction must be in (0, 1), got {held_out_fraction}.'
     )
-  documents = read_files(paths) if paths else read_python_text()
+  documents = [
+    document
+    for source in data or ('python',)
+    for document in sources.read_source(source)
+  ]
   train, held_out = [], []
   for document in documents:
     side = held_out if _is_held_out(document.text, held_out_fraction) else train

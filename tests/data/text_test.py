@@ -55,14 +55,15 @@ def test_one_file_is_cut(tmp_path):
   assert len(corpus.held_out[0].text) == pytest.approx(len(LINES) / 10, abs=2)
 
 
-def test_unreadable_text_is_refused(tmp_path):
+def test_sources_are_read_together(tmp_path):
+  one = write(tmp_path, 'one.txt', LINES)
+  two = write(tmp_path, 'two.jsonl', '{"a": "first"}\n{"a": "second"}\n')
+  corpus = text.load_corpus([one, f'{two}?fields=a'])
+  names = corpus.record['train'] + corpus.record['held_out']
+  assert {'two.jsonl line 1', 'two.jsonl line 2'} < set(names)
+  assert corpus.record['documents'] == 3
   with pytest.raises(FileNotFoundError, match='nowhere.txt'):
     text.load_corpus([tmp_path / 'nowhere.txt'])
-  with pytest.raises(ValueError, match='empty'):
-    text.load_corpus([write(tmp_path, 'empty.txt', '')])
-  (tmp_path / 'latin.txt').write_bytes('é'.encode('latin-1'))
-  with pytest.raises(ValueError, match='latin.txt is not UTF-8'):
-    text.load_corpus([tmp_path / 'latin.txt'])
   with pytest.raises(ValueError, match='1.5'):
     text.load_corpus(held_out_fraction=1.5)
 

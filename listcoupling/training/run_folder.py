@@ -1,0 +1,83 @@
+"""The folder of a training run: settings, tokenizer, history, checkpoints.
+
+    train_config.json  settings; a run is resumed with the same ones only
+    tokenizer.json     what the text was encoded with
+    checkpoints/STEP   Orbax: parameters and optimizer state, the last two
+    history.json       one row per evaluation
+    record.json        what is known of the finished run
+    events/            TensorBoard
+
+Small files are written beside their place and renamed.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+# The schedule follows the new number of steps; logs do not change the run.
+_MAY_CHANGE = ('num_steps', 'checkpoint_every', 'log_every')
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes indented JSON in one step."""
+  beside = path.with_name(path.name + '.part')
+  beside.write_text(json.dumps(value, indent=2) + '\n')
+  os.replace(beside, path)
+
+
+def open_folder(config, folder: pathlib.Path, tokenizer) -> None:
+  """Makes the folder and keeps settings and tokenizer there.
+
+  Raises:
+    ValueError: the folder holds a run with other settings, apart from the
+      number of steps and how often to log and to save.
+  """
+  path = folder / 'train_config.json'
+  wanted = json.loads(config.to_json())
+  kept = json.loads(path.read_text()) if path.exists() else wanted
+  changed = [
+    name
+    for name in sorted(kept.keys() | wanted.keys())
+    if kept.get(name) != wanted.get(name) and name not in _MAY_CHANGE
+  ]
+  if changed:
+    raise ValueError(
+      f'{folder} holds a run with other settings of {changed}; resume with '
+      'the same settings or choose another --workdir.'
+    )
+  folder.mkdir(parents=True, exist_ok=True)
+  beside = folder / 'tokenizer.json.part'
+  tokenizer.save(str(beside))
+  os.replace(beside, folder / 'tokenizer.json')
+  write_json(path, wanted)
+
+
+def read_history(folder: pathlib.Path, last_step: int) -> list[dict]:
+  """Rows of history.json up to a step; those after it will come again."""
+  path = folder / 'history.json'
+  history = json.loads(path.read_text()) if path.exists() else []
+  return [row for row in history if row['step'] <= last_step]
+
+
+def checkpoints(folder: pathlib.Path) -> ocp.CheckpointManager:
+  """The manager of the run's checkpoints; the last two are kept."""
+  return ocp.CheckpointManager(
+    (folder / 'checkpoints').absolute(),
+    options=ocp.CheckpointManagerOptions(max_to_keep=2),
+  )
+
+
+def restore(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any]:
+  """(step, state) of the last checkpoint, or (0, `state`) without one."""
+  step = manager.latest_step()
+  if step is None:
+    return 0, state
+  return step, manager.restore(step, args=ocp.args.StandardRestore(state))
+
+
+def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
+  """Saves the state after `step` steps, in the background."""
+  manager.save(step, args=ocp.args.StandardSave(state))
