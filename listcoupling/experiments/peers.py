@@ -1,0 +1,297 @@
+"""Against the transformers library: the same checkpoints, machine and run.
+
+Both libraries load the same two directories, a random target and a drafter
+made of its first layers, in float32, and sample without any filter. Plain
+sampling, speculative decoding at batch 1 (there: assisted generation) and at
+batch 8 (there: none). Every time is the median of rounds in which all
+settings take turns; compilation here and one warm run there are apart.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm import auto as tqdm
+
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import peer_library
+from listcoupling.models import pretrained, transformer
+
+SIZES = {
+  '1M': transformer.TransformerConfig(
+    vocab_size=1024,
+    hidden_size=128,
+    num_layers=4,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    intermediate_size=448,
+    tie_embeddings=False,
+  ),
+  '25M': transformer.TransformerConfig(
+    vocab_size=1024,
+    hidden_size=512,
+    num_layers=8,
+    num_heads=8,
+    num_kv_heads=4,
+    head_dim=64,
+    intermediate_size=1408,
+    tie_embeddings=False,
+  ),
+  '100M': transformer.TransformerConfig(
+    vocab_size=8192,
+    hidden_size=768,
+    num_layers=12,
+    num_heads=12,
+    num_kv_heads=4,
+    head_dim=64,
+    intermediate_size=2560,
+    tie_embeddings=False,
+  ),
+}
+# Size of what a layer adds, beside embeddings of 1: the drafter, the target's
+# first layers, then shares about three quarters of its law's mass.
+_GAINS = {'1M': 0.2, '25M': 0.13, '100M': 0.1}
+_DRAFT_LAYERS = {'1M': 1, '25M': 1, '100M': 2}
+_SHARPNESS = 2.5  # standard deviation of the logits
+_PROMPT = 24
+
+
+class Setting(NamedTuple):
+  """One line of the table."""
+
+  library: str
+  method: str
+  batch: int
+  threads: int  # of torch; XLA takes all cores
+  num_drafts: int
+
+
+def settings(cores: int) -> list[Setting]:
+  """What is compared: theirs on one and on all cores, then ours."""
+  rows = []
+  for threads in sorted({1, cores}):
+    plain = [Setting('transformers', 'sampling', b, threads, 0) for b in (1, 8)]
+    assisted = [
+      Setting('transformers', name, 1, threads, 1)
+      for name in peer_library.ASSISTED
+    ]
+    rows += [plain[0], *assisted, plain[1]]
+  ours = [('autoregressive', 0), ('single', 1), ('gumbel_tree', 1)]
+  ours.append(('gumbel_tree', 4))
+  return rows + [
+    Setting('listcoupling', method, batch, cores, drafts)
+    for batch in (1, 8)
+    for method, drafts in ours
+  ]
+
+
+def random_pair(size: str, key: jax.Array):
+  """A random target of a size and the drafter of its first layers.
+
+  Residual branches are small, so that the first layers say most of what the
+  whole net says, as in a trained one.
+
+  Args:
+    size: of `SIZES`.
+    key: typed key.
+
+  Returns:
+    (target, drafter), which share embeddings, final norm and head.
+
+  Raises:
+    ValueError: for another size.
+
+  Example:
+    >>> target, drafter = random_pair('1M', jax.random.key(0))
+    >>> drafter.config.num_layers
+    1
+  """
+  if size not in SIZES:
+    raise ValueError(f'size must be one of {list(SIZES)}, got {size!r}.')
+  config = SIZES[size]
+  deviations = dict(
+    embed=1.0,
+    head=_SHARPNESS * config.hidden_size**-0.5,
+    qkv=config.hidden_size**-0.5,
+    gate_up=config.hidden_size**-0.5,
+    attention_out=_GAINS[size] * (config.num_heads * config.head_dim) ** -0.5,
+    down=_GAINS[size] * config.intermediate_size**-0.5,
+  )
+
+  def redraw(index, path, leaf):
+    scale = deviations.get(path[-1].key)
+    own = jax.random.fold_in(key, index)
+    return leaf if scale is None else scale * jax.random.normal(own, leaf.shape)
+
+  leaves, tree = jax.tree_util.tree_flatten_with_path(
+    transformer.init_params(key, config)
+  )
+  params = jax.tree.unflatten(
+    tree, [redraw(i, *leaf) for i, leaf in enumerate(leaves)]
+  )
+  layers = _DRAFT_LAYERS[size]
+  kept = {f'layer_{i}' for i in range(layers)}
+  first = {
+    name: value
+    for name, value in params.items()
+    if name in kept or not name.startswith('layer_')
+  }
+  smaller = dataclasses.replace(config, num_layers=layers)
+  return (
+    transformer.make_language_model(config, params),
+    transformer.make_language_model(smaller, first),
+  )
+
+
+class _Here:
+  """Both models as this library loads them."""
+
+  def __init__(self, folders, new_tokens):
+    self.target, self.drafter = map(pretrained.load_pretrained, folders)
+    self.new_tokens = new_tokens
+
+  def run(self, setting: Setting, prompts, seed: int):
+    """(tokens per second, block efficiency) of one generation."""
+    options = GenerateOptions(
+      method=setting.method,
+      num_drafts=max(setting.num_drafts, 1),
+      draft_length=4,
+      max_new_tokens=self.new_tokens,
+    )
+    figures = generate(
+      jax.random.key(seed),
+      self.target,
+      [self.drafter],
+      prompts,
+      np.full(len(prompts), prompts.shape[1]),
+      options,
+    ).metrics
+    return figures.tokens_per_second, float(figures.block_efficiency.mean())
+
+
+class _There:
+  """Both models as transformers loads them."""
+
+  def __init__(self, folders, new_tokens):
+    self.target, self.drafter = map(peer_library.load, folders)
+    self.new_tokens = new_tokens
+
+  def run(self, setting: Setting, prompts, seed: int):
+    """(tokens per second, block efficiency) of one generation."""
+    drafts = peer_library.ASSISTED.get(setting.method)
+    with peer_library.threads(setting.threads):
+      run = peer_library.sample(
+        self.target,
+        prompts,
+        self.new_tokens,
+        seed,
+        assistant=self.drafter if drafts else None,
+        drafts=drafts,
+      )
+    rate = run.tokens.size / run.seconds
+    return rate, run.tokens.shape[1] / run.target_calls
+
+
+def table(
+  size: str, folder, *, new_tokens: int = 128, rounds: int = 5
+) -> list[dict]:
+  """Compares both libraries on one size.
+
+  Args:
+    size: of `SIZES`, or 'shipped' for the pair that the library ships.
+    folder: where the checkpoints go.
+    new_tokens: M, per row.
+    rounds: timed runs of each setting, in turns.
+
+  Returns:
+    One row per setting with the median, least and largest tokens per second,
+    the block efficiency and ratios to the best figures of transformers at the
+    same batch; at batch 1 to assisted generation, too.
+
+  Raises:
+    ValueError: unknown size, or logits that differ by more than 1e-3.
+    ImportError: torch or transformers is not installed.
+  """
+  folders = _folders(size, pathlib.Path(folder))
+  sides = dict(
+    transformers=_There(folders, new_tokens),
+    listcoupling=_Here(folders, new_tokens),
+  )
+  target = sides['listcoupling'].target
+  prompts = np.random.default_rng(0).integers(
+    0, target.config.vocab_size, (8, _PROMPT)
+  )
+  difference = _difference(sides, prompts)
+  todo = settings(os.cpu_count())
+  figures = {setting: [] for setting in todo}
+  with tqdm.tqdm(total=len(todo) * (rounds + 1), desc=size) as bar:
+    for turn in range(rounds + 1):  # the first one warms up
+      for setting in todo:
+        bar.set_postfix_str(f'{setting.method}, batch {setting.batch}')
+        own = prompts[: setting.batch]
+        figure = sides[setting.library].run(setting, own, turn)
+        figures[setting] += [figure] if turn else []
+        bar.update()
+  count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
+  about = dict(size=size, parameters=count, logit_difference=difference)
+  return _rows(figures, about)
+
+
+def _folders(size: str, folder: pathlib.Path):
+  """The two checkpoints, written unless they are the shipped ones."""
+  if size == 'shipped':
+    return pretrained.SHIPPED / 'target', pretrained.SHIPPED / 'drafter'
+  folders = folder / f'{size}-target', folder / f'{size}-drafter'
+  for model, own in zip(random_pair(size, jax.random.key(0)), folders):
+    pretrained.save_pretrained(model, own)
+  return folders
+
+
+def _difference(sides, prompts) -> float:
+  """Largest difference of the logits, so that equals are compared."""
+  ours = sides['listcoupling'].target
+  logits = jax.jit(transformer.causal_logits, static_argnums=0)(
+    ours.config, ours.params, prompts[:2]
+  )
+  theirs = peer_library.logits(sides['transformers'].target, prompts[:2])
+  worst = float(np.abs(logits - theirs).max())
+  if not worst < 1e-3:
+    raise ValueError(
+      f'logits differ by {worst} between the libraries; this is a bug, no '
+      'figure would mean anything.'
+    )
+  return worst
+
+
+def _rows(figures: Mapping[Setting, Sequence], about: dict) -> list[dict]:
+  """Medians, and ratios to the fastest setting of transformers."""
+  rates = {s: [rate for rate, _ in runs] for s, runs in figures.items()}
+  median = {setting: float(np.median(rate)) for setting, rate in rates.items()}
+
+  def best(batch, start):
+    peers = [
+      rate
+      for s, rate in median.items()
+      if s.library == 'transformers'
+      and s.batch == batch
+      and s.method.startswith(start)
+    ]
+    return max(peers, default=None)
+
+  rows = []
+  for setting, runs in figures.items():
+    row = about | setting._asdict()
+    row['tokens_per_second'] = median[setting]
+    row['slowest'], row['fastest'] = min(rates[setting]), max(rates[setting])
+    row['block_efficiency'] = float(np.mean([b for _, b in runs]))
+    row['to_sampling'] = median[setting] / best(setting.batch, 'sampling')
+    assisted = best(setting.batch, 'assisted')
+    row['to_assisted'] = assisted and median[setting] / assisted
+    rows.append(row)
+  return rows
