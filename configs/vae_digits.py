@@ -1,6 +1,6 @@
 """Codec on scikit-learn's 8 x 8 digits: small enough for any machine.
 
-    python scripts/compress_images.py --config configs/vae_digits.py \
+    python scripts/evaluate_compression.py --config configs/vae_digits.py \
         --workdir /tmp/digits
 
 Trains and evaluates in under 40 s on two cores. The source is the right half
@@ -43,9 +43,23 @@ def get_config() -> config_dict.ConfigDict:
     estimator_loss='contrastive',
     num_negatives=31,
   )
+  config.betas = ()  # train.beta alone
   config.num_decoders = (1, 2, 4)
   config.num_messages = (4, 16)
-  config.schemes = ('gls', 'shared_race', 'cells')
-  config.num_candidates = 256
+  config.schemes = ('gls', 'shared_race', 'cells', 'list_quantiser')
+  config.num_candidates = (256,)
+  config.refine = config_dict.create(
+    betas=(),
+    num_images=1437,
+    num_kmeans=1437,
+    num_candidates=256,
+    classifier_steps=500,
+    steps=400,
+    batch_size=64,
+    learning_rate=1e-3,
+    hidden_size=128,
+  )
   config.num_images = 360
+  config.num_held_out_images = 0
+  config.num_repeats = 1
   return config

@@ -35,9 +35,23 @@ def get_config() -> config_dict.ConfigDict:
     estimator_loss='contrastive',
     num_negatives=31,
   )
-  config.num_decoders = (1, 2, 4)
+  config.betas = (2.0, 0.5)
+  config.num_decoders = (1, 2, 3, 4)
   config.num_messages = (4, 8, 16, 32, 64)
-  config.schemes = ('gls', 'shared_race', 'cells')
-  config.num_candidates = 512
+  config.schemes = ('gls', 'shared_race', 'cells', 'list_quantiser')
+  config.num_candidates = (128, 512)
+  config.refine = config_dict.create(
+    betas=(2.0,),
+    num_images=16000,
+    num_kmeans=20000,
+    num_candidates=512,
+    classifier_steps=1500,
+    steps=2000,
+    batch_size=64,
+    learning_rate=1e-3,
+    hidden_size=256,
+  )
   config.num_images = 1000
+  config.num_held_out_images = 500
+  config.num_repeats = 5
   return config

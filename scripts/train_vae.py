@@ -3,24 +3,24 @@
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from listcoupling.training import vae
+from listcoupling.experiments import image_fits
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/digits', 'The model goes to its model/.'
+  'workdir', 'runs/digits', 'The models go to its model*/.'
 )
 _SEED = flags.DEFINE_integer('seed', None, 'Instead of config.train.seed.')
 
 
 def main(argv):
-  """Trains; a later scripts/compress_images.py of this workdir goes on."""
+  """Trains; scripts/evaluate_compression.py of this workdir goes on."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
   logging.set_verbosity(logging.WARNING)  # the checkpointer is talkative
-  config = _CONFIG.value.train
+  config = _CONFIG.value
   if _SEED.value is not None:
-    config.seed = _SEED.value
-  vae.train(config, f'{_WORKDIR.value}/model')
+    config.train.seed = _SEED.value
+  image_fits.train_models(config, _WORKDIR.value)
 
 
 if __name__ == '__main__':

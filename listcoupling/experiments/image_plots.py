@@ -7,7 +7,8 @@ from listcoupling.experiments import results
 _STYLE = {
   'gls': ('GLS', '-', 'o'),
   'shared_race': ('one shared race', '--', 's'),
-  'cells': ('GLS, k-means labels', '-.', '^'),
+  'cells': ('GLS, cells as labels', '-.', '^'),
+  'list_quantiser': ('list quantiser', '-', 'D'),
 }
 
 
@@ -72,7 +73,7 @@ def rate_distortion(rows, path) -> None:
   """
   pyplot = _pyplot()
   counts = sorted({r['num_decoders'] for r in rows if r['scheme'] in _STYLE})
-  colours = dict(zip(_STYLE, ('C0', 'C1', 'C2')))
+  colours = dict(zip(_STYLE, ('C0', 'C1', 'C2', 'C3')))
   figure, axes = pyplot.subplots(
     1, len(counts), figsize=(3.6 * len(counts) + 2.4, 3.6), sharey=True,
     squeeze=False,
@@ -116,7 +117,7 @@ def examples(
   Args:
     left: [R, H, W].
     right: [R, H, W].
-    sides: [R, K, h, w].
+    sides: [R, K, h, w]; colour is a last axis in all images.
     images: [R, K, H, W] reconstructions.
     found: [R, K] whether a decoder found the encoder's candidate.
     error: [R, K] squared error per pixel.

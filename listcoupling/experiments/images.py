@@ -1,34 +1,39 @@
 """The codec on images beside what needs no codec.
 
-Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5, MNIST: the mean over
-test images of the squared error per pixel of the best of K decoders, for GLS
-and for one race shared by all. Beside them stand the rows that every such
-table needs: the mean image, the side information alone, and k-means with as
-many codewords as there are messages and no side information. `cells` is GLS
-with labels that are k-means cells of the latents instead of random ones (not
-in the paper).
+Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5, Tables 13 to 16 and
+Figs. 3 and 4: the mean over test images of the squared error per pixel of the
+best of K decoders; pixels are in [0, 1]. The schemes are those of
+`image_schemes`. Beside them stand the rows that every such table needs: the
+mean image, the side information alone, and k-means with as many codewords as
+there are messages and no side information.
+
+beta and the number of candidates are chosen for each K and L on images held
+out from training, with other keys than those of the final figures, which come
+from the test set. A repeat draws crops, candidates, labels and races anew.
 """
 
 import itertools
+import json
 import pathlib
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
 from listcoupling import bounds
-from listcoupling.compression import images as codec
-from listcoupling.data import images as image_data
-from listcoupling.data import side_information
-from listcoupling.experiments import image_plots, results
-from listcoupling.models import vae
+from listcoupling.compression import list_quantiser
+from listcoupling.experiments import (
+  image_fits,
+  image_plots,
+  image_schemes,
+  results,
+)
 from listcoupling.training import vae as training
 
-SCHEMES = ('gls', 'shared_race', 'cells')
-# arXiv 2506.05632, MNIST: L -> K -> MSE of the best decoder.
-_PAPER = {
+SCHEMES = image_schemes.SCHEMES
+_SELECTION = 1_000_003  # folded into the seed: no key of a repeat
+# arXiv 2506.05632: L -> K -> MSE of the best decoder.
+_PAPER_MNIST = {
   'gls': {
     4: {1: 0.1027, 2: 0.0860, 4: 0.0751},
     8: {1: 0.0942, 2: 0.0792, 4: 0.0710},
@@ -46,57 +51,212 @@ _PAPER = {
 }
 
 
-class Setup(NamedTuple):
-  """A trained model and the images it is tried on."""
-
-  networks: vae.Networks
-  params: Any
-  train_right: jax.Array  # [., H, W]
-  left: jax.Array  # [R, H, W] of the test images
-  right: jax.Array  # [R, H, W]
-  trials: codec.Trials  # the same images, crops and candidates drawn
+_PAPER_CIFAR = {
+  'gls': {
+    4: {1: 0.1119, 2: 0.0925},
+    8: {1: 0.1054, 2: 0.0860},
+    16: {1: 0.0963, 2: 0.0787},
+    32: {1: 0.0846, 2: 0.0698},
+    64: {1: 0.0710, 2: 0.0616},
+  }
+}
 
 
 def check_config(config) -> None:
   """Raises ValueError for settings that make no sense."""
   training.check_config(config.train)
-  for name in ('num_decoders', 'num_messages'):
+  for name in ('num_decoders', 'num_messages', 'num_candidates'):
     if not len(config[name]) or min(config[name]) < 1:
       raise ValueError(f'{name} must hold positive values, got {config[name]}.')
-  for name in ('num_candidates', 'num_images'):
-    if config[name] < 2:
-      raise ValueError(f'{name} must be at least 2, got {config[name]}.')
+  if config.num_images < 2 or config.num_repeats < 1:
+    raise ValueError(
+      'num_images must be at least 2 and num_repeats at least 1, got '
+      f'{config.num_images} and {config.num_repeats}.'
+    )
+  if any(not beta > 0 for beta in config.betas):
+    raise ValueError(f'betas must be positive, got {config.betas}.')
   unknown = set(config.schemes) - set(SCHEMES)
   if unknown:
     raise ValueError(f'schemes must be among {SCHEMES}, got {sorted(unknown)}.')
+  if config.num_held_out_images and not config.train.num_held_out:
+    raise ValueError(
+      'the choice of settings needs train.num_held_out images, got 0.'
+    )
 
 
-def setup(config, workdir, seed) -> Setup:
-  """Trains the model in `workdir`/model, or reads it, and loads the images."""
-  model_config, params = training.train(
-    config.train, pathlib.Path(workdir) / 'model'
+def jobs_of(config) -> list[tuple]:
+  """(scheme, K, L) of every row of the codecs."""
+  return [
+    (scheme, num_decoders, num_messages)
+    for num_decoders, num_messages, scheme in itertools.product(
+      config.num_decoders, config.num_messages, config.schemes
+    )
+    if scheme != 'shared_race' or num_decoders > 1  # else the same as gls
+  ]
+
+
+def refined_betas(config) -> tuple[float, ...]:
+  """The betas that `cells` chooses among: all unless named."""
+  return tuple(config.refine.betas) or image_fits.betas_of(config)
+
+
+def settings_of(config, scheme) -> list[tuple]:
+  """(beta, N) among which a scheme chooses."""
+  betas = image_fits.betas_of(config)
+  if scheme == 'list_quantiser':
+    return [(None, None)]
+  if scheme == 'cells':
+    return [(b, config.refine.num_candidates) for b in refined_betas(config)]
+  return list(itertools.product(betas, config.num_candidates))
+
+
+class Table:
+  """Sends images by any scheme; fits what is missing.
+
+  Args:
+    config: see configs/vae_mnist.py.
+    workdir: where models and fits are kept.
+  """
+
+  def __init__(self, config, workdir):
+    models = image_fits.train_models(config, workdir)
+    self.context = image_fits.Context(
+      config, pathlib.Path(workdir),
+      training.load_halves(config.train), models,
+    )  # fmt: skip
+    self.lists, self.cells = {}, {}
+    if 'list_quantiser' in config.schemes:
+      self.lists = image_fits.fit_lists(self.context)
+    if 'cells' in config.schemes:
+      self.cells = {
+        beta: image_fits.fit_cells(self.context, beta)
+        for beta in refined_betas(config)
+      }
+
+  def prepare(self, key, halves, beta, num_candidates):
+    """Crops and candidates; the crops depend on the key alone."""
+    return image_fits.prepare(
+      key, self.context.models[beta], halves, self.context.config,
+      num_candidates,
+    )  # fmt: skip
+
+  def send(self, job, trials, beta, right) -> image_schemes.Sent:
+    """One scheme at one K and L, on trials made for it."""
+    scheme, num_decoders, num_messages = job
+    if scheme == 'list_quantiser':
+      refined = self.lists[num_decoders * num_messages]
+      return image_schemes.send_list(refined, trials.sides, right, num_decoders)
+    if scheme == 'cells':
+      refined = self.cells[beta][num_messages]
+      return image_schemes.send_cells(
+        refined, trials, right, num_decoders, num_messages
+      )
+    return image_schemes.send_gls(
+      self.context.models[beta], trials, right, num_decoders, num_messages,
+      scheme == 'shared_race',
+    )  # fmt: skip
+
+
+def select(table: Table, seed: int) -> dict[tuple, tuple]:
+  """(scheme, K, L) -> (beta, N), the best on held-out training images.
+
+  Without `config.num_held_out_images` the first setting of each scheme.
+  """
+  config = table.context.config
+  jobs = jobs_of(config)
+  chosen = {job: settings_of(config, job[0])[0] for job in jobs}
+  if not config.num_held_out_images:
+    return chosen
+  halves = image_fits.spread(
+    table.context.halves['select'], config.num_held_out_images
   )
-  images = image_data.load_images(
-    config.train.dataset, config.train.data_dir or None
+  key = jax.random.fold_in(jax.random.key(seed), _SELECTION)
+  best = dict.fromkeys(jobs, np.inf)
+  wanted = {s for job in jobs for s in settings_of(config, job[0])}
+  wanted.discard((None, None))
+  for setting in tqdm.tqdm(sorted(wanted), desc='choice of settings'):
+    trials = table.prepare(key, halves, *setting)
+    for job in jobs:
+      if setting in settings_of(config, job[0]):
+        error = table.send(job, trials, setting[0], halves.right).error
+        mean = float(error.min(1).mean())
+        if mean < best[job]:
+          best[job], chosen[job] = mean, setting
+  return chosen
+
+
+def _name(job) -> str:
+  scheme, num_decoders, num_messages = job
+  return f'{scheme}.{num_decoders}.{num_messages}'
+
+
+def _measure(sent, scheme, num_messages) -> np.ndarray:
+  """[4, R]: best and mean error, missed, bound."""
+  bound = np.full(len(sent.error), np.nan)
+  if scheme == 'gls':  # Proposition 4 is about this scheme alone
+    bound = bounds.compression_error_bound(
+      sent.information_density, num_messages
+    )
+  missed = ~sent.found.any(1)
+  return np.stack([sent.error.min(1), sent.error.mean(1), missed, bound])
+
+
+def _side_only(table, sides, right) -> np.ndarray:
+  """Squared error [R, K] of the answers to the crops alone."""
+  model = next(iter(table.context.models.values()))
+  answers = model.networks.side_only(
+    model.params, sides.reshape(-1, *sides.shape[2:])
   )
-  _, train_right = side_information.split_halves(images.train_images)
-  left, right = side_information.split_halves(images.test_images)
-  count = min(config.num_images, len(right))
-  # Spread over the test set: its two ends differ.
-  rows = np.linspace(0, len(right) - 1, count).astype(int)
-  left, right = jnp.asarray(left[rows]), jnp.asarray(right[rows])
-  networks = vae.networks(model_config)
-  trials = codec.prepare(
-    jax.random.key(seed),
-    params,
-    left,
-    right,
-    networks=networks,
-    num_decoders=max(config.num_decoders),
-    num_candidates=config.num_candidates,
+  answers = answers.reshape(*sides.shape[:2], *right.shape[1:])
+  return image_schemes.squared_error(answers, right)
+
+
+def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
+  """Every scheme on the images once: name -> [4, R], see `_measure`."""
+  found = {}
+  default = settings_of(table.context.config, 'gls')[0]
+  groups = {}
+  for job, setting in chosen.items():
+    setting = default if setting == (None, None) else setting
+    groups.setdefault(setting, []).append(job)
+  for setting, jobs in groups.items():
+    trials = table.prepare(key, halves, *setting)
+    found['sides'] = trials.sides
+    for job in jobs:
+      sent = table.send(job, trials, setting[0], halves.right)
+      found[_name(job)] = _measure(sent, job[0], job[2])
+  error = _side_only(table, found.pop('sides'), halves.right)
+  for count in table.context.config.num_decoders:
+    part = error[:, :count]
+    nothing = np.full(len(error), np.nan)
+    found[_name(('side_only', count, 1))] = np.stack(
+      [part.min(1), part.mean(1), nothing, nothing]
+    )
+  return found
+
+
+def _repeats(table, halves, chosen, workdir, seed) -> dict[str, np.ndarray]:
+  """name -> [repeats, 4, R]; repeats that `workdir` holds are read."""
+  config = table.context.config
+  stamp = json.dumps(
+    results.plain(
+      {'seed': seed, 'config': config, 'chosen': list(chosen.items())}
+    )
   )
-  known = jnp.asarray(train_right[:10_000])
-  return Setup(networks, params, known, left, right, trials)
+  parts = []
+  for i in tqdm.tqdm(range(config.num_repeats), desc='repeats'):
+    path = workdir / 'repeats' / f'{i}.npz'
+    if path.exists():
+      with np.load(path) as kept:
+        if str(kept['stamp']) == stamp:
+          parts.append({k: kept[k] for k in kept.files if k != 'stamp'})
+          continue
+    key = jax.random.fold_in(jax.random.key(seed), i)
+    part = repeat(table, halves, chosen, key)
+    with results.replacing(path) as new:
+      np.savez(new, stamp=stamp, **part)
+    parts.append(part)
+  return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
 
 
 def _mean(values, name) -> dict:
@@ -106,108 +266,75 @@ def _mean(values, name) -> dict:
   return {name: float(values.mean()), f'{name}_se': float(error)}
 
 
-def _kmeans(points, count):
-  from sklearn import cluster
+def plain_rows(table: Table, halves) -> list[dict]:
+  """Rows without side information: the mean image and k-means."""
+  config = table.context.config
+  flat = np.asarray(halves.right).reshape(len(halves.right), -1)
+  train = np.asarray(table.context.halves['train'].right)
+  train = train.reshape(len(train), -1)
 
-  count = min(count, len(points))
-  return cluster.KMeans(count, n_init=1, random_state=0).fit(points)
-
-
-def latent_centres(trial: Setup, num_messages, padded) -> np.ndarray:
-  """k-means centres [padded, D] of the training latents; the rest is inf."""
-  mean, log_std = trial.networks.encode(trial.params, trial.train_right)
-  noise = jax.random.normal(jax.random.key(0), mean.shape)
-  found = _kmeans(np.asarray(mean + jnp.exp(log_std) * noise), num_messages)
-  centres = np.full((padded, mean.shape[1]), np.inf, np.float32)
-  centres[: len(found.cluster_centers_)] = found.cluster_centers_
-  return centres
-
-
-def plain_rows(trial: Setup, config) -> list[dict]:
-  """Rows of the schemes that need no codec."""
-  right = np.asarray(trial.right)
-  flat, count = right.reshape(len(right), -1), len(right)
-  train = np.asarray(trial.train_right).reshape(len(trial.train_right), -1)
-
-  def row(scheme, num_decoders, num_messages, error):
+  def row(scheme, num_messages, error):
     return {
       'scheme': scheme,
-      'num_decoders': num_decoders,
+      'num_decoders': None,
       'num_messages': num_messages,
-      'images': count,
+      'images': len(flat),
+      'repeats': 1,
       **_mean(error, 'mse'),
     }
 
-  rows = [row('mean_image', None, 1, ((flat - train.mean(0)) ** 2).mean(1))]
+  rows = [row('mean_image', 1, ((flat - train.mean(0)) ** 2).mean(1))]
   for num_messages in config.num_messages:
-    found = _kmeans(train, num_messages)
-    error = (flat - found.cluster_centers_[found.predict(flat)]) ** 2
-    rows.append(row('kmeans', None, num_messages, error.mean(1)))
-  sides = trial.trials.sides  # [R, K, h, w]
-  answers = trial.networks.side_only(
-    trial.params, sides.reshape(-1, *sides.shape[2:])
-  ).reshape(*sides.shape[:2], *right.shape[1:])
-  error = ((np.asarray(answers) - right[:, None]) ** 2).mean((2, 3))  # [R, K]
-  for num_decoders in config.num_decoders:
-    best = error[:, :num_decoders].min(1)
-    rows.append(row('side_only', num_decoders, 1, best))
+    words = list_quantiser.fit_codewords(
+      train[: config.refine.num_kmeans], num_messages
+    )
+    nearest = words[np.asarray(list_quantiser.nearest(flat, words))]
+    rows.append(row('kmeans', num_messages, ((flat - nearest) ** 2).mean(1)))
   return rows
 
 
-def send(trial: Setup, config, scheme, num_decoders, num_messages):
-  """`codec.Outcome`, reconstructions [R, K, H, W] and errors [R, K]."""
-  if scheme == 'cells':
-    centres = latent_centres(trial, num_messages, max(config.num_messages))
-    tags = jax.vmap(codec.nearest_cell, (0, None))(
-      trial.trials.latents, centres
-    )
-  else:
-    tags = codec.draw_labels(trial.trials, num_messages)
-  sent = codec.transmit(
-    trial.trials,
-    tags,
-    num_decoders=num_decoders,
-    shared_race=scheme == 'shared_race',
-  )
-  images = codec.reconstruct(
-    trial.params, trial.trials, sent.index, networks=trial.networks
-  )
-  error = (np.asarray(images) - np.asarray(trial.right)[:, None]) ** 2
-  return sent, images, error.mean((2, 3))
-
-
-def codec_row(trial: Setup, config, scheme, num_decoders, num_messages) -> dict:
-  """Row of one scheme of the codec."""
-  sent, _, error = send(trial, config, scheme, num_decoders, num_messages)
-  row = {
-    'scheme': scheme,
-    'num_decoders': num_decoders,
-    'num_messages': num_messages,
-    'images': len(trial.right),
-    **_mean(error.min(1), 'mse'),
-    **_mean(~np.asarray(sent.found).any(1), 'error_rate'),
-    'error_bound': None,
-    'num_candidates': config.num_candidates,
-    'beta': config.train.beta,
-  }
-  if scheme == 'gls':  # Proposition 4 is about this scheme alone
-    row['error_bound'] = bounds.compression_error_bound(
-      sent.information_density, num_messages
-    ).mean()
+def _paper(config, scheme, num_decoders, num_messages):
+  """The paper's figure, or None. `cells` and the list stand beside GLS."""
+  table = _PAPER_CIFAR if config.train.dataset.startswith('cifar') else None
   if config.train.dataset.startswith('mnist'):
-    paper = _PAPER.get(scheme, {}).get(num_messages, {})
-    row['paper_mse'] = paper.get(num_decoders)
-  return results.plain(row)
+    table = _PAPER_MNIST
+  if table is None or scheme == 'side_only':
+    return None
+  rows = table.get('shared_race' if scheme == 'shared_race' else 'gls', {})
+  return rows.get(num_messages, {}).get(num_decoders)
+
+
+def codec_rows(config, errors, chosen) -> list[dict]:
+  """Rows of what was repeated; standard errors are over images."""
+  rows = []
+  for name, values in errors.items():
+    scheme, num_decoders, num_messages = name.split('.')
+    job = scheme, int(num_decoders), int(num_messages)
+    best, every, missed, bound = values.mean(0)  # over repeats: [R] each
+    beta, num_candidates = chosen.get(job, (None, None))
+    row = dict(zip(('scheme', 'num_decoders', 'num_messages'), job))
+    row |= {'images': len(best), 'repeats': len(values), **_mean(best, 'mse')}
+    row |= {
+      'paper_mse': _paper(config, *job),
+      'mse_every_decoder': float(every.mean()),
+      'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
+      'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
+      'beta': beta,
+      'num_candidates': num_candidates,
+    }
+    rows.append(results.plain(row))
+  return rows
 
 
 def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Trains or reads the model, evaluates, writes table and pictures.
+  """Trains or reads the models, evaluates, writes table and pictures.
 
   Args:
-    config: see configs/vae_digits.py.
-    workdir: folder of model/, results.csv, results.json, rate_distortion.png
-      and examples.png. A finished training is not repeated.
-    seed: of the evaluation; training has its own, config.train.seed.
+    config: see configs/vae_mnist.py.
+    workdir: folder of the models, refined/, repeats/, results.csv,
+      results.json, rate_distortion.png and examples.png. What is finished is
+      not repeated.
+    seed: of choice and evaluation; training has its own, config.train.seed.
 
   Returns:
     One dictionary per row, the columns of results.csv.
@@ -218,53 +345,54 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   """
   check_config(config)
   workdir = pathlib.Path(workdir)
-  trial = setup(config, workdir, seed)
-  rows = plain_rows(trial, config)
-  jobs = [
-    (scheme, num_decoders, num_messages)
-    for num_decoders, num_messages, scheme in itertools.product(
-      config.num_decoders, config.num_messages, config.schemes
-    )
-    if scheme != 'shared_race' or num_decoders > 1  # else the same as gls
-  ]
-  for job in tqdm.tqdm(jobs, desc='images'):
-    rows.append(codec_row(trial, config, *job))
+  table = Table(config, workdir)
+  halves = image_fits.spread(table.context.halves['test'], config.num_images)
+  chosen = select(table, seed)
+  errors = _repeats(table, halves, chosen, workdir, seed)
+  rows = plain_rows(table, halves) + codec_rows(config, errors, chosen)
   results.write_json(
     workdir / 'results.json',
     {
       'config': config,
       'seed': seed,
+      'pixels': 'in [0, 1]; squared error per pixel (and colour)',
       'environment': results.environment(),
-      'history': results.read_json(workdir / 'model' / 'history.json')[-1],
     },
   )
   results.write_csv(workdir / 'results.csv', rows)
   image_plots.rate_distortion(rows, workdir / 'rate_distortion.png')
-  save_examples(trial, config, workdir / 'examples.png')
+  save_examples(table, halves, chosen, workdir, seed)
   return rows
 
 
-def save_examples(trial: Setup, config, path):
-  """Draws images that were found by all, some and none of the decoders."""
+def save_examples(table: Table, halves, chosen, workdir, seed) -> None:
+  """Draws images found by all, some and none of the decoders, by scheme."""
+  config = table.context.config
   num_decoders = max(config.num_decoders)
   num_messages = sorted(config.num_messages)[len(config.num_messages) // 2]
-  sent, images, error = send(trial, config, 'gls', num_decoders, num_messages)
-  image_plots.examples(
-    trial.left,
-    trial.right,
-    trial.trials.sides,
-    images,
-    sent.found,
-    error,
-    path,
-    title=f'{np.log2(num_messages):.3g} bits to {num_decoders} decoders',
-  )
+  key = jax.random.key(seed)
+  few = type(halves)(*(x[:64] for x in halves))
+  for scheme in config.schemes:
+    job = scheme, num_decoders, num_messages
+    if job not in chosen:
+      continue
+    setting = chosen[job]
+    if setting == (None, None):
+      setting = settings_of(config, 'gls')[0]
+    trials = table.prepare(key, few, *setting)
+    sent = table.send(job, trials, setting[0], few.right)
+    image_plots.examples(
+      few.left, few.right, trials.sides, sent.images, sent.found, sent.error,
+      workdir / f'examples_{scheme}.png',
+      title=f'{scheme}, {np.log2(num_messages):.3g} bits to {num_decoders} '
+      'decoders',
+    )  # fmt: skip
 
 
 def as_text(rows) -> str:
   """The table for a terminal."""
   lines = [
-    f'{"scheme":12} {"K":>2} {"L":>3} {"MSE":>7} {"+-":>6} {"paper":>6} '
+    f'{"scheme":14} {"K":>2} {"L":>3} {"MSE":>7} {"+-":>6} {"paper":>6} '
     f'{"P[error]":>8} {"Prop. 4":>7}'
   ]
   for row in rows:
@@ -276,7 +404,7 @@ def as_text(rows) -> str:
       return f'{"" if value is None else value:>{width}}'
 
     lines.append(
-      f'{row["scheme"]:12} {show("num_decoders", 2)} {show("num_messages", 3)} '
+      f'{row["scheme"]:14} {show("num_decoders", 2)} {show("num_messages", 3)} '
       f'{show("mse", 7, 4)} {show("mse_se", 6, 4)} {show("paper_mse", 6, 4)} '
       f'{show("error_rate", 8, 3)} {show("error_bound", 7, 3)}'
     )

@@ -1,0 +1,168 @@
+"""The schemes of the image table: who sends what, and who reconstructs.
+
+Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5: `gls` and
+`shared_race` are the paper's, with its decoder g(w, t). Two are not in the
+paper. `cells` is GLS again, K races and one message, with labels that are
+cells of a k-means in pixels and a decoder trained on what the codec delivers
+for the best of K (`training.refiner`). `list_quantiser` needs no races
+(`compression.list_quantiser`).
+
+Legend: R images, K decoders, L messages, N candidates, D latent size.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from listcoupling.compression import images as codec
+from listcoupling.compression import list_quantiser
+from listcoupling.models import refiner, vae
+from listcoupling.training import refiner as training
+
+SCHEMES = ('gls', 'shared_race', 'cells', 'list_quantiser')
+# Nats per squared error summed over pixels: enough for the encoder to send
+# the nearest cell unless no candidate lies in it.
+_CELL_WEIGHT = 10.0
+
+
+class Model(NamedTuple):
+  """A trained VAE."""
+
+  networks: vae.Networks
+  params: Any
+
+
+class Refined(NamedTuple):
+  """What `cells` and `list_quantiser` learn for one number of cells."""
+
+  config: refiner.RefinerConfig
+  codewords: np.ndarray  # [F, P]
+  params: Any  # of the refiner
+  classifier: Any  # of the classifier, or None
+
+
+class Sent(NamedTuple):
+  """R images at K decoders."""
+
+  images: jax.Array  # [R, K, H, W]
+  error: np.ndarray  # [R, K] squared error per pixel
+  found: np.ndarray  # [R, K] decoder holds the encoder's choice
+  information_density: jax.Array | None  # [R, K] bits
+
+
+def _flat(images):
+  return jnp.reshape(images, (images.shape[0], -1))
+
+
+def squared_error(images, right) -> np.ndarray:
+  """[R, K, H, W] against [R, H, W] -> [R, K]."""
+  axes = tuple(range(2, jnp.ndim(images)))
+  return np.asarray(jnp.mean((images - right[:, None]) ** 2, axes))
+
+
+def _pad(x, num):
+  """[R, K, ...] with its first decoder repeated to K = num."""
+  return jnp.concatenate([x] + [x[:, :1]] * (num - x.shape[1]), 1)
+
+
+def cell_trials(trials: codec.Trials, right, refined: Refined, num_messages):
+  """Labels [R, N] of `cells`, and trials whose encoder heeds them."""
+  label = refiner.classifier(refined.config.num_cells)
+  tags = label(refined.classifier, trials.latents, num_messages)
+  distance = jnp.sum(
+    (_flat(right)[:, None] - jnp.asarray(refined.codewords)) ** 2, -1
+  )  # [R, L]
+  penalty = jnp.take_along_axis(distance, tags, axis=1)  # [R, N]
+  weights = trials.encoder_weights - _CELL_WEIGHT * penalty
+  return tags, trials._replace(encoder_weights=weights)
+
+
+def cell_outcome(trials, right, refined, num_decoders, num_messages):
+  """`codec.Outcome` of `cells`, and the candidates' latents [R, K, D]."""
+  tags, trials = cell_trials(trials, right, refined, num_messages)
+  sent = codec.transmit(trials, tags, num_decoders=num_decoders)
+  rows = jnp.arange(len(sent.message))[:, None]
+  return sent, trials.latents[rows, sent.index]
+
+
+def _refine(refined, cells, latents, sides, num_decoders):
+  """Reconstructions [R, K, H, W], on arrays of the most decoders."""
+  most = sides.shape[1]
+  counts = jnp.full(len(cells), num_decoders, jnp.int32)
+  arrays = (_pad(cells, most), _pad(latents, most), sides)
+  images = training.decode(refined.params, *arrays, counts, refined.config)
+  return images[:, :num_decoders]
+
+
+def send_gls(model, trials, right, num_decoders, num_messages, shared) -> Sent:
+  """The paper's scheme, or its baseline."""
+  sent = codec.transmit(
+    trials,
+    codec.draw_labels(trials, num_messages),
+    num_decoders=num_decoders,
+    shared_race=shared,
+  )
+  images = codec.reconstruct(
+    model.params, trials, sent.index, networks=model.networks
+  )
+  error = squared_error(images, right)
+  found = np.asarray(sent.found)
+  return Sent(images, error, found, sent.information_density)
+
+
+def send_cells(refined, trials, right, num_decoders, num_messages) -> Sent:
+  """GLS with cells as labels and a decoder trained for it."""
+  sent, latents = cell_outcome(
+    trials, right, refined, num_decoders, num_messages
+  )
+  cells = jnp.repeat(sent.message[:, None], num_decoders, axis=1)
+  images = _refine(refined, cells, latents, trials.sides, num_decoders)
+  return Sent(
+    images, squared_error(images, right), np.asarray(sent.found), None
+  )
+
+
+def send_list(refined, sides, right, num_decoders) -> Sent:
+  """The list quantiser; `found` is the owner of the nearest codeword."""
+  own = list_quantiser.nearest(_flat(right), refined.codewords)  # [R]
+  cells = list_quantiser.decode(own // num_decoders, num_decoders=num_decoders)
+  latents = jnp.zeros((*cells.shape, refined.config.latent_size))
+  images = _refine(refined, cells, latents, sides, num_decoders)
+  found = np.asarray(cells == own[:, None])
+  return Sent(images, squared_error(images, right), found, None)
+
+
+def list_pool(codewords, right, sides, counts, latent_size) -> training.Pool:
+  """What the decoders of a list quantiser hold, for several list sizes.
+
+  Args:
+    codewords: [F, P].
+    right: [R, H, W].
+    sides: [R, K, h, w].
+    counts: [C] divisors of F.
+    latent_size: D; the latents are zeros.
+  """
+  own, most = list_quantiser.nearest(_flat(right), codewords), sides.shape[1]
+  cells = [
+    _pad(list_quantiser.decode(own // k, num_decoders=k), most) for k in counts
+  ]
+  shape = (len(counts), len(own), most, latent_size)
+  return training.Pool(
+    jnp.asarray(counts, jnp.int32), right, sides, jnp.stack(cells),
+    jnp.zeros(shape),
+  )  # fmt: skip
+
+
+def cell_pool(refined, trials, right, counts, num_messages) -> training.Pool:
+  """What the decoders of `cells` hold, for several list sizes."""
+  most, cells, latents = trials.sides.shape[1], [], []
+  for count in counts:
+    sent, found = cell_outcome(trials, right, refined, count, num_messages)
+    cells.append(jnp.repeat(sent.message[:, None], most, axis=1))
+    latents.append(_pad(found, most))
+  return training.Pool(
+    jnp.asarray(counts, jnp.int32), right, trials.sides, jnp.stack(cells),
+    jnp.stack(latents),
+  )  # fmt: skip
