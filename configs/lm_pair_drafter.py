@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.teacher = 'runs/pair/target'
   config.distillation = 0.8
-  config.num_steps = 800
+  config.num_steps = 640
   config.learning_rate = 5e-3
-  config.warmup_steps = 80
+  config.warmup_steps = 64
   return config

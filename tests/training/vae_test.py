@@ -33,6 +33,8 @@ def test_training_learns_and_resumes_bit_for_bit(tmp_path, monkeypatch):
   assert [row['step'] for row in history] == [20, 40, 60]
   assert history[-1]['mse'] < 0.9 * history[0]['mse']
   assert history[-1]['estimator_loss'] < history[0]['estimator_loss']
+  (events,) = (whole / 'tensorboard').iterdir()
+  assert b'reconstructions' in events.read_bytes()
 
   write, calls = vae._write_json, []
 
@@ -89,6 +91,45 @@ def test_estimator_finds_the_density_ratio(kind):
   else:  # against the marginal of W: antisymmetric in t, no w^2 of the prior
     np.testing.assert_allclose(params[3], 4, atol=0.5)
     assert abs(params[2] - -1.5) > 0.8
+
+
+def test_in_batch_loss_ignores_what_depends_on_the_side_alone():
+  latent, side = jax.random.normal(jax.random.key(0), (2, 6, 1))
+  side = side[:, None]  # [B, 1, 1]
+
+  def loss(offset):
+    def logits_fn(latents, side):
+      return latents[..., 0] * side[:, 0] + offset * side[:, 0] ** 2
+
+    return float(
+      vae.estimator_loss(
+        logits_fn, jax.random.key(1), latent, side, 'in_batch', 1
+      )
+    )
+
+  scores = np.asarray(latent[:, 0] * side[:, 0])  # [B sides, B latents]
+  expected = np.mean(np.log(np.exp(scores).sum(1)) - np.diagonal(scores))
+  assert loss(0.0) == pytest.approx(expected, rel=1e-5)
+  assert loss(5.0) == pytest.approx(expected, rel=1e-4)
+
+
+def test_halves_by_use():
+  plain = vae.load_halves(_config())
+  held = vae.load_halves(_config(num_held_out=100, flip=True))
+  assert len(held['select'].right) == 100
+  np.testing.assert_array_equal(
+    held['select'].right, plain['train'].right[-100:]
+  )
+  count = len(plain['train'].right) - 100
+  assert len(held['train'].right) == 2 * count
+  np.testing.assert_array_equal(
+    held['train'].right[:count], plain['train'].right[:count]
+  )
+  np.testing.assert_array_equal(
+    held['train'].right[count:], plain['train'].left[:count, :, ::-1]
+  )
+  with pytest.raises(ValueError, match='num_held_out'):
+    vae.load_halves(_config(num_held_out=1437))
 
 
 def test_negatives_come_from_the_prior():

@@ -1,0 +1,227 @@
+"""Couplings along real text: exact against sampled, checks, resume, plot."""
+
+import dataclasses
+import inspect
+import os
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import next_token as next_token_config
+from listcoupling.data import text
+from listcoupling.experiments import next_token, next_token_report, results
+from listcoupling.models import pretrained
+
+REPETITIONS = 2000
+
+
+def small_config():
+  """Three positions of two files that every Python has."""
+  config = next_token_config.get_config()
+  config.update(
+    data=(os.__file__, inspect.__file__),
+    held_out_fraction=0.3,
+    num_positions=3,
+    context_length=16,
+    repetitions=REPETITIONS,
+  )
+  return config
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """(workdir, rows) of a small run on the shipped pair."""
+  workdir = tmp_path_factory.mktemp('next_token')
+  return workdir, next_token.run(small_config(), workdir, seed=3)
+
+
+def test_sampled_rates_are_the_exact_values(finished):
+  _, rows = finished
+  assert [row['position'] for row in rows] == [0, 1, 2]
+  for row in rows:
+    assert 0.01 < row['total_variation'] < 0.99
+    for name in next_token_report.COUPLINGS:
+      exact = row[f'{name}_exact']
+      error = np.sqrt(exact * (1 - exact) / REPETITIONS)
+      assert abs(row[name] - exact) < 5 * error
+      rate = row[name]
+      assert row[f'{name}_se'] == pytest.approx(
+        np.sqrt(rate * (1 - rate) / REPETITIONS)
+      )
+  # Negative control: one coupling's rates are not the other's values.
+  swapped = [
+    row | {'gumbel': row['minhash'], 'minhash': row['gumbel']} for row in rows
+  ]
+  assert next_token_report.summary(swapped, REPETITIONS)['largest_z'] > 5
+
+
+def test_table_holds_laws_of_the_models(finished):
+  _, rows = finished
+  config = small_config()
+  target, drafter = next_token.load_pair(config)
+  windows, _ = next_token.contexts(3, config, target.tokenizer)
+  laws = []
+  for model in (drafter, target):  # through the decoder's door
+    s = windows.shape[1]
+    logits, _ = jax.jit(model.apply)(
+      model.params,
+      windows,
+      np.broadcast_to(np.arange(s), windows.shape),
+      np.broadcast_to(np.tril(np.ones((s, s), bool)), (3, s, s)),
+      model.init_cache(3, s),
+      np.zeros(3, np.int32),
+    )
+    laws.append(np.asarray(jax.nn.softmax(logits[:, -1]), np.float64))
+  p, q = laws
+  distance = 0.5 * np.abs(p - q).sum(axis=-1)
+  np.testing.assert_allclose(
+    [row['total_variation'] for row in rows], distance, atol=1e-5
+  )
+  common = np.minimum(p, q)
+  minhash = (common * (1 + abs(p - q))).sum(-1) / np.maximum(p, q).sum(-1)
+  np.testing.assert_allclose(
+    [row['minhash_exact'] for row in rows], minhash, atol=1e-5
+  )
+  gumbel = [
+    sum(1 / np.maximum(a / a[j], b / b[j]).sum() for j in range(len(a)) if a[j])
+    for a, b in zip(p, q)
+  ]
+  np.testing.assert_allclose(
+    [row['gumbel_exact'] for row in rows], gumbel, atol=1e-5
+  )
+
+
+def test_summary_sees_order_and_bounds(finished):
+  _, rows = finished
+  found = next_token_report.summary(rows, REPETITIONS)
+  assert found['positions'] == found['pareto'] == found['above_bound'] == 3
+  assert found['smallest_gain'] > 0
+  values = [row['gumbel_exact'] for row in rows]
+  assert found['mean']['gumbel_exact'] == pytest.approx(np.mean(values))
+  assert found['standard_error']['gumbel_exact'] == pytest.approx(
+    np.std(values, ddof=1) / np.sqrt(3)
+  )
+  worse = [row | {'gumbel_exact': row['minhash_exact'] - 1e-4} for row in rows]
+  assert next_token_report.summary(worse, REPETITIONS)['pareto'] == 0
+  high = [row | {'gumbel_exact': row['optimum'] + 1e-4} for row in rows]
+  assert next_token_report.summary(high, REPETITIONS)['above_bound'] == 0
+
+
+def test_a_certain_match_that_fails_is_seen():
+  row = dict.fromkeys(next_token_report._COLUMNS, 1.0)
+  low = row | {'gumbel': 0.995}
+  found = next_token_report.summary([row, low], REPETITIONS)
+  assert found['largest_z'] > 5
+  assert next_token_report.summary([row, row], REPETITIONS)['largest_z'] == 0
+
+
+def test_files_and_text(finished):
+  workdir, rows = finished
+  stored = results.read_csv(workdir / 'results.csv')
+  assert stored == rows
+  record = results.read_json(workdir / 'results.json')
+  assert record['summary']['pareto'] == 3 and record['seconds'] > 0
+  assert record['settings']['text']['tokens'] > 1000
+  with Image.open(workdir / 'next_token.png') as image:
+    assert len(np.unique(np.asarray(image.convert('L')))) > 10
+  lines = next_token_report.as_text(rows, REPETITIONS).splitlines()
+  assert 'Gumbel >= Weighted MinHash (exact values) at 3 of 3' in '\n'.join(
+    lines
+  )
+  counts = [int(line[12:16]) for line in lines if ' to ' in line[:12]]
+  assert sum(counts) == 3
+
+
+def test_resumes_with_the_same_rows(finished, tmp_path, monkeypatch):
+  _, rows = finished
+  calls, row = [], next_token.row
+
+  def counted(seed, config, position, *laws):
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    calls.append(position)
+    return row(seed, config, position, *laws)
+
+  monkeypatch.setattr(next_token, 'row', counted)
+  with pytest.raises(KeyboardInterrupt):
+    next_token.run(small_config(), tmp_path, seed=3)
+  assert len(results.read_csv(tmp_path / 'results.csv')) == 2
+  calls.clear()
+  assert next_token.run(small_config(), tmp_path, seed=3) == rows
+  assert calls == [2]
+  calls.clear()
+  config = small_config()
+  config.update(num_positions=2, temperature=2.0)
+  again = next_token.run(config, tmp_path, seed=3)  # other settings: afresh
+  assert calls == [0, 1] and len(again) == 2
+
+
+def test_places_depend_on_the_seed_alone():
+  config = small_config()
+  tokenizer = pretrained.shipped_pair()[0].tokenizer
+  one, record = next_token.contexts(0, config, tokenizer)
+  two, _ = next_token.contexts(0, config, tokenizer)
+  other, _ = next_token.contexts(1, config, tokenizer)
+  np.testing.assert_array_equal(one, two)
+  assert one.shape == (3, 16) and (one != other).any()
+  config.held_out_fraction = 0.0
+  _, whole = next_token.contexts(0, config, tokenizer)
+  assert whole['tokens'] > record['tokens'] > 1000
+  assert whole['sha256'] == record['sha256']
+
+
+def test_a_shorter_vocabulary_is_filled_and_heat_flattens():
+  config = small_config()
+  target, drafter = next_token.load_pair(config)
+  windows = np.arange(8).reshape(1, 8)
+  plain = next_token.pair_logits(config, windows, target, drafter)
+  config.temperature = 2.0
+  hot = next_token.pair_logits(config, windows, target, drafter)
+  np.testing.assert_allclose(hot[0], plain[0] / 2)
+  cut = dict(drafter.params, embed=drafter.params['embed'][:1000])
+  cut_config = dataclasses.replace(drafter.config, vocab_size=1000)
+  short = drafter._replace(config=cut_config, params=cut)
+  filled = next_token.pair_logits(config, windows, target, short)
+  assert filled[0].shape == filled[1].shape
+  assert np.isneginf(filled[0][0, 1000:]).all()
+  np.testing.assert_allclose(filled[0][:, :1000], hot[0][:, :1000], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'change, error, message',
+  [
+    ({'repetitions': 1}, ValueError, 'repetitions.*1'),
+    ({'temperature': 0.0}, ValueError, 'temperature.*0'),
+    ({'target': 'somewhere'}, ValueError, 'both target and drafter'),
+    ({'num_positions': 10**8}, ValueError, 'too few for 100000000'),
+    (
+      {'target': './nowhere', 'drafter': './nowhere'},
+      FileNotFoundError,
+      'nowhere',
+    ),
+    ({'data': ('./no.txt',)}, FileNotFoundError, 'no.txt'),
+  ],
+)
+def test_bad_settings_are_refused(change, error, message, tmp_path):
+  config = small_config()
+  config.update(change)
+  with pytest.raises(error, match=message):
+    next_token.run(config, tmp_path / 'run', seed=0)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_models_without_a_common_tokenizer_are_refused(tmp_path):
+  _, drafter = pretrained.shipped_pair()
+  config = small_config()
+  config.target = str(pretrained.SHIPPED / 'target')
+  config.drafter = str(tmp_path / 'mute')
+  pretrained.save_pretrained(drafter._replace(tokenizer=None), config.drafter)
+  with pytest.raises(ValueError, match='mute has no tokenizer'):
+    next_token.load_pair(config)
+  other = text.train_tokenizer(['another text ' * 9], 300)
+  config.drafter = str(tmp_path / 'other')
+  pretrained.save_pretrained(drafter._replace(tokenizer=other), config.drafter)
+  with pytest.raises(ValueError, match='different tokenizers'):
+    next_token.load_pair(config)
