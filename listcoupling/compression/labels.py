@@ -11,6 +11,7 @@ Legend: N candidates, D their size, L messages.
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -136,13 +137,27 @@ def balanced_labels(
   return jnp.mod(order + shift, num_messages).astype(jnp.int32)
 
 
+def _candidate_multipliers(num_messages: int, size: int):
+  """Vectors [D] of multipliers, none 0 mod L; signs make no difference."""
+  half = range(1, num_messages // 2 + 1)
+  if math.comb(len(half) + size - 1, size) <= 4000:
+    for a in itertools.combinations_with_replacement(half, size):
+      yield np.array(a)
+    return
+  for generator in half:
+    a = np.array([pow(generator, d, num_messages) for d in range(size)])
+    if a.all():
+      yield a
+
+
 @functools.cache
 def lattice_multipliers(num_messages: int, size: int) -> tuple[int, ...]:
   """Multipliers a of the labels sum_d a_d z_d mod L on the integer points z.
 
-  Points of one label form a lattice; of the rank-1 (Korobov) ones,
-  a = (1, g, g^2, ...) mod L, this takes the g whose shortest non-zero vector
-  is longest. Neighbours differ wherever L >= 2 (a_d is never 0 mod L).
+  Points of one label form a lattice; this takes the a whose lattice has the
+  longest shortest vector, among all where there are few and else among
+  Korobov's a = (1, g, g^2, ...) mod L. Neighbours differ wherever L >= 2 (a_d
+  is never 0 mod L).
 
   Args:
     num_messages: L.
@@ -169,11 +184,10 @@ def lattice_multipliers(num_messages: int, size: int) -> tuple[int, ...]:
   points = points[np.any(points != 0, axis=1)]
   length = np.sum(points**2, axis=1)
   best, chosen = -1, None
-  for generator in range(1, num_messages):
-    a = np.array([pow(generator, d, num_messages) for d in range(size)])
+  for a in _candidate_multipliers(num_messages, size):
     same = np.mod(points @ a, num_messages) == 0
     shortest = length[same].min(initial=(reach + 1) ** 2)
-    if a.all() and shortest > best:
+    if shortest > best:
       best, chosen = shortest, a
   return tuple(int(x) for x in chosen)
 

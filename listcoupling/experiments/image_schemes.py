@@ -24,7 +24,7 @@ from listcoupling.training import refiner as training
 SCHEMES = ('gls', 'shared_race', 'cells', 'list_quantiser')
 # Nats per squared error summed over pixels: enough for the encoder to send
 # the nearest cell unless no candidate lies in it.
-_CELL_WEIGHT = 10.0
+_CELL_WEIGHT = 100.0
 
 
 class Model(NamedTuple):

@@ -17,6 +17,25 @@ def test_halves():
     side_information.split_halves(np.zeros((2, 5)))
 
 
+def test_colour_halves_and_crops():
+  image = np.arange(48).reshape(1, 4, 4, 3)
+  left, right = side_information.split_halves(image, colour=True)
+  np.testing.assert_array_equal(np.concatenate([left, right], 2), image)
+  crop = side_information.random_crop(
+    jax.random.key(1), jnp.asarray(left[0]), (2, 1, 3)
+  )
+  assert crop.shape == (2, 1, 3)
+  assert any(
+    np.array_equal(crop, left[0, i : i + 2, j : j + 1])
+    for i in range(3)
+    for j in range(2)
+  )
+  with pytest.raises(ValueError, match='fit'):
+    side_information.random_crop(
+      jax.random.key(1), jnp.asarray(left[0]), (2, 1, 2)
+    )
+
+
 def test_crops_are_uniform_and_by_decoder():
   left = jnp.arange(12.0).reshape(4, 3)
   crops = side_information.random_crops(jax.random.key(0), left, 4000, (3, 2))

@@ -1,11 +1,11 @@
-"""The image table: every row, files, pictures, refusals."""
+"""The image table: every row, files, pictures, resuming, refusals."""
 
 import jax
 import numpy as np
 import pytest
 
 from configs import vae_digits
-from listcoupling.experiments import images, results
+from listcoupling.experiments import image_fits, images, results
 
 
 def _config(**changes):
@@ -16,76 +16,109 @@ def _config(**changes):
   config.train.steps = 40
   config.train.steps_per_call = 40
   config.train.num_negatives = 4
+  config.train.num_held_out = 20
   config.num_decoders = (1, 2)
   config.num_messages = (2, 4)
-  config.num_candidates = 32
+  config.num_candidates = (16, 32)
   config.num_images = 12
+  config.num_held_out_images = 12
+  config.num_repeats = 2
+  config.refine.update(
+    num_images=48, num_kmeans=200, num_candidates=32, steps=5,
+    classifier_steps=5, batch_size=8, hidden_size=8,
+  )  # fmt: skip
   config.update(changes)
   return config
 
 
-def test_table_has_every_row_and_is_reproducible(tmp_path):
-  rows = images.run(_config(), tmp_path, seed=1)
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('images')
+  return workdir, images.run(_config(), workdir, seed=1)
+
+
+def test_table_has_every_row(finished):
+  workdir, rows = finished
   names = [(r['scheme'], r['num_decoders'], r['num_messages']) for r in rows]
   wanted = [('mean_image', None, 1)]
   wanted += [('kmeans', None, m) for m in (2, 4)]
   wanted += [('side_only', k, 1) for k in (1, 2)]
-  wanted += [('gls', k, m) for k in (1, 2) for m in (2, 4)]
-  wanted += [('cells', k, m) for k in (1, 2) for m in (2, 4)]
+  for scheme in ('gls', 'cells', 'list_quantiser'):
+    wanted += [(scheme, k, m) for k in (1, 2) for m in (2, 4)]
   wanted += [('shared_race', 2, m) for m in (2, 4)]
   assert sorted(names, key=str) == sorted(wanted, key=str)
   by_name = dict(zip(names, rows))
-  for row in rows:
+  for name, row in by_name.items():
     assert row['images'] == 12 and 0 < row['mse_se'] < row['mse'] < 1
+    if name[1] == 2:
+      assert row['mse_every_decoder'] > row['mse']
+    if name[0] in ('gls', 'shared_race'):
+      assert row['num_candidates'] in (16, 32) and row['repeats'] == 2
   assert 0 < by_name['gls', 2, 4]['error_bound'] < 1
   kmeans = [by_name['kmeans', None, m]['mse'] for m in (2, 4)]
   assert by_name['mean_image', None, 1]['mse'] > kmeans[0] > kmeans[1]
-  for name in ('rate_distortion.png', 'examples.png'):
-    assert (tmp_path / name).read_bytes()[:4] == b'\x89PNG'
-  read = results.read_csv(tmp_path / 'results.csv')
+  read = results.read_csv(workdir / 'results.csv')
   assert [r['mse'] for r in read] == [r['mse'] for r in rows]
-  record = results.read_json(tmp_path / 'results.json')
+  record = results.read_json(workdir / 'results.json')
   assert record['config']['train']['beta'] == 0.3
   text = images.as_text(rows)
   assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
 
-  trial = images.setup(_config(), tmp_path, seed=1)  # the model is only read
-  row = images.codec_row(trial, _config(), 'gls', 2, 4)
-  assert row == {k: by_name['gls', 2, 4].get(k) for k in row}
-  _check_side_only(trial, by_name['side_only', 2, 1])
+
+def test_pictures(finished):
+  names = ['rate_distortion'] + [f'examples_{s}' for s in images.SCHEMES]
+  for name in names:
+    assert (finished[0] / f'{name}.png').read_bytes()[:4] == b'\x89PNG'
 
 
-def _check_side_only(trial, row):
-  """Against one image and one crop at a time."""
-  best = []
-  for source, sides in zip(trial.right, trial.trials.sides):
-    answers = [
-      trial.networks.side_only(trial.params, side[None])[0] for side in sides
-    ]
-    best.append(min(float(((a - source) ** 2).mean()) for a in answers))
-  assert row['mse'] == pytest.approx(np.mean(best), rel=1e-5)
+def test_what_is_finished_is_read(finished, monkeypatch):
+  workdir, rows = finished
+
+  def refuse(*_, **__):
+    raise AssertionError('fitted again')
+
+  monkeypatch.setattr(image_fits.training, 'train', refuse)
+  monkeypatch.setattr(images, 'repeat', refuse)
+  assert images.run(_config(), workdir, seed=1) == rows
+  with pytest.raises(ValueError, match='other settings'):
+    changed = _config()
+    changed.refine.steps = 6
+    images.run(changed, workdir, seed=1)
 
 
-def test_centres_are_padded_with_what_is_never_nearest():
-  trial = images.Setup(
-    networks=type(
-      'Toy',
-      (),
-      {
-        'encode': staticmethod(
-          lambda params, x: (x[:, 0], jax.numpy.full(x[:, 0].shape, -9.0))
-        )
-      },
-    ),
-    params=None,
-    train_right=jax.random.normal(jax.random.key(0), (40, 1, 3)),
-    left=None,
-    right=None,
-    trials=None,
+def test_repeats_differ_and_errors_are_those_of_the_images(finished):
+  workdir, rows = finished
+  parts = [np.load(workdir / 'repeats' / f'{i}.npz') for i in range(2)]
+  for name in ('gls.2.4', 'cells.2.4', 'side_only.2.1'):
+    assert not np.array_equal(parts[0][name][0], parts[1][name][0])
+  row = next(
+    r for r in rows if r['scheme'] == 'cells' and r['num_decoders'] == 2
+    and r['num_messages'] == 4
+  )  # fmt: skip
+  assert row['mse'] == pytest.approx(
+    np.mean([p['cells.2.4'][0] for p in parts]), rel=1e-6
   )
-  centres = images.latent_centres(trial, 4, 6)
-  assert centres.shape == (6, 3)
-  assert np.isfinite(centres[:4]).all() and np.isinf(centres[4:]).all()
+  table = images.Table(_config(), workdir)
+  halves = image_fits.spread(table.context.halves['test'], 12)
+  setting = (0.3, 32)
+  key = jax.random.fold_in(jax.random.key(1), 1)
+  trials = table.prepare(key, halves, *setting)
+  sent = table.send(('cells', 2, 4), trials, 0.3, halves.right)
+  pixels = np.asarray(sent.images) - np.asarray(halves.right)[:, None]
+  best = (pixels**2).reshape(12, 2, -1).mean(-1).min(1)
+  np.testing.assert_allclose(best, parts[1]['cells.2.4'][0], rtol=1e-4)
+
+
+def test_choice_and_figures_use_other_images():
+  config = _config()
+  halves = image_fits.vae_training.load_halves(config.train)
+  seen = {name: {x.tobytes() for x in np.asarray(part.right)}
+          for name, part in halves.items()}  # fmt: skip
+  assert len(halves['select'].right) == 20
+  assert len(halves['train'].right) == 1437 - 20
+  for one, other in (('train', 'select'), ('select', 'test')):
+    whole = len(seen[one] & seen[other])
+    assert whole <= 1  # a few digits of the set are twins by themselves
 
 
 @pytest.mark.parametrize(
@@ -93,9 +126,12 @@ def test_centres_are_padded_with_what_is_never_nearest():
   [
     (dict(num_decoders=(0,)), 'num_decoders'),
     (dict(num_messages=()), 'num_messages'),
-    (dict(num_candidates=1), 'num_candidates'),
+    (dict(num_candidates=(0,)), 'num_candidates'),
+    (dict(num_images=1), 'num_images'),
+    (dict(betas=(-1.0,)), 'betas'),
     (dict(schemes=('lattice',)), 'lattice'),
     (dict(train=dict(estimator_loss='hinge')), 'hinge'),
+    (dict(train=dict(num_held_out=0)), 'num_held_out'),
   ],
 )
 def test_bad_settings_are_refused_before_writing(tmp_path, change, message):

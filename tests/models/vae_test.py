@@ -34,6 +34,22 @@ def test_shapes_and_range(model):
   assert config == nets.config and vae.networks(config) is nets
 
 
+@pytest.mark.parametrize('kind', vae.KINDS)
+def test_colour_is_a_last_axis(kind):
+  shapes = dict(source_shape=(8, 4, 3), side_shape=(3, 3, 3))
+  config = vae.VAEConfig(**(SMALL | shapes), kind=kind)
+  params, nets = vae.init_params(KEY, config), vae.networks(config)
+  image = jax.random.uniform(KEY, (2, 8, 4, 3))
+  mean, _ = nets.encode(params, image)
+  assert mean.shape == (2, 4)
+  changed = nets.encode(params, image.at[..., 2].set(0))[0]
+  assert np.abs(mean - changed).max() > 1e-4
+  side = image[:, :3, :3]
+  assert nets.decode(params, mean, side).shape == image.shape
+  assert nets.side_only(params, side).shape == image.shape
+  assert nets.estimate(params, mean[:, None], side).shape == (2, 1)
+
+
 def test_latent_and_side_both_matter(model):
   _, params, nets = model
   latent = jax.random.normal(KEY, (2, 4))
@@ -84,6 +100,7 @@ def test_paper_sizes():
     (dict(dropout_rate=1.0), 'dropout_rate'),
     (dict(side_shape=(3,)), 'side_shape'),
     (dict(source_shape=(0, 4)), 'source_shape'),
+    (dict(source_shape=(8, 4, 3)), 'colours'),
   ],
 )
 def test_bad_sizes_are_refused(change, message):

@@ -1,0 +1,111 @@
+"""The refined decoder: where it starts, what it learns, what it ignores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling.models import refiner as models
+from listcoupling.training import refiner
+
+KEY = jax.random.key(0)
+CONFIG = models.RefinerConfig(
+  (1, 2), (1, 1), num_cells=3, latent_size=1, hidden_size=32,
+  side_features=8, cell_features=4, max_decoders=2,
+)  # fmt: skip
+MEANS = np.array([[[0.2, 0.8]], [[0.5, 0.1]]], np.float32)
+
+
+def _pool(key, images=2000):
+  """Pixel 1 is known to the side, its sign of deviation to latent 1."""
+  cell_key, side_key, latent_key = jax.random.split(key, 3)
+  cells = jax.random.randint(cell_key, (images,), 0, 2)
+  side = jax.random.rademacher(side_key, (images,)).astype(jnp.float32)
+  latent = jax.random.rademacher(latent_key, (images, 2)).astype(jnp.float32)
+  source = jnp.asarray(MEANS)[cells] + 0.1 * jnp.stack(
+    [side, latent[:, 0]], -1
+  ).reshape(images, 1, 2)
+  return refiner.Pool(
+    jnp.array([1, 2]),
+    source,
+    jnp.broadcast_to(side[:, None, None, None], (images, 2, 1, 1)),
+    jnp.broadcast_to(cells[None, :, None], (2, images, 2)),
+    # The second decoder of two holds the latent, the only one holds noise.
+    jnp.stack([jnp.stack([latent[:, 1], latent[:, 1]], 1),
+               jnp.stack([latent[:, 1], latent[:, 0]], 1)])[..., None],
+  )  # fmt: skip
+
+
+def _errors(params, pool):
+  found = []
+  for kind, count in enumerate((1, 2)):
+    counts = jnp.full(len(pool.source), count)
+    images = refiner.decode(
+      params, pool.cells[kind], pool.latents[kind], pool.sides, counts, CONFIG
+    )
+    error = refiner.best_squared_error(images, pool.source, counts)
+    found.append(float(error.mean()))
+  return found
+
+
+def test_starts_at_the_mean_of_the_cell_and_learns_what_helps():
+  pool = _pool(jax.random.key(1))
+  start = models.init_params(KEY, CONFIG, MEANS)
+  np.testing.assert_allclose(_errors(start, pool), 0.01, rtol=1e-3)
+  params, loss = refiner.train(
+    KEY, MEANS, pool, config=CONFIG, steps=500, batch_size=64,
+    learning_rate=5e-3,
+  )  # fmt: skip
+  one, two = _errors(params, _pool(jax.random.key(2)))
+  # One decoder: the side gives pixel 0, nothing gives pixel 1. Two: the best
+  # of them knows both.
+  assert 0.0049 < one < 0.0056
+  assert two < 0.001 < loss < 0.01
+
+
+def test_best_of_the_first_decoders():
+  images = jnp.array([3.0, 1.0, 2.0]).reshape(1, 3, 1, 1) * jnp.ones(
+    (2, 3, 2, 2)
+  )
+  source = jnp.zeros((2, 2, 2))
+  best = refiner.best_squared_error(images, source, jnp.array([1, 3]))
+  np.testing.assert_allclose(best, [9, 1])
+  np.testing.assert_allclose(
+    refiner.best_squared_error(images, source, 2), [1, 1]
+  )
+
+
+def test_classifier_finds_the_cells():
+  mean = jax.random.normal(KEY, (2000, 2))
+  cells = (mean[:, 0] > 0).astype(jnp.int32) + 2 * (mean[:, 1] > 0)
+  params, _ = refiner.train_classifier(
+    KEY, mean, jnp.full_like(mean, -4.0), cells, num_cells=8, steps=300,
+    batch_size=128,
+  )  # fmt: skip
+  label = models.classifier(8)
+  found = label(params, mean, 4)
+  assert float((found == cells).mean()) > 0.95
+  assert int(label(params, 9 * mean, 2).max()) < 2  # padding is never used
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(steps=0), 'steps'),
+    (dict(batch_size=0), 'batch_size'),
+    (dict(cell_means=MEANS[:, :, :1]), 'cell_means'),
+    (dict(pool=_pool(KEY)._replace(cells=jnp.zeros((2, 3, 2)))), 'cells'),
+  ],
+)
+def test_bad_input_is_refused(change, message):
+  settings = dict(
+    cell_means=MEANS, pool=_pool(KEY), config=CONFIG, steps=1, batch_size=2,
+    learning_rate=1e-3,
+  ) | change  # fmt: skip
+  with pytest.raises(ValueError, match=message):
+    refiner.train(KEY, **settings)
+
+
+def test_bad_sizes_are_refused():
+  with pytest.raises(ValueError, match='num_cells'):
+    models.RefinerConfig((2, 2), (1, 1), num_cells=0)
