@@ -230,40 +230,51 @@ def first_arrivals(times: jax.Array, count: int):
   return -negative, order.astype(jnp.int32)
 
 
-def grouped_stream(
-  key: jax.Array, atoms, stream, *, rank, group_size
+def grouped_streams(
+  key: jax.Array, atoms, streams, *, ranks, group_sizes
 ) -> jax.Array:
-  """One of g independent races whose minimum is the canonical race.
+  """Races of groups of streams, each group's minimum the canonical race.
 
-  For every atom one of the g streams, chosen uniformly, gets E / g and the
-  others E / g + a fresh Exp(1), E the canonical noise. By memorylessness the
-  g streams are iid Exp(1), and their minimum is E / g: GLS on them has the
-  target sample argmin E / q whatever g is. (Not in the papers.)
+  For every atom one of the g streams of a group, chosen uniformly, gets E / g
+  and the others E / g + a fresh Exp(1), E the canonical noise. By
+  memorylessness the g streams are iid Exp(1), and their minimum is E / g: GLS
+  on them has the target sample argmin E / q whatever g is. (Not in the
+  papers.)
 
   Args:
     key: typed key of the position.
-    atoms: N or an array of atoms, as in `gumbel.exponential`.
-    stream: [] integer, distinct for every stream of the position.
-    rank: [] integer in [0, group_size), distinct within the group.
-    group_size: [] integer g.
+    atoms: N, or atoms [N] common to the streams or [K, N] of each, as in
+      `gumbel.exponential`.
+    streams: [K] integers, distinct for every stream of the position.
+    ranks: [K] integers in [0, g), distinct within a group.
+    group_sizes: [K] integers g.
 
   Returns:
-    Exp(1) noise, [N] or of the shape of `atoms`; the canonical noise itself
-    for g = 1.
+    [K, N] Exp(1) noise; the canonical noise itself where g = 1.
 
   Example:
-    >>> key = jax.random.key(0)
-    >>> streams = [grouped_stream(key, 9, k, rank=k, group_size=2)
-    ...            for k in range(2)]
-    >>> minimum = jnp.minimum(*streams)
-    >>> bool((minimum == gumbel.exponential(key, 9) / 2).all())
+    >>> key, two = jax.random.key(0), jnp.array([2, 2])
+    >>> races = grouped_streams(
+    ...     key, 9, jnp.arange(2), ranks=jnp.arange(2), group_sizes=two)
+    >>> bool((gumbel.earliest(races) == gumbel.exponential(key, 9) / 2).all())
     True
   """
-  first = gumbel.exponential(key, atoms) / group_size
-  choice = jnp.floor(gumbel.uniform(key, atoms, gumbel.CHOICE) * group_size)
-  choice = jnp.minimum(choice, group_size - 1)  # the uniform can round to 1
-  fresh = gumbel.exponential(key, atoms, gumbel.FRESH + stream)
-  return jnp.where(choice == rank, first, first + fresh)
+  size = group_sizes[:, None]
+  # Drawn once, not once per stream.
+  canonical, choice = jax.lax.optimization_barrier(
+    (
+      gumbel.exponential(key, atoms),
+      gumbel.uniform(key, atoms, gumbel.CHOICE),
+    )
+  )
+  first = canonical / size
+  choice = jnp.floor(choice * size)
+  choice = jnp.minimum(choice, size - 1)  # the uniform can round to 1
+  axis = 0 if jnp.ndim(atoms) == 2 else None
+  fresh = jax.vmap(gumbel.exponential, (None, axis, 0))(
+    key, atoms, gumbel.FRESH + streams
+  )
+  return jnp.where(choice == ranks[:, None], first, first + fresh)
 
 
 def group_ranks(groups: jax.Array):

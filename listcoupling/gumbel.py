@@ -48,7 +48,7 @@ def position_key(key: jax.Array, position) -> jax.Array:
     >>> k = position_key(jax.random.key(0), 7)
     >>> noise = exponential(k, 5)
   """
-  return jax.random.fold_in(key, position)
+  return _fold(key, position)
 
 
 def _from_bits(bits: jax.Array) -> jax.Array:
@@ -63,12 +63,11 @@ def _from_bits(bits: jax.Array) -> jax.Array:
   return jnp.where(w == 1.0, u, -u * jnp.log(w) / (1.0 - w))
 
 
-def _threefry(key: jax.Array, low: jax.Array) -> jax.Array:
-  """Threefry-2x32 of the counters (0, low), both words xored: uint32.
+def _threefry(key: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Threefry-2x32 of the counters (0, low): two words of uint32 each.
 
-  Bit for bit what `jax.random.bits` holds at index `low`. On CPU that one
-  rolls its rounds into a loop through memory; unrolled they fuse with the
-  race, in less than half the time.
+  Bit for bit that of JAX, which on CPU rolls the rounds into a loop through
+  memory. Unrolled they fuse with the race, in less than half the time.
   """
   first, second = jax.random.key_data(key)
   schedule = (first, second, first ^ second ^ _PARITY)
@@ -79,15 +78,23 @@ def _threefry(key: jax.Array, low: jax.Array) -> jax.Array:
       y = x ^ ((y << np.uint32(left)) | (y >> np.uint32(32 - left)))
     x = x + schedule[(group + 1) % 3]
     y = y + schedule[(group + 2) % 3] + np.uint32(group + 1)
-  return x ^ y
+  return x, y
+
+
+def _fold(key: jax.Array, number) -> jax.Array:
+  """`jax.random.fold_in`, bit for bit."""
+  words = _threefry(key, jnp.asarray(number).astype(jnp.uint32))
+  return jax.random.wrap_key_data(jnp.stack(words), impl='threefry2x32')
 
 
 def _bits(key: jax.Array, atoms, stream) -> jax.Array:
   """32 random bits per atom; see `exponential` for the arguments."""
-  key = jax.random.fold_in(key, stream)
   if isinstance(atoms, int):
-    return _threefry(key, jax.lax.iota(jnp.uint32, atoms))
-  return _threefry(key, atoms.astype(jnp.uint32))
+    low = jax.lax.iota(jnp.uint32, atoms)
+  else:
+    low = atoms.astype(jnp.uint32)
+  first, second = _threefry(_fold(key, stream), low)
+  return first ^ second
 
 
 def exponential(key: jax.Array, atoms, stream=CANONICAL) -> jax.Array:

@@ -74,7 +74,8 @@ def specinfer_accept(
 
   start = (target_probs, jnp.int32(-1), jnp.bool_(False))
   drafts = (proposals.astype(jnp.int32), draft_probs, uniforms, alive)
-  (law, token, accepted), _ = jax.lax.scan(judge, start, drafts)
+  # Unrolled, a few drafts cost a third on CPU.
+  (law, token, accepted), _ = jax.lax.scan(judge, start, drafts, unroll=8)
   rest = gumbel.race(noise, jnp.log(law))
   return jnp.where(accepted, token, rest), accepted
 

@@ -157,11 +157,9 @@ def test_grouped_streams_rebuild_independent_races(groups):
   ranks, sizes = coupling.group_ranks(jnp.array(groups))
 
   def draw(key):
-    streams = jax.vmap(
-      lambda k, rank, size: coupling.grouped_stream(
-        key, 5, k, rank=rank, group_size=size
-      )
-    )(jnp.arange(3), ranks, sizes)
+    streams = coupling.grouped_streams(
+      key, 5, jnp.arange(3), ranks=ranks, group_sizes=sizes
+    )
     canonical = gumbel.exponential(key, 5)
     live = jnp.array(groups) == 0
     earliest = gumbel.earliest(jnp.where(live[:, None], streams, jnp.inf))
@@ -186,10 +184,19 @@ def test_grouped_streams_rebuild_independent_races(groups):
 
 def test_grouped_streams_at_chosen_atoms_are_the_dense_ones():
   key = jax.random.key(1)
-  atoms = jnp.array([7, 3, 900])
-  dense = coupling.grouped_stream(key, 1000, 2, rank=1, group_size=3)
-  sparse = coupling.grouped_stream(key, atoms, 2, rank=1, group_size=3)
-  np.testing.assert_array_equal(dense[atoms], sparse)
+  atoms = jnp.array([[7, 3, 900], [2, 1, 0]])
+  draw = functools.partial(
+    coupling.grouped_streams,
+    key,
+    streams=jnp.array([2, 5]),
+    ranks=jnp.array([1, 0]),
+    group_sizes=jnp.array([3, 1]),
+  )
+  dense = draw(1000)
+  for chosen, row in ((atoms, atoms), (atoms[0], jnp.tile(atoms[0], (2, 1)))):
+    np.testing.assert_array_equal(
+      jnp.take_along_axis(dense, row, axis=1), draw(chosen)
+    )
 
 
 @pytest.mark.parametrize('shared_race', [False, True])

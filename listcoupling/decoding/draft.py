@@ -32,7 +32,7 @@ class Plan(NamedTuple):
   drafters: tuple[Drafter, ...]
   proposal: str  # 'beam', 'grouped' or 'streams'
   vocab_size: int
-  keep_probs: bool
+  keep_laws: bool
   options: GenerateOptions
 
   def slots(self, drafter: int) -> range:
@@ -40,13 +40,13 @@ class Plan(NamedTuple):
     return range(drafter, self.options.num_drafts, len(self.drafters))
 
 
-class _Frontier(NamedTuple):
-  """The nodes whose children are proposed next, in slot order."""
+class _Nodes(NamedTuple):
+  """The nodes of one depth, in slot order."""
 
-  logits: tuple[jax.Array, ...]  # per drafter [B, K_d, V]
-  gaps: jax.Array  # [B, K] summed gaps (beam)
-  groups: jax.Array  # [B, K] equal where the drafted prefix is (chains)
-  states: tuple
+  tokens: jax.Array  # [B, K]
+  parents: jax.Array  # [B, K]
+  gaps: jax.Array | None  # [B, K] summed gaps (beam)
+  laws: filters.Law | None  # [B, K, A]
 
 
 def draft_tree(keys, params, states, text: Text, plan: Plan):
@@ -62,77 +62,69 @@ def draft_tree(keys, params, states, text: Text, plan: Plan):
   Returns:
     The `DraftTree` and the drafters' states.
   """
-  length = plan.options.draft_length
-  frontier = _open(params, states, text, plan)
-
-  depths = jnp.arange(1, length + 1)
+  batch, width = text.root.shape[0], plan.options.num_drafts
+  depths = jnp.arange(1, plan.options.draft_length + 1)
   keys = jax.vmap(jax.vmap(gumbel.position_key), (None, 0))(
     keys, text.root + depths[:, None]
   )  # [L, B]
+  logits, states = _open(params, states, text, plan)
+  # At the root all slots stand at one node, and every beam starts from it.
+  gaps = jnp.zeros((batch, len(plan.drafters)))
+  groups = jnp.zeros((batch, width), jnp.int32)
+  first = _propose(keys[0], logits, gaps, groups, plan)
 
-  def step(frontier, place):
+  def step(carry, place):
+    nodes, groups, states = carry
     depth, keys = place
-    nodes = _propose(keys, frontier, depth, plan)
-    return _extend(params, frontier, nodes, text, depth, plan), nodes
+    logits, states = _extend(params, states, nodes, text, depth, plan)
+    groups = _regroup(groups, nodes.tokens)
+    children = _propose(keys, logits, nodes.gaps, groups, plan)
+    return (children._replace(laws=None), groups, states), children
 
-  frontier, inner = jax.lax.scan(step, frontier, (depths[:-1], keys[:-1]))
-  last = _propose(keys[-1], frontier, depths[-1], plan)
+  start = (first._replace(laws=None), groups, states)
+  (_, _, states), rest = jax.lax.scan(step, start, (depths[:-1], keys[1:]))
   nodes = jax.tree.map(
-    lambda head, tail: jnp.moveaxis(jnp.concatenate([head, tail[None]]), 0, 1),
-    inner,
-    last,
+    lambda head, tail: jnp.moveaxis(jnp.concatenate([head[None], tail]), 0, 1),
+    first,
+    rest,
   )
-  return DraftTree(nodes.tokens, nodes.parents, nodes.probs), frontier.states
-
-
-class _Nodes(NamedTuple):
-  tokens: jax.Array  # [B, K]
-  parents: jax.Array  # [B, K]
-  probs: jax.Array | None  # [B, K, V]
-  gaps: jax.Array  # [B, K]
+  return DraftTree(nodes.tokens, nodes.parents, nodes.laws), states
 
 
 def _open(params, states, text, plan):
-  """The frontier at the root: every slot stands at the same node."""
-  batch, width = text.root.shape[0], plan.options.num_drafts
+  """Logits after the root, per drafter [B, 1, V], and states."""
   logits, opened = [], []
-  for d, drafter in enumerate(plan.drafters):
-    slots = len(plan.slots(d))
-    root, state = drafter.open_block(params[d], states[d], text)
-    root = _widen(root, plan.vocab_size)
-    logits.append(jnp.repeat(root[:, None], slots, axis=1))
+  for drafter, own, state in zip(plan.drafters, params, states):
+    root, state = drafter.open_block(own, state, text)
+    logits.append(_widen(root, plan.vocab_size)[:, None])
     opened.append(state)
-  # One beam per drafter starts from its first slot.
-  first = jnp.arange(width) < len(plan.drafters)
-  gaps = jnp.where(first, 0.0, jnp.inf)
-  return _Frontier(
-    tuple(logits),
-    jnp.broadcast_to(gaps, (batch, width)),
-    jnp.zeros((batch, width), jnp.int32),
-    tuple(opened),
-  )
+  return logits, tuple(opened)
 
 
-def _extend(params, frontier, nodes, text, depth, plan):
-  """Lets every drafter look at its new nodes."""
+def _extend(params, states, nodes, text, depth, plan):
+  """Lets every drafter look at its new nodes: logits [B, K_d, V], states."""
   count = len(plan.drafters)
-  logits, states = [], []
+  logits, extended = [], []
   for d, drafter in enumerate(plan.drafters):
     new, state = drafter.extend(
       params[d],
-      frontier.states[d],
+      states[d],
       text,
       depth,
       nodes.tokens[:, d::count],
       nodes.parents[:, d::count] // count,
     )
     logits.append(_widen(new, plan.vocab_size))
-    states.append(state)
-  same = (frontier.groups[:, :, None] == frontier.groups[:, None, :]) & (
-    nodes.tokens[:, :, None] == nodes.tokens[:, None, :]
+    extended.append(state)
+  return logits, tuple(extended)
+
+
+def _regroup(groups, tokens):
+  """Slots [B, K] that share their path, by the lowest slot among them."""
+  same = (groups[:, :, None] == groups[:, None, :]) & (
+    tokens[:, :, None] == tokens[:, None, :]
   )
-  groups = gumbel.argmax(same).astype(jnp.int32)  # lowest slot of the group
-  return _Frontier(tuple(logits), nodes.gaps, groups, tuple(states))
+  return gumbel.argmax(same).astype(jnp.int32)
 
 
 def _widen(logits, vocab_size):
@@ -142,30 +134,29 @@ def _widen(logits, vocab_size):
   return jnp.pad(logits, widths, constant_values=-jnp.inf)
 
 
-def _propose(keys, frontier, depth, plan):
-  """Proposes K children; see the module docstring for the three ways."""
+def _propose(keys, logits, gaps, groups, plan):
+  """K children of nodes with logits [B, 1 or K_d, V] per drafter.
+
+  See the module docstring for the three ways.
+  """
   count, width = len(plan.drafters), plan.options.num_drafts
-  ranks, sizes = jax.vmap(coupling.group_ranks)(frontier.groups)
-  temperatures = jnp.array(plan.options.slot_temperatures())
+  temperatures = plan.options.slot_temperatures()
+  propose, needed = _chains, ()
+  if plan.proposal == 'beam':
+    propose, needed = _beam, gaps
+  elif plan.proposal == 'grouped':
+    needed = jax.vmap(coupling.group_ranks)(groups)
   parts = []
   for d in range(count):
     own = slice(d, None, count)
     row = functools.partial(
-      _beam if plan.proposal == 'beam' else _chains,
+      propose,
       plan=plan,
       slots=jnp.arange(d, width, count),
       temperatures=temperatures[own],
     )
-    parts.append(
-      jax.vmap(row, in_axes=(0, None, 0, 0, 0, 0))(
-        keys,
-        depth,
-        frontier.logits[d],
-        frontier.gaps[:, own],
-        ranks[:, own],
-        sizes[:, own],
-      )
-    )
+    mine = jax.tree.map(lambda leaf, own=own: leaf[:, own], needed)
+    parts.append(jax.vmap(row)(keys, logits[d], mine))
   # Interleave: slot k is slot k // D of drafter k mod D.
   order = [k // count + _offset(k % count, width, count) for k in range(width)]
   return jax.tree.map(
@@ -179,9 +170,39 @@ def _offset(drafter, width, count):
 
 
 def _laws(logits, temperatures, options):
-  return jax.vmap(
-    lambda logits, temperature: filters.warp(logits, temperature, options)
-  )(logits, temperatures)
+  """One law per temperature; logits [1, V] serve them all.
+
+  Equal temperatures at one node are one law: leading axis 1.
+  """
+  if len(set(temperatures)) == 1:
+    one = functools.partial(
+      filters.warp, temperature=temperatures[0], options=options
+    )
+    return jax.vmap(one)(logits)
+  logits = jnp.broadcast_to(logits, (len(temperatures), logits.shape[-1]))
+  return jax.vmap(lambda *pair: filters.warp(*pair, options))(
+    logits, jnp.array(temperatures)
+  )
+
+
+def _chains(key, logits, groups, *, plan, slots, temperatures):
+  """One child per chain, on grouped or plain streams."""
+  laws = _laws(logits, temperatures, plan.options)
+  laws = jax.tree.map(
+    lambda leaf: jnp.broadcast_to(leaf, (slots.size, leaf.shape[-1])), laws
+  )
+  if plan.proposal == 'grouped':
+    ranks, sizes = groups
+    atoms = laws.logits.shape[-1] if laws.tokens is None else laws.tokens
+    noise = coupling.grouped_streams(
+      key, atoms, slots, ranks=ranks, group_sizes=sizes
+    )
+  else:
+    noise = jax.vmap(functools.partial(filters.noise, key))(laws, slots)
+  tokens = jax.vmap(filters.sample)(noise, laws)
+  if not plan.options.replacement and logits.shape[0] == 1:  # at the root
+    tokens = _distinct(key, laws)
+  return _Nodes(tokens, slots, None, laws if plan.keep_laws else None)
 
 
 def _distinct(key, laws):
@@ -196,39 +217,15 @@ def _distinct(key, laws):
   return jnp.pad(tokens, (0, width - tokens.shape[0]), constant_values=-1)
 
 
-def _chains(
-  key, depth, logits, gaps, ranks, sizes, *, plan, slots, temperatures
-):
-  """One child per chain, on grouped or plain streams."""
-  laws = _laws(logits, temperatures, plan.options)
-
-  def one(law, slot, rank, size):
-    if plan.proposal == 'grouped':
-      noise = coupling.grouped_stream(
-        key, filters.atoms(law), slot, rank=rank, group_size=size
-      )
-    else:
-      noise = filters.noise(key, law, slot)
-    return filters.sample(noise, law)
-
-  tokens = jax.vmap(one)(laws, slots, ranks, sizes)
-  if not plan.options.replacement:
-    tokens = jnp.where(depth == 1, _distinct(key, laws), tokens)
-  probs = None
-  if plan.keep_probs:
-    probs = jax.vmap(lambda law: filters.probabilities(law, plan.vocab_size))(
-      laws
-    )
-  return _Nodes(tokens, slots, probs, gaps)
-
-
-def _beam(key, depth, logits, gaps, ranks, sizes, *, plan, slots, temperatures):
+def _beam(key, logits, gaps, *, plan, slots, temperatures):
   """The children of the K smallest summed gaps, within one drafter."""
-  del depth, ranks, sizes
-  width = logits.shape[0]
+  width = slots.size
+  # At the root there is one node to start from, and its temperature.
+  temperatures = temperatures[: logits.shape[0]]
   # Greedy drafts are the noise-free limit: gaps in log-probability.
-  greedy = temperatures == 0
-  laws = _laws(logits, jnp.where(greedy, 1.0, temperatures), plan.options)
+  greedy = jnp.array([t == 0 for t in temperatures])
+  warm = tuple(t or 1.0 for t in temperatures)
+  laws = _laws(logits, warm, plan.options)
 
   def children(law, greedy):
     noise = jnp.where(greedy, 1.0, filters.noise(key, law))
@@ -239,8 +236,12 @@ def _beam(key, depth, logits, gaps, ranks, sizes, *, plan, slots, temperatures):
     behind = jnp.where(times < jnp.inf, behind, jnp.inf)  # NaN, too
     return behind, filters.token_at(law, index)
 
-  behind, tokens = jax.vmap(children)(laws, greedy)  # [K, K]
+  behind, tokens = jax.vmap(children)(laws, greedy)  # [K, A]
   total = (gaps[:, None] + behind).ravel()
-  gaps, best = coupling.first_arrivals(total, width)
-  tokens = jnp.where(gaps < jnp.inf, tokens.ravel()[best], -1)
-  return _Nodes(tokens, slots[best // behind.shape[1]], None, gaps)
+  short = (0, max(0, width - total.size))  # fewer tokens than slots
+  gaps, best = coupling.first_arrivals(
+    jnp.pad(total, short, constant_values=jnp.inf), width
+  )
+  tokens = jnp.where(gaps < jnp.inf, jnp.pad(tokens.ravel(), short)[best], -1)
+  parent = jnp.minimum(best // behind.shape[1], behind.shape[0] - 1)
+  return _Nodes(tokens, slots[parent], gaps, None)

@@ -87,16 +87,24 @@ def target_law(
 
 def warp(logits: jax.Array, temperature, options: GenerateOptions) -> Law:
   """Temperature (a number or traced, 0 = greedy), top-k, top-p and min-p."""
-  temperature = jnp.asarray(temperature, jnp.float32)
+  logits = logits.astype(jnp.float32)
   logits = logits - jnp.max(logits)  # a tiny temperature must not overflow
-  hot = logits / jnp.where(temperature > 0, temperature, 1.0)
-  law = _truncate(hot, options)
-  greedy = jnp.where(
-    jnp.arange(law.logits.shape[-1]) == gumbel.argmax(law.logits),
-    0.0 * jnp.max(law.logits),  # keeps a NaN row impossible
-    -jnp.inf,
+  if not isinstance(temperature, jax.Array):
+    if temperature > 0:
+      return _truncate(logits / temperature, options)
+    return _greedy(_truncate(logits, options))
+  law = _truncate(
+    logits / jnp.where(temperature > 0, temperature, 1.0), options
   )
+  greedy = _greedy(law).logits
   return law._replace(logits=jnp.where(temperature > 0, law.logits, greedy))
+
+
+def _greedy(law):
+  likeliest = jnp.arange(law.logits.shape[-1]) == gumbel.argmax(law.logits)
+  # A NaN row stays impossible.
+  only = jnp.where(likeliest, 0.0 * jnp.max(law.logits), -jnp.inf)
+  return law._replace(logits=only)
 
 
 def _truncate(logits, options):

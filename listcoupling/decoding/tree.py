@@ -4,7 +4,8 @@ Node 0 is the root, the last token of the text; node 1 + (j-1) K + k is slot k
 at depth j. K independent chains have parents 0..K-1 at every depth. A token
 of -1 marks a slot without a proposal; it never matches.
 
-Legend: B batch, K drafts, L draft length, S = 1 + K L nodes, C cache entries.
+Legend: B batch, K drafts, L draft length, S = 1 + K L nodes, C cache entries,
+A atoms of a law.
 """
 
 from typing import NamedTuple
@@ -12,13 +13,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from listcoupling.decoding.filters import Law
+
 
 class DraftTree(NamedTuple):
   """Proposals of one block."""
 
   tokens: jax.Array  # [B, L, K] int32, -1 = none
   parents: jax.Array  # [B, L, K] int32, slot one depth up (any at depth 1)
-  probs: jax.Array | None  # [B, L, K, V] draft laws, for rejection schemes
+  laws: Law | None  # [B, L, K, A] of the drafts, for rejection schemes
 
 
 def empty_tree(batch: int) -> DraftTree:

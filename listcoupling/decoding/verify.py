@@ -77,16 +77,15 @@ def _verify_walk(row, tree, options):
   tokens = jnp.concatenate([tree.tokens, tail])
   chain = jnp.arange(width, dtype=jnp.int32)[None]
   parents = jnp.concatenate([tree.parents, chain])
-  probs = tree.probs
-  if probs is not None:
-    probs = jnp.concatenate([probs, jnp.zeros_like(probs[:1])])
+  laws = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1]]), tree.laws)
 
   def step(walk, judged):
-    depth, key, tokens, parents, probs = judged
+    depth, key, tokens, parents, laws = judged
     live = jnp.where(depth == 0, True, walk.alive[parents])
     law = filters.target_law(
       row.logits[walk.node], walk.seen, row.num_new + depth, options
     )
+    probs = _dense(laws, row.logits.shape[-1])
     if not options.replacement:
       probs = _without_earlier(probs, tokens, live)
     token = _choose(key, law, tokens, probs, live, options)
@@ -106,8 +105,8 @@ def _verify_walk(row, tree, options):
   keys = jax.vmap(gumbel.position_key, (None, 0))(
     row.key, row.root + 1 + depths
   )
-  judged = (depths, keys, tokens, parents, probs)
-  _, (text, valid, path, accepted) = jax.lax.scan(step, start, judged)
+  judged = (depths, keys, tokens, parents, laws)
+  _, (text, valid, path, accepted) = jax.lax.scan(step, start, judged, unroll=8)
   return Verdict(
     text,
     jnp.sum(valid, dtype=jnp.int32),
@@ -139,6 +138,13 @@ def _choose(key, law, tokens, probs, live, options):
   if method in ('specinfer', 'spectr', 'single'):
     return _choose_by_rejection(key, law, tokens, probs, live, method)
   return filters.sample(filters.noise(key, law), law)
+
+
+def _dense(laws, vocab_size):
+  """Laws [..., A] of several drafts as probabilities [..., V]."""
+  if laws is None:
+    return None
+  return jax.vmap(lambda law: filters.probabilities(law, vocab_size))(laws)
 
 
 def _without_earlier(probs, tokens, live):
@@ -177,7 +183,8 @@ def _verify_block(row, tree, options):
   a draw from (p_i q - p)+ (from q for i = L).
   """
   length, vocab_size = tree.tokens.shape[0], row.logits.shape[-1]
-  draft, laws = tree.tokens[:, 0], tree.probs[:, 0]
+  draft = tree.tokens[:, 0]
+  laws = _dense(jax.tree.map(lambda leaf: leaf[:, 0], tree.laws), vocab_size)
   # Past the last depth nothing was drafted: the residual is q itself.
   laws = jnp.concatenate([laws, jnp.zeros((1, vocab_size))])
   next_ = jnp.append(draft, 0)

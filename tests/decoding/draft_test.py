@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from listcoupling import gumbel
-from listcoupling.decoding import draft
+from listcoupling.decoding import draft, filters
 from listcoupling.decoding.drafters import NGramDrafter, Text, as_drafter
 from listcoupling.decoding.options import GenerateOptions
 from tests import fakes, statistics
@@ -21,12 +21,12 @@ CAPACITY = 16
 ROWS = 10
 
 
-def propose(keys, models, options, proposal, keep_probs=False, row=ROW):
+def propose(keys, models, options, proposal, keep_laws=False, row=ROW):
   """The `DraftTree` of one block after `row`, for each of the keys."""
   batch = len(keys)
   pairs = [as_drafter(model) for model in models]
   plan = draft.Plan(
-    tuple(drafter for drafter, _ in pairs), proposal, VOCAB, keep_probs, options
+    tuple(drafter for drafter, _ in pairs), proposal, VOCAB, keep_laws, options
   )
   tokens = jnp.zeros((batch, CAPACITY), jnp.int32)
   tokens = tokens.at[:, : len(row)].set(jnp.array(row))
@@ -142,7 +142,7 @@ def test_every_chain_follows_its_own_law(proposal):
     num_drafts=3, draft_length=3, draft_temperatures=(0.6, 1.5)
   )
   keys = jax.random.split(jax.random.key(3), 30_000)
-  proposals = propose(keys, models, options, proposal, keep_probs=True)
+  proposals = propose(keys, models, options, proposal, keep_laws=True)
   np.testing.assert_array_equal(
     proposals.parents, np.broadcast_to(np.arange(3), (30_000, 3, 3))
   )
@@ -160,8 +160,9 @@ def test_every_chain_follows_its_own_law(proposal):
     # The laws handed to rejection verifiers are those that were sampled.
     for row, depth in itertools.product(range(20), range(3)):
       path = proposals.tokens[row, :depth, slot]
+      law = filters.Law(proposals.laws.logits[row, depth, slot], None)
       np.testing.assert_allclose(
-        proposals.probs[row, depth, slot],
+        filters.probabilities(law, VOCAB),
         np.exp(log_law(model, path, temperature)),
         rtol=1e-5,
       )
