@@ -17,4 +17,13 @@ def get_config(pair: str = ''):
   config.num_drafts = (2,)
   config.draft_temperatures = ('1.0', '0.5')
   config.seeds = 4
+  config.methods = (
+    'single',
+    'specinfer',
+    'spectr',
+    'gls',
+    'gls_strong',
+    'gumbel_chains',
+    'gumbel_tree',
+  )
   return config

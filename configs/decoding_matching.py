@@ -18,4 +18,5 @@ def get_config(pair: str = ''):
   config.experiment = 'matching'
   config.num_drafts = (1, 2, 4, 6, 8)
   config.repetitions = 20  # samples of a list per token
+  config.seeds = 1  # errors are over prompts
   return config

@@ -92,18 +92,26 @@ def options_of(setup: base.Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def measure(setup: base.Setup, cell: Cell) -> dict:
-  """Columns of a cell: tokens and target calls of every row, and the rate."""
+def measure(setup: base.Setup, cell: Cell, *, warm_up: bool = False) -> dict:
+  """Columns of a cell: tokens and target calls of every row, and the rate.
+
+  Args:
+    setup: of `language_setup.prepare`.
+    cell: what to run.
+    warm_up: run it once before, off the clock: the first run of a program is
+      slow.
+  """
   choice = setup.choices[cell.dataset]
   rows = cell.batch.rows
-  out = generate(
-    base.row_keys(cell.seed, cell.dataset, rows),
-    setup.target,
-    [setup.drafter],
-    choice.tokens[rows],
-    choice.lengths[rows],
-    options_of(setup, cell.setting),
-  )
+  for _ in range(2 if warm_up else 1):
+    out = generate(
+      base.row_keys(cell.seed, cell.dataset, rows),
+      setup.target,
+      [setup.drafter],
+      choice.tokens[rows],
+      choice.lengths[rows],
+      options_of(setup, cell.setting),
+    )
   real = slice(cell.batch.size)
   return {
     'rows': work.join(rows[real]),
@@ -145,13 +153,15 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   for setting in settings_of(config):
     options_of(setup, setting).check(setup.target.config.vocab_size)
   settings = {'config': config, 'seed': seed, **setup.identity}
-  cells = cells_of(setup, config, seed)
-  found = work.fill(
-    workdir,
-    settings,
-    [(cell.name, cell) for cell in cells],
-    lambda cell: measure(setup, cell),
-  )
+  cells, warm = cells_of(setup, config, seed), set()
+
+  def compute(cell):
+    row = measure(setup, cell, warm_up=cell.setting not in warm)
+    warm.add(cell.setting)
+    return row
+
+  named = [(cell.name, cell) for cell in cells]
+  found = work.fill(workdir, settings, named, compute)
   rows = language_summary.summarize(cells, found, config)
   base.finish(workdir, setup, rows)
   language_plots.block_efficiency(
