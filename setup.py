@@ -63,6 +63,12 @@ setup(
       'pytest-xdist>=3.8',
       'ruff>=0.14',
     ],
+    # For scripts/benchmark.py peers and the tests beside transformers. Without
+    # a GPU take torch from https://download.pytorch.org/whl/cpu first.
+    'peers': [
+      'torch>=2.8',
+      'transformers>=5.0',
+    ],
     'cuda': ['jax[cuda13]>=0.10.2'],
     'tpu': ['jax[tpu]>=0.10.2'],
   },

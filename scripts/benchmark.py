@@ -4,6 +4,7 @@
   python scripts/benchmark.py decoding    every method, K = 1..8, batch 1..32
   python scripts/benchmark.py overhead    a block against its model calls
   python scripts/benchmark.py memory      compiled memory at 2048 tokens
+  python scripts/benchmark.py peers       against transformers, see --peer_sizes
 
 Tables go to WORKDIR/<what>.csv as well.
 """
@@ -13,12 +14,15 @@ import pathlib
 import jax
 from absl import app, flags
 
-from listcoupling.experiments import benchmark, decoding, results
+from listcoupling.experiments import benchmark, decoding, peers, results
 from listcoupling.models import pretrained, transformer
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')
 _SIZE = flags.DEFINE_enum(
   'size', 'shipped', ['shipped', '25M'], 'Shipped pair, or random parameters.'
+)
+_PEER_SIZES = flags.DEFINE_list(
+  'peer_sizes', list(peers.SIZES), 'Checkpoints of peers; or shipped.'
 )
 
 _PROMPTS = (
@@ -34,15 +38,7 @@ def _pair():
   target, drafter = pretrained.shipped_pair()
   if _SIZE.value == 'shipped':
     return target, drafter
-  config = transformer.TransformerConfig(
-    vocab_size=1024,
-    hidden_size=512,
-    num_layers=8,
-    num_heads=8,
-    num_kv_heads=4,
-    head_dim=64,
-    intermediate_size=1408,
-  )
+  config = peers.SIZES['25M']
   params = transformer.init_params(jax.random.key(0), config)
   model = transformer.make_language_model(config, params, target.tokenizer)
   return model, drafter
@@ -54,6 +50,8 @@ def main(argv):
     raise app.UsageError(f'Name one table, got {argv[1:]}.')
   if argv[1] == 'sampler':
     rows = benchmark.sampler_table()
+  elif argv[1] == 'peers':
+    rows = peers.tables(_PEER_SIZES.value, _WORKDIR.value)
   else:
     target, drafter = _pair()
     prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
@@ -67,7 +65,7 @@ def main(argv):
       memory=lambda: benchmark.memory_table(target, drafter),
     )
     if argv[1] not in tables:
-      raise app.UsageError(f'{argv[1]!r}: sampler, {", ".join(tables)}.')
+      raise app.UsageError(f'{argv[1]!r}: sampler, peers, {", ".join(tables)}.')
     rows = tables[argv[1]]()
   folder = pathlib.Path(_WORKDIR.value)
   results.write_csv(folder / f'{argv[1]}.csv', rows)

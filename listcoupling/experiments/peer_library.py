@@ -6,6 +6,7 @@ both libraries write the same number of tokens from the same law.
 
 import contextlib
 import time
+from importlib import metadata
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,11 @@ def load(directory):
     directory, dtype=torch.float32
   )
   return model.eval()
+
+
+def versions() -> dict[str, str]:
+  """Versions of what is compared with."""
+  return {name: metadata.version(name) for name in ('torch', 'transformers')}
 
 
 def logits(model, tokens: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ batch 8 (there: none). Every time is the median of rounds in which all
 settings take turns; compilation here and one warm run there are apart.
 """
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -19,47 +18,12 @@ from tqdm import auto as tqdm
 
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import peer_library
+from listcoupling.experiments import peer_checkpoints, peer_library, results
 from listcoupling.models import pretrained, transformer
 
-SIZES = {
-  '1M': transformer.TransformerConfig(
-    vocab_size=1024,
-    hidden_size=128,
-    num_layers=4,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=32,
-    intermediate_size=448,
-    tie_embeddings=False,
-  ),
-  '25M': transformer.TransformerConfig(
-    vocab_size=1024,
-    hidden_size=512,
-    num_layers=8,
-    num_heads=8,
-    num_kv_heads=4,
-    head_dim=64,
-    intermediate_size=1408,
-    tie_embeddings=False,
-  ),
-  '100M': transformer.TransformerConfig(
-    vocab_size=8192,
-    hidden_size=768,
-    num_layers=12,
-    num_heads=12,
-    num_kv_heads=4,
-    head_dim=64,
-    intermediate_size=2560,
-    tie_embeddings=False,
-  ),
-}
-# Size of what a layer adds, beside embeddings of 1: the drafter, the target's
-# first layers, then shares about three quarters of its law's mass.
-_GAINS = {'1M': 0.2, '25M': 0.13, '100M': 0.1}
-_DRAFT_LAYERS = {'1M': 1, '25M': 1, '100M': 2}
-_SHARPNESS = 2.5  # standard deviation of the logits
+SIZES = peer_checkpoints.SIZES
 _PROMPT = 24
+_EFFORT = {'100M': (48, 3)}  # new tokens per row, timed rounds
 
 
 class Setting(NamedTuple):
@@ -89,64 +53,6 @@ def settings(cores: int) -> list[Setting]:
     for batch in (1, 8)
     for method, drafts in ours
   ]
-
-
-def random_pair(size: str, key: jax.Array):
-  """A random target of a size and the drafter of its first layers.
-
-  Residual branches are small, so that the first layers say most of what the
-  whole net says, as in a trained one.
-
-  Args:
-    size: of `SIZES`.
-    key: typed key.
-
-  Returns:
-    (target, drafter), which share embeddings, final norm and head.
-
-  Raises:
-    ValueError: for another size.
-
-  Example:
-    >>> target, drafter = random_pair('1M', jax.random.key(0))
-    >>> drafter.config.num_layers
-    1
-  """
-  if size not in SIZES:
-    raise ValueError(f'size must be one of {list(SIZES)}, got {size!r}.')
-  config = SIZES[size]
-  deviations = dict(
-    embed=1.0,
-    head=_SHARPNESS * config.hidden_size**-0.5,
-    qkv=config.hidden_size**-0.5,
-    gate_up=config.hidden_size**-0.5,
-    attention_out=_GAINS[size] * (config.num_heads * config.head_dim) ** -0.5,
-    down=_GAINS[size] * config.intermediate_size**-0.5,
-  )
-
-  def redraw(index, path, leaf):
-    scale = deviations.get(path[-1].key)
-    own = jax.random.fold_in(key, index)
-    return leaf if scale is None else scale * jax.random.normal(own, leaf.shape)
-
-  leaves, tree = jax.tree_util.tree_flatten_with_path(
-    transformer.init_params(key, config)
-  )
-  params = jax.tree.unflatten(
-    tree, [redraw(i, *leaf) for i, leaf in enumerate(leaves)]
-  )
-  layers = _DRAFT_LAYERS[size]
-  kept = {f'layer_{i}' for i in range(layers)}
-  first = {
-    name: value
-    for name, value in params.items()
-    if name in kept or not name.startswith('layer_')
-  }
-  smaller = dataclasses.replace(config, num_layers=layers)
-  return (
-    transformer.make_language_model(config, params),
-    transformer.make_language_model(smaller, first),
-  )
 
 
 class _Here:
@@ -198,13 +104,48 @@ class _There:
     return rate, run.tokens.shape[1] / run.target_calls
 
 
+def tables(sizes: Sequence[str], folder) -> list[dict]:
+  """Compares both libraries, one size after the other.
+
+  Args:
+    sizes: of `peer_checkpoints.NAMES`.
+    folder: for peers.csv, written after every size (rows of other sizes that
+      stand there stay), peers.json and the checkpoints.
+
+  Returns:
+    All rows of peers.csv, see `table`.
+
+  Raises:
+    ValueError: unknown size.
+    ImportError: torch or transformers is not installed.
+  """
+  folder = pathlib.Path(folder)
+  for size in sizes:
+    if size not in peer_checkpoints.NAMES:
+      raise ValueError(
+        f'size must be one of {peer_checkpoints.NAMES}, got {size!r}.'
+      )
+  path, rows = folder / 'peers.csv', []
+  for size in sizes:
+    new_tokens, rounds = _EFFORT.get(size, (96, 5))
+    new = table(size, folder, new_tokens=new_tokens, rounds=rounds)
+    old = results.read_csv(path) if path.exists() else []
+    rows = [row for row in old if row['size'] != size] + new
+    results.write_csv(path, rows)
+  about = results.environment() | peer_library.versions()
+  about['drafter'] = 'first layers of the target, same embeddings and head'
+  about['draft_layers'] = peer_checkpoints.DRAFT_LAYERS
+  results.write_json(folder / 'peers.json', about)
+  return rows
+
+
 def table(
-  size: str, folder, *, new_tokens: int = 128, rounds: int = 5
+  size: str, folder, *, new_tokens: int = 96, rounds: int = 5
 ) -> list[dict]:
   """Compares both libraries on one size.
 
   Args:
-    size: of `SIZES`, or 'shipped' for the pair that the library ships.
+    size: of `peer_checkpoints.NAMES`.
     folder: where the checkpoints go.
     new_tokens: M, per row.
     rounds: timed runs of each setting, in turns.
@@ -218,7 +159,7 @@ def table(
     ValueError: unknown size, or logits that differ by more than 1e-3.
     ImportError: torch or transformers is not installed.
   """
-  folders = _folders(size, pathlib.Path(folder))
+  folders = peer_checkpoints.write(size, pathlib.Path(folder))
   sides = dict(
     transformers=_There(folders, new_tokens),
     listcoupling=_Here(folders, new_tokens),
@@ -239,18 +180,14 @@ def table(
         figures[setting] += [figure] if turn else []
         bar.update()
   count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
-  about = dict(size=size, parameters=count, logit_difference=difference)
+  about = dict(
+    size=size,
+    parameters=count,
+    new_tokens=new_tokens,
+    rounds=rounds,
+    logit_difference=difference,
+  )
   return _rows(figures, about)
-
-
-def _folders(size: str, folder: pathlib.Path):
-  """The two checkpoints, written unless they are the shipped ones."""
-  if size == 'shipped':
-    return pretrained.SHIPPED / 'target', pretrained.SHIPPED / 'drafter'
-  folders = folder / f'{size}-target', folder / f'{size}-drafter'
-  for model, own in zip(random_pair(size, jax.random.key(0)), folders):
-    pretrained.save_pretrained(model, own)
-  return folders
 
 
 def _difference(sides, prompts) -> float:

@@ -1,0 +1,131 @@
+"""Random checkpoints for the comparison with other libraries.
+
+A target and a drafter made of its first layers, written as Hugging Face
+directories that any library can load. Weights are random, with a gain that
+makes the pair agree about as well as trained ones do.
+"""
+
+import dataclasses
+import pathlib
+
+import jax
+
+from listcoupling.models import pretrained, transformer
+
+SIZES = {
+  '1M': transformer.TransformerConfig(
+    vocab_size=1024,
+    hidden_size=128,
+    num_layers=4,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    intermediate_size=448,
+    tie_embeddings=False,
+  ),
+  '25M': transformer.TransformerConfig(
+    vocab_size=1024,
+    hidden_size=512,
+    num_layers=8,
+    num_heads=8,
+    num_kv_heads=4,
+    head_dim=64,
+    intermediate_size=1408,
+    tie_embeddings=False,
+  ),
+  '100M': transformer.TransformerConfig(
+    vocab_size=8192,
+    hidden_size=768,
+    num_layers=12,
+    num_heads=12,
+    num_kv_heads=4,
+    head_dim=64,
+    intermediate_size=2560,
+    tie_embeddings=False,
+  ),
+}
+# Size of what a layer adds, beside embeddings of 1: the drafter, the target's
+# first layers, then shares about three quarters of its law's mass.
+_GAINS = {'1M': 0.2, '25M': 0.13, '100M': 0.1}
+DRAFT_LAYERS = {'1M': 1, '25M': 1, '100M': 2}
+NAMES = (*SIZES, 'shipped')
+_SHARPNESS = 2.5  # standard deviation of the logits
+
+
+def random_pair(size: str, key: jax.Array):
+  """A random target of a size and the drafter of its first layers.
+
+  Residual branches are small, so that the first layers say most of what the
+  whole net says, as in a trained one.
+
+  Args:
+    size: of `SIZES`.
+    key: typed key.
+
+  Returns:
+    (target, drafter), which share embeddings, final norm and head.
+
+  Raises:
+    ValueError: for another size.
+
+  Example:
+    >>> target, drafter = random_pair('1M', jax.random.key(0))
+    >>> drafter.config.num_layers
+    1
+  """
+  if size not in SIZES:
+    raise ValueError(f'size must be one of {list(SIZES)}, got {size!r}.')
+  config = SIZES[size]
+  deviations = dict(
+    embed=1.0,
+    head=_SHARPNESS * config.hidden_size**-0.5,
+    qkv=config.hidden_size**-0.5,
+    gate_up=config.hidden_size**-0.5,
+    attention_out=_GAINS[size] * (config.num_heads * config.head_dim) ** -0.5,
+    down=_GAINS[size] * config.intermediate_size**-0.5,
+  )
+
+  def redraw(index, path, leaf):
+    scale = deviations.get(path[-1].key)
+    own = jax.random.fold_in(key, index)
+    return leaf if scale is None else scale * jax.random.normal(own, leaf.shape)
+
+  leaves, tree = jax.tree_util.tree_flatten_with_path(
+    transformer.init_params(key, config)
+  )
+  params = jax.tree.unflatten(
+    tree, [redraw(i, *leaf) for i, leaf in enumerate(leaves)]
+  )
+  layers = DRAFT_LAYERS[size]
+  kept = {f'layer_{i}' for i in range(layers)}
+  first = {
+    name: value
+    for name, value in params.items()
+    if name in kept or not name.startswith('layer_')
+  }
+  smaller = dataclasses.replace(config, num_layers=layers)
+  return (
+    transformer.make_language_model(config, params),
+    transformer.make_language_model(smaller, first),
+  )
+
+
+def write(size: str, folder: pathlib.Path):
+  """Directories of target and drafter, made unless they are shipped.
+
+  Args:
+    size: of `SIZES`, or 'shipped' for the pair that the library ships.
+    folder: where random ones go.
+
+  Returns:
+    (target's directory, drafter's directory).
+
+  Raises:
+    ValueError: for another size.
+  """
+  if size == 'shipped':
+    return pretrained.SHIPPED / 'target', pretrained.SHIPPED / 'drafter'
+  folders = folder / f'{size}-target', folder / f'{size}-drafter'
+  for model, own in zip(random_pair(size, jax.random.key(0)), folders):
+    pretrained.save_pretrained(model, own)
+  return folders
