@@ -2,9 +2,10 @@
 
 Layout, little-endian: magic (8 bytes); version u16; flags u16 (1: shared race,
 2: indices follow the messages); kind of source u8; kind of labels u8; number
-of dimensions u8; a zero u8; key data 2 x u32; N u32; K u32; L u32; number of
-messages u64; SHA-256 of the model (32 bytes); shape u32 each; then the
-messages, then the indices if any; last 16 bytes of SHA-256 of all before them.
+of dimensions u8; a zero u8; key data 2 x u32; N u32; K u32; L u32; width of
+interval and lattice labels f32; number of messages u64; SHA-256 of the model
+(32 bytes); shape u32 each; then the messages, then the indices if any; last 16
+bytes of the SHA-256 of all before them.
 
 Messages are the digits of one number to base L, so R of them take exactly
 ceil(R log2 L / 8) bytes for every L, a power of two or not. The indices are an
@@ -26,11 +27,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from listcoupling.compression.packing import pack, packed_size, unpack
+
 MAGIC = b'\x89LCMP\r\n\x1a'
 VERSION = 1
 SOURCES = ('numbers', 'images')
-LABELS = ('random', 'interval', 'cells')
-_HEADER = struct.Struct('<8sHHBBBBIIIIIQ32s')
+LABELS = ('random', 'balanced', 'interval', 'lattice')
+_HEADER = struct.Struct('<8sHHBBBBIIIIIfQ32s')
 _CHECKSUM = 16
 _SHARED, _INDICES = 1, 2
 _MAX_MESSAGES = 1 << 28  # a damaged count must not ask for all the memory
@@ -77,6 +80,7 @@ class Coded(NamedTuple):
     model_digest: 32 bytes, see `digest`; zeros if there is no model.
     source: one of `SOURCES`.
     labels: one of `LABELS`.
+    width: of interval and lattice labels, a float32; 0 for others.
     shared_race: one race for all decoders.
     indices: None, or the encoder's candidates [R] in 0..N-1.
   """
@@ -90,6 +94,7 @@ class Coded(NamedTuple):
   model_digest: bytes = bytes(32)
   source: str = 'numbers'
   labels: str = 'random'
+  width: float = 0.0
   shared_race: bool = False
   indices: np.ndarray | None = None
 
@@ -118,110 +123,6 @@ def digest(params: Any, config: Any = None) -> bytes:
   return found.digest()
 
 
-def packed_size(count: int, base: int) -> int:
-  """Bytes of `count` digits to `base`: ceil(count log2 base / 8).
-
-  Example:
-    >>> packed_size(10, 3), packed_size(3, 64), packed_size(5, 1)
-    (2, 3, 0)
-  """
-  if base & (base - 1) == 0:
-    return -(-count * (base.bit_length() - 1) // 8)
-  bits = count * math.log2(base)
-  if abs(bits - 8 * round(bits / 8)) > 1e-6 * max(bits, 1):
-    return math.ceil(bits / 8)
-  return ((base**count - 1).bit_length() + 7) // 8  # too near to round
-
-
-def _join(digits, base, powers) -> int:
-  """sum_i digits[i] base^(n-1-i), halving: fast for long ones."""
-  if len(digits) <= 32:
-    number = 0
-    for digit in digits:
-      number = number * base + digit
-    return number
-  low = len(digits) // 2
-  if low not in powers:
-    powers[low] = base**low
-  high = _join(digits[:-low], base, powers)
-  return high * powers[low] + _join(digits[-low:], base, powers)
-
-
-def _split(number, count, base, powers) -> list[int]:
-  """Inverse of `_join`."""
-  if count <= 32:
-    digits = []
-    for _ in range(count):
-      number, digit = divmod(number, base)
-      digits.append(digit)
-    return digits[::-1]
-  low = count // 2
-  if low not in powers:
-    powers[low] = base**low
-  high, rest = divmod(number, powers[low])
-  return _split(high, count - low, base, powers) + _split(
-    rest, low, base, powers
-  )
-
-
-def pack(digits, base: int) -> bytes:
-  """Digits [R] in 0..base-1 as `packed_size(R, base)` bytes.
-
-  Raises:
-    ValueError: for a digit out of range or a base below 1.
-
-  Example:
-    >>> pack([1, 0, 1], 2).hex(), unpack(pack([2, 1, 0], 3), 3, 3).tolist()
-    ('a0', [2, 1, 0])
-  """
-  digits = np.asarray(digits)
-  if (
-    base < 1
-    or digits.ndim != 1
-    or (digits.size and not np.issubdtype(digits.dtype, np.integer))
-  ):
-    raise ValueError(
-      f'digits must be a list of integers to a base of at least 1, got '
-      f'{digits.dtype} of shape {digits.shape} to base {base}.'
-    )
-  if digits.size and not 0 <= digits.min() <= digits.max() < base:
-    raise ValueError(
-      f'digits must lie in 0..{base - 1}, got {digits.min()}..{digits.max()}.'
-    )
-  if base & (base - 1) == 0:
-    bits = base.bit_length() - 1
-    shifts = np.arange(bits)[::-1]
-    return np.packbits(
-      (digits[:, None] >> shifts & 1).astype(np.uint8)
-    ).tobytes()
-  number = _join(digits.tolist(), base, {})
-  return number.to_bytes(packed_size(digits.size, base), 'big')
-
-
-def unpack(data: bytes, count: int, base: int) -> np.ndarray:
-  """The digits [R] of `pack`.
-
-  Raises:
-    HeaderError: if no digits pack to these bytes.
-  """
-  if len(data) != packed_size(count, base):
-    raise HeaderError(
-      f'{len(data)} bytes cannot hold {count} messages of base {base}.'
-    )
-  if base & (base - 1) == 0:
-    bits = base.bit_length() - 1
-    flat = np.unpackbits(np.frombuffer(data, np.uint8))
-    if flat[count * bits :].any():
-      raise HeaderError('the bits that fill the last byte are not zero.')
-    flat = flat[: count * bits].reshape(count, bits).astype(np.int64)
-    return flat @ (1 << np.arange(bits)[::-1])
-  number = int.from_bytes(data, 'big')
-  powers = {}
-  if number >= base**count:
-    raise HeaderError(f'the number is too large for {count} digits.')
-  return np.array(_split(number, count, base, powers), np.int64)
-
-
 def _check(coded: Coded) -> None:
   """Raises HeaderError for fields that contradict each other."""
   n, k, l = coded.num_candidates, coded.num_decoders, coded.num_messages
@@ -240,6 +141,12 @@ def _check(coded: Coded) -> None:
     raise HeaderError(
       f'shape {coded.shape} is that of {coded.shape[0]} blocks, not of '
       f'{len(coded.messages)} messages.'
+    )
+  wide = coded.labels in ('interval', 'lattice')
+  if not (0 < coded.width < math.inf if wide else coded.width == 0):
+    raise HeaderError(
+      'width must be positive for interval and lattice labels and 0 for '
+      f'others, got {coded.width} for {coded.labels!r}.'
     )
   if len(coded.model_digest) != 32:
     raise HeaderError(
@@ -275,6 +182,7 @@ def to_bytes(coded: Coded) -> bytes:
       coded.num_candidates,
       coded.num_decoders,
       coded.num_messages,
+      coded.width,
       len(coded.messages),
       coded.model_digest,
     ),
@@ -319,7 +227,7 @@ def from_bytes(data: bytes, *, model_digest: bytes | None = None) -> Coded:
     raise LengthError(f'the file is cut short: {len(data)} bytes.')
   fields = _HEADER.unpack_from(data)
   _, version, flags, source, labels, ndim, zero, *rest = fields
-  word0, word1, n, k, l, count, model = rest
+  word0, word1, n, k, l, width, count, model = rest
   if version != VERSION:
     raise VersionError(
       f'the file is of version {version}, this reads version {VERSION}.'
@@ -342,18 +250,24 @@ def from_bytes(data: bytes, *, model_digest: bytes | None = None) -> Coded:
     raise HeaderError('the header is not one this version writes.')
   if source >= len(SOURCES) or labels >= len(LABELS):
     raise HeaderError(f'unknown kind of source {source} or labels {labels}.')
+  try:
+    messages = unpack(body[start:middle], count, l)
+    indices = unpack(body[middle:end], count, n) if flags & _INDICES else None
+  except ValueError as error:
+    raise HeaderError(str(error)) from error
   coded = Coded(
     (word0, word1),
     n,
     k,
     l,
     struct.unpack_from(f'<{ndim}I', data, _HEADER.size),
-    unpack(body[start:middle], count, l),
+    messages,
     model,
     SOURCES[source],
     LABELS[labels],
+    width,
     bool(flags & _SHARED),
-    unpack(body[middle:end], count, n) if flags & _INDICES else None,
+    indices,
   )
   _check(coded)
   if model_digest is not None and model_digest != model:

@@ -1,0 +1,61 @@
+"""Images to one file of messages and back, at decoders of their own.
+
+    python scripts/compress.py encode --model DIR --images IMAGES --file OUT \
+        [--crops DIR] [--num_decoders 2] [--num_messages 16] [--indices]
+    python scripts/compress.py decode --model DIR --file IN --side CROPS \
+        --decoder 0 --output DIR_OR_NPY [--images IMAGES]
+    python scripts/compress.py inspect --file IN
+
+DIR is a workdir of scripts/train_vae.py. IMAGES: PNG, a folder of them, npy or
+IDX. --crops writes decoder_K.npz, crops of the left halves, for trials;
+--images tells decode the truth, for MSE and PSNR.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+from listcoupling.experiments import compress_files
+
+_COMMANDS = ('encode', 'decode', 'inspect')
+_FORMAT = flags.DEFINE_enum(
+  'format', 'text', ('text', 'json'), 'Of the report.'
+)
+flags.DEFINE_string('model', None, 'Workdir of scripts/train_vae.py.')
+flags.DEFINE_string('images', None, 'PNG, folder of them, npy or IDX.')
+flags.DEFINE_string('file', None, 'The coded file.')
+flags.DEFINE_string('crops', None, "encode: folder for the decoders' crops.")
+flags.DEFINE_string('side', None, 'decode: crops of this decoder.')
+flags.DEFINE_string('output', None, 'decode: new folder of PNG, or an npy.')
+flags.DEFINE_integer('decoder', None, 'decode: which one, from 0.')
+flags.DEFINE_integer('num_decoders', 2, 'encode: K.')
+flags.DEFINE_integer('num_messages', 16, 'encode: L; log2 L bits per image.')
+flags.DEFINE_integer('num_candidates', 256, 'encode: N.')
+flags.DEFINE_integer('seed', 0, 'encode: of the shared key.')
+flags.DEFINE_string('labels', 'random', 'encode: random, balanced, lattice.')
+flags.DEFINE_float('width', 0.0, 'encode: of lattice labels.')
+flags.DEFINE_bool('shared_race', False, 'encode: the baseline of the paper.')
+flags.DEFINE_bool('indices', False, 'encode: let decoders count their matches.')
+
+
+def main(argv):
+  """Runs one command and prints its report."""
+  if len(argv) != 2 or argv[1] not in _COMMANDS:
+    raise app.UsageError(f'name one of {_COMMANDS}, got {argv[1:]}')
+  logging.set_verbosity(logging.WARNING)  # the checkpointer is talkative
+  values = flags.FLAGS.flag_values_dict()
+  try:
+    report = getattr(compress_files, argv[1])(values)
+  except (ValueError, FileNotFoundError) as error:
+    print(f'{pathlib.Path(argv[0]).name}: {error}', file=sys.stderr)
+    sys.exit(1)
+  if _FORMAT.value == 'json':
+    print(json.dumps(report))
+  else:
+    print(compress_files.as_text(report))
+
+
+if __name__ == '__main__':
+  app.run(main)
