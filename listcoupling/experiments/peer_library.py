@@ -19,7 +19,8 @@ ASSISTED = {'assisted, L=4': (4, 0.0), 'assisted, default': (20, 0.4)}
 class Run(NamedTuple):
   """One timed generation."""
 
-  seconds: float
+  seconds: float  # the whole call
+  after_prompt: float  # of them after the target's first forward
   tokens: np.ndarray  # [B, M]
   target_calls: int
 
@@ -60,9 +61,11 @@ def logits(model, tokens: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _counted(model):
-  """Yields a list that grows by one with every forward of `model`."""
+  """Yields a list of the times at which a forward of `model` ended."""
   calls = []
-  handle = model.register_forward_hook(lambda *_: calls.append(1))
+  handle = model.register_forward_hook(
+    lambda *_: calls.append(time.perf_counter())
+  )
   try:
     yield calls
   finally:
@@ -132,5 +135,6 @@ def sample(
       generation_config=options,
       **extra,
     )
-    seconds = time.perf_counter() - began
-  return Run(seconds, out[:, ids.shape[1] :].numpy(), len(calls))
+    ended = time.perf_counter()
+  new = out[:, ids.shape[1] :].numpy()
+  return Run(ended - began, ended - calls[0], new, len(calls))

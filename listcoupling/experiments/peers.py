@@ -4,11 +4,14 @@ Both libraries load the same two directories, a random target and a drafter
 made of its first layers, in float32, and sample without any filter. Plain
 sampling, speculative decoding at batch 1 (there: assisted generation) and at
 batch 8 (there: none). Every time is the median of rounds in which all
-settings take turns; compilation here and one warm run there are apart.
+settings take turns, after one run that compiles here and warms up there. A
+time is that of the whole call, from token ids to token ids; beside it stands
+the rate once the prompt is read.
 """
 
 import os
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -34,6 +37,14 @@ class Setting(NamedTuple):
   batch: int
   threads: int  # of torch; XLA takes all cores
   num_drafts: int
+
+
+class Figure(NamedTuple):
+  """What one generation gives."""
+
+  rate: float  # tokens per second of the whole call, prompt included
+  decode_rate: float  # the same once the prompt is read
+  block_efficiency: float
 
 
 def settings(cores: int) -> list[Setting]:
@@ -63,13 +74,14 @@ class _Here:
     self.new_tokens = new_tokens
 
   def run(self, setting: Setting, prompts, seed: int):
-    """(tokens per second, block efficiency) of one generation."""
+    """The `Figure` of one generation."""
     options = GenerateOptions(
       method=setting.method,
       num_drafts=max(setting.num_drafts, 1),
       draft_length=4,
       max_new_tokens=self.new_tokens,
     )
+    began = time.perf_counter()
     figures = generate(
       jax.random.key(seed),
       self.target,
@@ -78,7 +90,9 @@ class _Here:
       np.full(len(prompts), prompts.shape[1]),
       options,
     ).metrics
-    return figures.tokens_per_second, float(figures.block_efficiency.mean())
+    rate = len(prompts) * self.new_tokens / (time.perf_counter() - began)
+    efficiency = float(figures.block_efficiency.mean())
+    return Figure(rate, figures.tokens_per_second, efficiency)
 
 
 class _There:
@@ -89,7 +103,7 @@ class _There:
     self.new_tokens = new_tokens
 
   def run(self, setting: Setting, prompts, seed: int):
-    """(tokens per second, block efficiency) of one generation."""
+    """The `Figure` of one generation."""
     drafts = peer_library.ASSISTED.get(setting.method)
     with peer_library.threads(setting.threads):
       run = peer_library.sample(
@@ -100,8 +114,8 @@ class _There:
         assistant=self.drafter if drafts else None,
         drafts=drafts,
       )
-    rate = run.tokens.size / run.seconds
-    return rate, run.tokens.shape[1] / run.target_calls
+    rates = (run.tokens.size / s for s in (run.seconds, run.after_prompt))
+    return Figure(*rates, run.tokens.shape[1] / run.target_calls)
 
 
 def tables(sizes: Sequence[str], folder) -> list[dict]:
@@ -208,7 +222,7 @@ def _difference(sides, prompts) -> float:
 
 def _rows(figures: Mapping[Setting, Sequence], about: dict) -> list[dict]:
   """Medians, and ratios to the fastest setting of transformers."""
-  rates = {s: [rate for rate, _ in runs] for s, runs in figures.items()}
+  rates = {s: [run.rate for run in runs] for s, runs in figures.items()}
   median = {setting: float(np.median(rate)) for setting, rate in rates.items()}
 
   def best(batch, start):
@@ -226,7 +240,12 @@ def _rows(figures: Mapping[Setting, Sequence], about: dict) -> list[dict]:
     row = about | setting._asdict()
     row['tokens_per_second'] = median[setting]
     row['slowest'], row['fastest'] = min(rates[setting]), max(rates[setting])
-    row['block_efficiency'] = float(np.mean([b for _, b in runs]))
+    row['decode_tokens_per_second'] = float(
+      np.median([run.decode_rate for run in runs])
+    )
+    row['block_efficiency'] = float(
+      np.mean([run.block_efficiency for run in runs])
+    )
     row['to_sampling'] = median[setting] / best(setting.batch, 'sampling')
     assisted = best(setting.batch, 'assisted')
     row['to_assisted'] = assisted and median[setting] / assisted

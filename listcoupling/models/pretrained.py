@@ -7,7 +7,6 @@ model.safetensors.index.json, and perhaps tokenizer.json, exactly as the
 are refused.
 """
 
-import contextlib
 import json
 import os
 import pathlib
@@ -117,14 +116,13 @@ def load_pretrained(
   tokenizer = _read_tokenizer(directory, config.vocab_size)
   table = form.parameter_table(config)
   params = {}
-  with contextlib.ExitStack() as stack:
-    owner = weight_files.open_tensors(directory, stack)
-    weight_files.check_tensors(owner, table, directory)
-    for leaf in table:
-      node = params
-      for name in leaf.path[:-1]:
-        node = node.setdefault(name, {})
-      node[leaf.path[-1]] = weight_files.read_leaf(owner, leaf, dtype)
+  owner = weight_files.read_headers(directory)
+  weight_files.check_tensors(owner, table, directory)
+  for leaf in table:
+    node = params
+    for name in leaf.path[:-1]:
+      node = node.setdefault(name, {})
+    node[leaf.path[-1]] = weight_files.read_leaf(owner, leaf, dtype)
   return transformer.make_language_model(config, params, tokenizer)
 
 

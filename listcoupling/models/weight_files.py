@@ -6,7 +6,7 @@ tensor and what to do.
 """
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +20,11 @@ _FLOATS = ('F64', 'F32', 'F16', 'BF16')
 
 
 class Stored(NamedTuple):
-  """Where a tensor is."""
+  """Where a tensor is, and what its header says of it."""
 
   path: pathlib.Path
-  file: Any  # an open safetensors file
-
-  def shape(self, name: str) -> tuple[int, ...]:
-    """The stored shape."""
-    return tuple(self.file.get_slice(name).get_shape())
-
-  def dtype(self, name: str) -> str:
-    """The stored type, as safetensors spell it."""
-    return self.file.get_slice(name).get_dtype()
+  shape: tuple[int, ...]
+  dtype: str  # as safetensors spell it
 
 
 def find(directory: pathlib.Path) -> list[pathlib.Path]:
@@ -73,12 +66,11 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
   return [index.parent / name for name in names]
 
 
-def open_tensors(directory: pathlib.Path, stack) -> dict[str, Stored]:
-  """Tensor name -> the open file that holds it; nothing is read yet.
+def read_headers(directory: pathlib.Path) -> dict[str, Stored]:
+  """Tensor name -> where and what it is; no numbers are read yet.
 
   Args:
     directory: with weights.
-    stack: ExitStack that closes the files.
 
   Raises:
     FileNotFoundError: weights or a shard are missing.
@@ -87,19 +79,23 @@ def open_tensors(directory: pathlib.Path, stack) -> dict[str, Stored]:
   owner = {}
   for path in find(directory):
     try:
-      file = stack.enter_context(safetensors.safe_open(path, framework='np'))
+      with safetensors.safe_open(path, framework='np') as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        headers = {
+          name: Stored(path, tuple(part.get_shape()), part.get_dtype())
+          for name, part in slices.items()
+        }
     except (safetensors.SafetensorError, OSError) as error:
       raise ValueError(
         f'{path} is truncated or no safetensors file ({error}); download it '
         'again.'
       ) from error
-    for name in file.keys():
-      if name in owner:
-        raise ValueError(
-          f'{name} is in both {owner[name].path} and {path}; keep the files of '
-          'one checkpoint.'
-        )
-      owner[name] = Stored(path, file)
+    for name in sorted(headers.keys() & owner.keys()):
+      raise ValueError(
+        f'{name} is in both {owner[name].path} and {path}; keep the files of '
+        'one checkpoint.'
+      )
+    owner |= headers
   return owner
 
 
@@ -123,14 +119,14 @@ def check_tensors(
       )
   for name, shape in wanted.items():
     stored = owner[name]
-    if stored.shape(name) != shape:
+    if stored.shape != shape:
       raise ValueError(
-        f'{stored.path}: {name} has shape {list(stored.shape(name))}, '
+        f'{stored.path}: {name} has shape {list(stored.shape)}, '
         f'config.json asks for {list(shape)}; they must belong together.'
       )
-    if stored.dtype(name) not in _FLOATS:
+    if stored.dtype not in _FLOATS:
       raise ValueError(
-        f'{stored.path}: {name} holds {stored.dtype(name)}, only '
+        f'{stored.path}: {name} holds {stored.dtype}, only '
         f'{", ".join(_FLOATS)} are read; take a checkpoint that is not '
         'quantised.'
       )
@@ -138,6 +134,14 @@ def check_tensors(
 
 def read_leaf(owner: dict[str, Stored], leaf: form.Leaf, dtype) -> jax.Array:
   """One parameter from its stored tensors; nothing else is in memory."""
-  parts = [owner[name].file.get_tensor(name) for name in leaf.names]
-  parts = [part.T if leaf.transpose else part for part in parts]
-  return jnp.asarray(np.concatenate(parts, axis=-1), dtype=dtype)
+  parts = [_read(owner[name].path, name) for name in leaf.names]
+  if leaf.transpose:
+    parts = [part.T for part in parts]
+  whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+  return jnp.asarray(whole, dtype=dtype)
+
+
+def _read(path: pathlib.Path, name: str) -> np.ndarray:
+  # The file is mapped: closed at once, its pages do not add up to a copy.
+  with safetensors.safe_open(path, framework='np') as file:
+    return file.get_tensor(name)

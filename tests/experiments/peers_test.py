@@ -48,7 +48,7 @@ def test_ratios_are_to_the_fastest_of_theirs():
   lines = peers.settings(2)
   assert len(lines) == len(set(lines)) == 16
   figures = {
-    line: [(10.0 * (1 + i), 2.0), (10.0 * (1 + i), 3.0)]
+    line: [peers.Figure(10.0 * (1 + i), 1.0, e) for e in (2.0, 3.0)]
     for i, line in enumerate(lines)
   }
   rows = peers._rows(figures, {'size': 'x'})

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -218,6 +219,7 @@ def large_tokenizer(directory):
 
 
 NORM = 'model.norm.weight'
+INTEGERS = np.zeros(16, np.int8)
 WRONG_SHAPE = np.zeros(17, np.float32)
 REFUSED = {
   'model type': (lambda d: edit_config(d, model_type='gpt2'), "'gpt2'"),
@@ -233,6 +235,44 @@ REFUSED = {
     "'yarn'",
   ),
   'no size': (lambda d: (d / 'config.json').write_text('{}'), 'model_type'),
+  'attention bias': (
+    lambda d: edit_config(d, attention_bias=True),
+    'attention_bias=True',
+  ),
+  'quantised': (
+    lambda d: edit_config(d, quantization_config={'bits': 4}),
+    'quantization_config',
+  ),
+  'part of a head': (
+    lambda d: edit_config(d, partial_rotary_factor=0.5),
+    'partial_rotary_factor=0.5',
+  ),
+  'layer types': (
+    lambda d: edit_config(
+      d, model_type='qwen3', layer_types=['full_attention', 'sliding_attention']
+    ),
+    'sliding_attention',
+  ),
+  'size as text': (
+    lambda d: edit_config(d, hidden_size='16'),
+    "hidden_size='16'.*positive integer",
+  ),
+  'size left out': (
+    lambda d: edit_config(d, intermediate_size=None),
+    "no 'intermediate_size'",
+  ),
+  'scaling left out': (
+    lambda d: edit_config(d, rope_scaling={'rope_type': 'llama3', 'factor': 4}),
+    "no 'low_freq_factor'",
+  ),
+  'eos': (
+    lambda d: edit_config(d, eos_token_id='<end>'),
+    "eos_token_id.*'<end>'",
+  ),
+  'integers': (
+    lambda d: edit_tensors(d, lambda t: t.update({NORM: INTEGERS})),
+    'model.safetensors: model.norm.weight holds I8.*quantised',
+  ),
   'not json': (lambda d: (d / 'config.json').write_text('{'), 'not valid JSON'),
   'missing': (
     lambda d: edit_tensors(d, lambda t: t.pop(NORM)),
@@ -244,7 +284,7 @@ REFUSED = {
   ),
   'shape': (
     lambda d: edit_tensors(d, lambda t: t.update({NORM: WRONG_SHAPE})),
-    r'\[17\].*\[16\]',
+    r'model.safetensors: model.norm.weight .*\[17\].*\[16\]',
   ),
   'truncated': (truncate, 'truncated'),
   'pickled': (only_pickle, 'pytorch_model.bin.*safetensors'),
@@ -263,6 +303,95 @@ def test_refused_by_name(case, tmp_path):
   spoil(directory)
   with pytest.raises(ValueError, match=f'(?s){message}'):
     pretrained.load_pretrained(directory)
+
+
+class Bomb:
+  # Unpickled anywhere, this would leave a file.
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return pathlib.Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize('name', ['pytorch_model.bin', 'model.pt', 'model.pth'])
+def test_pickles_are_never_read(name, tmp_path):
+  directory = write_directory(tmp_path / 'm', BASE, stored_tensors(BASE))
+  mark = tmp_path / 'executed'
+  (directory / name).write_bytes(pickle.dumps(Bomb(mark)))
+  pretrained.load_pretrained(directory)  # beside safetensors: left alone
+  (directory / 'model.safetensors').unlink()
+  with pytest.raises(ValueError, match=f'{name}.*save_pretrained'):
+    pretrained.load_pretrained(directory)
+  # Under a name that promises safetensors, and named by an index.
+  (directory / name).rename(directory / 'model.safetensors')
+  with pytest.raises(ValueError, match='no safetensors file'):
+    pretrained.load_pretrained(directory)
+  (directory / 'model.safetensors').rename(directory / name)
+  index = json.dumps({'weight_map': {'model.norm.weight': name}})
+  (directory / 'model.safetensors.index.json').write_text(index)
+  with pytest.raises(ValueError, match=f'{name}.*must be safetensors'):
+    pretrained.load_pretrained(directory)
+  assert not mark.exists()
+  # Negative control: the pickle does what it says.
+  pickle.loads((directory / name).read_bytes())
+  assert mark.exists()
+
+
+def test_tensor_in_two_shards_is_refused(tmp_path):
+  tensors = stored_tensors(BASE)
+  directory = write_directory(tmp_path / 'm', BASE, tensors)
+  names = [f'model-{shard}-of-2.safetensors' for shard in (1, 2)]
+  for name in names:
+    safetensors.numpy.save_file(tensors, directory / name)
+  (directory / 'model.safetensors').unlink()
+  index = directory / 'model.safetensors.index.json'
+  index.write_text(json.dumps({'weight_map': dict(zip('ab', names))}))
+  with pytest.raises(ValueError, match='in both .*model-1.*model-2'):
+    pretrained.load_pretrained(directory)
+  index.write_text('{}')
+  with pytest.raises(ValueError, match='no weight_map'):
+    pretrained.load_pretrained(directory)
+
+
+def test_window_that_no_layer_has_is_accepted(tmp_path):
+  config = FAMILIES['qwen2']
+  directory = write_directory(tmp_path / 'm', config, stored_tensors(config))
+  edit_config(directory, use_sliding_window=True, max_window_layers=2)
+  assert pretrained.load_pretrained(directory).config == config
+  edit_config(
+    directory, use_sliding_window=False, sliding_window=8, max_window_layers=0
+  )
+  assert pretrained.load_pretrained(directory).config == config
+
+
+def test_stop_tokens(tmp_path):
+  directory = write_directory(tmp_path / 'm', BASE, stored_tensors(BASE))
+  path = directory / 'config.json'
+
+  def stops():
+    return config_format.read_config(path).stop_tokens
+
+  assert stops() == ()
+  edit_config(directory, eos_token_id=7)
+  assert stops() == (7,)
+  edit_config(directory, eos_token_id=[7, 9, 7, 300, -1])
+  assert stops() == (7, 9)
+  # generation_config.json has the last word, if it has one.
+  beside = directory / 'generation_config.json'
+  beside.write_text('{}')
+  assert stops() == (7, 9)
+  beside.write_text('{"eos_token_id": [5, 6]}')
+  assert stops() == (5, 6)
+  model = pretrained.load_pretrained(directory)
+  pretrained.save_pretrained(model, tmp_path / 'again')
+  again = pretrained.load_pretrained(tmp_path / 'again')
+  assert again.config.stop_tokens == (5, 6)
+  # One left from an older checkpoint does not override the new config.
+  stale = tmp_path / 'again' / 'generation_config.json'
+  stale.write_text('{"eos_token_id": 1}')
+  pretrained.save_pretrained(model, tmp_path / 'again')
+  assert not stale.exists()
 
 
 def test_missing_files_are_named(tmp_path, monkeypatch):
