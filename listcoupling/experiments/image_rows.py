@@ -103,8 +103,8 @@ def codec_rows(config, errors, chosen) -> list[dict]:
       'mse_every_decoder': float(every.mean()),
       'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
       'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
-      'beta': beta,
-      'num_candidates': num_candidates,
+      'beta': None if scheme == 'list_quantiser' else beta,
+      'num_candidates': None if scheme == 'list_quantiser' else num_candidates,
     }
     rows.append(results.plain(row))
   return rows

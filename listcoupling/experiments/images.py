@@ -77,7 +77,7 @@ def settings_of(config, scheme) -> list[tuple]:
   """(beta, N) among which a scheme chooses."""
   betas = image_fits.betas_of(config)
   if scheme == 'list_quantiser':
-    return [(None, None)]
+    return [(betas[0], 1)]  # no candidates: only the crops are looked at
   if scheme == 'cells':
     return [(b, config.refine.num_candidates) for b in refined_betas(config)]
   return list(itertools.product(betas, config.num_candidates))
@@ -98,12 +98,15 @@ class Table:
       training.load_halves(config.train), models,
     )  # fmt: skip
     self.lists, self.cells = {}, {}
-    if 'list_quantiser' in config.schemes:
+
+  def fit(self, scheme) -> None:
+    """Fits what a scheme needs, or reads it."""
+    if scheme == 'list_quantiser' and not self.lists:
       self.lists = image_fits.fit_lists(self.context)
-    if 'cells' in config.schemes:
+    if scheme == 'cells' and not self.cells:
       self.cells = {
         beta: image_fits.fit_cells(self.context, beta)
-        for beta in refined_betas(config)
+        for beta in refined_betas(self.context.config)
       }
 
   def prepare(self, key, halves, beta, num_candidates):
@@ -130,27 +133,26 @@ class Table:
     )  # fmt: skip
 
 
-def select(table: Table, seed: int) -> dict[tuple, tuple]:
+def select(table: Table, jobs, seed: int) -> dict[tuple, tuple]:
   """(scheme, K, L) -> (beta, N), the best on held-out training images.
 
   Without `config.num_held_out_images` the first setting of each scheme.
   """
   config = table.context.config
-  jobs = jobs_of(config)
-  chosen = {job: settings_of(config, job[0])[0] for job in jobs}
-  if not config.num_held_out_images:
+  choices = {job: settings_of(config, job[0]) for job in jobs}
+  chosen = {job: settings[0] for job, settings in choices.items()}
+  if not config.num_held_out_images or max(map(len, choices.values())) == 1:
     return chosen
   halves = image_fits.spread(
     table.context.halves['select'], config.num_held_out_images
   )
   key = jax.random.fold_in(jax.random.key(seed), _SELECTION)
   best = dict.fromkeys(jobs, np.inf)
-  wanted = {s for job in jobs for s in settings_of(config, job[0])}
-  wanted.discard((None, None))
-  for setting in tqdm.tqdm(sorted(wanted), desc='choice of settings'):
+  wanted = sorted({s for settings in choices.values() for s in settings})
+  for setting in tqdm.tqdm(wanted, desc='choice of settings'):
     trials = table.prepare(key, halves, *setting)
     for job in jobs:
-      if setting in settings_of(config, job[0]):
+      if setting in choices[job]:
         error = table.send(job, trials, setting[0], halves.right).error
         mean = float(error.min(1).mean())
         if mean < best[job]:
@@ -185,20 +187,16 @@ def _side_only(table, sides, right) -> np.ndarray:
 
 
 def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
-  """Every scheme on the images once: name -> [4, R], see `_measure`."""
-  found = {}
-  default = settings_of(table.context.config, 'gls')[0]
-  groups = {}
+  """Every job on the images once: name -> [4, R], see `_measure`."""
+  found, groups = {}, {}
   for job, setting in chosen.items():
-    setting = default if setting == (None, None) else setting
     groups.setdefault(setting, []).append(job)
   for setting, jobs in groups.items():
     trials = table.prepare(key, halves, *setting)
-    found['sides'] = trials.sides
     for job in jobs:
       sent = table.send(job, trials, setting[0], halves.right)
       found[_name(job)] = _measure(sent, job[0], job[2])
-  error = _side_only(table, found.pop('sides'), halves.right)
+  error = _side_only(table, trials.sides, halves.right)
   for count in table.context.config.num_decoders:
     part = error[:, :count]
     nothing = np.full(len(error), np.nan)
@@ -208,17 +206,38 @@ def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
   return found
 
 
-def _repeats(table, halves, chosen, workdir, seed) -> dict[str, np.ndarray]:
-  """name -> [repeats, 4, R]; repeats that `workdir` holds are read."""
+def _groups(config) -> list[tuple[str, ...]]:
+  """Schemes that share their trials, the cheap ones first."""
+  groups = (('list_quantiser',), ('gls', 'shared_race'), ('cells',))
+  return [
+    group for group in groups if any(name in config.schemes for name in group)
+  ]
+
+
+def _settle(table, group, workdir, seed, stamp) -> dict[tuple, tuple]:
+  """`select` for a group of schemes, kept in `workdir`/choice."""
+  path = workdir / 'choice' / f'{group[0]}.json'
+  if path.exists():
+    kept = results.read_json(path)
+    if kept['stamp'] == stamp:
+      return {tuple(job): tuple(setting) for job, setting in kept['chosen']}
+  jobs = [job for job in jobs_of(table.context.config) if job[0] in group]
+  chosen = select(table, jobs, seed)
+  results.write_json(path, {'stamp': stamp, 'chosen': list(chosen.items())})
+  return chosen
+
+
+def _repeats(table, halves, group, workdir, seed):
+  """name -> [repeats, 4, R], and the settings; reads what is finished."""
   config = table.context.config
+  settings = config.to_dict()
+  schemes = [name for name in settings.pop('schemes') if name in group]
   stamp = json.dumps(
-    results.plain(
-      {'seed': seed, 'config': config, 'chosen': list(chosen.items())}
-    )
+    results.plain({'seed': seed, 'config': settings, 'schemes': schemes})
   )
-  parts = []
-  for i in tqdm.tqdm(range(config.num_repeats), desc='repeats'):
-    path = workdir / 'repeats' / f'{i}.npz'
+  chosen, parts = _settle(table, group, workdir, seed, stamp), []
+  for i in tqdm.tqdm(range(config.num_repeats), desc=f'{group[0]}, repeats'):
+    path = workdir / 'repeats' / f'{group[0]}_{i}.npz'
     if path.exists():
       with np.load(path) as kept:
         if str(kept['stamp']) == stamp:
@@ -229,7 +248,7 @@ def _repeats(table, halves, chosen, workdir, seed) -> dict[str, np.ndarray]:
     with results.replacing(path) as new:
       np.savez(new, stamp=stamp, **part)
     parts.append(part)
-  return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
+  return {k: np.stack([p[k] for p in parts]) for k in parts[0]}, chosen
 
 
 def run(config, workdir, seed: int = 0) -> list[dict]:
@@ -237,7 +256,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
 
   Args:
     config: see configs/vae_mnist.py.
-    workdir: folder of the models, refined/, repeats/, results.csv,
+    workdir: folder of the models, refined/, choice/, repeats/, results.csv,
       results.json, rate_distortion.png and examples.png. What is finished is
       not repeated.
     seed: of choice and evaluation; training has its own, config.train.seed.
@@ -253,11 +272,16 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   workdir = pathlib.Path(workdir)
   table = Table(config, workdir)
   halves = image_fits.spread(table.context.halves['test'], config.num_images)
-  chosen = select(table, seed)
-  errors = _repeats(table, halves, chosen, workdir, seed)
   known = table.context.halves['train'].right
-  rows = image_rows.plain_rows(config, known, halves)
-  rows += image_rows.codec_rows(config, errors, chosen)
+  plain = image_rows.plain_rows(config, known, halves)
+  errors, chosen = {}, {}
+  for group in _groups(config):
+    for scheme in group:
+      table.fit(scheme)
+    more, settings = _repeats(table, halves, group, workdir, seed)
+    errors, chosen = errors | more, chosen | settings
+    rows = plain + image_rows.codec_rows(config, errors, chosen)
+    results.write_csv(workdir / 'results.csv', rows)  # so far
   results.write_json(
     workdir / 'results.json',
     {
@@ -267,7 +291,6 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
       'environment': results.environment(),
     },
   )
-  results.write_csv(workdir / 'results.csv', rows)
   image_plots.rate_distortion(rows, workdir / 'rate_distortion.png')
   save_examples(table, halves, chosen, workdir, seed)
   return rows
@@ -285,8 +308,6 @@ def save_examples(table: Table, halves, chosen, workdir, seed) -> None:
     if job not in chosen:
       continue
     setting = chosen[job]
-    if setting == (None, None):
-      setting = settings_of(config, 'gls')[0]
     trials = table.prepare(key, few, *setting)
     sent = table.send(job, trials, setting[0], few.right)
     image_plots.examples(

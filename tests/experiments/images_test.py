@@ -88,7 +88,14 @@ def test_what_is_finished_is_read(finished, monkeypatch):
 
 def test_repeats_differ_and_errors_are_those_of_the_images(finished):
   workdir, rows = finished
-  parts = [np.load(workdir / 'repeats' / f'{i}.npz') for i in range(2)]
+  parts = [
+    {
+      k: x
+      for name in ('gls', 'cells')
+      for k, x in np.load(workdir / 'repeats' / f'{name}_{i}.npz').items()
+    }
+    for i in range(2)
+  ]
   for name in ('gls.2.4', 'cells.2.4', 'side_only.2.1'):
     assert not np.array_equal(parts[0][name][0], parts[1][name][0])
   row = next(
