@@ -107,7 +107,7 @@ def codec_rows(config, errors, chosen) -> list[dict]:
       'num_candidates': None if scheme == 'list_quantiser' else num_candidates,
     }
     rows.append(results.plain(row))
-  return rows
+  return sorted(rows, key=lambda r: (r['num_decoders'], r['num_messages']))
 
 
 def as_text(rows) -> str:
