@@ -65,7 +65,7 @@ def estimate(w, t, s, v):
   return (s * w + v * t) / (s + v + s * v)
 
 
-def _draw_source(key, num_decoders, s):
+def draw_source(key, num_decoders, s):
   """One source symbol [] and the side information of K decoders [K]."""
   source_key, side_key = jax.random.split(key)
   a = jax.random.normal(source_key)
@@ -89,7 +89,7 @@ def _trial(
   """One use of the codec; see `simulate`."""
   shared_race, kind = scheme
   source_key, prior_key, label_key, race_key = jax.random.split(key, 4)
-  a, t = _draw_source(source_key, num_decoders, s)  # [], [K]
+  a, t = draw_source(source_key, num_decoders, s)  # [], [K]
   u = jnp.sqrt(1 + v) * jax.random.normal(prior_key, (num_candidates,))  # [N]
   tags = _draw_labels(label_key, u, num_messages, width, kind)  # [N]
   options = dict(num_decoders=num_decoders, shared_race=shared_race)
@@ -197,7 +197,7 @@ def simulate_no_message(
 
   def one(r):
     source_key = jax.random.split(jax.random.fold_in(key, r), 4)[0]
-    a, t = _draw_source(source_key, num_decoders, side_variance)
+    a, t = draw_source(source_key, num_decoders, side_variance)
     return jnp.min((t / (1 + side_variance) - a) ** 2)
 
   return jax.vmap(one)(jnp.arange(num_trials))

@@ -1,54 +1,129 @@
-"""The Gaussian table: rows, files, resume and refusals."""
+"""The Gaussian tables: rows, files, resume and refusals."""
 
 import numpy as np
 import pytest
 
 from configs import gaussian as config_file
-from listcoupling.experiments import gaussian, results
+from listcoupling.experiments import (
+  gaussian,
+  gaussian_stages,
+  gaussian_sums,
+  results,
+)
+
+_SMALL = dict(
+  num_decoders=(1, 2),
+  num_messages=(2, 8),
+  num_candidates=256,
+  test_variances=(0.1, 0.02),
+  interval_variances=(0.1, 0.02),
+  periods=(1.6, 3.0),
+  selection_trials=60,
+  trials=90,
+  seed_aware_trials=40,
+  repeats=2,
+  chunk=50,
+)
 
 
 def _config(**changes):
   config = config_file.get_config()
-  config.update(
-    dict(
-      num_candidates=128,
-      test_variances=(0.1, 0.02),
-      interval_widths=(0.4,),
-      selection_trials=40,
-      trials=90,
-    )
-  )
-  config.update(changes)
+  config.update({**_SMALL, **changes})
   return config
 
 
 def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
-  rows = gaussian.run(_config(), tmp_path, seed=3)
-  assert [r["scheme"] for r in rows] == [
-    "no_message", "gls", "shared_race", "interval",
-  ]  # fmt: skip
-  by_scheme = {row['scheme']: row for row in rows}
-  assert by_scheme['gls']['paper_mean_db'] == -21.70
-  assert by_scheme['gls']['test_variance'] in (0.1, 0.02)
-  assert 0 < by_scheme['gls']['error_bound'] < 1
-  assert by_scheme['no_message']['paper_mean_db'] == -15.19
-  for row in rows:
-    assert row['trials'] == 90 and row['mean_db_se'] > 0
-    assert row['mean_db'] < row['mse_db']  # Jensen
+  config = _config()
+  rows = gaussian.run(config, tmp_path, seed=3)
+  places = [(r['scheme'], r['num_decoders'], r['num_messages']) for r in rows]
+  assert len(set(places)) == len(places)
+  simulated = 7 * 2 * 2 - 2 + 2  # the shared race of one decoder is left out
+  assert len(rows) == simulated + 2 * 2 + 2
+  table = dict(zip(places, rows))
+  gls = table['gls', 2, 8]
+  assert gls['paper_mean_db'] == -21.70 and gls['repeats'] == 2
+  assert len(gls['test_variance'].split()) == 2
+  assert 0 < gls['error_bound'] < 1 and 0 < gls['error_rate'] < 1
+  assert table['no_message', 2, 1]['paper_mean_db'] == -15.19
+  for (scheme, _, _), row in table.items():
+    if 'limit' not in scheme:
+      assert row['trials'] == (80 if scheme == 'seed_aware' else 180)
+      assert row['mean_db'] < row['mse_db']  # Jensen
+      assert row['mean_db_se'] > 0 and row['mean_db_spread'] >= 0
+  assert np.isclose(table['limit_wyner_ziv', 1, 2]['mse_db'], -10.79, atol=0.01)
   read = results.read_csv(tmp_path / 'results.csv')
-  assert [r['mean_db'] for r in read] == [r['mean_db'] for r in rows]
-  assert results.read_json(tmp_path / 'results.json')['config']['seed'] == 3
+  assert [r['mse_db'] for r in read] == [r['mse_db'] for r in rows]
+  assert (tmp_path / 'rate_distortion.png').stat().st_size > 10_000
 
-  def never(*_):
-    raise AssertionError('computed a finished row again')
+  def never(*_, **__):
+    raise AssertionError('computed finished trials again')
 
-  monkeypatch.setattr(gaussian, '_row', never)
-  again = gaussian.run(_config(), tmp_path, seed=3)
+  monkeypatch.setattr(gaussian_stages, 'run_jobs', never)
+  again = gaussian.run(config, tmp_path, seed=3)
   assert [r['mse_db'] for r in again] == [r['mse_db'] for r in rows]
-  with pytest.raises(AssertionError, match='finished row'):
+  with pytest.raises(AssertionError, match='finished trials'):
+    gaussian.run(_config(repeats=3), tmp_path, seed=3)
+  with pytest.raises(ValueError, match="'trials'"):
     gaussian.run(_config(trials=80), tmp_path, seed=3)
   text = gaussian.as_text(rows)
   assert 'shared_race' in text and '-21.70' in text
+  assert 'interval_mse: MSE below no message in' in text
+
+
+def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path):
+  jobs = [gaussian_stages.Job('modulo', 4, 1.0, 2.0)]
+  keys = gaussian.jax.random.key(0)
+  done = []
+
+  def sums(path, chunk, total=70):
+    return gaussian_stages.accumulate(
+      tmp_path / path, keys, total, jobs, _config(chunk=chunk), done.append,
+      complete=True,
+    )  # fmt: skip
+
+  whole = sums('a.json', 70)
+  sums('b.json', 20, total=40)
+  np.testing.assert_allclose(sums('b.json', 20), whole, rtol=1e-5)
+  assert done == [70, 20, 20, 40, 20, 10]
+
+
+def test_selection_takes_the_best_of_each_number_of_decoders():
+  config = _config(schemes=('interval', 'interval_mse'), num_messages=(2,))
+  jobs = [
+    gaussian_stages.Job('interval', 2, v, p)
+    for v, p in ((0.1, 1.0), (0.2, 2.0))
+  ]
+  error = np.empty((4, 2, 2))
+  error[:, 0, 0], error[:, 1, 0] = [1e-6, 1e-6, 4, 4], 0.5  # mean dB: first
+  error[:, 0, 1], error[:, 1, 1] = 0.1, 0.2
+  chosen = gaussian_stages.select(jobs, gaussian_sums.moments(error), config)
+  assert chosen['interval', 2].test_variance.tolist() == [0.1, 0.1]
+  assert chosen['interval_mse', 2].test_variance.tolist() == [0.2, 0.1]
+  assert chosen['interval_mse', 2].period.tolist() == [2.0, 1.0]
+
+
+def test_the_codec_itself_gives_the_same_figures(tmp_path):
+  fields = dict(
+    schemes=('gls', 'shared_race', 'interval'),
+    num_messages=(4,),
+    test_variances=(0.05,),
+    interval_variances=(0.05,),
+    periods=(1.6,),
+    selection_trials=2,
+    trials=600,
+    repeats=1,
+    chunk=600,
+  )
+  rows = [
+    gaussian.run(_config(exact_codec=exact, **fields), tmp_path / name, seed=1)
+    for exact, name in ((False, 'a'), (True, 'b'))
+  ]
+  for a, b in zip(*rows, strict=True):
+    for name in ('mean_db', 'error_rate'):
+      error = np.hypot(a[name + '_se'], b[name + '_se'])
+      assert abs(a[name] - b[name]) < 5 * error, (a['scheme'], name)
+  gls, shared = rows[0][2], rows[0][3]  # control: the schemes do differ
+  assert abs(gls['mean_db'] - shared['mean_db']) > 5 * gls['mean_db_se']
 
 
 def test_decibels_by_hand():
@@ -70,10 +145,12 @@ def test_decibels_by_hand():
     (dict(num_decoders=(0,)), 'num_decoders'),
     (dict(num_messages=()), 'num_messages'),
     (dict(test_variances=(0.1, -1.0)), 'test_variances'),
+    (dict(periods=()), 'periods'),
     (dict(trials=1), 'trials'),
+    (dict(repeats=0), 'repeats'),
     (dict(side_variance=0.0), 'side_variance'),
-    (dict(schemes=('gls', 'lattice')), 'lattice'),
-    (dict(select_by='luck'), 'luck'),
+    (dict(schemes=('gls', 'hexagons')), 'hexagons'),
+    (dict(num_candidates=100), 'multiple of 256'),
   ],
 )
 def test_bad_settings_are_refused_before_writing(tmp_path, change, message):
