@@ -2,6 +2,21 @@
 
     LISTCOUPLING_DATA=... python scripts/evaluate_compression.py \
         --config configs/vae_mnist.py --workdir runs/mnist
+
+Small dense networks, for a CPU: 3 to 8 minutes of training per beta, half a
+minute per list quantiser, one to two per number of messages of `cells`, two
+of evaluation on 1000 test images, on two busy cores. 55,000 images to train
+on, 5,000 held out for the choice of beta and N. Expected squared error per
+pixel of the best decoder (standard error .0005 to .0008), the paper's figures
+in brackets:
+
+    messages  gls, K = 1    K = 2         K = 4         list, K = 1 2 4
+    4         .089 (.103)   .073 (.086)   .060 (.075)   .0574 .0514 .0458
+    16        .075 (.085)   .060 (.073)   .049 (.067)   .0460 .0407 .0359
+    64        .058 (.069)   .048 (.064)   .042 (.056)   .0359 .0322 .0293
+
+Without side information: mean image .0718; k-means with 4, 16, 64 codewords
+.0592, .0470, .0365. Without a message: .0682, .0644, .0611 (K = 1, 2, 4).
 """
 
 from ml_collections import config_dict
