@@ -4,7 +4,10 @@
     --config configs/lm_pair_drafter.py --workdir runs/pair_drafter \
     --export runs/pair/drafter --config.teacher=runs/pair/target
 
-Run configs/lm_pair_target.py first. 0.43 million parameters.
+Run configs/lm_pair_target.py first. 434,560 parameters. Two CPU cores beside
+other work: 7 minutes. Expected on held-out text: 4.368 nats per token, KL from
+the target 1.019, overlap 1 - TV with it .501. More steps help:
+--config.num_steps=1800.
 """
 
 import ml_collections

@@ -5,8 +5,12 @@
     --export runs/pair/target
 
 DIR holds gsm8k/train.jsonl and mbpp/mbpp.jsonl as their authors publish them.
-2.0 million parameters. Nothing of the GSM8K and MBPP test sets (MBPP task ids
-11 to 510) or of HumanEval is read.
+1,967,808 parameters. Nothing of the GSM8K and MBPP test sets (MBPP task ids 11
+to 510) or of HumanEval is read.
+
+Two CPU cores: 3.0 steps a second while alone, 60 minutes in all beside other
+work. That run reached 3.406 nats per token (2.89 bytes) on held-out text; its
+schedule was cut from 3000 to 2400 and to 2200 steps after steps 1200 and 2000.
 """
 
 import ml_collections
@@ -34,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.sequence_length = 320
   config.batch_size = 6
-  config.num_steps = 2400
+  config.num_steps = 2200
   config.warmup_steps = 150
   config.checkpoint_every = 100
   config.export_dtype = 'float32'

@@ -110,7 +110,9 @@ def test_each_step_has_its_own_windows(run):
   optimizer = language_model.make_optimizer(config)
   state = language_model.TrainState(params, optimizer.init(params))
   train, _ = language_model.make_steps(config, result.model.config, None)
-  tokens = jax.numpy.asarray(np.random.default_rng(0).integers(0, 280, 5000))
+  size = result.record['train_tokens']  # the shape that is compiled
+  rng = np.random.default_rng(0)
+  tokens = jax.numpy.asarray(rng.integers(0, 280, size), 'int32')
   values = [
     float(
       train(state, tokens, jax.random.key(0), step, None)[1]['cross_entropy']
