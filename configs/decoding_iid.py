@@ -11,9 +11,9 @@ The pair stands after a colon:
   configs/decoding_iid.py:llama3     Llama-3.1-8B and Llama-3.2-1B
 
 or in directories: --config.target DIR --config.drafter DIR. With a name the
-protocol is the paper's (five data sets, 200 prompts, K = 2, 4, 6, 8, 5 seeds);
-prompts of all but GSM8K, HumanEval and MBPP come with --config.source hub.
-The paper's tables of other pairs are of Llama-2 and Llama-3 models; which
+protocol is the paper's (five data sets, 200 prompts, K = 2, 4, 6, 8, 5 seeds)
+and the prompts come from the hub; --prompts FOLDER takes them from files. The
+paper's tables of other pairs are of Llama-2 and Llama-3 models; which
 checkpoints exactly is not known to us, so these two are our choice.
 """
 
@@ -78,6 +78,7 @@ def get_config(pair: str = '') -> ml_collections.ConfigDict:
       'mbpp',
       'drop',
     )
+    config.source = 'hub'
     config.num_drafts = (1, 2, 4, 6, 8)
     config.num_prompts = 200
     config.seeds = 5

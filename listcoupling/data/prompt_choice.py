@@ -61,18 +61,7 @@ def choose(
     >>> chosen.tokens.shape[0]
     1
   """
-  if num_prompts < 1 or max_tokens < 2:
-    raise ValueError(
-      f'num_prompts must be at least 1 and max_tokens at least 2, got '
-      f'{num_prompts} and {max_tokens}.'
-    )
-  if long_prompts not in LONG_PROMPTS:
-    raise ValueError(
-      f'long_prompts must be one of {", ".join(LONG_PROMPTS)}, got '
-      f'{long_prompts!r}.'
-    )
-  if tokenizer is None:
-    raise ValueError('the target has no tokenizer.json, which prompts need.')
+  _check(tokenizer, num_prompts, max_tokens, long_prompts)
   kept, cut, dropped = {}, 0, 0
   for index in np.random.default_rng(seed).permutation(len(prompts.texts)):
     ids, was_long = _encode(tokenizer, prompts.texts[index], max_tokens)
@@ -95,6 +84,21 @@ def choose(
     tokens[row, : lengths[row]] = kept[index]
   names = tuple(prompts.names[index] for index in order)
   return Choice(names, tokens, lengths, cut, dropped)
+
+
+def _check(tokenizer, num_prompts, max_tokens, long_prompts) -> None:
+  if num_prompts < 1 or max_tokens < 2:
+    raise ValueError(
+      f'num_prompts must be at least 1 and max_tokens at least 2, got '
+      f'{num_prompts} and {max_tokens}.'
+    )
+  if long_prompts not in LONG_PROMPTS:
+    raise ValueError(
+      f'long_prompts must be one of {", ".join(LONG_PROMPTS)}, got '
+      f'{long_prompts!r}.'
+    )
+  if tokenizer is None:
+    raise ValueError('the target has no tokenizer.json, which prompts need.')
 
 
 def _encode(tokenizer, text, max_tokens) -> tuple[list[int], bool]:

@@ -108,19 +108,7 @@ def prepare(config) -> Setup:
     )
     for name in config.datasets
   }
-  # One cache length for all data sets: one compilation per method and K.
-  longest = max(choice.tokens.shape[1] for choice in choices.values())
-  stops = [target.tokenizer.token_to_id(name) for name in config.stop_tokens]
-  options = GenerateOptions(
-    method='autoregressive',
-    draft_length=config.draft_length,
-    max_new_tokens=config.max_new_tokens,
-    temperature=config.temperature,
-    top_k=config.top_k,
-    stop_tokens=tuple(stop for stop in stops if stop is not None),
-    cache_length=-(-longest // _BUCKET) * _BUCKET + config.max_new_tokens,
-  )
-  options.check(target.config.vocab_size)
+  options = _options(config, target, choices)
   record = {
     'prompts': {n: _describe(texts[n], choices[n]) for n in config.datasets},
     'models': {'target': _size(target), 'drafter': _size(drafter)},
@@ -135,11 +123,28 @@ def prepare(config) -> Setup:
   return Setup(target, drafter, choices, options, record, identity)
 
 
+def _options(config, target, choices) -> GenerateOptions:
+  # One cache length for all data sets: one compilation per method and K.
+  longest = max(choice.tokens.shape[1] for choice in choices.values())
+  stops = [target.tokenizer.token_to_id(name) for name in config.stop_tokens]
+  options = GenerateOptions(
+    method='autoregressive',
+    draft_length=config.draft_length,
+    max_new_tokens=config.max_new_tokens,
+    temperature=config.temperature,
+    top_k=config.top_k,
+    stop_tokens=tuple(stop for stop in stops if stop is not None),
+    cache_length=-(-longest // _BUCKET) * _BUCKET + config.max_new_tokens,
+  )
+  options.check(target.config.vocab_size)
+  return options
+
+
 def _load_prompts(config, dataset):
   return prompt_data.load_prompts(
     dataset,
     config.prompts or None,
-    source=config.source,
+    source='files' if config.prompts else config.source,
     template=config.templates.get(dataset) or None,
   )
 

@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from listcoupling.data import prompts, records
+from listcoupling.data import prompts
 
 _DROP = {
   'nfl_1': {
@@ -238,13 +238,6 @@ def test_a_hub_out_of_reach_names_what_to_download(monkeypatch):
     with pytest.raises(FileNotFoundError, match='download it from') as error:
       prompts.load_prompts(name, source='hub')
     assert prompts.FORMATS[name].hub[0] in str(error.value)
-
-
-def test_a_number_is_a_field_but_a_truth_value_is_not():
-  record = records.Record('here', {'n': 3, 'b': True})
-  assert records.field(record, 'missing', 'n') == '3'
-  with pytest.raises(ValueError, match='here'):
-    records.field(record, 'b')
 
 
 def test_the_real_files():
