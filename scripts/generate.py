@@ -32,7 +32,9 @@ _MAX_NEW = flags.DEFINE_integer('max_new_tokens', 128, 'Tokens per prompt.')
 _TEMPERATURE = flags.DEFINE_float('temperature', 1.0, '0 is greedy.')
 _TOP_K = flags.DEFINE_integer('top_k', 0, '0 keeps all.')
 _TOP_P = flags.DEFINE_float('top_p', 1.0, 'In (0, 1].')
-_STOP = flags.DEFINE_list('stop_tokens', [], 'Token ids that end a row.')
+_STOP = flags.DEFINE_list(
+  'stop_tokens', None, "Ids that end a row; unset: the checkpoint's, none: ''."
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of the text.')
 _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'Output.')
 _STREAM = flags.DEFINE_bool('stream', False, 'Print as text comes (1 prompt).')
@@ -58,6 +60,12 @@ def _prompts(tokenizer):
   return decoding.encode_prompts(tokenizer, texts)
 
 
+def _stop_tokens(target):
+  if _STOP.value is None:
+    return target.config.stop_tokens
+  return tuple(int(token) for token in _STOP.value)
+
+
 def main(argv):
   """Flags, one call, one print."""
   if len(argv) > 1:
@@ -73,7 +81,7 @@ def main(argv):
     temperature=_TEMPERATURE.value,
     top_k=_TOP_K.value,
     top_p=_TOP_P.value,
-    stop_tokens=tuple(int(token) for token in _STOP.value),
+    stop_tokens=_stop_tokens(target),
   )
   if _COMPARE.value:
     rows = decoding.compare_methods(
