@@ -12,7 +12,7 @@ from listcoupling.compression import arrivals, gaussian, gaussian_grid
 from tests import statistics
 
 K, N, M, B, S = 2, 256, 512, 64, 0.5
-V, L = 0.05, 4
+V, L = 0.05, 32
 
 
 @functools.cache

@@ -18,11 +18,11 @@ _SMALL = dict(
   test_variances=(0.1, 0.02),
   interval_variances=(0.1, 0.02),
   periods=(1.6, 3.0),
-  selection_trials=60,
-  trials=90,
-  seed_aware_trials=40,
+  selection_trials=60,  # equal chunks: each length is compiled anew
+  trials=120,
+  seed_aware_trials=60,
   repeats=2,
-  chunk=50,
+  chunk=60,
 )
 
 
@@ -47,7 +47,7 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   assert table['no_message', 2, 1]['paper_mean_db'] == -15.19
   for (scheme, _, _), row in table.items():
     if 'limit' not in scheme:
-      assert row['trials'] == (80 if scheme == 'seed_aware' else 180)
+      assert row['trials'] == (120 if scheme == 'seed_aware' else 240)
       assert row['mean_db'] < row['mse_db']  # Jensen
       assert row['mean_db_se'] > 0 and row['mean_db_spread'] >= 0
   assert np.isclose(table['limit_wyner_ziv', 1, 2]['mse_db'], -10.79, atol=0.01)
@@ -109,7 +109,7 @@ def test_the_codec_itself_gives_the_same_figures(tmp_path):
     test_variances=(0.05,),
     interval_variances=(0.05,),
     periods=(1.6,),
-    selection_trials=2,
+    selection_trials=600,
     trials=600,
     repeats=1,
     chunk=600,
