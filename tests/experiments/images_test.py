@@ -18,7 +18,7 @@ def _config(**changes):
   config.train.num_negatives = 4
   config.train.num_held_out = 20
   config.num_decoders = (1, 2)
-  config.num_messages = (2, 4)
+  config.num_messages = (4,)
   config.num_candidates = (16, 32)
   config.num_images = 12
   config.num_held_out_images = 12
@@ -41,11 +41,11 @@ def test_table_has_every_row(finished):
   workdir, rows = finished
   names = [(r['scheme'], r['num_decoders'], r['num_messages']) for r in rows]
   wanted = [('mean_image', None, 1)]
-  wanted += [('kmeans', None, m) for m in (2, 4)]
+  wanted += [('kmeans', None, m) for m in (4,)]
   wanted += [('side_only', k, 1) for k in (1, 2)]
   for scheme in ('gls', 'cells', 'list_quantiser'):
-    wanted += [(scheme, k, m) for k in (1, 2) for m in (2, 4)]
-  wanted += [('shared_race', 2, m) for m in (2, 4)]
+    wanted += [(scheme, k, m) for k in (1, 2) for m in (4,)]
+  wanted += [('shared_race', 2, m) for m in (4,)]
   assert sorted(names, key=str) == sorted(wanted, key=str)
   by_name = dict(zip(names, rows))
   for name, row in by_name.items():
@@ -55,8 +55,8 @@ def test_table_has_every_row(finished):
     if name[0] in ('gls', 'shared_race'):
       assert row['num_candidates'] in (16, 32) and row['repeats'] == 2
   assert 0 < by_name['gls', 2, 4]['error_bound'] < 1
-  kmeans = [by_name['kmeans', None, m]['mse'] for m in (2, 4)]
-  assert by_name['mean_image', None, 1]['mse'] > kmeans[0] > kmeans[1]
+  kmeans = by_name['kmeans', None, 4]['mse']
+  assert by_name['mean_image', None, 1]['mse'] > kmeans
   read = results.read_csv(workdir / 'results.csv')
   assert [r['mse'] for r in read] == [r['mse'] for r in rows]
   record = results.read_json(workdir / 'results.json')
@@ -106,6 +106,7 @@ def test_repeats_differ_and_errors_are_those_of_the_images(finished):
     np.mean([p['cells.2.4'][0] for p in parts]), rel=1e-6
   )
   table = images.Table(_config(), workdir)
+  table.fit('cells')
   halves = image_fits.spread(table.context.halves['test'], 12)
   setting = (0.3, 32)
   key = jax.random.fold_in(jax.random.key(1), 1)
