@@ -234,7 +234,16 @@ def from_bytes(data: bytes, *, model_digest: bytes | None = None) -> Coded:
     )
   body, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
   whole = hashlib.sha256(body).digest()[-_CHECKSUM:] == checksum
-  bad_header = zero or flags & ~3 or not 1 <= l <= n or count > _MAX_MESSAGES
+  bad_header = bool(zero) or bool(flags & ~3) or not 1 <= l <= n
+  # A damaged count must not ask for all the time there is.
+  if not bad_header:
+    digits = count * (math.log2(l) + (flags & _INDICES > 0) * math.log2(n))
+    bad_header = count > _MAX_MESSAGES
+    if not bad_header and digits > 8 * len(data):
+      raise LengthError(
+        f'the file has {len(data)} bytes, its header asks for more than '
+        f'{int(digits / 8)}: it is cut short.'
+      )
   if not bad_header:
     start = _HEADER.size + 4 * ndim
     middle = start + packed_size(count, l)

@@ -22,7 +22,7 @@ def packed_size(count: int, base: int) -> int:
   if base & (base - 1) == 0:
     return -(-count * (base.bit_length() - 1) // 8)
   bits = count * math.log2(base)
-  if abs(bits - 8 * round(bits / 8)) > 1e-6 * max(bits, 1):
+  if abs(bits - 8 * round(bits / 8)) > 1e-12 * max(bits, 1):
     return math.ceil(bits / 8)
   return ((base**count - 1).bit_length() + 7) // 8  # too near to round
 

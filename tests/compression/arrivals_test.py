@@ -121,11 +121,11 @@ def test_the_winners_are_those_of_the_dense_races(is_interval):
   assert missed.any() and not (missed & np.asarray(short.is_certain)).any()
 
 
-_R = 1500
+_R, _L = 1500, 4
 
 
 def _settings():
-  make = functools.partial(gaussian_grid.make_settings, [V], [L])
+  make = functools.partial(gaussian_grid.make_settings, [V], [_L])
   return gaussian_grid.join(
     make(num_decoders=K),
     make(num_decoders=K, is_shared=True),
@@ -142,11 +142,11 @@ def test_settings_have_the_law_of_the_codec():
     (
       {},
       {'shared_race': True},
-      {'label_kind': 'interval', 'width': 1.6 / L},
+      {'label_kind': 'interval', 'width': 1.6 / _L},
     )
   ):
     exact = gaussian.simulate(
-      jax.random.key(7), V, L, num_trials=_R, num_decoders=K,
+      jax.random.key(7), V, _L, num_trials=_R, num_decoders=K,
       num_candidates=N, **options,
     )  # fmt: skip
     for x, y in (

@@ -95,6 +95,9 @@ def test_ten_thousand_corruptions_are_refused():
   assert refused['flip', 'ChecksumError'] > 500
   assert refused['cut', 'LengthError'] > 500
   assert refused['flip', 'MagicError'] and refused['flip', 'VersionError']
+  cut = container.to_bytes(_coded(4000))[:500]
+  with pytest.raises(container.LengthError, match='more than 129'):
+    container.from_bytes(cut)
   for data in files:  # the control: undamaged files are read
     container.from_bytes(data)
 
