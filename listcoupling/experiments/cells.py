@@ -71,10 +71,15 @@ def fill(
 
   Returns:
     One row per cell, in the order of `cells`: column `cell`, then the columns
-    of `compute`.
+    of `compute`. results.json tells the machine that computed last; reading a
+    finished table elsewhere does not change it.
   """
   done = {row['cell']: row for row in resume(workdir, settings)}
   began, left = time.perf_counter(), [c for c in cells if c[0] not in done]
+  path = pathlib.Path(workdir) / 'results.json'
+  if left:
+    record = {**results.read_json(path), 'environment': results.environment()}
+    results.write_json(path, record)
   progress = tqdm.tqdm(left, desc='cells', disable=not left)
   for name, cell in progress:
     progress.set_postfix_str(name)
@@ -82,8 +87,6 @@ def fill(
     rows = [done[name] for name, _ in cells if name in done]
     results.write_csv(pathlib.Path(workdir) / 'cells.csv', rows)
   if left:
-    path = pathlib.Path(workdir) / 'results.json'
-    record = results.read_json(path)
     record['seconds'] = record.get('seconds', 0) + time.perf_counter() - began
     results.write_json(path, record)
   return [done[name] for name, _ in cells]

@@ -61,8 +61,10 @@ def rouge_l(first: str, second: str) -> float:
   return _scorer().score(first, second)['rougeL'].fmeasure
 
 
-def texts(setup: base.Setup, cell: Cell, config, draft: str) -> list[str]:
-  """Continuations of a batch under one draft temperature."""
+def continuations(
+  setup: base.Setup, cell: Cell, config, draft: str
+) -> list[list[int]]:
+  """Token ids of the new text of every row, under one draft temperature."""
   choice, rows = setup.choices[cell.dataset], cell.batch.rows
   options = dataclasses.replace(
     setup.options,
@@ -78,21 +80,26 @@ def texts(setup: base.Setup, cell: Cell, config, draft: str) -> list[str]:
     choice.lengths[rows],
     options,
   )
-  return [
-    setup.target.tokenizer.decode(row[:count].tolist())
-    for row, count in zip(out.tokens, out.lengths)
-  ][: cell.batch.size]
+  return [row[:count].tolist() for row, count in zip(out.tokens, out.lengths)][
+    : cell.batch.size
+  ]
 
 
 def measure(setup: base.Setup, cell: Cell, config) -> dict:
-  """Columns of a cell: ROUGE-L and equality of every row."""
-  first, second = (
-    texts(setup, cell, config, draft) for draft in config.draft_temperatures
+  """Columns of a cell: ROUGE-L of the texts, equality of the token ids."""
+  pairs = list(
+    zip(
+      *(
+        continuations(setup, cell, config, draft)
+        for draft in config.draft_temperatures
+      )
+    )
   )
+  decode = setup.target.tokenizer.decode
   return {
     'rows': work.join(cell.batch.rows[: cell.batch.size]),
-    'rouge_l': work.join([rouge_l(a, b) for a, b in zip(first, second)]),
-    'same': work.join([float(a == b) for a, b in zip(first, second)]),
+    'rouge_l': work.join([rouge_l(decode(a), decode(b)) for a, b in pairs]),
+    'same': work.join([float(a == b) for a, b in pairs]),
   }
 
 
@@ -138,7 +145,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     [(cell.name, cell) for cell in cells],
     lambda cell: measure(setup, cell, config),
   )
-  rows = summarize(cells, found, config)
+  rows = base.with_prompt_counts(setup, summarize(cells, found, config))
   base.finish(workdir, setup, rows)
   language_plots.consistency(rows, pathlib.Path(workdir) / 'consistency.png')
   return rows
@@ -160,7 +167,7 @@ def summarize(
       'num_drafts': 1 if method in SINGLE_DRAFT else config.num_drafts[0],
       'draft_temperatures': ' then '.join(config.draft_temperatures),
     }
-    for name, column in (('rouge_l', 'rouge_l'), ('same_text', 'same')):
+    for name, column in (('rouge_l', 'rouge_l'), ('same_tokens', 'same')):
       values = [
         np.concatenate([work.split(row[column]) for row in rows])
         for rows in seeds.values()
@@ -186,6 +193,6 @@ def as_text(rows: Sequence[dict]) -> str:
       spread = '' if error is None else f' ± {error:.4f}'
       text = f'{row["rouge_l"]:.4f}{spread}'
       cells += f'{text:>18}'
-    same = np.mean([row['same_text'] for row in own])
+    same = np.mean([row['same_tokens'] for row in own])
     lines.append(f'{method:<15}{cells}{same:>6.0%}')
-  return '\n'.join(lines)
+  return '\n'.join([*lines, *base.prompt_lines(rows).values()])

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import listcoupling
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
 from listcoupling.decoding.language_model import LanguageModel
@@ -115,12 +116,23 @@ def prepare(config) -> Setup:
     'stop_tokens': options.stop_tokens,
     'cache_length': options.cache_length,
   }
-  identity = {
+  identity = _identity(target, drafter, choices)
+  return Setup(target, drafter, choices, options, record, identity)
+
+
+def _identity(target, drafter, choices) -> dict:
+  """What texts and rates depend on beside the settings."""
+  device = jax.devices()[0]
+  return {
+    'library': listcoupling.__version__,
+    'jax': jax.__version__,
+    'device': f'{device.platform} {device.device_kind}',
     'prompts': {n: _digest([c.tokens, c.lengths]) for n, c in choices.items()},
     'target': _digest(jax.tree.leaves(target.params)),
+    'target_config': str(target.config),
     'drafter': _digest(jax.tree.leaves(drafter.params)),
+    'drafter_config': str(drafter.config),
   }
-  return Setup(target, drafter, choices, options, record, identity)
 
 
 def _options(config, target, choices) -> GenerateOptions:
@@ -164,11 +176,12 @@ def _size(model) -> int:
 
 
 def _digest(arrays) -> str:
-  """A short check sum: shapes, and the first values of every array."""
+  """A short check sum of types, shapes and all values."""
   total = 0
   for array in arrays:
-    head = np.asarray(array.ravel()[:4096])
-    total = zlib.crc32(repr(array.shape).encode() + head.tobytes(), total)
+    kind = f'{array.dtype} {array.shape}'
+    total = zlib.crc32(kind.encode(), total)
+    total = zlib.crc32(np.asarray(array).tobytes(), total)
   return f'{total:08x}'
 
 
@@ -195,10 +208,39 @@ def batches(setup: Setup, config, dataset) -> list[prompt_choice.Batch]:
   return prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
 
 
+def program_shape(setup: Setup, dataset, batch) -> tuple[int, int]:
+  """(rows, padded prompt tokens): batches alike in it share programs."""
+  longest = int(setup.choices[dataset].lengths[batch.rows].max())
+  return len(batch.rows), -(-longest // _BUCKET) * _BUCKET
+
+
+def with_prompt_counts(setup: Setup, rows: Sequence[dict]) -> list[dict]:
+  """Rows of results.csv, and how many prompts were cut or passed over."""
+  return [
+    {
+      **row,
+      'prompts_cut': setup.choices[row['dataset']].num_cut,
+      'prompts_dropped': setup.choices[row['dataset']].num_dropped,
+    }
+    for row in rows
+  ]
+
+
+def prompt_lines(rows: Sequence[dict]) -> dict[str, str]:
+  """Per data set, a line on its prompts out of `with_prompt_counts`."""
+  return {
+    row['dataset']: (
+      f'{row["dataset"]}: {row["prompts"]} prompts, {row["prompts_cut"]} of '
+      f'them cut at the left; {row["prompts_dropped"]} more dropped as too long'
+    )
+    for row in rows
+  }
+
+
 def finish(workdir, setup: Setup, rows: Sequence[dict]) -> None:
   """Writes results.csv and completes results.json."""
   workdir = pathlib.Path(workdir)
   results.write_csv(workdir / 'results.csv', rows)
   record = results.read_json(workdir / 'results.json')
-  record.update(setup.record, environment=results.environment())
+  record.update(setup.record)
   results.write_json(workdir / 'results.json', record)

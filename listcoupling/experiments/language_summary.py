@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling.experiments import cells as work
+from listcoupling.experiments import language_setup as base
 
 REFERENCE = 'single'  # token rates are told above this method's
 
@@ -113,28 +114,36 @@ def _row(dataset, setting, own, reference, rival, config) -> dict:
 
 
 def as_text(rows: Sequence[dict]) -> str:
-  """The paper's layout: methods down, data sets across, BE and TR%."""
-  datasets = list(dict.fromkeys(row['dataset'] for row in rows))
-  table = {}
-  for row in rows:
-    name = row['method'], row['num_drafts'], row['draft_temperatures']
-    table.setdefault(name, {})[row['dataset']] = row
-  lines = [
-    f'{"method":<15}{"K":>3} {"draft T":<8}'
-    + ''.join(f'{name + " BE":>22}{"TR%":>16}' for name in datasets)
-  ]
-  for (method, num_drafts, text), own in table.items():
-    cells = ''
-    for dataset in datasets:
-      row = own[dataset]
-      cells += _pair(row, 'block_efficiency', 3, 22)
-      cells += _pair(row, 'token_rate_percent', 1, 16)
-    lines.append(f'{method:<15}{num_drafts or "":>3} {text:<8}{cells}')
+  """The columns of the paper's tables and their errors, by data set."""
+  lines = []
+  for dataset, prompts in base.prompt_lines(rows).items():
+    lines += [
+      prompts,
+      f'{"method":<15}{"K":>3} {"draft T":<8}{"BE":>16}{"prompts":>10}'
+      f'{"- SpecInfer":>18}{"TR%":>16}',
+    ]
+    lines += [_line(row) for row in rows if row['dataset'] == dataset] + ['']
+  lines.append(
+    'BE and TR% ± over seeds; prompts: ± of BE over prompts; - SpecInfer: BE '
+    'above\nSpecInfer with the same drafts, ± over the prompts that both had.'
+  )
   return '\n'.join(lines)
 
 
-def _pair(row, name, digits, width) -> str:
-  text, error = f'{row[name]:.{digits}f}', row[f'{name}_se']
-  if error is not None:
-    text += f' ± {error:.{digits}f}'
-  return f'{text:>{width}}'
+def _line(row) -> str:
+  error = row['block_efficiency_prompt_se']
+  prompts = '' if error is None else f'± {error:.3f}'
+  name = f'{row["method"]:<15}{row["num_drafts"] or "":>3} '
+  return (
+    f'{name}{row["draft_temperatures"] or "":<8}'
+    f'{_pair(row, "block_efficiency", ".3f"):>16}{prompts:>10}'
+    f'{_pair(row, "minus_specinfer", "+.3f"):>18}'
+    f'{_pair(row, "token_rate_percent", ".1f"):>16}'
+  )
+
+
+def _pair(row, name, form) -> str:
+  if row[name] is None:
+    return ''
+  text, error = format(row[name], form), row[f'{name}_se']
+  return text if error is None else f'{text} ± {error:{form.lstrip("+")}}'

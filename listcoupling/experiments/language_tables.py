@@ -6,7 +6,9 @@ single draft speculative decoding with the same L, the median over batches of
 the ratio within a batch, for the methods take turns on every batch, so that a
 machine that slows down slows all of them. The clock excludes compilation and
 the forward of the prompt. A text ends at the token limit, so the last block of
-a row counts fewer tokens than it found: BE is a little low, for all methods.
+a row counts fewer tokens than it found. BE is a little low, and lower for
+methods with longer blocks, which lose more: differences between methods are
+told a little too small, the more so the shorter the texts.
 
 Legend: K drafts, L draft length, R rows of a batch.
 """
@@ -156,13 +158,16 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   cells, warm = cells_of(setup, config, seed), set()
 
   def compute(cell):
-    row = measure(setup, cell, warm_up=cell.setting not in warm)
-    warm.add(cell.setting)
+    shape = base.program_shape(setup, cell.dataset, cell.batch)
+    program = cell.setting, shape
+    row = measure(setup, cell, warm_up=program not in warm)
+    warm.add(program)
     return row
 
   named = [(cell.name, cell) for cell in cells]
   found = work.fill(workdir, settings, named, compute)
   rows = language_summary.summarize(cells, found, config)
+  rows = base.with_prompt_counts(setup, rows)
   base.finish(workdir, setup, rows)
   language_plots.block_efficiency(
     rows, pathlib.Path(workdir) / 'block_efficiency.png'

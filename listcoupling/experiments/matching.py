@@ -192,7 +192,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
       config.repetitions,
     ),
   )
-  rows = summarize(cells, found)
+  rows = base.with_prompt_counts(setup, summarize(cells, found))
   base.finish(workdir, setup, rows)
   language_plots.matching(rows, pathlib.Path(workdir) / 'matching.png')
   return rows
@@ -241,4 +241,4 @@ def as_text(rows: Sequence[dict]) -> str:
       text = f'{row[name]:.4f}{spread}'
       cells += f'{text:>16}'
     lines.append(f'{row["dataset"]:<18}{row["num_drafts"]:>2}{cells}')
-  return '\n'.join(lines)
+  return '\n'.join([*lines, *base.prompt_lines(rows).values()])

@@ -32,6 +32,18 @@ def test_a_stopped_run_does_what_is_missing(tmp_path):
   assert results.read_json(tmp_path / 'results.json')['seconds'] > 0
 
 
+def test_the_machine_that_computed_last_is_on_record(tmp_path):
+  record = tmp_path / 'results.json'
+  cells.fill(tmp_path, _SETTINGS, _NAMES[:2], _compute)
+  own = results.read_json(record)
+  assert own['environment'] == results.plain(results.environment())
+  results.write_json(record, {**own, 'environment': 'elsewhere'})
+  cells.fill(tmp_path, _SETTINGS, _NAMES[:2], None)
+  assert results.read_json(record)['environment'] == 'elsewhere'
+  cells.fill(tmp_path, _SETTINGS, _NAMES, _compute)
+  assert results.read_json(record)['environment'] == own['environment']
+
+
 def test_other_settings_are_refused_by_name(tmp_path):
   cells.fill(tmp_path, _SETTINGS, _NAMES, _compute)
   before = (tmp_path / 'cells.csv').read_bytes()

@@ -1,3 +1,6 @@
+import types
+
+import numpy as np
 import pytest
 from rouge_score import rouge_scorer
 
@@ -28,9 +31,9 @@ def test_invariant_schemes_write_the_same_text(folder):
   config, work = _config(folder), folder / 'work'
   rows = {row['method']: row for row in consistency.run(config, work, 2)}
   same = rows['gumbel_tree']
-  assert same['rouge_l'] == same['same_text'] == 1
+  assert same['rouge_l'] == same['same_tokens'] == 1
   assert same['rouge_l_se'] == 0
-  assert rows['single']['same_text'] < 0.9  # the drafter did change
+  assert rows['single']['same_tokens'] < 0.9  # the drafter did change
   assert rows['single']['rouge_l'] < 1
   assert rows['single']['draft_temperatures'] == '1.0 then 0.5'
   assert rows['single']['prompts'] == 5 and rows['single']['seeds'] == 2
@@ -43,6 +46,22 @@ def test_invariant_schemes_write_the_same_text(folder):
   text = consistency.as_text(again).splitlines()
   assert text[0].split() == ['ROUGE-L', 'gsm8k', 'same']
   assert text[2].split() == ['gumbel_tree', '1.0000', '±', '0.0000', '100%']
+  assert text[3].startswith('gsm8k: 5 prompts, 0 of them cut')
+
+
+def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
+  found = {'1.0': [[0, 1], [2, 3]], '0.5': [[0, 1], [2, 4]]}
+  monkeypatch.setattr(
+    consistency, 'continuations', lambda setup, cell, config, t: found[t]
+  )
+  tokenizer = types.SimpleNamespace(decode=lambda ids: 'one text')
+  setup = types.SimpleNamespace(
+    target=types.SimpleNamespace(tokenizer=tokenizer)
+  )
+  batch = consistency.Batch(np.arange(2), 2)
+  cell = consistency.Cell('gsm8k', 0, 0, batch, 'gls')
+  row = consistency.measure(setup, cell, decoding_consistency.get_config())
+  assert row == {'rows': '0 1', 'rouge_l': '1 1', 'same': '1 0'}
 
 
 def test_rouge_is_the_package_and_equal_texts_are_equal():

@@ -78,15 +78,96 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   assert mean == pytest.approx(np.mean(found))
   assert error == pytest.approx(np.std(found, ddof=1) / 2**0.5)
   calls.clear()
+  record['environment'] = 'elsewhere'
+  results.write_json(work / 'results.json', record)
   # Resumed: nothing is run again, and nothing changes.
   assert language_tables.run(config, work, 7) == rows
   assert not calls
+  again = results.read_json(work / 'results.json')
+  assert again['environment'] == 'elsewhere'
   config.top_k = 7
   with pytest.raises(ValueError, match=r'config\.top_k'):
     language_tables.run(config, work, 7)
   text = language_tables.as_text(rows).splitlines()
-  assert text[0].split() == 'method K draft T gsm8k BE TR% mbpp BE TR%'.split()
-  assert text[2].startswith('gls') and f'{mean:.3f} ± {error:.3f}' in text[2]
+  assert text[0].startswith('gsm8k: 5 prompts, 0 of them cut')
+  assert (
+    text[1].split() == 'method K draft T BE prompts - SpecInfer TR%'.split()
+  )
+  assert text[3].startswith('gls') and f'{mean:.3f} ± {error:.3f}' in text[3]
+  assert text[5].startswith('mbpp: 5 prompts')
+
+
+@pytest.mark.parametrize('policy, counts', [('cut', (5, 0)), ('drop', (0, 1))])
+def test_long_prompts_are_told(folder, policy, counts):
+  config = _config(folder, max_prompt_tokens=2, long_prompts=policy)
+  if policy == 'drop':
+    path = folder / 'gsm8k' / 'test.jsonl'
+    path.write_text('{"question": "a"}\n{"question": "abc"}\n')
+    config.templates.gsm8k = '{question}'
+    config.datasets = ('gsm8k',)
+  setup = language_setup.prepare(config)
+  row = language_setup.with_prompt_counts(
+    setup, [{'dataset': 'gsm8k', 'prompts': 5}]
+  )[0]
+  assert (row['prompts_cut'], row['prompts_dropped']) == counts
+  line = language_setup.prompt_lines([row])['gsm8k']
+  assert f'{counts[0]} of them cut' in line and f'{counts[1]} more' in line
+
+
+def test_no_program_is_timed_cold(folder, monkeypatch):
+  path = folder / 'mbpp' / 'mbpp.jsonl'
+  lines = (
+    f'{{"task_id": {n}, "text": "{"a" * 150}"}}\n' for n in range(11, 16)
+  )
+  path.write_text(''.join(lines))
+  seen = []
+
+  def measure(setup, cell, *, warm_up):
+    size = cell.batch.size
+    seen.append((cell.dataset, cell.setting.method, warm_up))
+    figures = _found(' '.join('3' * size), ' '.join('2' * size), 10.0)
+    return {**figures, 'rows': ''}
+
+  monkeypatch.setattr(language_tables, 'measure', measure)
+  language_tables.run(_config(folder), folder / 'work')
+  # The longer prompts of the second data set are a program of their own.
+  warm = [(name, method) for name, method, cold in seen if cold]
+  names = [(n, m) for n in ('gsm8k', 'mbpp') for m in ('single', 'gls')]
+  assert warm == names and len(seen) == 2 * 2 * 2 * 2
+
+
+def test_a_run_belongs_to_its_models_and_machine(folder, monkeypatch):
+  config = _config(folder)
+  own = language_setup.prepare(config).identity
+  assert own == language_setup.prepare(config).identity
+  target, drafter = language_fakes.pair()
+  changed = target._replace(config='another')
+  with monkeypatch.context() as patch:
+    patch.setattr(language_setup, '_load_pair', lambda config: (target, target))
+    other = language_setup.prepare(config).identity
+    assert {n for n in own if own[n] != other[n]} == {'drafter'}
+  ours, theirs = (
+    language_setup._identity(model, drafter, {}) for model in (target, changed)
+  )
+  assert {n for n in ours if ours[n] != theirs[n]} == {'target_config'}
+  monkeypatch.setattr(language_setup.jax, '__version__', '0')
+  monkeypatch.setattr(language_setup.listcoupling, '__version__', '0')
+  other = language_setup.prepare(config).identity
+  assert {n for n in own if own[n] != other[n]} == {'jax', 'library'}
+  device = language_setup.jax.devices()[0]
+  assert device.platform in own['device']
+  assert device.device_kind in own['device']
+
+
+def test_check_sums_see_every_value():
+  first = np.zeros(5000, np.float32)
+  second = first.copy()
+  second[-1] = 1
+  sums = [language_setup._digest([a]) for a in (first, second, first.copy())]
+  assert sums[0] == sums[2] != sums[1]
+  # Zeros of another type or shape have the same bytes.
+  for other in (first.view(np.int32), first.reshape(2, -1)):
+    assert language_setup._digest([other]) != sums[0]
 
 
 def _cell(setting, seed=0, rows=(0, 1), number=0):
@@ -110,20 +191,33 @@ def test_rates_are_compared_within_a_batch():
     for setting, rate in ((single, 100), (gls, 120), (rival, 90)):
       rows = (2 * number, 2 * number + 1)
       cells.append(_cell(setting, 0, rows, number))
-      more = 2 if setting == gls else 0
-      found.append(_found(f'{8 + more} 10', '4 5', rate * speed))
+      tokens = {single: '8 10', gls: '7 13', rival: '6 12'}[setting]
+      found.append(_found(tokens, '4 5', rate * speed))
   rows = language_summary.summarize(cells, found, decoding_iid.get_config())
   percents = [row['token_rate_percent'] for row in rows]
   np.testing.assert_allclose(percents, [0, 20, -10])
   efficiency = [row['block_efficiency'] for row in rows]
   np.testing.assert_allclose(efficiency, [2, 20 / 9, 2])
   assert rows[1]['minus_specinfer'] == pytest.approx(2 / 9)
-  # Three prompts gain 2 tokens each, three gain none: influences are equal
-  # and opposite up to the ratio.
-  assert 0 < rows[1]['minus_specinfer_se'] < 0.2
+  # (tokens - ratio calls) / 27 is ∓17/9/27 of a prompt for gls, ∓2/27 for its
+  # rival, three prompts each way; 6/5 for the mean that was estimated.
+  scale = (6 * 6 / 5) ** 0.5 / 27
+  ours, theirs = rows[1], rows[2]
+  assert ours['block_efficiency_prompt_se'] == pytest.approx(17 / 9 * scale)
+  assert theirs['block_efficiency_prompt_se'] == pytest.approx(2 * scale)
+  paired, apart = (2 - 17 / 9) * scale, np.hypot(2, 17 / 9) * scale
+  assert ours['minus_specinfer_se'] == pytest.approx(paired)
+  with pytest.raises(AssertionError):  # control: as if prompts were others
+    assert ours['minus_specinfer_se'] == pytest.approx(apart)
   assert rows[0]['minus_specinfer'] is None
   assert rows[1]['block_efficiency_se'] is None  # one seed
   assert rows[1]['acceptance_rate'] == pytest.approx(0.5)
+  counts = {'prompts_cut': 31, 'prompts_dropped': 2}
+  shown = language_summary.as_text([{**row, **counts} for row in rows])
+  lines = shown.splitlines()
+  assert lines[0].startswith('gsm8k: 6 prompts, 31 of them cut at the left; 2')
+  assert lines[3].split()[2:] == '2.222 ± 0.188 +0.222 ± 0.011 20.0'.split()
+  assert lines[2].split()[2:] == ['2.000', '±', '0.000', '0.0']
 
 
 def test_rows_of_the_tables():

@@ -125,6 +125,7 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
   assert (folder / 'work' / 'matching.png').stat().st_size > 5000
   assert results.read_csv(folder / 'work' / 'results.csv')[1] == rows[1]
   assert f'{rows[1]["exact"]:.4f}' in matching.as_text(rows).splitlines()[2]
+  assert matching.as_text(rows).endswith('0 more dropped as too long')
 
 
 def test_rows_that_stop_early_count_their_own_tokens(folder):
