@@ -7,6 +7,11 @@ total variation. Beside the sampled rates stand their exact values, the bound
 (1 - TV) / (1 + TV) that no communication-free protocol can beat in the worst
 case, and the optimum 1 - TV of a maximal coupling.
 
+The contexts are known to be held out of training only where the text (for
+'python': the Python version) and held_out_fraction are those of training;
+`training_split` in results.json says so of each model, null where there is no
+record of its training.
+
 Legend: M contexts, S tokens of a context, V vocabulary, R repetitions.
 """
 
@@ -21,7 +26,11 @@ import tqdm
 
 from listcoupling import baselines, bounds, coupling
 from listcoupling.data import text
-from listcoupling.experiments import next_token_report, results
+from listcoupling.experiments import (
+  next_token_record,
+  next_token_report,
+  results,
+)
 from listcoupling.models import pretrained, transformer
 
 # Races of this many entries fit the caches of a CPU core.
@@ -42,6 +51,14 @@ def check_config(config) -> None:
     )
 
 
+def directories(config) -> tuple:
+  """Directories or hub names of target and drafter."""
+  return (
+    config.target or pretrained.SHIPPED / 'target',
+    config.drafter or pretrained.SHIPPED / 'drafter',
+  )
+
+
 def load_pair(config):
   """(target, drafter); the shipped pair where the config names none.
 
@@ -49,10 +66,7 @@ def load_pair(config):
     ValueError: no tokenizer, or two different ones.
     FileNotFoundError: a directory is missing.
   """
-  names = (
-    config.target or pretrained.SHIPPED / 'target',
-    config.drafter or pretrained.SHIPPED / 'drafter',
-  )
+  names = directories(config)
   pair = [pretrained.load_pretrained(n, dtype=config.dtype) for n in names]
   for name, model in zip(names, pair, strict=True):
     if model.tokenizer is None:
@@ -66,7 +80,7 @@ def load_pair(config):
 
 
 def contexts(seed: int, config, tokenizer) -> tuple[np.ndarray, dict]:
-  """Windows of text that were held out of training, at random places.
+  """Windows of the held-out side of a text, at random places.
 
   Args:
     seed: of the places.
@@ -178,7 +192,7 @@ def run(config, workdir, seed: int) -> list[dict]:
   """Fills the table position by position and plots it.
 
   Writes results.csv, results.json and next_token.png into `workdir`. Rows
-  that a run with the same settings and seed left there are kept.
+  that a run with the same settings, models, text and seed left there are kept.
 
   Args:
     config: see configs/next_token.py.
@@ -190,15 +204,22 @@ def run(config, workdir, seed: int) -> list[dict]:
 
   Raises:
     ValueError: for settings that make no sense, too little text, a pair
-      without a common tokenizer.
+      without a common tokenizer, a workdir with a table of other settings,
+      models or text.
     FileNotFoundError: text or models are missing.
   """
   check_config(config)
   workdir = pathlib.Path(workdir)
   target, drafter = load_pair(config)
   windows, record = contexts(seed, config, target.tokenizer)
-  settings = results.plain({'config': config, 'seed': seed, 'text': record})
-  rows = _resume(workdir, settings)
+  models = {'target': target, 'drafter': drafter}
+  settings = next_token_record.settings(config, seed, record, models, windows)
+  rows = next_token_record.resume(workdir, settings)
+  splits = next_token_record.training_splits(
+    dict(zip(models, directories(config))),
+    record['sha256'],
+    config.held_out_fraction,
+  )
   start = time.perf_counter()
   laws = pair_logits(config, windows, target, drafter)
   left = range(len(rows), config.num_positions)
@@ -209,6 +230,7 @@ def run(config, workdir, seed: int) -> list[dict]:
   if left:
     record = {
       'settings': settings,
+      'training_split': splits,
       'summary': next_token_report.summary(rows, config.repetitions),
       'environment': results.environment(),
       'seconds': time.perf_counter() - start,
@@ -216,14 +238,3 @@ def run(config, workdir, seed: int) -> list[dict]:
     results.write_json(workdir / 'results.json', record)
   next_token_report.plot(rows, workdir / 'next_token.png')
   return rows
-
-
-def _resume(workdir: pathlib.Path, settings) -> list[dict]:
-  """Rows of an earlier run with these settings; else a fresh start."""
-  record, table = workdir / 'results.json', workdir / 'results.csv'
-  if record.exists() and table.exists():
-    if results.read_json(record)['settings'] == settings:
-      return results.read_csv(table)
-  table.unlink(missing_ok=True)
-  results.write_json(record, {'settings': settings})
-  return []

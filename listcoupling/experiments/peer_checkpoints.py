@@ -1,14 +1,18 @@
 """Random checkpoints for the comparison with other libraries.
 
 A target and a drafter made of its first layers, written as Hugging Face
-directories that any library can load. Weights are random, with a gain that
-makes the pair agree about as well as trained ones do.
+directories that any library can load. Weights are random, with a gain tuned
+for an overlap 1 - TV of about .75. That is more than the .66 of the shipped,
+trained pair, so block efficiencies and rates of speculative decoding on random
+pairs are optimistic, for either library.
 """
 
 import dataclasses
 import pathlib
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from listcoupling.models import pretrained, transformer
 
@@ -108,6 +112,26 @@ def random_pair(size: str, key: jax.Array):
     transformer.make_language_model(config, params),
     transformer.make_language_model(smaller, first),
   )
+
+
+def overlap(target, drafter, tokens: np.ndarray) -> float:
+  """Mean of sum_i min(p_i, q_i) = 1 - TV over all positions of sequences.
+
+  Args:
+    target: LanguageModel.
+    drafter: LanguageModel of the same vocabulary.
+    tokens: [B, S]; on random ones, as in the comparison, trained models need
+      not overlap as they do on text.
+
+  Returns:
+    A number in [0, 1].
+  """
+  logits = jax.jit(transformer.causal_logits, static_argnums=0)
+  q, p = (
+    jax.nn.softmax(logits(model.config, model.params, tokens))  # [B, S, V]
+    for model in (target, drafter)
+  )
+  return float(jnp.minimum(q, p).sum(-1).mean())
 
 
 def write(size: str, folder: pathlib.Path):

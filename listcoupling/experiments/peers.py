@@ -12,7 +12,7 @@ the rate once the prompt is read.
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,12 @@ from tqdm import auto as tqdm
 
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import peer_checkpoints, peer_library, results
+from listcoupling.experiments import (
+  peer_checkpoints,
+  peer_library,
+  peer_rows,
+  results,
+)
 from listcoupling.models import pretrained, transformer
 
 SIZES = peer_checkpoints.SIZES
@@ -124,13 +129,14 @@ def tables(sizes: Sequence[str], folder) -> list[dict]:
   Args:
     sizes: of `peer_checkpoints.NAMES`.
     folder: for peers.csv, written after every size (rows of other sizes that
-      stand there stay), peers.json and the checkpoints.
+      ran on the same machine and versions stay), peers.json and the
+      checkpoints.
 
   Returns:
     All rows of peers.csv, see `table`.
 
   Raises:
-    ValueError: unknown size.
+    ValueError: unknown size, or JAX does not run on the CPU.
     ImportError: torch or transformers is not installed.
   """
   folder = pathlib.Path(folder)
@@ -139,12 +145,12 @@ def tables(sizes: Sequence[str], folder) -> list[dict]:
       raise ValueError(
         f'size must be one of {peer_checkpoints.NAMES}, got {size!r}.'
       )
+  peer_rows.check_backend()
   path, rows = folder / 'peers.csv', []
   for size in sizes:
     new_tokens, rounds = _EFFORT.get(size, (96, 5))
     new = table(size, folder, new_tokens=new_tokens, rounds=rounds)
-    old = results.read_csv(path) if path.exists() else []
-    rows = [row for row in old if row['size'] != size] + new
+    rows = peer_rows.kept(path, size, peer_rows.stamp()) + new
     results.write_csv(path, rows)
   about = results.environment() | peer_library.versions()
   about['drafter'] = 'first layers of the target, same embeddings and head'
@@ -167,18 +173,22 @@ def table(
   Returns:
     One row per setting with the median, least and largest tokens per second,
     the block efficiency and ratios to the best figures of transformers at the
-    same batch; at batch 1 to assisted generation, too.
+    same batch; at batch 1 to assisted generation, too. `overlap` is that of
+    drafter and target on the prompts, `stamp` what it ran on.
 
   Raises:
-    ValueError: unknown size, or logits that differ by more than 1e-3.
+    ValueError: unknown size, JAX not on the CPU, or logits that differ by more
+      than 1e-3.
     ImportError: torch or transformers is not installed.
   """
+  peer_rows.check_backend()
   folders = peer_checkpoints.write(size, pathlib.Path(folder))
   sides = dict(
     transformers=_There(folders, new_tokens),
     listcoupling=_Here(folders, new_tokens),
   )
-  target = sides['listcoupling'].target
+  ours = sides['listcoupling']
+  target = ours.target
   prompts = np.random.default_rng(0).integers(
     0, target.config.vocab_size, (8, _PROMPT)
   )
@@ -200,8 +210,10 @@ def table(
     new_tokens=new_tokens,
     rounds=rounds,
     logit_difference=difference,
+    overlap=peer_checkpoints.overlap(target, ours.drafter, prompts),
+    stamp=peer_rows.stamp(),
   )
-  return _rows(figures, about)
+  return peer_rows.summary(figures, about)
 
 
 def _difference(sides, prompts) -> float:
@@ -218,36 +230,3 @@ def _difference(sides, prompts) -> float:
       'figure would mean anything.'
     )
   return worst
-
-
-def _rows(figures: Mapping[Setting, Sequence], about: dict) -> list[dict]:
-  """Medians, and ratios to the fastest setting of transformers."""
-  rates = {s: [run.rate for run in runs] for s, runs in figures.items()}
-  median = {setting: float(np.median(rate)) for setting, rate in rates.items()}
-
-  def best(batch, start):
-    peers = [
-      rate
-      for s, rate in median.items()
-      if s.library == 'transformers'
-      and s.batch == batch
-      and s.method.startswith(start)
-    ]
-    return max(peers, default=None)
-
-  rows = []
-  for setting, runs in figures.items():
-    row = about | setting._asdict()
-    row['tokens_per_second'] = median[setting]
-    row['slowest'], row['fastest'] = min(rates[setting]), max(rates[setting])
-    row['decode_tokens_per_second'] = float(
-      np.median([run.decode_rate for run in runs])
-    )
-    row['block_efficiency'] = float(
-      np.mean([run.block_efficiency for run in runs])
-    )
-    row['to_sampling'] = median[setting] / best(setting.batch, 'sampling')
-    assisted = best(setting.batch, 'assisted')
-    row['to_assisted'] = assisted and median[setting] / assisted
-    rows.append(row)
-  return rows

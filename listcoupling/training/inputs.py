@@ -4,8 +4,10 @@ Everything that can be wrong is found here, before anything is written.
 """
 
 import pathlib
+import zlib
 from typing import NamedTuple
 
+import jax
 import ml_collections
 import numpy as np
 import tokenizers
@@ -78,6 +80,29 @@ def load_teacher(config) -> language_model.LanguageModel | None:
       'cannot be matched to text; put the tokenizer it was trained with there.'
     )
   return teacher
+
+
+def model_digest(model: language_model.LanguageModel) -> str:
+  """CRC-32 of the settings and of every byte of the parameters, as hex.
+
+  Example:
+    >>> len(model_digest(pretrained.shipped_pair()[1]))
+    8
+  """
+  total = zlib.crc32(repr(model.config).encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(model.params):
+    array = np.asarray(leaf)
+    about = f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'
+    total = zlib.crc32(array.tobytes(), zlib.crc32(about.encode(), total))
+  return f'{total:08x}'
+
+
+def origin(texts: Texts, teacher: language_model.LanguageModel | None) -> dict:
+  """What a run learns from; the settings have only the names of it."""
+  return {
+    'text_sha256': texts.corpus.record['sha256'],
+    'teacher_crc32': teacher and model_digest(teacher),
+  }
 
 
 def _read_tokenizer(path: pathlib.Path) -> tokenizers.Tokenizer:

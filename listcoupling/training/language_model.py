@@ -148,6 +148,8 @@ def _run(job: Job, manager, steps, state: TrainState):
   key, schedule = jax.random.key(config.seed), make_schedule(config)
   begin = time.monotonic() - (history[-1]['seconds'] if history else 0.0)
   last = config.num_steps
+  if first < last:  # it tells of the run as it was after fewer steps
+    (job.folder / 'record.json').unlink(missing_ok=True)
   progress = tqdm(range(first, last), initial=first, total=last)
   with tensorboardX.SummaryWriter(
     str(job.folder / 'events'), purge_step=first
@@ -207,7 +209,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
 
   Raises:
     ValueError: settings that make no sense, too little text, a workdir of
-      another run, a teacher with another vocabulary or tokenizer.
+      another run, text or teacher, a teacher with another vocabulary or
+      tokenizer.
     FileNotFoundError: text, tokenizer or teacher are missing.
     FloatingPointError: the loss is no longer finite.
 
@@ -221,7 +224,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
   teacher = inputs.load_teacher(config)
   folder = pathlib.Path(workdir)
   texts = inputs.load_texts(config, folder, teacher)
-  run_folder.open_folder(config, folder, texts.tokenizer)
+  origin = inputs.origin(texts, teacher)
+  run_folder.open_folder(config, folder, texts.tokenizer, origin)
   params = transformer.init_params(
     jax.random.fold_in(jax.random.key(config.seed), 2**31), model_config
   )

@@ -1,6 +1,7 @@
 """The folder of a training run: settings, tokenizer, history, checkpoints.
 
     train_config.json  settings; a run is resumed with the same ones only
+    origin.json        digests of text and teacher, compared likewise
     tokenizer.json     what the text was encoded with
     checkpoints/STEP   Orbax: parameters and optimizer state, the last two
     history.json       one row per evaluation
@@ -28,30 +29,48 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   os.replace(beside, path)
 
 
-def open_folder(config, folder: pathlib.Path, tokenizer) -> None:
-  """Makes the folder and keeps settings and tokenizer there.
+def _changed(path: pathlib.Path, wanted: dict) -> list[str]:
+  """Names whose values differ from those in a JSON file, if there is one."""
+  kept = json.loads(path.read_text()) if path.exists() else wanted
+  names = sorted(kept.keys() | wanted.keys())
+  return [name for name in names if kept.get(name) != wanted.get(name)]
+
+
+def open_folder(config, folder: pathlib.Path, tokenizer, origin: dict) -> None:
+  """Makes the folder and keeps settings, tokenizer and origin there.
+
+  Args:
+    config: of the run.
+    folder: of the run.
+    tokenizer: of the run.
+    origin: of `inputs.origin`. A folder without one (of an earlier version)
+      takes this one, since there is nothing to compare it with.
 
   Raises:
     ValueError: the folder holds a run with other settings, apart from the
-      number of steps and how often to log and to save.
+      number of steps and how often to log and to save, or one that learnt
+      from another text or teacher.
   """
   path = folder / 'train_config.json'
   wanted = json.loads(config.to_json())
-  kept = json.loads(path.read_text()) if path.exists() else wanted
-  changed = [
-    name
-    for name in sorted(kept.keys() | wanted.keys())
-    if kept.get(name) != wanted.get(name) and name not in _MAY_CHANGE
-  ]
+  changed = [n for n in _changed(path, wanted) if n not in _MAY_CHANGE]
   if changed:
     raise ValueError(
       f'{folder} holds a run with other settings of {changed}; resume with '
       'the same settings or choose another --workdir.'
     )
+  changed = _changed(folder / 'origin.json', origin)
+  if changed:
+    raise ValueError(
+      f'{folder} holds a run whose {" and ".join(changed)} differ from '
+      f'{origin}: text or teacher have changed under their names; put them '
+      'back or choose another --workdir.'
+    )
   folder.mkdir(parents=True, exist_ok=True)
   beside = folder / 'tokenizer.json.part'
   tokenizer.save(str(beside))
   os.replace(beside, folder / 'tokenizer.json')
+  write_json(folder / 'origin.json', origin)
   write_json(path, wanted)
 
 

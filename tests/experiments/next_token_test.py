@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -11,7 +12,12 @@ from PIL import Image
 
 from configs import next_token as next_token_config
 from listcoupling.data import text
-from listcoupling.experiments import next_token, next_token_report, results
+from listcoupling.experiments import (
+  next_token,
+  next_token_record,
+  next_token_report,
+  results,
+)
 from listcoupling.models import pretrained
 
 REPETITIONS = 2000
@@ -151,11 +157,69 @@ def test_resumes_with_the_same_rows(finished, tmp_path, monkeypatch):
   calls.clear()
   assert next_token.run(small_config(), tmp_path, seed=3) == rows
   assert calls == [2]
-  calls.clear()
+
+
+def files_of(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_table_of_other_settings_is_refused_and_kept(finished, tmp_path):
+  workdir, rows = finished
+  shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+  before = files_of(tmp_path)
   config = small_config()
-  config.update(num_positions=2, temperature=2.0)
-  again = next_token.run(config, tmp_path, seed=3)  # other settings: afresh
-  assert calls == [0, 1] and len(again) == 2
+  config.update(temperature=2.0)
+  with pytest.raises(ValueError, match='config.temperature; .*--workdir'):
+    next_token.run(config, tmp_path, seed=3)
+  with pytest.raises(ValueError, match='another contexts, seed; '):
+    next_token.run(small_config(), tmp_path, seed=4)
+  assert files_of(tmp_path) == before
+  (tmp_path / 'results.json').unlink()
+  with pytest.raises(ValueError, match='models.drafter, models.target'):
+    next_token.run(small_config(), tmp_path, seed=3)
+  assert results.read_csv(tmp_path / 'results.csv') == rows
+
+
+def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
+  config = small_config()
+  document = tmp_path / 'text.txt'
+  shutil.copy(os.__file__, document)
+  config.data = (str(document),)
+  for name, model in zip(('target', 'drafter'), pretrained.shipped_pair()):
+    config[name] = str(tmp_path / name)
+    pretrained.save_pretrained(model, config[name])
+  next_token.run(config, tmp_path / 'run', seed=3)
+  before = files_of(tmp_path / 'run')
+  assert before.keys() == {'results.csv', 'results.json', 'next_token.png'}
+  # One number in the middle of the last array.
+  name = list(model.params)[-1]
+  leaf, tree = jax.tree.flatten(model.params[name])
+  leaf[-1] = leaf[-1].at[(leaf[-1].shape[0] // 2,)].add(1)
+  other = dict(model.params, **{name: jax.tree.unflatten(tree, leaf)})
+  pretrained.save_pretrained(model._replace(params=other), config.drafter)
+  with pytest.raises(ValueError, match='with another models.drafter; '):
+    next_token.run(config, tmp_path / 'run', seed=3)
+  pretrained.save_pretrained(model, config.drafter)
+  document.write_text(document.read_text() + '#')
+  with pytest.raises(ValueError, match='text.sha256'):
+    next_token.run(config, tmp_path / 'run', seed=3)
+  assert files_of(tmp_path / 'run') == before
+
+
+def test_training_split_is_told_from_the_record(finished, tmp_path):
+  record = results.read_json(finished[0] / 'results.json')
+  assert record['training_split'] == {'target': False, 'drafter': False}
+  sha256, fraction = next_token_record.SHIPPED_TEXT
+  assert sha256 in (pretrained.SHIPPED / 'README.md').read_text()
+  check = next_token_record.is_training_split
+  drafter = pretrained.SHIPPED / 'drafter'
+  assert check(drafter, sha256, fraction) is True
+  assert check(drafter, sha256, 0.1) is check(drafter, 'x', fraction) is False
+  assert check(tmp_path / 'model', sha256, fraction) is None
+  results.write_json(tmp_path / 'record.json', {'text': {'sha256': 'a'}})
+  results.write_json(tmp_path / 'train_config.json', {'held_out_fraction': 0.2})
+  assert check(tmp_path / 'model', 'a', 0.2) is True
+  assert check(tmp_path / 'model', 'b', 0.2) is False
 
 
 def test_places_depend_on_the_seed_alone():

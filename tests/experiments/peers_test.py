@@ -10,6 +10,7 @@ import pytest
 from listcoupling.experiments import (
   peer_checkpoints,
   peer_library,
+  peer_rows,
   peers,
   results,
 )
@@ -21,13 +22,10 @@ def test_random_pair_has_the_size_and_agrees():
   count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
   assert 0.8e6 < count < 1.3e6
   tokens = np.random.default_rng(0).integers(0, 1024, (2, 24))
+  assert 0.6 < peer_checkpoints.overlap(target, drafter, tokens) < 0.9
+  assert peer_checkpoints.overlap(target, target, tokens) > 1 - 1e-5
   logits = jax.jit(transformer.causal_logits, static_argnums=0)
-  q, p = (
-    jax.nn.softmax(logits(model.config, model.params, tokens))
-    for model in (target, drafter)
-  )
-  overlap = float(np.minimum(q, p).sum(-1).mean())
-  assert 0.6 < overlap < 0.9
+  q = jax.nn.softmax(logits(target.config, target.params, tokens))
   # No echo of the last token: the law depends on the text.
   assert np.take_along_axis(q, tokens[..., None], -1).mean() < 0.1
 
@@ -51,7 +49,7 @@ def test_ratios_are_to_the_fastest_of_theirs():
     line: [peers.Figure(10.0 * (1 + i), 1.0, e) for e in (2.0, 3.0)]
     for i, line in enumerate(lines)
   }
-  rows = peers._rows(figures, {'size': 'x'})
+  rows = peer_rows.summary(figures, {'size': 'x'})
   theirs = [row for row in rows if row['library'] == 'transformers']
   alone = [r for r in theirs if r['batch'] == 1 and r['method'] == 'sampling']
   best = max(row['tokens_per_second'] for row in alone)
@@ -70,6 +68,16 @@ def test_bad_size_is_refused_before_anything_is_written(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_another_backend_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  with pytest.raises(ValueError, match="'gpu'.*JAX_PLATFORMS=cpu"):
+    peers.tables(['1M'], tmp_path)
+  with pytest.raises(ValueError, match="'gpu'"):
+    peers.table('1M', tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='compares on CPU')
 def test_both_libraries_in_one_table(tmp_path, monkeypatch):
   pytest.importorskip('torch', reason="needs pip install -e '.[peers]'")
   pytest.importorskip('transformers', reason="needs pip install -e '.[peers]'")
@@ -78,10 +86,23 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
   few = [few[0], few[1], few[4]]
   monkeypatch.setattr(peers, 'settings', lambda cores: few)
   monkeypatch.setattr(peers, '_EFFORT', {'1M': (8, 1)})
-  (tmp_path / 'peers.csv').write_text('size,tokens_per_second\n25M,3.0\n')
+  own = peer_rows.stamp()
+  other = own.replace('torch ', 'torch 0.')
+  old = [('25M', own), ('100M', other), ('shipped', None), ('1M', own)]
+  results.write_csv(
+    tmp_path / 'peers.csv', [dict(size=size, stamp=mark) for size, mark in old]
+  )
+  logged = []
+  monkeypatch.setattr(
+    peer_rows.logging, 'warning', lambda line, *args: logged.append(line % args)
+  )
   rows = peers.tables(['1M'], tmp_path)
   assert [row['size'] for row in rows] == ['25M'] + 3 * ['1M']
-  assert results.read_csv(tmp_path / 'peers.csv')[1]['method'] == 'sampling'
+  assert len(logged) == 1 and 'dropped 2 rows' in logged[0]
+  stored = results.read_csv(tmp_path / 'peers.csv')
+  assert stored[1]['method'] == 'sampling'
+  assert {row['stamp'] for row in stored} == {own}
+  assert all(0.6 < row['overlap'] < 0.9 for row in stored[1:])
   assert 'torch' in results.read_json(tmp_path / 'peers.json')
   by_method = {row['method']: row for row in rows[1:]}
   assert by_method['sampling']['block_efficiency'] == 1

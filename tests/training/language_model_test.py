@@ -1,6 +1,8 @@
 """Training on a small text: it learns, resumes to the same bits, distils."""
 
 import json
+import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -104,6 +106,40 @@ def test_stopped_run_resumes_to_the_same_weights(run, tmp_path, monkeypatch):
     language_model.train_and_evaluate(other, tmp_path)
 
 
+def test_other_text_under_the_same_name_is_refused(run, tmp_path):
+  config, workdir, _ = run
+  config = config.copy_and_resolve_references()
+  shutil.copytree(workdir, tmp_path / 'run')
+  path = pathlib.Path(config.data[0])
+  content = path.read_text()
+  path.write_text(content + '.')
+  try:
+    with pytest.raises(ValueError, match='run whose text_sha256 differ'):
+      language_model.train_and_evaluate(config, tmp_path / 'run')
+  finally:
+    path.write_text(content)
+  assert (tmp_path / 'run' / 'record.json').exists()
+
+
+def test_the_record_goes_while_steps_remain(run, tmp_path, monkeypatch):
+  config, workdir, _ = run
+  config = config.copy_and_resolve_references()
+  shutil.copytree(workdir, tmp_path / 'run')
+  record = tmp_path / 'run' / 'record.json'
+  language_model.train_and_evaluate(config, tmp_path / 'run')
+  assert record.exists()  # nothing was left to do
+
+  def train(*_):
+    assert not record.exists()
+    raise Stop
+
+  monkeypatch.setattr(language_model, 'make_steps', lambda *_: (train, None))
+  config.num_steps = 40
+  with pytest.raises(Stop):
+    language_model.train_and_evaluate(config, tmp_path / 'run')
+  assert not record.exists()
+
+
 def test_each_step_has_its_own_windows(run):
   config, _, result = run
   params = result.model.params
@@ -150,6 +186,13 @@ def test_drafter_learns_from_its_target(run, tmp_path):
   assert first['overlap'] < last['overlap'] <= 1
   teacher = pretrained.load_pretrained(config.teacher)
   assert result.model.tokenizer.to_str() == teacher.tokenizer.to_str()
+  params = jax.tree.map(lambda x: x * 1.5, teacher.params)
+  pretrained.save_pretrained(teacher._replace(params=params), config.teacher)
+  try:
+    with pytest.raises(ValueError, match='run whose teacher_crc32 differ'):
+      language_model.train_and_evaluate(config, tmp_path / 'run')
+  finally:
+    pretrained.save_pretrained(teacher, config.teacher)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path, monkeypatch):
