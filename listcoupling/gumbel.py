@@ -83,6 +83,8 @@ def _threefry(key: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _fold(key: jax.Array, number) -> jax.Array:
   """`jax.random.fold_in`, bit for bit."""
+  if isinstance(number, int):
+    number = np.uint32(number)  # past 2^31 no int32
   words = _threefry(key, jnp.asarray(number).astype(jnp.uint32))
   return jax.random.wrap_key_data(jnp.stack(words), impl='threefry2x32')
 

@@ -48,10 +48,11 @@ def test_bits_are_those_of_jax(stream):
   key = jax.random.key(5)
   expected = jax.random.bits(jax.random.fold_in(key, stream), (VOCAB,))
   np.testing.assert_array_equal(gumbel._bits(key, VOCAB, stream), expected)
-  np.testing.assert_array_equal(
-    jax.random.key_data(gumbel.position_key(key, stream)),
-    jax.random.key_data(jax.random.fold_in(key, stream)),
-  )
+  for position in (stream, 2**31, 2**32 - 1):
+    np.testing.assert_array_equal(
+      jax.random.key_data(gumbel.position_key(key, position)),
+      jax.random.key_data(jax.random.fold_in(key, position)),
+    )
 
 
 @pytest.mark.parametrize('stream', [0, 3, gumbel.RESIDUAL])

@@ -79,6 +79,7 @@ def draft_tree(keys, params, states, text: Text, plan: Plan):
     logits, states = _extend(params, states, nodes, text, depth, plan)
     groups = _regroup(groups, nodes.tokens)
     children = _propose(keys, logits, nodes.gaps, groups, plan)
+    children = _end_dead_paths(children, nodes.tokens)
     return (children._replace(laws=None), groups, states), children
 
   start = (first._replace(laws=None), groups, states)
@@ -89,6 +90,12 @@ def draft_tree(keys, params, states, text: Text, plan: Plan):
     rest,
   )
   return DraftTree(nodes.tokens, nodes.parents, nodes.laws), states
+
+
+def _end_dead_paths(children, tokens):
+  """Nothing follows a slot without a token, whatever a model says of it."""
+  above = jnp.take_along_axis(tokens, children.parents, axis=1)
+  return children._replace(tokens=jnp.where(above < 0, -1, children.tokens))
 
 
 def _open(params, states, text, plan):
@@ -223,8 +230,8 @@ def _beam(key, logits, gaps, *, plan, slots, temperatures):
   # At the root there is one node to start from, and its temperature.
   temperatures = temperatures[: logits.shape[0]]
   # Greedy drafts are the noise-free limit: gaps in log-probability.
-  greedy = jnp.array([t == 0 for t in temperatures])
-  warm = tuple(t or 1.0 for t in temperatures)
+  greedy = jnp.array([t < filters.COLDEST for t in temperatures])
+  warm = tuple(1.0 if t < filters.COLDEST else t for t in temperatures)
   laws = _laws(logits, warm, plan.options)
 
   def children(law, greedy):

@@ -12,9 +12,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from listcoupling import gumbel
 from listcoupling.decoding.options import GenerateOptions
+
+COLDEST = float(np.finfo(np.float32).tiny)  # below it a law is greedy
 
 
 class Law(NamedTuple):
@@ -86,18 +89,22 @@ def target_law(
 
 
 def warp(logits: jax.Array, temperature, options: GenerateOptions) -> Law:
-  """Temperature (a number or traced, 0 = greedy), top-k, top-p and min-p."""
+  """Temperature (a number or traced, 0 = greedy), top-k, top-p and min-p.
+
+  A temperature that float32 does not hold as a normal number is 0.
+  """
   logits = logits.astype(jnp.float32)
   logits = logits - jnp.max(logits)  # a tiny temperature must not overflow
   if not isinstance(temperature, jax.Array):
-    if temperature > 0:
+    if temperature >= COLDEST:
       return _truncate(logits / temperature, options)
     return _greedy(_truncate(logits, options))
   law = _truncate(
-    logits / jnp.where(temperature > 0, temperature, 1.0), options
+    logits / jnp.where(temperature >= COLDEST, temperature, 1.0), options
   )
   greedy = _greedy(law).logits
-  return law._replace(logits=jnp.where(temperature > 0, law.logits, greedy))
+  warm = temperature >= COLDEST
+  return law._replace(logits=jnp.where(warm, law.logits, greedy))
 
 
 def _greedy(law):

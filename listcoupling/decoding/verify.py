@@ -106,7 +106,12 @@ def _verify_walk(row, tree, options):
     row.key, row.root + 1 + depths
   )
   judged = (depths, keys, tokens, parents, laws)
-  _, (text, valid, path, accepted) = jax.lax.scan(step, start, judged, unroll=8)
+  # Fewer passes on CPU; the loop over drafts of a rejection scheme is unrolled
+  # already, and both would take the compiler several times as long.
+  unroll = 1 if laws is not None else 8
+  _, (text, valid, path, accepted) = jax.lax.scan(
+    step, start, judged, unroll=unroll
+  )
   return Verdict(
     text,
     jnp.sum(valid, dtype=jnp.int32),

@@ -4,6 +4,7 @@ Reads what transformers 4 and 5 write for model_type llama, qwen2 and qwen3;
 whatever would change the numbers and is not implemented is refused by name.
 """
 
+import math
 import pathlib
 
 from listcoupling.models import checkpoint_format as form
@@ -22,8 +23,10 @@ _QWEN3_HEAD_DIM = 128  # what transformers takes where config.json is silent
 
 def _rope(raw: dict, path):
   """(theta, RopeScaling or None) from rope_scaling or rope_parameters."""
-  rope = (raw.get('rope_parameters') or {}) | (raw.get('rope_scaling') or {})
-  theta = float(rope.get('rope_theta', raw.get('rope_theta', 10000.0)))
+  rope = _table(raw, path, 'rope_parameters') | _table(
+    raw, path, 'rope_scaling'
+  )
+  theta = _number(raw | rope, path, 'rope_theta', 10000.0)
   kind = rope.get('rope_type', rope.get('type', 'default'))
   part = rope.get(
     'partial_rotary_factor', raw.get('partial_rotary_factor', 1.0)
@@ -43,11 +46,49 @@ def _rope(raw: dict, path):
   options = {}
   if kind == 'llama3':
     options = dict(
-      low_freq_factor=float(rope['low_freq_factor']),
-      high_freq_factor=float(rope['high_freq_factor']),
-      original_max_positions=int(rope['original_max_position_embeddings']),
+      low_freq_factor=_number(rope, path, 'low_freq_factor'),
+      high_freq_factor=_number(rope, path, 'high_freq_factor'),
+      original_max_positions=_size(
+        rope, path, 'original_max_position_embeddings'
+      ),
     )
-  return theta, transformer.RopeScaling(kind, float(rope['factor']), **options)
+    if options['low_freq_factor'] >= options['high_freq_factor']:
+      raise ValueError(
+        f'{path} has low_freq_factor={options["low_freq_factor"]}, which must '
+        f'be below high_freq_factor={options["high_freq_factor"]}; download it '
+        'again.'
+      )
+  factor = _number(rope, path, 'factor')
+  return theta, transformer.RopeScaling(kind, factor, **options)
+
+
+def _table(raw: dict, path, name: str) -> dict:
+  """A block of rotary settings common to all layers; {} if left out."""
+  value = raw.get(name) or {}
+  if not isinstance(value, dict) or any(
+    isinstance(part, dict) for part in value.values()
+  ):
+    raise ValueError(
+      f'{path} has {name}={value!r}; one block for all layers is supported.'
+    )
+  return value
+
+
+def _number(raw: dict, path, name: str, default=None) -> float:
+  """A positive finite number, or ValueError; KeyError if left out."""
+  value = raw.get(name, default)
+  if value is None and name not in raw:
+    raise KeyError(name)
+  if (
+    not isinstance(value, (int, float))
+    or isinstance(value, bool)
+    or not 0 < value < math.inf
+  ):
+    raise ValueError(
+      f'{path} has {name}={value!r}, which must be a positive number; download '
+      'it again.'
+    )
+  return float(value)
 
 
 def _refuse_unsupported(raw: dict, path) -> None:
@@ -73,11 +114,13 @@ def _slides(raw: dict) -> bool:
   """Whether any layer sees only a window; a llama has none."""
   if raw['model_type'] == 'llama':
     return False
-  if raw.get('layer_types') is not None:
+  if isinstance(raw.get('layer_types'), list):
     return any(kind != 'full_attention' for kind in raw['layer_types'])
   window = raw.get('use_sliding_window', False) and raw.get('sliding_window', 1)
   # The window starts at this layer; many Qwen2 name one past the last.
   first = raw.get('max_window_layers', 28)
+  if not isinstance(first, int):
+    first = 0  # nothing that can be trusted: every layer
   return bool(window) and first < raw.get('num_hidden_layers', 0)
 
 
@@ -91,6 +134,16 @@ def _size(raw: dict, path, name: str, default=None) -> int:
     raise ValueError(
       f'{path} has {name}={value!r}, which must be a positive integer; '
       'download it again.'
+    )
+  return value
+
+
+def _flag(raw: dict, path, name: str) -> bool:
+  value = raw.get(name, False)
+  if not isinstance(value, bool):
+    raise ValueError(
+      f'{path} has {name}={value!r}, which must be true or false; download it '
+      'again.'
     )
   return value
 
@@ -160,11 +213,11 @@ def _convert(raw: dict, path, dtype) -> transformer.TransformerConfig:
     intermediate_size=_size(raw, path, 'intermediate_size'),
     rope_theta=theta,
     rope_scaling=scaling,
-    rms_eps=raw.get('rms_norm_eps', 1e-6),
-    tie_embeddings=raw.get('tie_word_embeddings', False),
+    rms_eps=_number(raw, path, 'rms_norm_eps', 1e-6),
+    tie_embeddings=_flag(raw, path, 'tie_word_embeddings'),
     qkv_bias=raw['model_type'] == 'qwen2',
     qk_norm=qwen3,
-    max_positions=raw.get('max_position_embeddings', 2048),
+    max_positions=_size(raw, path, 'max_position_embeddings', 2048),
     stop_tokens=_stop_tokens(raw, path),
     dtype=dtype,
   )

@@ -107,8 +107,10 @@ def load_pretrained(
     1024
   """
   dtype = jnp.dtype(dtype)
-  if not jnp.issubdtype(dtype, jnp.floating):
-    raise ValueError(f'dtype must be a float type, got {dtype.name}.')
+  if dtype.name not in ('float32', 'bfloat16', 'float16'):
+    raise ValueError(
+      f'dtype must be float32, bfloat16 or float16, got {dtype.name}.'
+    )
   directory = _find_directory(directory_or_hub_name)
   config = config_format.read_config(
     directory / 'config.json', dtype=dtype.name
@@ -222,5 +224,7 @@ def _move_into_place(beside: pathlib.Path, directory: pathlib.Path) -> None:
   for name in (form.GENERATION, form.TOKENIZER, form.TOKENIZER_CONFIG):
     if not (beside / name).exists():
       (directory / name).unlink(missing_ok=True)
-  for path in sorted(beside.iterdir()):
+  # Without config.json nothing loads: half-way there is no model, not a mix.
+  (directory / 'config.json').unlink(missing_ok=True)
+  for path in sorted(beside.iterdir(), key=lambda p: p.name == 'config.json'):
     path.replace(directory / path.name)

@@ -117,6 +117,9 @@ def check_tensors(
         f'{directory} {problem} {len(names)} tensors: {names[:4]}; config.json '
         'and weights must belong together.'
       )
+  if 'lm_head.weight' in owner and 'lm_head.weight' not in wanted:
+    wanted['lm_head.weight'] = wanted['model.embed_tokens.weight']
+    _check_tied(owner, wanted['lm_head.weight'])
   for name, shape in wanted.items():
     stored = owner[name]
     if stored.shape != shape:
@@ -130,6 +133,35 @@ def check_tensors(
         f'{", ".join(_FLOATS)} are read; take a checkpoint that is not '
         'quantised.'
       )
+
+
+def _check_tied(owner: dict[str, Stored], shape) -> None:
+  """A head that is stored although config.json ties it must be the embedding.
+
+  Both are read in blocks of rows.
+  """
+  head, embedding = owner['lm_head.weight'], owner['model.embed_tokens.weight']
+  same = (
+    head.shape == embedding.shape == shape and head.dtype == embedding.dtype
+  )
+  if same and head.dtype in _FLOATS:
+    with (
+      safetensors.safe_open(head.path, framework='np') as one,
+      safetensors.safe_open(embedding.path, framework='np') as other,
+    ):
+      one = one.get_slice('lm_head.weight')
+      other = other.get_slice('model.embed_tokens.weight')
+      same = all(
+        np.array_equal(one[rows], other[rows])
+        for start in range(0, shape[0], 4096)
+        for rows in [slice(start, min(start + 4096, shape[0]))]
+      )
+  if not same:
+    raise ValueError(
+      f'{head.path}: lm_head.weight is not model.embed_tokens.weight, but '
+      'config.json says tie_word_embeddings=true; set it to false, or remove '
+      'the tensor.'
+    )
 
 
 def read_leaf(owner: dict[str, Stored], leaf: form.Leaf, dtype) -> jax.Array:

@@ -314,3 +314,19 @@ def test_ngram_ignores_tokens_outside_its_vocabulary():
   law = exact.softmax(np.asarray(logits[0], np.float64))
   # 9 and 2 followed 1; 1 followed 9 and 2.
   np.testing.assert_allclose(law, [0, 2 / 102, 100 / 102], rtol=1e-5)
+
+
+def test_nothing_follows_a_slot_without_a_token():
+  """Two tokens are kept and three siblings asked for, without replacement."""
+  model = fakes.random_pair(VOCAB, 1.0)[1][0]
+  options = GenerateOptions(
+    method='specinfer',
+    replacement=False,
+    num_drafts=3,
+    draft_length=3,
+    top_k=2,
+    draft_temperatures=(1.0,),
+  )
+  keys = jax.random.split(jax.random.key(2), ROWS)
+  tokens = propose(keys, [model], options, 'streams', keep_laws=True).tokens
+  assert (tokens[:, :, 2] == -1).all() and (tokens[:, :, :2] >= 0).all()

@@ -195,3 +195,13 @@ def test_cold_laws_stay_laws():
     law = filters.warp(logits, temperature, GenerateOptions())
     noise = filters.noise(jax.random.key(0), law)
     assert int(filters.sample(noise, law)) == 0, temperature
+
+
+@pytest.mark.parametrize('temperature', [1e-38, 1e-46, 1e-320])
+def test_the_coldest_laws_are_greedy(temperature):
+  logits = jnp.array([0.0, 2.0, 1.0])
+  for given in (temperature, jnp.float32(temperature)):
+    law = filters.warp(logits, given, GenerateOptions())
+    assert law.logits.tolist() == [-np.inf, 0.0, -np.inf]
+  warm = filters.warp(logits, 1e-37, GenerateOptions())
+  assert np.isfinite(warm.logits).all()

@@ -218,6 +218,7 @@ def large_tokenizer(directory):
   pretrained.shipped_pair()[0].tokenizer.save(str(directory / 'tokenizer.json'))
 
 
+HEAD = 'lm_head.weight'
 NORM = 'model.norm.weight'
 INTEGERS = np.zeros(16, np.int8)
 WRONG_SHAPE = np.zeros(17, np.float32)
@@ -281,6 +282,51 @@ REFUSED = {
   'extra': (
     lambda d: edit_tensors(d, lambda t: t.update(x=t[NORM])),
     "unknown 1 .*'x'",
+  ),
+  'a head that is not tied': (
+    lambda d: (
+      edit_config(d, tie_word_embeddings=True),
+      edit_tensors(
+        d, lambda t: t.update({HEAD: t['model.embed_tokens.weight'] + 1})
+      ),
+    ),
+    'lm_head.weight is not model.embed_tokens.weight',
+  ),
+  'a head of integers': (
+    lambda d: (
+      edit_config(d, tie_word_embeddings=True),
+      edit_tensors(d, lambda t: t.update({HEAD: INTEGERS})),
+    ),
+    'lm_head.weight is not model.embed_tokens.weight',
+  ),
+  'tie as text': (
+    lambda d: edit_config(d, tie_word_embeddings='false'),
+    "tie_word_embeddings='false'",
+  ),
+  'theta': (lambda d: edit_config(d, rope_theta=None), 'rope_theta=None'),
+  'epsilon': (lambda d: edit_config(d, rms_norm_eps='x'), "rms_norm_eps='x'"),
+  'rope as a list': (
+    lambda d: edit_config(d, rope_scaling=[1]),
+    r'rope_scaling=\[1\]',
+  ),
+  'rope by layer': (
+    lambda d: edit_config(
+      d, rope_parameters={'full_attention': {'rope_type': 'default'}}
+    ),
+    'one block for all layers',
+  ),
+  'llama3 factors': (
+    lambda d: edit_config(
+      d,
+      rope_scaling={
+        'rope_type': 'llama3',
+        'factor': 4,
+        'low_freq_factor': 4,
+        'high_freq_factor': 4,
+        'original_max_position_embeddings': 32,
+      },
+    ),
+    'low_freq_factor=4.0, which must be below',
   ),
   'shape': (
     lambda d: edit_tensors(d, lambda t: t.update({NORM: WRONG_SHAPE})),
