@@ -26,6 +26,7 @@ import optax
 import tensorboardX
 from tqdm import tqdm
 
+from listcoupling.data import text
 from listcoupling.decoding import language_model
 from listcoupling.models import transformer
 from listcoupling.training import inputs, losses, run_folder
@@ -220,10 +221,13 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
     >>> result = train_and_evaluate(config, 'runs/lm')  # doctest: +SKIP
   """
   inputs.check_config(config)
-  model_config = transformer.TransformerConfig(**config.model)
   teacher = inputs.load_teacher(config)
   folder = pathlib.Path(workdir)
   texts = inputs.load_texts(config, folder, teacher)
+  end = texts.tokenizer.token_to_id(text.END_OF_TEXT)
+  model_config = transformer.TransformerConfig(
+    **config.model, stop_tokens=(end,)
+  )
   origin = inputs.origin(texts, teacher)
   run_folder.open_folder(config, folder, texts.tokenizer, origin)
   params = transformer.init_params(

@@ -506,6 +506,8 @@ SAMPLE = '''def read(self, path):
 
 def test_shipped_pair_models_text():
   target, drafter = pretrained.shipped_pair()
+  end = target.tokenizer.token_to_id('<|endoftext|>')
+  assert target.config.stop_tokens == drafter.config.stop_tokens == (end,)
   size = sum(
     path.stat().st_size
     for path in pathlib.Path(pretrained.SHIPPED).rglob('*')
