@@ -15,6 +15,12 @@ protocol is the paper's (five data sets, 200 prompts, K = 2, 4, 6, 8, 5 seeds)
 and the prompts come from the hub; --prompts FOLDER takes them from files. The
 paper's tables of other pairs are of Llama-2 and Llama-3 models; which
 checkpoints exactly is not known to us, so these two are our choice.
+
+On the pair of configs/lm_pair_target.py and lm_pair_drafter.py
+(--config.target runs/pair/target --config.drafter runs/pair/drafter), GSM8K,
+100 prompts, K = 8, tokens per call (standard errors over seeds below .022):
+gumbel_tree 2.63, spectr 2.59, specinfer 2.53, gls 2.42, gumbel_chains 2.40,
+gls_strong 2.08; single 1.93, block 2.02. 25 minutes on half a core.
 """
 
 import ml_collections
