@@ -34,7 +34,7 @@ def wyner_ziv_mse(num_messages, side_variance=0.5):
   s / (1 + s) / L^2: at s = 1/2, -4.77 - 6.02 R dB.
 
   Example:
-    >>> wyner_ziv_mse(1, 1.0)
+    >>> float(wyner_ziv_mse(1, 1.0))
     0.5
   """
   return (
@@ -49,7 +49,7 @@ def list_mse_limit(num_messages, num_decoders, side_variance=0.5):
   given all T_k is 1 / (1 + K / s).
 
   Example:
-    >>> round(list_mse_limit(2, 1), 4)
+    >>> round(float(list_mse_limit(2, 1)), 4)
     0.0833
   """
   known = 1 / (1 + num_decoders / side_variance)
