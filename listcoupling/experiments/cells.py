@@ -1,8 +1,7 @@
 """Work in cells: a run that was stopped does the missing ones.
 
-A cell is one row of cells.csv, written as soon as it is done. The settings of
-a run stand in results.json; other settings are refused, so that a table never
-mixes two.
+A cell is one row of a table on disk, written as soon as it is done. The
+settings of the run stand beside it in results.json, see `resume`.
 """
 
 import pathlib
@@ -13,79 +12,51 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from listcoupling.experiments import results
-
-
-def resume(workdir, settings: dict) -> list[dict]:
-  """Rows of cells.csv that an earlier run with these settings left.
-
-  Writes the settings of a fresh run to results.json.
-
-  Raises:
-    ValueError: if the workdir belongs to a run with other settings.
-  """
-  workdir = pathlib.Path(workdir)
-  record, table = workdir / 'results.json', workdir / 'cells.csv'
-  settings = results.plain(settings)
-  if record.exists():
-    old = results.read_json(record).get('settings')
-    if old != settings:
-      raise ValueError(
-        f'{workdir} holds a run with other settings '
-        f'({", ".join(sorted(_differences(old, settings)))}); choose another '
-        'workdir, or remove it to start afresh.'
-      )
-    return results.read_csv(table) if table.exists() else []
-  if table.exists():
-    raise ValueError(f'{table} has no results.json beside it; remove it.')
-  results.write_json(record, {'settings': settings})
-  return []
-
-
-def _differences(old: Any, new: Any, path: str = '') -> list[str]:
-  """Dotted names of the entries that differ."""
-  if isinstance(old, dict) and isinstance(new, dict):
-    return [
-      name
-      for key in old.keys() | new.keys()
-      for name in _differences(
-        old.get(key), new.get(key), f'{path}.{key}' if path else key
-      )
-    ]
-  return [] if old == new else [path or 'all']
+from listcoupling.experiments import results, resume
 
 
 def fill(
   workdir,
   settings: dict,
-  cells: Sequence[tuple[str, Any]],
+  cells: Sequence[tuple[Any, Any]],
   compute: Callable[[Any], dict],
+  *,
+  table: str = 'cells.csv',
+  key: str = 'cell',
 ) -> list[dict]:
   """Computes the cells that are missing and keeps each as soon as it is done.
 
   Args:
-    workdir: folder of cells.csv and results.json.
-    settings: see `resume`.
-    cells: (name, what `compute` gets), in the order of the work.
+    workdir: folder of the table and of results.json.
+    settings: of the run, see `resume.claim`.
+    cells: (name, what `compute` gets), in the order of the work. A name is a
+      string or an int.
     compute: gives the columns of a cell.
+    table: name of the CSV file.
+    key: its column of names.
 
   Returns:
-    One row per cell, in the order of `cells`: column `cell`, then the columns
-    of `compute`. results.json tells the machine that computed last; reading a
+    One row per cell, in the order of `cells`: the name, then the columns of
+    `compute`. results.json tells the machine that computed last; reading a
     finished table elsewhere does not change it.
+
+  Raises:
+    ValueError: if the workdir belongs to a run with other settings.
   """
-  done = {row['cell']: row for row in resume(workdir, settings)}
+  path, table = (pathlib.Path(workdir) / x for x in ('results.json', table))
+  resume.claim(path, settings, work=[table])
+  kept = results.read_csv(table) if table.exists() else []
+  done = {row[key]: row for row in kept}
   began, left = time.perf_counter(), [c for c in cells if c[0] not in done]
-  path = pathlib.Path(workdir) / 'results.json'
   if left:
     record = {**results.read_json(path), 'environment': results.environment()}
     results.write_json(path, record)
-  progress = tqdm.tqdm(left, desc='cells', disable=not left)
+  progress = tqdm.tqdm(left, desc=key, disable=not left)
   for name, cell in progress:
-    progress.set_postfix_str(name)
-    done[name] = {'cell': name, **compute(cell)}
+    progress.set_postfix_str(str(name))
+    done[name] = {key: name, **compute(cell)}
     rows = [done[name] for name, _ in cells if name in done]
-    results.write_csv(pathlib.Path(workdir) / 'cells.csv', rows)
+    results.write_csv(table, rows)
   if left:
     record['seconds'] = record.get('seconds', 0) + time.perf_counter() - began
     results.write_json(path, record)

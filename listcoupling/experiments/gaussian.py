@@ -27,6 +27,7 @@ from listcoupling.experiments import (
   gaussian_stages,
   gaussian_sums,
   results,
+  resume,
 )
 
 # arXiv 2506.05632, distortion in dB as the mean of decibels: (scheme, K, L).
@@ -231,24 +232,6 @@ def _rows(config, seed, repeats) -> list[dict]:
   return rows
 
 
-def _check_workdir(workdir, settings) -> None:
-  """Keeps the settings, or refuses to mix two of them in one folder."""
-  path = workdir / 'settings.json'
-  fixed = {k: v for k, v in settings.items() if k != 'repeats'}
-  if path.exists():
-    kept = results.read_json(path)
-    changed = sorted(
-      k for k in fixed.keys() | kept.keys() if fixed.get(k) != kept.get(k)
-    )
-    if changed:
-      raise ValueError(
-        f'{workdir} holds a run with other settings of {changed}; resume with '
-        'the same settings or choose another workdir.'
-      )
-  else:
-    results.write_json(path, fixed)
-
-
 def run(config, workdir, seed: int = 0) -> list[dict]:
   """Computes the table; resumes what `workdir` already holds.
 
@@ -269,7 +252,11 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   check_config(config)
   workdir = pathlib.Path(workdir)
   settings = results.plain({**config.to_dict(), 'seed': seed})
-  _check_workdir(workdir, settings)
+  resume.claim(
+    workdir / 'settings.json',
+    {name: x for name, x in settings.items() if name != 'repeats'},
+    work=[workdir / 'selection_0.json', workdir / 'results.csv'],
+  )
   repeats, rows = [], []
   stages = config.selection_trials + 2 * config.trials
   total = config.repeats * (stages + config.seed_aware_trials)

@@ -17,16 +17,15 @@ Legend: M contexts, S tokens of a context, V vocabulary, R repetitions.
 
 import functools
 import pathlib
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from listcoupling import baselines, bounds, coupling
 from listcoupling.data import text
 from listcoupling.experiments import (
+  cells,
   next_token_record,
   next_token_report,
   results,
@@ -214,27 +213,32 @@ def run(config, workdir, seed: int) -> list[dict]:
   windows, record = contexts(seed, config, target.tokenizer)
   models = {'target': target, 'drafter': drafter}
   settings = next_token_record.settings(config, seed, record, models, windows)
-  rows = next_token_record.resume(workdir, settings)
   splits = next_token_record.training_splits(
     dict(zip(models, directories(config))),
     record['sha256'],
     config.held_out_fraction,
   )
-  start = time.perf_counter()
-  laws = pair_logits(config, windows, target, drafter)
-  left = range(len(rows), config.num_positions)
-  for position in tqdm.tqdm(left, desc='position', disable=not left):
-    p_logits, q_logits = (law[position] for law in laws)
-    rows.append(row(seed, config, position, p_logits, q_logits))
-    results.write_csv(workdir / 'results.csv', rows)
-  if left:
-    record = {
-      'settings': settings,
-      'training_split': splits,
-      'summary': next_token_report.summary(rows, config.repetitions),
-      'environment': results.environment(),
-      'seconds': time.perf_counter() - start,
-    }
-    results.write_json(workdir / 'results.json', record)
+
+  @functools.cache  # a finished table needs none
+  def laws():
+    return pair_logits(config, windows, target, drafter)
+
+  def compute(position):
+    p_logits, q_logits = (law[position] for law in laws())
+    return row(seed, config, position, p_logits, q_logits)
+
+  rows = cells.fill(
+    workdir,
+    settings,
+    [(position, position) for position in range(config.num_positions)],
+    compute,
+    table='results.csv',
+    key='position',
+  )
+  record = results.read_json(workdir / 'results.json') | {
+    'training_split': splits,
+    'summary': next_token_report.summary(rows, config.repetitions),
+  }
+  results.write_json(workdir / 'results.json', record)
   next_token_report.plot(rows, workdir / 'next_token.png')
   return rows

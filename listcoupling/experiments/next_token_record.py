@@ -1,7 +1,8 @@
-"""What a next-token table was made from, and whether it may be resumed.
+"""What a next-token table was made from, as its results.json tells.
 
-Rows of two models or two texts must never stand in one table, and what is
-finished is never deleted: a folder of other settings is refused.
+The settings, with digests of models and contexts: rows of two models or two
+texts must never stand in one table. And whether the contexts are known to be
+held out of training.
 """
 
 import json
@@ -47,46 +48,6 @@ def settings(config, seed: int, text: Mapping, models: Mapping, windows):
       'contexts': contexts,
     }
   )
-
-
-def _flat(value, name: str = '') -> dict:
-  """Nested dicts as one, names joined by dots."""
-  if not isinstance(value, dict):
-    return {name: value}
-  parts = (_flat(v, f'{name}.{k}' if name else k) for k, v in value.items())
-  return {key: leaf for part in parts for key, leaf in part.items()}
-
-
-def resume(workdir: pathlib.Path, wanted: dict) -> list[dict]:
-  """Rows that an earlier run with the same settings left, or none.
-
-  Args:
-    workdir: of results.json and results.csv.
-    wanted: of `settings`; written to results.json where no table stands.
-
-  Returns:
-    The rows so far.
-
-  Raises:
-    ValueError: there is a table of other, or of unknown, settings.
-  """
-  record, table = workdir / 'results.json', workdir / 'results.csv'
-  if not table.exists():
-    results.write_json(record, {'settings': wanted})
-    return []
-  kept = results.read_json(record)['settings'] if record.exists() else {}
-  old, new = _flat(kept), _flat(wanted)
-  changed = [
-    name
-    for name in sorted(old.keys() | new.keys())
-    if name not in old or name not in new or old[name] != new[name]
-  ]
-  if changed:
-    raise ValueError(
-      f'{table} was made with another {", ".join(changed)}; resume with the '
-      'same or choose another --workdir.'
-    )
-  return results.read_csv(table)
 
 
 def is_training_split(

@@ -169,13 +169,13 @@ def test_a_table_of_other_settings_is_refused_and_kept(finished, tmp_path):
   before = files_of(tmp_path)
   config = small_config()
   config.update(temperature=2.0)
-  with pytest.raises(ValueError, match='config.temperature; .*--workdir'):
+  with pytest.raises(ValueError, match='of config.temperature; .*workdir'):
     next_token.run(config, tmp_path, seed=3)
-  with pytest.raises(ValueError, match='another contexts, seed; '):
+  with pytest.raises(ValueError, match='of contexts, seed; '):
     next_token.run(small_config(), tmp_path, seed=4)
   assert files_of(tmp_path) == before
   (tmp_path / 'results.json').unlink()
-  with pytest.raises(ValueError, match='models.drafter, models.target'):
+  with pytest.raises(ValueError, match='results.csv has no results.json'):
     next_token.run(small_config(), tmp_path, seed=3)
   assert results.read_csv(tmp_path / 'results.csv') == rows
 
@@ -194,7 +194,7 @@ def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
   embed = model.params['embed']  # [V, D]; one number far from its head
   other = dict(model.params, embed=embed.at[-1, -1].add(1))
   pretrained.save_pretrained(model._replace(params=other), config.drafter)
-  with pytest.raises(ValueError, match='with another models.drafter; '):
+  with pytest.raises(ValueError, match='settings of models.drafter; '):
     next_token.run(config, tmp_path / 'run', seed=3)
   pretrained.save_pretrained(model, config.drafter)
   document.write_text(document.read_text() + '#')
