@@ -5,190 +5,23 @@ setting with the least distortion on selection trials; evaluation runs it on
 trials of another key. Either goes through its trials in chunks and keeps sums
 on disk, so that a run that was stopped goes on where it was.
 
-Legend: R trials, J settings, K decoders, n = 1..K decoders in use.
+Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 """
 
 import itertools
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import bounds
-from listcoupling.compression import gaussian, gaussian_grid, gaussian_rivals
-from listcoupling.experiments import results
+from listcoupling.compression import gaussian
+from listcoupling.experiments import gaussian_jobs, results
+from listcoupling.experiments.gaussian_jobs import RACES, RIVALS, Job
 from listcoupling.experiments.gaussian_sums import figures, moments
 
-# scheme: (selected by, kind)
-RACES = {
-  'gls': ('mean_db', 'random'),
-  'shared_race': ('mean_db', 'shared'),
-  'interval': ('mean_db', 'interval'),
-  'interval_mse': ('mse_db', 'interval'),
-}
-RIVALS = {
-  'seed_aware': 'mean_db',
-  'modulo': 'mean_db',
-  'modulo_mse': 'mse_db',
-}
 
-
-class Job(NamedTuple):
-  """One setting of one scheme at one number of messages."""
-
-  kind: str  # random, shared, interval, seed_aware, modulo
-  num_messages: int
-  test_variance: float
-  period: float
-
-
-def candidates(config) -> list[Job]:
-  """Every setting that selection looks at."""
-  jobs = []
-  wanted = {RACES[s][1] for s in config.schemes if s in RACES}
-  for count in config.num_messages:
-    for kind in sorted(wanted - {'interval'}):
-      jobs += [Job(kind, count, v, 1.0) for v in config.test_variances]
-    if 'interval' in wanted:
-      jobs += [
-        Job('interval', count, v, p)
-        for v, p in itertools.product(config.interval_variances, config.periods)
-      ]
-    if 'seed_aware' in config.schemes:
-      jobs += [Job('seed_aware', count, v, 1.0) for v in config.test_variances]
-    if {'modulo', 'modulo_mse'} & set(config.schemes):
-      jobs += [Job('modulo', count, 1.0, p) for p in config.periods]
-  return jobs
-
-
-def _races_exactly(key, trials, jobs, config):
-  """[R, J, K] by the codec itself, one use after the other."""
-  num_decoders = jobs[0].test_variance.size
-  error = np.empty((len(trials), len(jobs), num_decoders))
-  match, bound = np.empty_like(error), np.empty_like(error)
-  for j, n in itertools.product(range(len(jobs)), range(num_decoders)):
-    job = jobs[j]
-    out = gaussian.simulate(
-      jax.random.fold_in(key, trials[0]),
-      job.test_variance[n],
-      job.num_messages,
-      num_trials=len(trials),
-      num_decoders=n + 1,
-      num_candidates=config.num_candidates,
-      side_variance=config.side_variance,
-      shared_race=job.kind == 'shared',
-      label_kind='interval' if job.kind == 'interval' else 'random',
-      width=job.period[n] / job.num_messages,
-    )
-    error[:, j, n], match[:, j, n] = out.squared_error, out.is_match
-    bound[:, j, n] = bounds.compression_error_bound(
-      out.information_density, job.num_messages
-    )
-  return moments(error, match, bound)
-
-
-def _races(key, trials, jobs, config, complete):
-  """Sums [J, K, 7] of the codec; variance and period of a job are [K]."""
-  if config.exact_codec:
-    return _races_exactly(key, trials, jobs, config)
-  num_decoders = jobs[0].test_variance.size
-  settings = gaussian_grid.join(
-    *(
-      gaussian_grid.make_settings(
-        job.test_variance[None],
-        [job.num_messages],
-        period=job.period[None] if job.kind == 'interval' else None,
-        is_shared=job.kind == 'shared',
-        num_decoders=num_decoders,
-      )
-      for job in jobs
-    )
-  )
-  out = gaussian_grid.simulate(
-    key,
-    trials,
-    settings,
-    num_candidates=config.num_candidates,
-    side_variance=config.side_variance,
-    complete=complete,
-  )
-  if not complete:
-    return moments(out.squared_error, out.is_match)
-  bound = np.empty(out.squared_error.shape)
-  for j, n in itertools.product(range(len(jobs)), range(num_decoders)):
-    density = out.information_density[:, j, n, : n + 1]
-    bound[:, j, n] = bounds.compression_error_bound(
-      density, jobs[j].num_messages
-    )
-  return moments(out.squared_error, out.is_match, bound)
-
-
-def _modulo(key, trials, jobs, config, num_decoders):
-  """Sums [J, K, 7]; a job has one width per number of decoders."""
-  parts = []
-  for job in jobs:
-    error = np.empty((len(trials), num_decoders))
-    for period in set(job.period.tolist()):
-      use = job.period == period
-      found = gaussian_rivals.modulo_quantiser(
-        key,
-        jnp.asarray(trials),
-        job.num_messages,
-        period / job.num_messages,
-        config.side_variance,
-        num_decoders=num_decoders,
-      )
-      error[:, use] = np.asarray(found)[:, use]
-    parts.append(moments(error[:, None])[0])
-  return np.stack(parts)
-
-
-def _seed_aware(key, trials, jobs, config, num_decoders):
-  """Sums [J, K, 7]; every variance serves all numbers of messages."""
-  counts = tuple(config.num_messages)
-  errors = np.empty((len(trials), len(jobs), num_decoders))
-  for v in sorted({v for job in jobs for v in job.test_variance.tolist()}):
-    found = np.asarray(
-      gaussian_rivals.seed_aware(
-        key,
-        jnp.asarray(trials),
-        v,
-        config.side_variance,
-        num_messages=counts,
-        num_decoders=num_decoders,
-        num_candidates=config.num_candidates,
-      )
-    )
-    for j, job in enumerate(jobs):
-      use = job.test_variance == v
-      errors[:, j, use] = found[:, counts.index(job.num_messages)][:, use]
-  return moments(errors)
-
-
-def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
-  """Sums [J, K, 7] of jobs of any kind on the trials [R] (integers)."""
-  num_decoders = max(config.num_decoders)
-  jobs = [
-    job._replace(
-      test_variance=np.broadcast_to(job.test_variance, num_decoders),
-      period=np.broadcast_to(job.period, num_decoders),
-    )
-    for job in jobs
-  ]
-  sums = np.zeros((len(jobs), num_decoders, 7))
-  runners = {
-    'modulo': lambda part: _modulo(key, trials, part, config, num_decoders),
-    'seed_aware': lambda part: _seed_aware(
-      key, trials, part, config, num_decoders
-    ),
-    'races': lambda part: _races(key, trials, part, config, complete),
-  }
-  kinds = [j.kind if j.kind in runners else 'races' for j in jobs]
-  for name in sorted(set(kinds)):
-    rows = [i for i, kind in enumerate(kinds) if kind == name]
-    sums[rows] = runners[name]([jobs[i] for i in rows])
-  return sums
+def trial_keys(seed: int, repeat: int) -> jax.Array:
+  """Typed keys [2] of the selection's and of the evaluation's trials."""
+  return jax.random.split(jax.random.fold_in(jax.random.key(seed), repeat))
 
 
 def accumulate(path, key, total, jobs, config, progress, *, complete):
@@ -216,7 +49,7 @@ def accumulate(path, key, total, jobs, config, progress, *, complete):
     progress(done)
   while done < total:
     stop = min(done + config.chunk, total)
-    sums = sums + run_jobs(
+    sums = sums + gaussian_jobs.run_jobs(
       key, np.arange(done, stop), jobs, config, complete=complete
     )
     progress(stop - done)
@@ -230,8 +63,7 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
   """The best setting of each (scheme, L); variance and period are [K]."""
   chosen = {}
   num_decoders = max(config.num_decoders)
-  schemes = {**{k: v for k, v in RACES.items()}}
-  schemes |= {k: (v, k.removesuffix('_mse')) for k, v in RIVALS.items()}
+  schemes = RACES | RIVALS
   for scheme, count in itertools.product(config.schemes, config.num_messages):
     if scheme not in schemes:
       continue
@@ -252,3 +84,61 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
       np.array([jobs[i].period for i in best]),
     )
   return chosen
+
+
+def run_repeat(config, workdir, seed, repeat, progress):
+  """Selects the settings and evaluates them.
+
+  Args:
+    config: see configs/gaussian.py.
+    workdir: where the sums of each stage are kept.
+    seed: of every random number.
+    repeat: from 0.
+    progress: called with the number of trials done.
+
+  Returns:
+    Chosen jobs by (scheme, L), variance and period [K], and their sums
+    [K, 7] on the trials of the evaluation.
+  """
+  selection_key, key = trial_keys(seed, repeat)
+  jobs = gaussian_jobs.candidates(config)
+  if not jobs:
+    return {}, {}
+
+  def sums(stage, key, total, jobs, complete):
+    path = workdir / f'{stage}_{repeat}.json'
+    return accumulate(
+      path, key, total, jobs, config, progress, complete=complete
+    )
+
+  first = sums('selection', selection_key, config.selection_trials, jobs, False)
+  chosen = select(jobs, first, config)
+  totals = {
+    'races': config.trials,
+    'seed_aware': config.seed_aware_trials,
+    'modulo': config.trials,
+  }
+  found = {}
+  for stage, total in totals.items():
+    part = {place: job for place, job in chosen.items() if job.stage == stage}
+    if part:
+      found |= zip(part, sums(stage, key, total, list(part.values()), True))
+  return chosen, found
+
+
+def no_message(config, seed, repeat) -> dict[int, np.ndarray]:
+  """Sums [7] by number of decoders, on the trials of the evaluation."""
+  key = trial_keys(seed, repeat)[1]
+  return {
+    n: moments(
+      np.asarray(
+        gaussian.simulate_no_message(
+          key,
+          num_trials=config.trials,
+          num_decoders=n,
+          side_variance=config.side_variance,
+        )
+      )[:, None, None]
+    )[0, 0]
+    for n in config.num_decoders
+  }

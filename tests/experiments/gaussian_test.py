@@ -1,11 +1,13 @@
 """The Gaussian tables: rows, files, resume and refusals."""
 
+import jax
 import numpy as np
 import pytest
 
 from configs import gaussian as config_file
 from listcoupling.experiments import (
   gaussian,
+  gaussian_jobs,
   gaussian_stages,
   gaussian_sums,
   results,
@@ -58,7 +60,7 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   def never(*_, **__):
     raise AssertionError('computed finished trials again')
 
-  monkeypatch.setattr(gaussian_stages, 'run_jobs', never)
+  monkeypatch.setattr(gaussian_jobs, 'run_jobs', never)
   again = gaussian.run(config, tmp_path, seed=3)
   assert [r['mse_db'] for r in again] == [r['mse_db'] for r in rows]
   with pytest.raises(AssertionError, match='finished trials'):
@@ -71,8 +73,8 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
 
 
 def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path):
-  jobs = [gaussian_stages.Job('modulo', 4, 1.0, 2.0)]
-  keys = gaussian.jax.random.key(0)
+  jobs = [gaussian_jobs.Job('modulo', 4, 1.0, 2.0)]
+  keys = jax.random.key(0)
   done = []
 
   def sums(path, chunk, total=70):
@@ -90,8 +92,7 @@ def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path):
 def test_selection_takes_the_best_of_each_number_of_decoders():
   config = _config(schemes=('interval', 'interval_mse'), num_messages=(2,))
   jobs = [
-    gaussian_stages.Job('interval', 2, v, p)
-    for v, p in ((0.1, 1.0), (0.2, 2.0))
+    gaussian_jobs.Job('interval', 2, v, p) for v, p in ((0.1, 1.0), (0.2, 2.0))
   ]
   error = np.empty((4, 2, 2))
   error[:, 0, 0], error[:, 1, 0] = [1e-6, 1e-6, 4, 4], 0.5  # mean dB: first
