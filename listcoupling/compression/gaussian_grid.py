@@ -5,7 +5,8 @@ information and arrivals (`arrivals`) of a trial are functions of (key, trial):
 they are drawn once and serve every variance, number of messages, kind of label
 and number of decoders. Trials are spread over the devices.
 
-Legend: R trials, J settings, K decoders, n = 1..K decoders in use.
+Legend: R trials in P batches of B lanes, J settings, K decoders, n = 1..K
+decoders in use.
 """
 
 import functools
@@ -17,28 +18,20 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from listcoupling import validation
-from listcoupling.compression import arrivals, gaussian
+from listcoupling.compression import arrival_codec, arrivals
+from listcoupling.compression.gaussian_settings import (
+  Settings,
+  join,
+  make_settings,
+)
+
+__all__ = ['Outcomes', 'Settings', 'join', 'make_settings', 'simulate']
 
 NUM_ARRIVALS = 1 << 12  # of each race; the rest only where it can matter
 _BATCHES = 8  # of (trial, setting) pairs in one call
-
-
-class Settings(NamedTuple):
-  """J settings; numpy arrays.
-
-  Attributes:
-    test_variance: [J, K] v where n decoders are in use.
-    num_messages: [J] L.
-    period: [J, K] L times the width of interval labels; 1 if they are iid.
-    is_interval: [J] bool.
-    is_shared: [J] bool, one race for all decoders.
-  """
-
-  test_variance: np.ndarray
-  num_messages: np.ndarray
-  period: np.ndarray
-  is_interval: np.ndarray
-  is_shared: np.ndarray
+_compiled = functools.partial(
+  jax.jit, static_argnames=('num_decoders', 'num_candidates', 'num_devices')
+)
 
 
 class Outcomes(NamedTuple):
@@ -48,70 +41,6 @@ class Outcomes(NamedTuple):
   is_match: np.ndarray  # [R, J, K] bool
   is_certain: np.ndarray  # [R, J, K] bool, see `arrivals`
   information_density: np.ndarray  # [R, J, K, K] by (n, k), in bits
-
-
-def make_settings(
-  test_variance, num_messages, *, period=None, is_shared=False, num_decoders
-) -> Settings:
-  """Settings of one kind, one per entry of the arguments.
-
-  Args:
-    test_variance: [J] or [J, K].
-    num_messages: [J].
-    period: [J] or [J, K] for interval labels, None for iid ones.
-    is_shared: bool, one race for all.
-    num_decoders: K.
-
-  Returns:
-    `Settings`.
-
-  Raises:
-    ValueError: for a variance or period that is not positive, or L < 1.
-
-  Example:
-    >>> make_settings([.01, .005], [2, 4], num_decoders=3).period.shape
-    (2, 3)
-  """
-  num_messages = np.asarray(num_messages, np.float32)
-  shape = (len(num_messages), num_decoders)
-
-  def spread(x):
-    x = np.asarray(x, np.float32)
-    return np.broadcast_to(x[:, None] if x.ndim == 1 else x, shape)
-
-  found = Settings(
-    spread(test_variance),
-    num_messages,
-    spread(np.ones(shape) if period is None else period),
-    np.full(shape[0], period is not None),
-    np.full(shape[0], is_shared),
-  )
-  for name in ('test_variance', 'period'):
-    if not np.all(getattr(found, name) > 0):
-      raise ValueError(f'{name} must be positive, got {getattr(found, name)}.')
-  if not np.all(num_messages >= 1):
-    raise ValueError(f'num_messages must be at least 1, got {num_messages}.')
-  return found
-
-
-def join(*parts: Settings) -> Settings:
-  """Settings one after the other."""
-  return Settings(*(np.concatenate(x) for x in zip(*parts, strict=True)))
-
-
-def draw_sources(key, trials, num_decoders, side_variance):
-  """`arrivals.Source` of the trials [B] and the keys [B] of their races.
-
-  Sources and side information are those of `gaussian.simulate`.
-  """
-
-  def one(trial):
-    keys = jax.random.split(jax.random.fold_in(key, trial), 4)
-    source = gaussian.draw_source(keys[0], num_decoders, side_variance)
-    return *source, jax.random.uniform(keys[2]), keys[3]
-
-  a, t, offset, race_keys = jax.vmap(one)(trials)
-  return arrivals.Source(a, t.T, offset), race_keys
 
 
 def _first_blocks(settings: Settings):
@@ -128,17 +57,28 @@ def _first_blocks(settings: Settings):
   )
 
 
-def _lanes(settings: Settings) -> arrivals.Setting:
-  """As `arrivals.Setting` with a last axis of one lane for all."""
-  return arrivals.Setting(*(jnp.asarray(x)[..., None] for x in settings[:4]))
+def _lanes(settings: Settings) -> arrival_codec.Setting:
+  """As `arrival_codec.Setting` with a last axis of one lane for all."""
+  return arrival_codec.Setting(
+    *(jnp.asarray(x)[..., None] for x in settings[:4])
+  )
 
 
-def _spread(f, num_devices):
-  """Splits the leading axis of the first argument over the devices."""
+def _on_devices(batch, num_devices):
+  """Maps `batch` over the leading axis of its first argument, on all devices.
+
+  Args:
+    batch: (entry, *whole) -> pytree.
+    num_devices: which share the entries equally.
+  """
   mesh = Mesh(np.array(jax.devices()[:num_devices]), ('trials',))
   split, whole = PartitionSpec('trials'), PartitionSpec()
+
+  def local(parts, *rest):
+    return jax.lax.map(lambda x: batch(x, *rest), parts)
+
   return lambda parts, *rest: jax.shard_map(
-    f,
+    local,
     mesh=mesh,
     in_specs=(split, *(whole for _ in rest)),
     out_specs=split,
@@ -146,61 +86,53 @@ def _spread(f, num_devices):
   )(parts, *rest)
 
 
-@functools.partial(
-  jax.jit, static_argnames=('num_decoders', 'num_candidates', 'num_devices')
-)
+def _draw(key, trials, s, num_decoders, num_candidates, complete=False):
+  """Sources and `Arrivals` of the trials [B]."""
+  source, keys = arrival_codec.draw_sources(key, trials, num_decoders, s)
+  drawn = arrivals.draw(
+    keys,
+    num_races=num_decoders,
+    num_arrivals=NUM_ARRIVALS,
+    num_candidates=num_candidates,
+    complete=complete,
+  )
+  return source, drawn
+
+
+@_compiled
 def _grid(
   trials, key, plain, shared, s, *, num_decoders, num_candidates, num_devices
 ):
   """Trials [P, B] at all settings (with blocks) -> Outcome [P, J, K, B]."""
 
   def batch(trials, key, plain, shared, s):
-    source, keys = draw_sources(key, trials, num_decoders, s)
-    drawn = arrivals.draw(
-      keys,
-      num_races=num_decoders,
-      num_arrivals=NUM_ARRIVALS,
-      num_candidates=num_candidates,
-    )
+    source, drawn = _draw(key, trials, s, num_decoders, num_candidates)
 
     def many(drawn, settings):
       return jax.lax.map(
-        lambda x: arrivals.run(drawn, source, x[0], s, x[1]), settings
+        lambda x: arrival_codec.run(drawn, source, x[0], s, x[1]), settings
       )
 
     one = many(drawn, plain), many(arrivals.share(drawn), shared)
     return jax.tree.map(lambda *x: jnp.concatenate(x), *one)
 
-  def local(trials, *rest):
-    return jax.lax.map(lambda x: batch(x, *rest), trials)
-
-  return _spread(local, num_devices)(trials, key, plain, shared, s)
+  return _on_devices(batch, num_devices)(trials, key, plain, shared, s)
 
 
-@functools.partial(
-  jax.jit, static_argnames=('num_decoders', 'num_candidates', 'num_devices')
-)
+@_compiled
 def _pairs(pairs, key, s, *, num_decoders, num_candidates, num_devices):
   """Complete races of (trial, setting) pairs [P, B] -> Outcome [P, K, B]."""
   blocks = ((NUM_ARRIVALS + num_candidates) // arrivals.BLOCK,) * 2
 
   def batch(pair, key, s):
     trials, setting, is_shared = pair
-    source, keys = draw_sources(key, trials, num_decoders, s)
-    drawn = arrivals.draw(
-      keys,
-      num_races=num_decoders,
-      num_arrivals=NUM_ARRIVALS,
-      num_candidates=num_candidates,
-      complete=True,
+    source, drawn = _draw(
+      key, trials, s, num_decoders, num_candidates, complete=True
     )
     drawn = jax.tree.map(lambda x: jnp.where(is_shared, x[:1], x), drawn)
-    return arrivals.run(drawn, source, setting, s, blocks)
+    return arrival_codec.run(drawn, source, setting, s, blocks)
 
-  def local(pairs, *rest):
-    return jax.lax.map(lambda x: batch(x, *rest), pairs)
-
-  return _spread(local, num_devices)(pairs, key, s)
+  return _on_devices(batch, num_devices)(pairs, key, s)
 
 
 def _batches(x, lanes, num_devices):
@@ -209,6 +141,27 @@ def _batches(x, lanes, num_devices):
   fill = -len(x) % size
   x = np.concatenate([x, np.broadcast_to(x[:1], (fill, *x.shape[1:]))])
   return x.reshape(-1, lanes, *x.shape[1:])
+
+
+def _first_pass(key, trials, settings, s, options, lanes) -> Outcomes:
+  """Every setting on every trial, by the first arrivals alone."""
+  order = np.argsort(settings.is_shared, kind='stable')
+  blocks = _first_blocks(settings)
+  count = int((~settings.is_shared).sum())
+  lists = [
+    (_lanes(Settings(*(x[rows] for x in settings))), [b[rows] for b in blocks])
+    for rows in (order[:count], order[count:])
+  ]
+  out = _grid(
+    _batches(trials, lanes, options['num_devices']), key, *lists, s, **options
+  )
+  back = np.argsort(order)
+
+  def unpack(x):  # [P, J, K, ..., B] -> [R, J, K, ...]
+    x = np.moveaxis(np.asarray(x), -1, 1)
+    return x.reshape(-1, *x.shape[2:])[: trials.size][:, back]
+
+  return Outcomes(*(unpack(x) for x in out))
 
 
 def _complete(out, key, trials, settings, s, options, lanes):
@@ -224,7 +177,7 @@ def _complete(out, key, trials, settings, s, options, lanes):
       x = x.reshape(-1, lanes, *x.shape[1:])
       return x if axis is None else np.moveaxis(x, -1, axis)
 
-    setting = arrivals.Setting(
+    setting = arrival_codec.Setting(
       pack(settings.test_variance[padded], 1),
       pack(settings.num_messages[padded]),
       pack(settings.period[padded], 1),
@@ -240,6 +193,21 @@ def _complete(out, key, trials, settings, s, options, lanes):
       new = np.moveaxis(np.asarray(new), -1, 1)  # [P, B, ...]
       old[row, column] = new.reshape(-1, *new.shape[2:])[: row.size]
     out.is_certain[row, column] = True
+
+
+def _check(key, trials, settings, num_candidates, complete) -> None:
+  validation.check_key(key)
+  validation.check_positive_int(num_candidates, 'num_candidates')
+  if complete and num_candidates % arrivals.BLOCK:
+    raise ValueError(
+      f'num_candidates must be a multiple of {arrivals.BLOCK}, got '
+      f'{num_candidates}.'
+    )
+  if trials.ndim != 1 or not trials.size or not len(settings.num_messages):
+    raise ValueError(
+      f'trials and settings must not be empty, got shape {trials.shape} and '
+      f'{len(settings.num_messages)} settings.'
+    )
 
 
 def simulate(
@@ -278,43 +246,16 @@ def simulate(
     >>> out.squared_error.shape
     (8, 1, 2)
   """
-  validation.check_key(key)
-  validation.check_positive_int(num_candidates, 'num_candidates')
-  if complete and num_candidates % arrivals.BLOCK:
-    raise ValueError(
-      f'num_candidates must be a multiple of {arrivals.BLOCK}, got '
-      f'{num_candidates}.'
-    )
   trials = np.asarray(trials, np.int32)
-  if trials.ndim != 1 or not trials.size or not len(settings.num_messages):
-    raise ValueError(
-      f'trials and settings must not be empty, got shape {trials.shape} and '
-      f'{len(settings.num_messages)} settings.'
-    )
+  _check(key, trials, settings, num_candidates, complete)
   lanes = lanes or (32 if jax.default_backend() == 'cpu' else 1024)
   options = {
     'num_decoders': settings.test_variance.shape[1],
     'num_candidates': num_candidates,
     'num_devices': len(jax.devices()),
   }
-  order = np.argsort(settings.is_shared, kind='stable')
-  blocks = _first_blocks(settings)
-  count = int((~settings.is_shared).sum())
-  lists = [
-    (_lanes(Settings(*(x[rows] for x in settings))), [b[rows] for b in blocks])
-    for rows in (order[:count], order[count:])
-  ]
   s = np.float32(side_variance)
-  out = _grid(
-    _batches(trials, lanes, options['num_devices']), key, *lists, s, **options
-  )
-  back = np.argsort(order)
-
-  def unpack(x):  # [P, J, K, ..., B] -> [R, J, K, ...]
-    x = np.moveaxis(np.asarray(x), -1, 1)
-    return x.reshape(-1, *x.shape[2:])[: trials.size][:, back]
-
-  out = Outcomes(*(unpack(x) for x in out))
+  out = _first_pass(key, trials, settings, s, options, lanes)
   if complete:
     _complete(out, key, trials, settings, s, options, lanes)
   return out

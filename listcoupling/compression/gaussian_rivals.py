@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling.compression import arrivals, gaussian_grid
+from listcoupling.compression import arrival_codec, arrivals
 
 _CELLS, _REACH = 1024, 4.25  # the grid covers [-_REACH, _REACH]
 _ARRIVALS = 1 << 12
@@ -95,7 +95,7 @@ def modulo_quantiser(
     (9, 2)
   """
   s = side_variance
-  (a, t, offset), _ = gaussian_grid.draw_sources(key, trials, num_decoders, s)
+  (a, t, offset), _ = arrival_codec.draw_sources(key, trials, num_decoders, s)
   period = num_messages * width
   shift = offset * period
   cell = jnp.floor((a + shift) / width)  # [B]
@@ -202,7 +202,7 @@ def seed_aware(
     (2, 2, 3)
   """
   s = side_variance
-  source, keys = gaussian_grid.draw_sources(key, trials, num_decoders, s)
+  source, keys = arrival_codec.draw_sources(key, trials, num_decoders, s)
   drawn = arrivals.draw(
     keys, num_races=1, num_arrivals=_ARRIVALS, num_candidates=num_candidates
   )

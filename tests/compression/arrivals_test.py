@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from listcoupling.compression import arrivals, gaussian, gaussian_grid
+from listcoupling.compression import (
+  arrival_codec,
+  arrivals,
+  gaussian,
+  gaussian_grid,
+)
 from tests import statistics
 
 K, N, M, B, S = 2, 256, 512, 64, 0.5
@@ -18,7 +23,7 @@ V, L = 0.05, 32
 @functools.cache
 def _drawn(complete=True):
   key = jax.random.key(5)
-  source, keys = gaussian_grid.draw_sources(key, jnp.arange(B), K, S)
+  source, keys = arrival_codec.draw_sources(key, jnp.arange(B), K, S)
   return source, arrivals.draw(
     keys, num_races=K, num_arrivals=M, num_candidates=N, complete=complete
   )
@@ -66,7 +71,7 @@ def test_fewer_arrivals_are_the_beginning_of_more():
 
 
 def _setting(is_interval, v=V):
-  return arrivals.Setting(
+  return arrival_codec.Setting(
     jnp.full((K, 1), v), jnp.full(1, float(L)), jnp.full((K, 1), 1.6),
     jnp.full(1, is_interval),
   )  # fmt: skip
@@ -95,7 +100,7 @@ def _by_hand(n, is_interval, b):
 
 @pytest.mark.parametrize('is_interval', [False, True])
 def test_the_winners_are_those_of_the_dense_races(is_interval):
-  run = jax.jit(arrivals.run)
+  run = jax.jit(arrival_codec.run)
   source, drawn = _drawn()
   blocks = ((M + N) // arrivals.BLOCK,) * 2
   out = run(drawn, source, _setting(is_interval), S, blocks)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from listcoupling.compression import gaussian_grid
+from listcoupling.compression import arrival_codec, gaussian_grid
 from listcoupling.compression import gaussian_rivals as rivals
 
 S = 0.5
@@ -38,7 +38,7 @@ def test_truncated_mean(low):
 def test_modulo_quantiser_by_hand():
   key, trials, count, width = jax.random.key(1), jnp.arange(200), 4, 0.45
   error = rivals.modulo_quantiser(key, trials, count, width, num_decoders=2)
-  (a, t, offset), _ = gaussian_grid.draw_sources(key, trials, 2, S)
+  (a, t, offset), _ = arrival_codec.draw_sources(key, trials, 2, S)
   shift = np.asarray(offset) * count * width
   cells = np.arange(-60, 61)
   for r in range(200):
