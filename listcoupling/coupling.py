@@ -1,13 +1,13 @@
 """Coupling a list of samples with one sample without communication.
 
 Gumbel-max list sampling (GLS, Algorithm 1 of Rowan, Phan, Khisti, arXiv
-2506.05632), its conditional form for compression (section 4 there), the
-pairwise Gumbel coupling (Daliri, Musco, Suresh, arXiv 2408.07978), the
-shared-race list (Gumbel-top-K), and grouped streams, which rebuild the races
-of a list from one canonical race.
+2506.05632), the pairwise Gumbel coupling (Daliri, Musco, Suresh, arXiv
+2408.07978) and the shared-race list (Gumbel-top-K). The conditional form of
+GLS for compression (section 4 of the former) is in `conditional`, races of
+groups of streams out of one canonical race in `grouped`.
 
-Legend: N atoms, K drafts or decoders. Functions take one pair of laws and are
-mapped with `jax.vmap`. Results are indices: nothing here has a gradient.
+Legend: N atoms, K drafts. Functions take one pair of laws and are mapped with
+`jax.vmap`. Results are indices: nothing here has a gradient.
 """
 
 import functools
@@ -17,6 +17,24 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel, validation
+from listcoupling.conditional import conditional_decode, conditional_encode
+from listcoupling.grouped import group_ranks, grouped_streams
+
+__all__ = [
+  'ListSample',
+  'Pair',
+  'check_laws',
+  'check_pair',
+  'conditional_decode',
+  'conditional_encode',
+  'first_arrivals',
+  'group_ranks',
+  'grouped_streams',
+  'gumbel_coupling',
+  'gumbel_list_sampling',
+  'list_match',
+  'shared_race_list_sampling',
+]
 
 
 class ListSample(NamedTuple):
@@ -228,123 +246,3 @@ def first_arrivals(times: jax.Array, count: int):
   """The `count` smallest times along the last axis and their indices."""
   negative, order = jax.lax.top_k(-times, count)
   return -negative, order.astype(jnp.int32)
-
-
-def grouped_streams(
-  key: jax.Array, atoms, streams, *, ranks, group_sizes
-) -> jax.Array:
-  """Races of groups of streams, each group's minimum the canonical race.
-
-  For every atom one of the g streams of a group, chosen uniformly, gets E / g
-  and the others E / g + a fresh Exp(1), E the canonical noise. By
-  memorylessness the g streams are iid Exp(1), and their minimum is E / g: GLS
-  on them has the target sample argmin E / q whatever g is. (Not in the
-  papers.)
-
-  Args:
-    key: typed key of the position.
-    atoms: N, or atoms [N] common to the streams or [K, N] of each, as in
-      `gumbel.exponential`.
-    streams: [K] integers, distinct for every stream of the position.
-    ranks: [K] integers in [0, g), distinct within a group.
-    group_sizes: [K] integers g.
-
-  Returns:
-    [K, N] Exp(1) noise; the canonical noise itself where g = 1.
-
-  Example:
-    >>> key, two = jax.random.key(0), jnp.array([2, 2])
-    >>> races = grouped_streams(
-    ...     key, 9, jnp.arange(2), ranks=jnp.arange(2), group_sizes=two)
-    >>> bool((gumbel.earliest(races) == gumbel.exponential(key, 9) / 2).all())
-    True
-  """
-  size = group_sizes[:, None]
-  # Drawn once, not once per stream.
-  canonical, choice = jax.lax.optimization_barrier(
-    (
-      gumbel.exponential(key, atoms),
-      gumbel.uniform(key, atoms, gumbel.CHOICE),
-    )
-  )
-  first = canonical / size
-  choice = jnp.floor(choice * size)
-  choice = jnp.minimum(choice, size - 1)  # the uniform can round to 1
-  axis = 0 if jnp.ndim(atoms) == 2 else None
-  fresh = jax.vmap(gumbel.exponential, (None, axis, 0))(
-    key, atoms, gumbel.FRESH + streams
-  )
-  return jnp.where(choice == ranks[:, None], first, first + fresh)
-
-
-def group_ranks(groups: jax.Array):
-  """Rank of every stream within its group, and the size of that group.
-
-  Args:
-    groups: [K] integers; equal labels form a group.
-
-  Returns:
-    ranks [K] and sizes [K], int32.
-
-  Example:
-    >>> ranks, sizes = group_ranks(jnp.array([0, 3, 0, 0]))
-    >>> ranks.tolist(), sizes.tolist()
-    ([0, 0, 1, 2], [3, 1, 3, 3])
-  """
-  same = groups[:, None] == groups[None, :]  # [K, K]
-  earlier = jnp.tril(same, -1)
-  return (
-    jnp.sum(earlier, axis=1, dtype=jnp.int32),
-    jnp.sum(same, axis=1, dtype=jnp.int32),
-  )
-
-
-def conditional_encode(
-  key: jax.Array,
-  log_weights: jax.Array,
-  *,
-  num_decoders: int,
-  shared_race: bool = False,
-) -> jax.Array:
-  """Encoder side of conditional GLS: argmin_i min_k S_i^(k) / q_i.
-
-  Args:
-    key: typed key, the one the decoders use.
-    log_weights: [N] log q up to a constant, -inf = impossible.
-    num_decoders: K.
-    shared_race: one race for all decoders (the baseline of the paper).
-
-  Returns:
-    [] int32 index of the selected candidate; -1 if none is possible.
-  """
-  atoms = log_weights.shape[-1]
-  num_races = 1 if shared_race else num_decoders
-  noise = gumbel.exponential_streams(key, atoms, num_races)  # [K, N]
-  return gumbel.race(gumbel.earliest(noise), log_weights)
-
-
-def conditional_decode(
-  key: jax.Array,
-  log_weights: jax.Array,
-  *,
-  decoder,
-  num_decoders: int,
-  shared_race: bool = False,
-) -> jax.Array:
-  """Decoder side of conditional GLS: argmin_i S_i^(k) / p_i.
-
-  Args:
-    key: typed key, the encoder's.
-    log_weights: [N] log p of this decoder, -inf where the message rules the
-      candidate out.
-    decoder: [] integer k, from 0.
-    num_decoders: K, for symmetry with the encoder.
-    shared_race: as for the encoder.
-
-  Returns:
-    [] int32 index; -1 if no candidate is possible.
-  """
-  del num_decoders
-  stream = jnp.where(shared_race, 0, decoder)
-  noise = gumbel.exponential(key, log_weights.shape[-1], stream)
-  return gumbel.race(noise, log_weights)

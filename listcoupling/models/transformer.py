@@ -13,169 +13,45 @@ Legend: B batch, S new tokens, C cache entries, D hidden size, H query heads,
 J key/value heads, G = H / J, E head size, F perceptron size, V vocabulary.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from listcoupling.decoding import language_model
+from listcoupling.models.attention import (
+  attend,
+  rope_frequencies,
+  rotate,
+  write_entries,
+)
+from listcoupling.models.transformer_config import (
+  RopeScaling,
+  TransformerConfig,
+)
 
-_MASKED = -1e30  # finite: a row that sees nothing averages, never NaN
-
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-  """How rotary frequencies are stretched for contexts past training.
-
-  Attributes:
-    kind: 'linear' (all frequencies / factor) or 'llama3' (low frequencies
-      / factor, high ones kept, a ramp between).
-    factor: how much longer the context is.
-    low_freq_factor: llama3: below this many turns per original context a
-      frequency is divided by `factor`.
-    high_freq_factor: llama3: above this many turns it is kept.
-    original_max_positions: llama3: tokens of the original context.
-  """
-
-  kind: str
-  factor: float
-  low_freq_factor: float = 1.0
-  high_freq_factor: float = 4.0
-  original_max_positions: int = 8192
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-  """Sizes and options; hashable. Field meanings follow config.json.
-
-  Raises ValueError for sizes that do not fit each other.
-  """
-
-  vocab_size: int  # V
-  hidden_size: int  # D
-  num_layers: int
-  num_heads: int  # H
-  num_kv_heads: int  # J
-  head_dim: int  # E
-  intermediate_size: int  # F
-  rope_theta: float = 10000.0
-  rope_scaling: RopeScaling | None = None
-  rms_eps: float = 1e-6
-  tie_embeddings: bool = True
-  qkv_bias: bool = False
-  qk_norm: bool = False
-  max_positions: int = 2048
-  stop_tokens: tuple[int, ...] = ()  # that end a text, for GenerateOptions
-  dtype: str = 'float32'  # of activations and cache
-
-  def __post_init__(self):
-    for field in dataclasses.fields(self)[:7]:
-      value = getattr(self, field.name)
-      if value < 1:
-        raise ValueError(f'{field.name} must be at least 1, got {value}.')
-    if self.num_heads % self.num_kv_heads:
-      raise ValueError(
-        f'num_heads must be a multiple of num_kv_heads, got {self.num_heads} '
-        f'and {self.num_kv_heads}.'
-      )
-    if self.head_dim % 2:
-      raise ValueError(
-        f'head_dim must be even (rotary pairs), got {self.head_dim}.'
-      )
-    kind = self.rope_scaling.kind if self.rope_scaling else 'linear'
-    if kind not in ('linear', 'llama3'):
-      raise ValueError(
-        f"rope_scaling.kind must be 'linear' or 'llama3', got {kind!r}."
-      )
-
-
-def rope_frequencies(config: TransformerConfig) -> np.ndarray:
-  """Radians per position of each rotary pair: [E / 2] float32."""
-  exponents = np.arange(0, config.head_dim, 2, dtype=np.float32)
-  frequencies = 1.0 / np.float32(config.rope_theta) ** (
-    exponents / np.float32(config.head_dim)
-  )
-  scaling = config.rope_scaling
-  if scaling is None:
-    return frequencies
-  if scaling.kind == 'linear':
-    return frequencies / np.float32(scaling.factor)
-  turns = scaling.original_max_positions * frequencies / (2 * np.pi)
-  width = scaling.high_freq_factor - scaling.low_freq_factor
-  kept = np.clip((turns - scaling.low_freq_factor) / width, 0.0, 1.0)
-  mixed = kept * frequencies + (1.0 - kept) * frequencies / scaling.factor
-  return mixed.astype(np.float32)
+__all__ = [
+  'Block',
+  'RopeScaling',
+  'Transformer',
+  'TransformerConfig',
+  'attend',
+  'causal_logits',
+  'init_params',
+  'make_apply',
+  'make_init_cache',
+  'make_language_model',
+  'rope_frequencies',
+  'write_entries',
+]
 
 
 def _rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
   wide = x.astype(jnp.float32)
   square = jnp.mean(wide * wide, axis=-1, keepdims=True)
   return (wide * jax.lax.rsqrt(square + eps)).astype(x.dtype) * weight
-
-
-def _rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-  """Rotary phase on [B, S, heads, E]; pair i is (i, i + E / 2)."""
-  first, second = jnp.split(x, 2, axis=-1)
-  return jnp.concatenate(
-    [first * cos - second * sin, second * cos + first * sin], axis=-1
-  )
-
-
-def write_entries(
-  cache: jax.Array, values: jax.Array, start: jax.Array
-) -> jax.Array:
-  """cache[b, start[b] : start[b] + S] = values[b], row by row.
-
-  Args:
-    cache: [B, C, ...].
-    values: [B, S, ...].
-    start: [B] int32, start + S <= C.
-
-  Returns:
-    The cache after the write.
-  """
-  # A scatter to XLA: in place inside a loop, and on CPU no slower than B
-  # single updates (1 to 7 us), one third of a masked rewrite at C = 2048.
-  return jax.vmap(
-    lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, 0)
-  )(cache, values.astype(cache.dtype), start)
-
-
-def attend(
-  queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
-) -> jax.Array:
-  """Grouped-query attention, softmax in float32.
-
-  Args:
-    queries: [B, S, H, E].
-    keys: [B, C, J, E]; J divides H.
-    values: [B, C, J, E].
-    mask: [B, S, C] bool.
-
-  Returns:
-    [B, S, H * E]; the mean of all values in a row that sees nothing.
-  """
-  b, s, h, e = queries.shape
-  j, c = keys.shape[2], keys.shape[1]
-  g = h // j
-  # All S * G rows of a key head in one product: 2 to 3 times faster on CPU
-  # than an einsum over five axes.
-  rows = queries.reshape(b, s, j, g, e).swapaxes(1, 2).reshape(b, j, s * g, e)
-  # One token: keys stay the left operand, which halves the step at batch 8.
-  order = 'bcje,bjre->bjcr' if s == 1 else 'bjre,bcje->bjrc'
-  operands = (keys, rows) if s == 1 else (rows, keys)
-  scores = jnp.einsum(order, *operands, preferred_element_type=jnp.float32)
-  scores = scores.swapaxes(2, 3) if s == 1 else scores
-  scores = scores.reshape(b, j, s, g, c)
-  scores = jnp.where(mask[:, None, :, None], scores * e**-0.5, _MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-  weights = weights.reshape(b, j, s * g, c)
-  mixed = jnp.einsum('bjrc,bcje->bjre', weights, values)
-  return mixed.reshape(b, j, s, g, e).swapaxes(1, 2).reshape(b, s, h * e)
 
 
 class Block(nn.Module):
@@ -209,9 +85,9 @@ class Block(nn.Module):
     if c.qk_norm:
       queries = self._norm('query_norm', heads[:, :, :h])
       keys = self._norm('key_norm', heads[:, :, h : h + j])
-      queries, keys = _rotate(queries, cos, sin), _rotate(keys, cos, sin)
+      queries, keys = rotate(queries, cos, sin), rotate(keys, cos, sin)
     else:
-      turned = _rotate(heads[:, :, : h + j], cos, sin)
+      turned = rotate(heads[:, :, : h + j], cos, sin)
       queries, keys = turned[:, :, :h], turned[:, :, h:]
     if cache is not None:
       keys = write_entries(cache[0], keys, start)
