@@ -8,6 +8,7 @@
     record.json        what is known of the finished run
     events/            TensorBoard
 
+Of these the image codec (`vae`) keeps settings, checkpoints and history.
 Small files are written beside their place and renamed.
 """
 
@@ -18,7 +19,8 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-# The schedule follows the new number of steps; logs do not change the run.
+# Of a language model: the schedule follows the new number of steps; logs do
+# not change the run.
 _MAY_CHANGE = ('num_steps', 'checkpoint_every', 'log_every')
 
 
@@ -36,6 +38,29 @@ def _changed(path: pathlib.Path, wanted: dict) -> list[str]:
   return [name for name in names if kept.get(name) != wanted.get(name)]
 
 
+def check_settings(config, folder: pathlib.Path, may_change=()) -> None:
+  """Raises ValueError if the folder holds a run with other settings.
+
+  Args:
+    config: of the run.
+    folder: of the run.
+    may_change: names that need not be the same.
+  """
+  changed = _changed(folder / 'train_config.json', json.loads(config.to_json()))
+  changed = [name for name in changed if name not in may_change]
+  if changed:
+    raise ValueError(
+      f'{folder} holds a run with other settings of {changed}; resume with '
+      'the same settings or choose another --workdir.'
+    )
+
+
+def keep_settings(config, folder: pathlib.Path) -> None:
+  """Makes the folder and keeps the settings there."""
+  folder.mkdir(parents=True, exist_ok=True)
+  write_json(folder / 'train_config.json', json.loads(config.to_json()))
+
+
 def open_folder(config, folder: pathlib.Path, tokenizer, origin: dict) -> None:
   """Makes the folder and keeps settings, tokenizer and origin there.
 
@@ -51,14 +76,7 @@ def open_folder(config, folder: pathlib.Path, tokenizer, origin: dict) -> None:
       number of steps and how often to log and to save, or one that learnt
       from another text or teacher.
   """
-  path = folder / 'train_config.json'
-  wanted = json.loads(config.to_json())
-  changed = [n for n in _changed(path, wanted) if n not in _MAY_CHANGE]
-  if changed:
-    raise ValueError(
-      f'{folder} holds a run with other settings of {changed}; resume with '
-      'the same settings or choose another --workdir.'
-    )
+  check_settings(config, folder, _MAY_CHANGE)
   changed = _changed(folder / 'origin.json', origin)
   if changed:
     raise ValueError(
@@ -66,12 +84,12 @@ def open_folder(config, folder: pathlib.Path, tokenizer, origin: dict) -> None:
       f'{origin}: text or teacher have changed under their names; put them '
       'back or choose another --workdir.'
     )
-  folder.mkdir(parents=True, exist_ok=True)
+  folder.mkdir(parents=True, exist_ok=True)  # the tokenizer comes first
   beside = folder / 'tokenizer.json.part'
   tokenizer.save(str(beside))
   os.replace(beside, folder / 'tokenizer.json')
   write_json(folder / 'origin.json', origin)
-  write_json(path, wanted)
+  keep_settings(config, folder)
 
 
 def read_history(folder: pathlib.Path, last_step: int) -> list[dict]:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from configs import vae_digits
-from listcoupling.training import vae
+from listcoupling.training import run_folder, vae
 from tests import statistics
 
 
@@ -36,7 +36,7 @@ def test_training_learns_and_resumes_bit_for_bit(tmp_path, monkeypatch):
   (events,) = (whole / 'tensorboard').iterdir()
   assert b'reconstructions' in events.read_bytes()
 
-  write, calls = vae._write_json, []
+  write, calls = run_folder.write_json, []
 
   def power_cut(path, value):
     write(path, value)
@@ -44,7 +44,7 @@ def test_training_learns_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     if calls.count('history.json') == 2:
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(vae, '_write_json', power_cut)
+  monkeypatch.setattr(run_folder, 'write_json', power_cut)
   with pytest.raises(KeyboardInterrupt):
     vae.train(_config(), stopped)
   monkeypatch.undo()
