@@ -6,16 +6,20 @@
   python scripts/benchmark.py memory      compiled memory at 2048 tokens
   python scripts/benchmark.py peers       against transformers, see --peer_sizes
 
-Tables go to WORKDIR/<what>.csv as well.
+Tables go to WORKDIR/<what>.csv as well, row by row.
 """
 
 import pathlib
 
-import jax
 from absl import app, flags
 
-from listcoupling.experiments import benchmark, decoding, peers, results
-from listcoupling.models import pretrained, transformer
+from listcoupling.experiments import (
+  benchmark,
+  benchmark_loop,
+  decoding,
+  peers,
+  results,
+)
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')
 _SIZE = flags.DEFINE_enum(
@@ -25,6 +29,7 @@ _PEER_SIZES = flags.DEFINE_list(
   'peer_sizes', list(peers.SIZES), 'Checkpoints of peers; or shipped.'
 )
 
+_TABLES = ('sampler', 'decoding', 'overhead', 'memory', 'peers')
 _PROMPTS = (
   'def main(args):\n    ',
   'The with statement is used to',
@@ -33,42 +38,34 @@ _PROMPTS = (
 )
 
 
-def _pair():
-  """The shipped pair, or a random target of 25 million parameters."""
-  target, drafter = pretrained.shipped_pair()
-  if _SIZE.value == 'shipped':
-    return target, drafter
-  config = peers.SIZES['25M']
-  params = transformer.init_params(jax.random.key(0), config)
-  model = transformer.make_language_model(config, params, target.tokenizer)
-  return model, drafter
+def _cases(what):
+  """The rows of a table that needs models."""
+  target, drafter = benchmark.load_pair(_SIZE.value)
+  if what == 'memory':
+    return benchmark_loop.memory_cases(target, drafter)
+  prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
+  if what == 'overhead':
+    return benchmark_loop.overhead_cases(
+      target, drafter, prompts[:1], lengths[:1]
+    )
+  return benchmark.decoding_cases(target, drafter, prompts, lengths)
 
 
 def main(argv):
   """One table by name."""
   if len(argv) != 2:
     raise app.UsageError(f'Name one table, got {argv[1:]}.')
-  if argv[1] == 'sampler':
+  what, folder = argv[1], pathlib.Path(_WORKDIR.value)
+  if what not in _TABLES:
+    raise app.UsageError(f'{what!r} is none of {", ".join(_TABLES)}.')
+  path = folder / f'{what}.csv'
+  if what == 'sampler':
     rows = benchmark.sampler_table()
-  elif argv[1] == 'peers':
-    rows = peers.tables(_PEER_SIZES.value, _WORKDIR.value)
+    results.write_csv(path, rows)
+  elif what == 'peers':
+    rows = peers.tables(_PEER_SIZES.value, folder)
   else:
-    target, drafter = _pair()
-    prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
-    tables = dict(
-      decoding=lambda: benchmark.decoding_table(
-        target, drafter, prompts, lengths
-      ),
-      overhead=lambda: benchmark.overhead_table(
-        target, drafter, prompts[:1], lengths[:1]
-      ),
-      memory=lambda: benchmark.memory_table(target, drafter),
-    )
-    if argv[1] not in tables:
-      raise app.UsageError(f'{argv[1]!r}: sampler, peers, {", ".join(tables)}.')
-    rows = tables[argv[1]]()
-  folder = pathlib.Path(_WORKDIR.value)
-  results.write_csv(folder / f'{argv[1]}.csv', rows)
+    rows = benchmark.run(_cases(what), path)
   results.write_json(folder / 'environment.json', results.environment())
   print(benchmark.format_rows(rows))
 

@@ -1,52 +1,86 @@
-"""Speed and memory: ratios against a physical limit or a peer, in one run.
+"""Speed: ratios against a physical limit or a peer, in one run.
 
-Every figure is the median of several runs after compilation. Times of one
-table are taken in turn, round by round, so that a machine that slows down
-slows all of them.
+Every figure is the median of several runs after compilation. Times that are
+compared by `milliseconds` are taken in turn, round by round, so that a machine
+that slows down slows all of them.
 """
 
 import dataclasses
+import functools
+import os
+import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import tqdm
 
 from listcoupling import coupling, gumbel
-from listcoupling.decoding import generate, loop, tree
-from listcoupling.decoding.drafters import Text
 from listcoupling.decoding.options import (
   METHODS,
   SINGLE_DRAFT,
   GenerateOptions,
 )
-from listcoupling.experiments import decoding
+from listcoupling.experiments import decoding, peer_checkpoints, results
+from listcoupling.models import pretrained, transformer
+
+_DECODING = GenerateOptions(draft_length=4, max_new_tokens=128)
 
 
 def milliseconds(
-  functions: Mapping[str, Callable], *, rounds: int = 20
+  functions: Mapping[str, Callable], *, rounds: int = 20, show: bool = False
 ) -> dict[str, float]:
-  """Median time of each function, interleaved, compilation apart."""
-  for function in functions.values():
-    jax.block_until_ready(function())
+  """Median time of each function, interleaved, compilation apart.
+
+  Args:
+    functions: by name, without arguments.
+    rounds: in which each is called once.
+    show: progress.
+  """
   times = {name: [] for name in functions}
-  for _ in range(rounds):
+  for turn in tqdm.trange(rounds + 1, desc='round', disable=not show):
     for name, function in functions.items():
       began = time.perf_counter()
       jax.block_until_ready(function())
-      times[name].append(time.perf_counter() - began)
+      if turn:  # the first one compiles
+        times[name].append(time.perf_counter() - began)
   return {name: 1e3 * float(np.median(t)) for name, t in times.items()}
 
 
-def sampler_table(
-  *, vocab_size: int = 151_936, num_drafts: int = 8, rounds: int = 20
-) -> list[dict]:
-  """One draw of each sampler against its random bits alone."""
+class Case(NamedTuple):
+  """One row of a table, yet to be measured."""
+
+  name: str
+  measure: Callable[[], dict]
+
+
+def run(cases: Sequence[Case], path: str | os.PathLike) -> list[dict]:
+  """Measures the rows of a table and writes each as soon as it is done.
+
+  Args:
+    cases: in the order of the table.
+    path: of the CSV file.
+
+  Returns:
+    The rows.
+  """
+  rows = []
+  progress = tqdm.tqdm(cases, desc=pathlib.Path(path).stem)
+  for case in progress:
+    progress.set_postfix_str(case.name)
+    rows.append(case.measure())
+    results.write_csv(path, rows)
+  return rows
+
+
+def _samplers(vocab_size: int, num_drafts: int) -> dict[str, Callable]:
+  """Functions of a key by name, the random bits first."""
   key = jax.random.key(0)
   p, q = 3 * jax.random.normal(key, (2, vocab_size))
   shape = (num_drafts, vocab_size)
-  jitted = {
+  return {
     'random bits': lambda key: jax.random.bits(key, shape),
     'exponential noise': lambda key: gumbel.exponential_streams(
       key, vocab_size, num_drafts
@@ -65,11 +99,18 @@ def sampler_table(
       coupling.shared_race_list_sampling(key, p, q, num_drafts=num_drafts)
     ),
   }
-  functions = {}
-  for name, function in jitted.items():
-    compiled = jax.jit(function)
-    functions[name] = lambda compiled=compiled: compiled(key)
-  times = milliseconds(functions, rounds=rounds)
+
+
+def sampler_table(
+  *, vocab_size: int = 151_936, num_drafts: int = 8, rounds: int = 20
+) -> list[dict]:
+  """One draw of each sampler against its random bits alone."""
+  key = jax.random.key(0)
+  functions = {
+    name: functools.partial(jax.jit(function), key)
+    for name, function in _samplers(vocab_size, num_drafts).items()
+  }
+  times = milliseconds(functions, rounds=rounds, show=True)
   bits = times['random bits']
   return [
     dict(
@@ -83,7 +124,23 @@ def sampler_table(
   ]
 
 
-def decoding_table(
+def load_pair(size: str):
+  """(target, drafter): the shipped pair, or a random target beside its drafter.
+
+  Args:
+    size: 'shipped', or of `peer_checkpoints.SIZES`: a random target with the
+      shipped tokenizer.
+  """
+  target, drafter = pretrained.shipped_pair()
+  if size == 'shipped':
+    return target, drafter
+  config = peer_checkpoints.SIZES[size]
+  params = transformer.init_params(jax.random.key(0), config)
+  model = transformer.make_language_model(config, params, target.tokenizer)
+  return model, drafter
+
+
+def decoding_cases(
   target,
   drafter,
   prompts,
@@ -91,162 +148,48 @@ def decoding_table(
   *,
   batches: Sequence[int] = (1, 8, 32),
   drafts: Sequence[int] = (1, 2, 4, 8),
-  draft_length: int = 4,
-  max_new_tokens: int = 128,
+  options: GenerateOptions = _DECODING,
   methods: Sequence[str] = METHODS,
   rounds: int = 3,
-) -> list[dict]:
-  """Tokens per second and block efficiency of every method, K and batch."""
-  rows = []
-  for batch in batches:
-    repeated = np.resize(prompts, (batch, prompts.shape[1]))
-    for num_drafts in drafts:
-      options = GenerateOptions(
-        num_drafts=num_drafts,
-        draft_length=draft_length,
-        max_new_tokens=max_new_tokens,
-      )
-      some = [
-        method
-        for method in methods
-        if num_drafts == min(drafts)
-        or method not in ('autoregressive', *SINGLE_DRAFT)
-      ]
-      table = decoding.compare_methods(
-        jax.random.key(0),
-        target,
-        [drafter],
-        repeated,
-        np.resize(lengths, batch),
-        options,
-        methods=some,
-        repeats=rounds,
-      )
-      rows += [dict(batch=batch, **row) for row in table]
-  return rows
+) -> list[Case]:
+  """Tokens per second and block efficiency of every method, K and batch.
 
-
-def overhead(
-  target, drafter, prompts, lengths, options: GenerateOptions, rounds: int = 20
-) -> dict:
-  """Time of a block against its model calls alone, same shapes.
-
-  Returns:
-    Milliseconds of both and the share of the block that is not the models.
+  Methods of one draft stand once, at the least K.
   """
-  prompts, lengths = generate._check_prompts(
-    prompts, lengths, target.config.vocab_size
-  )
-  engine, params = generate._engine(
-    target, [drafter], options, target.config.vocab_size, prompts
-  )
-  state = loop.prefill(params, prompts, lengths, engine=engine)
-  keys = generate._row_keys(jax.random.key(0), prompts.shape[0])
-  models = jax.jit(lambda params, state: _model_calls(params, state, engine))
-  # The loop donates its state; here the same state is used again.
-  block = jax.jit(
-    lambda keys, params, state: loop.block(keys, params, state, engine=engine)
-  )
-  times = milliseconds(
-    {
-      'block': lambda: block(keys, params, state),
-      'models': lambda: models(params, state),
-    },
-    rounds=rounds,
-  )
-  return dict(
-    method=options.method,
-    batch=prompts.shape[0],
-    num_drafts=options.num_drafts,
-    block_ms=times['block'],
-    models_ms=times['models'],
-    overhead=1 - times['models'] / times['block'],
-  )
+  key = jax.random.key(0)
 
+  def texts(batch):
+    tokens = np.resize(prompts, (batch, prompts.shape[1]))
+    return tokens, np.resize(lengths, batch)
 
-def _model_calls(params, state, engine):
-  """The forwards of one block and nothing else; returns all they compute."""
-  length, width = engine.shape
-  text = Text(state.tokens, state.lengths - 1)
-  nodes = jnp.zeros((text.root.shape[0], width), jnp.int32)
-  parents = jnp.broadcast_to(jnp.arange(width), nodes.shape)
-  drafter, own = engine.drafters[0], params.drafters[0]
-  logits, draft_state = drafter.open_block(own, state.draft_states[0], text)
+  @functools.cache
+  def reference(batch, num_drafts):
+    own = dataclasses.replace(options, num_drafts=num_drafts)
+    return decoding.plain_text(key, target, *texts(batch), own)
 
-  def extend(carry, depth):
-    draft_state, total = carry
-    logits, draft_state = drafter.extend(
-      own, draft_state, text, depth, nodes, parents
+  def measure(batch, num_drafts, method):
+    row = decoding.measure_method(
+      key,
+      target,
+      [drafter],
+      *texts(batch),
+      dataclasses.replace(options, method=method, num_drafts=num_drafts),
+      reference=reference(batch, num_drafts),
+      repeats=rounds,
     )
-    return (draft_state, total + jnp.sum(logits)), None
+    return dict(batch=batch, **row)
 
-  (draft_state, total), _ = jax.lax.scan(
-    extend, (draft_state, jnp.sum(logits)), jnp.arange(1, length)
-  )
-  chains = jnp.broadcast_to(
-    jnp.arange(width), (text.root.shape[0], length, width)
-  )
-  proposals = tree.DraftTree(jnp.zeros_like(chains), chains, None)
-  logits, cache = loop._judge(params, state.cache, text, proposals, engine)
-  return draft_state, cache, total + jnp.sum(logits)
-
-
-def memory_table(
-  target, drafter, *, capacity: int = 2048, batch: int = 1, drafts=(1, 8)
-) -> list[dict]:
-  """Compiled memory of the whole loop for a row of `capacity` tokens."""
-  rows = []
-  for num_drafts in drafts:
-    options = GenerateOptions(
-      num_drafts=num_drafts, max_new_tokens=64, cache_length=capacity
+  once = ('autoregressive', *SINGLE_DRAFT)
+  return [
+    Case(
+      f'{method}, K = {num_drafts}, batch {batch}',
+      functools.partial(measure, batch, num_drafts, method),
     )
-    prompts = np.ones((batch, capacity - 64), np.int32)
-    engine, params = generate._engine(
-      target, [drafter], options, target.config.vocab_size, prompts
-    )
-    state = jax.eval_shape(
-      lambda params, engine=engine, prompts=prompts: loop.prefill(
-        params,
-        jnp.asarray(prompts),
-        jnp.full(batch, prompts.shape[1]),
-        engine=engine,
-      ),
-      params,
-    )
-    keys = jax.random.split(jax.random.key(0), batch)
-    compiled = loop.run.lower(keys, params, state, engine=engine).compile()
-    analysis = compiled.memory_analysis()
-    rows.append(
-      dict(
-        num_drafts=num_drafts,
-        capacity=capacity,
-        batch=batch,
-        cache_entries=jax.tree.leaves(state.cache)[0].shape[1],
-        cache_bytes=_bytes(state.cache),
-        state_bytes=_bytes(state),
-        parameter_bytes=_bytes(params),
-        temporary_bytes=analysis.temp_size_in_bytes,
-        argument_bytes=analysis.argument_size_in_bytes,
-      )
-    )
-  return rows
-
-
-def _bytes(pytree) -> int:
-  return sum(
-    leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pytree)
-  )
-
-
-def overhead_table(target, drafter, prompts, lengths) -> list[dict]:
-  """`overhead` of every drafting method at K = 4 and 8."""
-  rows = []
-  for num_drafts in (4, 8):
-    options = GenerateOptions(num_drafts=num_drafts)
-    for method in ('gumbel_tree', 'gumbel_chains', 'gls', 'specinfer'):
-      changed = dataclasses.replace(options, method=method)
-      rows.append(overhead(target, drafter, prompts, lengths, changed))
-  return rows
+    for batch in batches
+    for num_drafts in drafts
+    for method in methods
+    if num_drafts == min(drafts) or method not in once
+  ]
 
 
 def format_rows(rows: Sequence[dict]) -> str:

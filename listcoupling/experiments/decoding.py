@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+import tqdm
 
 from listcoupling.decoding.generate import Generation, generate
 from listcoupling.decoding.options import (
@@ -75,6 +76,50 @@ def timed(
   )
 
 
+def plain_text(key, target, prompts, lengths, options) -> np.ndarray:
+  """What the plain sampler writes: tokens [B, M]."""
+  plain = dataclasses.replace(options, method='autoregressive')
+  return generate(key, target, [], prompts, lengths, plain).tokens
+
+
+def measure_method(
+  key: jax.Array,
+  target,
+  drafters: Sequence,
+  prompts: np.ndarray,
+  lengths: np.ndarray,
+  options: GenerateOptions,
+  *,
+  reference: np.ndarray,
+  repeats: int = 3,
+) -> dict:
+  """One row of `compare_methods`; `reference` is the `plain_text` [B, M]."""
+  run, rate = timed(
+    key,
+    target,
+    drafters if options.method not in SINGLE_DRAFT else drafters[:1],
+    prompts,
+    lengths,
+    options,
+    repeats=repeats,
+  )
+  figures = run.metrics
+  efficiency = figures.block_efficiency
+  error = 0.0  # one row tells nothing about the spread
+  if efficiency.size > 1:
+    error = efficiency.std(ddof=1) / efficiency.size**0.5
+  drafted = max(int(figures.drafted_tokens.sum()), 1)
+  return dict(
+    method=options.method,
+    num_drafts=options.num_drafts,
+    block_efficiency=float(efficiency.mean()),
+    block_efficiency_se=float(error),
+    tokens_per_second=rate,
+    acceptance_rate=float(figures.accepted_tokens.sum() / drafted),
+    same_text=float((run.tokens == reference).all(axis=1).mean()),
+  )
+
+
 def compare_methods(
   key: jax.Array,
   target,
@@ -104,38 +149,20 @@ def compare_methods(
     error, tokens per second, share of drafted tokens accepted, and the share
     of rows whose text is the plain sampler's.
   """
-  plain = dataclasses.replace(options, method='autoregressive')
-  reference = generate(key, target, [], prompts, lengths, plain).tokens
-  rows = []
-  for method in methods:
-    changed = dataclasses.replace(options, method=method)
-    run, rate = timed(
+  texts = prompts, lengths
+  reference = plain_text(key, target, *texts, options)
+  return [
+    measure_method(
       key,
       target,
-      drafters if method not in SINGLE_DRAFT else drafters[:1],
-      prompts,
-      lengths,
-      changed,
+      drafters,
+      *texts,
+      dataclasses.replace(options, method=method),
+      reference=reference,
       repeats=repeats,
     )
-    figures = run.metrics
-    efficiency = figures.block_efficiency
-    error = 0.0  # one row tells nothing about the spread
-    if efficiency.size > 1:
-      error = efficiency.std(ddof=1) / efficiency.size**0.5
-    drafted = max(int(figures.drafted_tokens.sum()), 1)
-    rows.append(
-      dict(
-        method=method,
-        num_drafts=changed.num_drafts,
-        block_efficiency=float(efficiency.mean()),
-        block_efficiency_se=float(error),
-        tokens_per_second=rate,
-        acceptance_rate=float(figures.accepted_tokens.sum() / drafted),
-        same_text=float((run.tokens == reference).all(axis=1).mean()),
-      )
-    )
-  return rows
+    for method in tqdm.tqdm(methods, desc='methods', leave=False)
+  ]
 
 
 def format_comparison(rows: Sequence[dict]) -> str:

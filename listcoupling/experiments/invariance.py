@@ -11,6 +11,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import tqdm
 
 from listcoupling.decoding import analysis
 from listcoupling.decoding.drafters import NGramDrafter
@@ -76,7 +77,7 @@ def table(
     key, target, prompts, lengths, reference, plain
   )
   rows = []
-  for method in methods:
+  for method in tqdm.tqdm(methods, desc='methods'):
     base = dataclasses.replace(options, method=method)
     runs = {
       name: generate(key, target, drafters, prompts, lengths, changed).tokens

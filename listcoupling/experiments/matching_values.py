@@ -58,19 +58,12 @@ def specinfer_probability(p, q, num_drafts: int) -> jax.Array:
 def spectr_probability(p, q, num_drafts: int) -> jax.Array:
   """Probability that SpecTr k-SEQ accepts one of K drafts, iid from p.
 
-  1 - (1 - b)^K, b = sum_i min(p_i, q_i / rho*) (arXiv 2310.15141).
-
-  Args:
-    p: [A] draft law.
-    q: [A] target law.
-    num_drafts: K.
-
-  Returns:
-    [] float.
+  1 - (1 - b)^K, b = sum_i min(p_i, q_i / rho*) (arXiv 2310.15141). Arguments
+  and value as for `specinfer_probability`.
 
   Example:
-    >>> p, q = jnp.array([0.5, 0.5]), jnp.array([1.0, 0.0])
-    >>> abs(float(spectr_probability(p, q, 1)) - 0.5) < 1e-6
+    >>> law = jnp.array([0.5, 0.5])
+    >>> abs(float(spectr_probability(law, law, 1)) - 1) < 1e-6
     True
   """
   ratio = rejection.spectr_ratio(p, q, jnp.asarray(num_drafts))

@@ -9,6 +9,7 @@ pairs are optimistic, for either library.
 
 import dataclasses
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,42 +17,38 @@ import numpy as np
 
 from listcoupling.models import pretrained, transformer
 
-SIZES = {
-  '1M': transformer.TransformerConfig(
-    vocab_size=1024,
-    hidden_size=128,
-    num_layers=4,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=32,
-    intermediate_size=448,
-    tie_embeddings=False,
-  ),
-  '25M': transformer.TransformerConfig(
-    vocab_size=1024,
-    hidden_size=512,
-    num_layers=8,
-    num_heads=8,
-    num_kv_heads=4,
-    head_dim=64,
-    intermediate_size=1408,
-    tie_embeddings=False,
-  ),
-  '100M': transformer.TransformerConfig(
-    vocab_size=8192,
-    hidden_size=768,
-    num_layers=12,
-    num_heads=12,
-    num_kv_heads=4,
-    head_dim=64,
-    intermediate_size=2560,
-    tie_embeddings=False,
-  ),
+
+class _Size(NamedTuple):
+  """Sizes of a target and of the drafter made of its first layers."""
+
+  vocab_size: int
+  hidden_size: int
+  num_layers: int
+  num_heads: int
+  num_kv_heads: int
+  intermediate_size: int
+  draft_layers: int
+  # Size of what a layer adds, beside embeddings of 1: the drafter then shares
+  # about three quarters of the target's mass.
+  gain: float
+
+  def config(self) -> transformer.TransformerConfig:
+    """Of the target."""
+    return transformer.TransformerConfig(
+      *self[:5],
+      head_dim=self.hidden_size // self.num_heads,
+      intermediate_size=self.intermediate_size,
+      tie_embeddings=False,
+    )
+
+
+_SIZES = {
+  '1M': _Size(1024, 128, 4, 4, 2, 448, draft_layers=1, gain=0.2),
+  '25M': _Size(1024, 512, 8, 8, 4, 1408, draft_layers=1, gain=0.13),
+  '100M': _Size(8192, 768, 12, 12, 4, 2560, draft_layers=2, gain=0.1),
 }
-# Size of what a layer adds, beside embeddings of 1: the drafter, the target's
-# first layers, then shares about three quarters of its law's mass.
-_GAINS = {'1M': 0.2, '25M': 0.13, '100M': 0.1}
-DRAFT_LAYERS = {'1M': 1, '25M': 1, '100M': 2}
+SIZES = {name: size.config() for name, size in _SIZES.items()}
+DRAFT_LAYERS = {name: size.draft_layers for name, size in _SIZES.items()}
 NAMES = (*SIZES, 'shipped')
 _SHARPNESS = 2.5  # standard deviation of the logits
 
@@ -79,14 +76,14 @@ def random_pair(size: str, key: jax.Array):
   """
   if size not in SIZES:
     raise ValueError(f'size must be one of {list(SIZES)}, got {size!r}.')
-  config = SIZES[size]
+  config, gain = SIZES[size], _SIZES[size].gain
   deviations = dict(
     embed=1.0,
     head=_SHARPNESS * config.hidden_size**-0.5,
     qkv=config.hidden_size**-0.5,
     gate_up=config.hidden_size**-0.5,
-    attention_out=_GAINS[size] * (config.num_heads * config.head_dim) ** -0.5,
-    down=_GAINS[size] * config.intermediate_size**-0.5,
+    attention_out=gain * (config.num_heads * config.head_dim) ** -0.5,
+    down=gain * config.intermediate_size**-0.5,
   )
 
   def redraw(index, path, leaf):
