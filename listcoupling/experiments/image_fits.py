@@ -132,7 +132,7 @@ def _check_kept(context) -> None:
   wanted = results.plain(
     {
       'train': config.train, 'refine': config.refine,
-      'betas': betas_of(config), 'num_decoders': config.num_decoders,
+      'num_decoders': config.num_decoders,
       'most_messages': max(config.num_messages),
     }
   )  # fmt: skip
