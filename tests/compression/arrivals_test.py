@@ -1,4 +1,4 @@
-"""First arrivals: the exponential race itself, and the codec's law."""
+"""First arrivals: the exponential race itself, and its winners by hand."""
 
 import functools
 
@@ -126,76 +126,92 @@ def test_the_winners_are_those_of_the_dense_races(is_interval):
   assert missed.any() and not (missed & np.asarray(short.is_certain)).any()
 
 
-_R, _L = 1500, 4
-
-
-def _settings():
-  make = functools.partial(gaussian_grid.make_settings, [V], [_L])
-  return gaussian_grid.join(
-    make(num_decoders=K),
-    make(num_decoders=K, is_shared=True),
-    make(num_decoders=K, period=[1.6]),
+def _made_up():
+  """Arrivals of no law at all: every race and every n has its own numbers."""
+  rng = np.random.default_rng(4)
+  races, length, lanes = 3, 2 * arrivals.BLOCK, 6
+  shape = races, length, lanes
+  drawn = arrivals.Arrivals(
+    np.sort(rng.normal(64, 0.7, shape), axis=1).astype(np.float32),
+    rng.normal(size=shape).astype(np.float32),
+    rng.uniform(size=shape).astype(np.float32),
+    rng.integers(0, 40, shape),
   )
-
-
-def test_settings_have_the_law_of_the_codec():
-  out = gaussian_grid.simulate(
-    jax.random.key(6), np.arange(_R), _settings(), num_candidates=N
+  source = arrivals.Source(
+    np.array([0.1, -1.5, 0.7, 3.0, 0.0, -2.5]),
+    rng.normal(0, 1.5, (races, lanes)),
+    rng.uniform(size=lanes),
   )
-  assert out.is_certain.all()
-  for j, options in enumerate(
-    (
-      {},
-      {'shared_race': True},
-      {'label_kind': 'interval', 'width': 1.6 / _L},
+  setting = arrivals.Setting(
+    rng.uniform(0.02, 0.4, (races, lanes)),
+    np.array([2.0, 3, 4, 2, 3, 4]),
+    rng.uniform(1, 3, (races, lanes)),
+    np.arange(lanes) % 2 == 0,
+  )
+  return drawn, source, setting
+
+
+def _made_up_by_hand(drawn, source, setting, blocks, n, b):
+  """Error, match, certainty and densities of one lane with n decoders."""
+  heard = [x[:n, : blocks[0] * arrivals.BLOCK, b] for x in drawn]
+  v, period = setting.test_variance[n - 1, b], setting.period[n - 1, b]
+  a, wide = source.value[b], np.linspace(-12, 12, 4001)
+
+  def cost(z, mean, variance):  # - log of weight over prior
+    return (np.sqrt(1 + v) * z - mean) ** 2 / (2 * variance) - z * z / 2
+
+  def label(z, tag):
+    u = np.sqrt(1 + v) * z
+    place = u / period + source.offset[b] if setting.is_interval[b] else tag
+    return np.floor(place % 1 * setting.num_messages[b])
+
+  total = heard[0] + cost(heard[1], a, v)
+  place = np.unravel_index(total.argmin(), total.shape)
+  # Nothing is certain that an arrival after the last could overtake.
+  certain = np.all(total.min() <= heard[0][:, -1] + cost(wide, a, v).min())
+  z, tag, index = (x[place] for x in heard[1:])
+  w, message = np.sqrt(1 + v) * z, label(z, tag)
+  errors, match, densities = [], False, []
+  for k in range(n):
+    times, *rest = (x[k, : blocks[1] * arrivals.BLOCK, b] for x in drawn)
+    t, spread = source.side[k, b], 1 + v - 1 / (1 + S)
+    rise = cost(rest[0], t / (1 + S), spread)
+    mine = np.where(label(*rest[:2]) == message, times + rise, np.inf)
+    best = mine.argmin()
+    lowest = cost(wide, t / (1 + S), spread).min()
+    certain &= mine[best] <= times[-1] + lowest
+    found = np.sqrt(1 + v) * rest[0][best]
+    errors.append(((S * found + v * t) / (S + v + S * v) - a) ** 2)
+    match |= rest[2][best] == index
+    law = stats.norm(t / (1 + S), np.sqrt(spread))
+    densities.append(
+      (stats.norm(a, np.sqrt(v)).logpdf(w) - law.logpdf(w)) / np.log(2)
     )
-  ):
-    exact = gaussian.simulate(
-      jax.random.key(7), V, _L, num_trials=_R, num_decoders=K,
-      num_candidates=N, **options,
-    )  # fmt: skip
-    for x, y in (
-      (np.log(out.squared_error[:, j, 1]), np.log(exact.squared_error)),
-      (out.is_match[:, j, 1], exact.is_match),
-      (
-        out.information_density[:, j, 1].mean(-1),
-        np.asarray(exact.information_density).mean(-1),
-      ),
-    ):
-      x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-      error = np.sqrt((x.var() + y.var()) / _R)
-      assert abs(x.mean() - y.mean()) < 5 * error, options
-  log_error = np.log(out.squared_error[:, :, 1])
-  gain = log_error[:, 0] - log_error[:, 2]  # control: kinds do differ
-  assert gain.mean() > 5 * gain.std() / np.sqrt(_R)
+  return min(errors), match, certain, densities
 
 
-def test_trials_do_not_depend_on_their_batch():
-  run = functools.partial(
-    gaussian_grid.simulate, jax.random.key(6), num_candidates=N
+@pytest.mark.parametrize('blocks', [(2, 1), (1, 2)])
+def test_each_number_of_decoders_has_its_own_setting(blocks):
+  drawn, source, setting = _made_up()
+  out = jax.jit(arrivals.run)(
+    *jax.tree.map(jnp.asarray, (drawn, source, setting)), S, blocks
   )
-  many = run(np.arange(40), _settings())
-  few = run(np.array([33, 5]), _settings(), lanes=2)
-  np.testing.assert_allclose(
-    few.squared_error, many.squared_error[[33, 5]], rtol=1e-4
-  )
+  seen = []
+  for n in (1, 2, 3):
+    for b in range(len(source.value)):
+      error, match, certain, densities = _made_up_by_hand(
+        drawn, source, setting, blocks, n, b
+      )
+      here = tuple(np.asarray(x[n - 1, ..., b]) for x in out)
+      assert here[0] == pytest.approx(error, rel=1e-3, abs=1e-5), (n, b)
+      assert here[1] == match and here[2] == certain, (n, b)
+      np.testing.assert_allclose(here[3][:n], densities, rtol=1e-3, atol=1e-3)
+      seen.append((bool(match), bool(certain)))
+  assert len({x for x, _ in seen}) == len({x for _, x in seen}) == 2
 
 
-@pytest.mark.parametrize(
-  'change, message',
-  [
-    (dict(trials=[]), 'trials'),
-    (dict(num_candidates=100), 'multiple of 256'),
-    (dict(key=jax.random.PRNGKey(0)), 'key'),
-  ],
-)
-def test_bad_input_is_refused(change, message):
-  good = dict(
-    key=jax.random.key(0), trials=[0], settings=_settings(), num_candidates=N
-  )
-  with pytest.raises(ValueError, match=message):
-    gaussian_grid.simulate(**{**good, **change})
-  with pytest.raises(ValueError, match='test_variance'):
-    gaussian_grid.make_settings([0.0], [4], num_decoders=1)
-  with pytest.raises(ValueError, match='num_messages'):
-    gaussian_grid.make_settings([0.1], [0], num_decoders=1)
+def test_a_shared_race_is_the_first():
+  drawn = _made_up()[0]
+  for one, all_of_them in zip(drawn, arrivals.share(drawn), strict=True):
+    for race in all_of_them:
+      np.testing.assert_array_equal(race, one[0])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from listcoupling import bounds
-from listcoupling.compression import codec, gaussian
+from listcoupling import bounds, gumbel
+from listcoupling.compression import codec, gaussian, labels
 from tests import statistics
 
 S, V, N, R = 0.5, 0.05, 512, 3000
@@ -81,6 +81,52 @@ def test_the_encoder_draws_from_the_test_channel():
   assert stats.kstest(w, law.cdf).pvalue > statistics.LEVEL
   shifted = stats.norm(a + np.sqrt(V) / 4, np.sqrt(V))
   assert stats.kstest(w, shifted.cdf).pvalue < statistics.LEVEL
+
+
+def _trial_by_hand(r, kind, shared_race):
+  """Error, match and densities of trial r, from its four keys."""
+  keys = jax.random.split(jax.random.fold_in(KEY, r), 4)
+  a, t = (np.asarray(x, float) for x in gaussian.draw_source(keys[0], 3, S))
+  z = np.asarray(jax.random.normal(keys[1], (40,)), float)
+  u = np.sqrt(1 + V) * z
+  if kind == 'interval':
+    offset = float(jax.random.uniform(keys[2])) * 3 * 0.4
+    tags = np.floor((u + offset) / 0.4) % 3
+  else:
+    tags = np.asarray(labels.random_labels(keys[2], 40, 3))
+  noise = np.stack(
+    [gumbel.exponential(keys[3], 40, k * (not shared_race)) for k in range(3)]
+  )
+  prior, channel = stats.norm(0, np.sqrt(1 + V)), stats.norm(a, np.sqrt(V))
+  sent = np.argmin(noise.min(0) / channel.pdf(u) * prior.pdf(u))
+  errors, match, density = [], False, []
+  for k in range(3):
+    law = stats.norm(t[k] / (1 + S), np.sqrt(1 + V - 1 / (1 + S)))
+    times = noise[k] / law.pdf(u) * prior.pdf(u)
+    found = np.where(tags == tags[sent], times, np.inf).argmin()
+    match |= found == sent
+    answer = (S * u[found] + V * t[k]) / (S + V + S * V)
+    errors.append((answer - a) ** 2)
+    density.append(np.log2(channel.pdf(u[sent]) / law.pdf(u[sent])))
+  return min(errors), match, density
+
+
+@pytest.mark.parametrize(
+  'kind, shared_race',
+  [('random', False), ('interval', False), ('random', True)],
+)
+def test_trials_by_hand(kind, shared_race):
+  out = gaussian.simulate(
+    KEY, V, 3, num_trials=25, num_decoders=3, num_candidates=40,
+    shared_race=shared_race, label_kind=kind, width=0.4,
+  )  # fmt: skip
+  for r in range(25):
+    error, match, density = _trial_by_hand(r, kind, shared_race)
+    assert out.squared_error[r] == pytest.approx(error, rel=1e-3, abs=1e-6)
+    assert out.is_match[r] == match
+    np.testing.assert_allclose(
+      out.information_density[r], density, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_errors_obey_proposition_4():

@@ -144,6 +144,18 @@ def test_cells_are_the_nearest_centres():
   centres = jnp.array([[1.9, 0.0], [0.0, 0.1], [jnp.inf, jnp.inf]])
   found = labels.cell_labels(latents, centres)
   np.testing.assert_array_equal(found, [1, 0, 1])
+  # Nearest in the Euclidean sense: 8 < 9, though 4 steps are more than 3.
+  corner = labels.cell_labels(
+    jnp.zeros((1, 2)), jnp.array([[3.0, 0.0], [2.0, 2.0]])
+  )
+  assert corner.tolist() == [1]
+
+
+def test_far_candidates_do_not_overflow():
+  far = jnp.full((1, 2), 2.0**30)
+  found = labels.lattice_labels(far, 1.0, 5)
+  assert labels.lattice_multipliers(5, 2) == (1, 2)
+  assert found.tolist() == [(2**30 + 2 * 2**30) % 5]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,13 @@ def test_long_ones_too():
   np.testing.assert_array_equal(packing.unpack(packed, 30_000, 6), digits)
 
 
+def test_sizes_too_near_to_a_whole_byte_to_round():
+  base = 2**60 + 8  # its logarithm rounds to 60, two of them pass 120 bits
+  assert packing.packed_size(2, base) == 16
+  packed = packing.pack([base - 1, 0], base)
+  assert packing.unpack(packed, 2, base).tolist() == [base - 1, 0]
+
+
 def test_powers_of_two_are_bits_in_order():
   assert packing.pack([3, 0, 1, 2], 4) == bytes([0b11000110])
   assert packing.pack([1], 2) == b'\x80'
@@ -53,7 +60,9 @@ def test_digits_out_of_range_are_refused(digits, base, message):
   'data, count, base, message',
   [
     (b'\xff', 2, 3, 'too large'),
+    (b'\x09', 2, 3, 'too large'),  # 8 is the largest
     (b'\x81', 1, 2, 'not zero'),
+    (b'\xc0', 1, 2, 'not zero'),
     (b'\x81\x00', 1, 2, '2 bytes'),
   ],
 )
