@@ -137,12 +137,12 @@ def _made_up():
     rng.uniform(size=shape).astype(np.float32),
     rng.integers(0, 40, shape),
   )
-  source = arrivals.Source(
+  source = arrival_codec.Source(
     np.array([0.1, -1.5, 0.7, 3.0, 0.0, -2.5]),
     rng.normal(0, 1.5, (races, lanes)),
     rng.uniform(size=lanes),
   )
-  setting = arrivals.Setting(
+  setting = arrival_codec.Setting(
     rng.uniform(0.02, 0.4, (races, lanes)),
     np.array([2.0, 3, 4, 2, 3, 4]),
     rng.uniform(1, 3, (races, lanes)),
@@ -193,7 +193,7 @@ def _made_up_by_hand(drawn, source, setting, blocks, n, b):
 @pytest.mark.parametrize('blocks', [(2, 1), (1, 2)])
 def test_each_number_of_decoders_has_its_own_setting(blocks):
   drawn, source, setting = _made_up()
-  out = jax.jit(arrivals.run)(
+  out = jax.jit(arrival_codec.run)(
     *jax.tree.map(jnp.asarray, (drawn, source, setting)), S, blocks
   )
   seen = []

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from listcoupling.compression import arrivals, gaussian, gaussian_grid
+from listcoupling.compression import (
+  arrival_codec,
+  arrivals,
+  gaussian,
+  gaussian_grid,
+)
 
 K, N, V, S = 2, 256, 0.05, 0.5
 _R, _L = 1500, 4
@@ -85,14 +90,14 @@ def test_unsure_trials_are_run_again_in_their_place(monkeypatch):
   assert out.is_certain.all()
   again = ~first.is_certain.all(-1)  # [R, J]
   assert again[:, [0, 2, 3]].any(0).all() and not again.all()
-  source, keys = gaussian_grid.draw_sources(key, jnp.asarray(trials), K, S)
+  source, keys = arrival_codec.draw_sources(key, jnp.asarray(trials), K, S)
   drawn = arrivals.draw(
     keys, num_races=K, num_arrivals=arrivals.BLOCK, num_candidates=N,
     complete=True,
   )  # fmt: skip
-  whole = jax.jit(arrivals.run)
+  whole = jax.jit(arrival_codec.run)
   for j in range(len(kinds)):
-    setting = arrivals.Setting(*(jnp.asarray(x[j])[..., None]
+    setting = arrival_codec.Setting(*(jnp.asarray(x[j])[..., None]
                                  for x in settings[:4]))  # fmt: skip
     races = arrivals.share(drawn) if settings.is_shared[j] else drawn
     wanted = whole(races, source, setting, S, (2, 2))
@@ -107,7 +112,7 @@ def test_unsure_trials_are_run_again_in_their_place(monkeypatch):
 
 def test_sources_are_those_of_the_codec_and_keys_are_used_once():
   key, trials = jax.random.key(9), jnp.array([4, 0])
-  (a, t, offset), race_keys = gaussian_grid.draw_sources(key, trials, 3, 0.7)
+  (a, t, offset), race_keys = arrival_codec.draw_sources(key, trials, 3, 0.7)
   for i, trial in enumerate(trials):
     keys = jax.random.split(jax.random.fold_in(key, trial), 4)
     wanted, sides = gaussian.draw_source(keys[0], 3, 0.7)
