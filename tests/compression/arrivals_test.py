@@ -12,7 +12,6 @@ from listcoupling.compression import (
   arrival_codec,
   arrivals,
   gaussian,
-  gaussian_grid,
 )
 from tests import statistics
 
