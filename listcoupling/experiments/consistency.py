@@ -12,31 +12,19 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from listcoupling.data.prompt_choice import Batch
-from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import SINGLE_DRAFT
 from listcoupling.experiments import cells as work
 from listcoupling.experiments import language_plots
 from listcoupling.experiments import language_setup as base
-
-
-class Cell(NamedTuple):
-  """One batch, twice."""
-
-  dataset: str
-  seed: int
-  number: int
-  batch: Batch
-  method: str
-
-  @property
-  def name(self) -> str:
-    """Key of the cell."""
-    return f'{self.dataset}/s{self.seed}/b{self.number}/{self.method}'
+from listcoupling.experiments.language_cells import (
+  Cell,
+  cells_of,
+  continue_prompts,
+  fill,
+)
 
 
 @functools.cache
@@ -65,21 +53,13 @@ def continuations(
   setup: base.Setup, cell: Cell, config, draft: str
 ) -> list[list[int]]:
   """Token ids of the new text of every row, under one draft temperature."""
-  choice, rows = setup.choices[cell.dataset], cell.batch.rows
   options = dataclasses.replace(
     setup.options,
-    method=cell.method,
+    method=cell.setting,
     num_drafts=config.num_drafts[0],
     draft_temperatures=base.temperatures(draft),
   )
-  out = generate(
-    base.row_keys(cell.seed, cell.dataset, rows),
-    setup.target,
-    [setup.drafter],
-    choice.tokens[rows],
-    choice.lengths[rows],
-    options,
-  )
+  out = continue_prompts(setup, cell, options)
   return [row[:count].tolist() for row, count in zip(out.tokens, out.lengths)][
     : cell.batch.size
   ]
@@ -132,17 +112,14 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   """
   check_config(config)
   setup = base.prepare(config)
-  cells = [
-    Cell(dataset, seed + number, index, batch, method)
-    for dataset in config.datasets
-    for number in range(config.seeds)
-    for index, batch in enumerate(base.batches(setup, config, dataset))
-    for method in config.methods
-  ]
-  found = work.fill(
+  settings = {method: method for method in config.methods}
+  cells = cells_of(setup, config, seed, settings)
+  found = fill(
     workdir,
-    {'config': config, 'seed': seed, **setup.identity},
-    [(cell.name, cell) for cell in cells],
+    setup,
+    config,
+    seed,
+    cells,
     lambda cell: measure(setup, cell, config),
   )
   rows = base.with_prompt_counts(setup, summarize(cells, found, config))
@@ -157,7 +134,7 @@ def summarize(
   """Rows of results.csv: means of the seeds' means and standard errors."""
   groups = {}
   for cell, row in zip(cells, found, strict=True):
-    seeds = groups.setdefault((cell.dataset, cell.method), {})
+    seeds = groups.setdefault((cell.dataset, cell.setting), {})
     seeds.setdefault(cell.seed, []).append(row)
   table = []
   for (dataset, method), seeds in groups.items():

@@ -56,7 +56,7 @@ def summarize(cells: Sequence, found: Sequence[dict], config) -> list[dict]:
   """Rows of results.csv out of the cells.
 
   Args:
-    cells: `language_tables.Cell`s.
+    cells: `language_cells.Cell`s.
     found: their rows, in the same order.
     config: see configs/decoding_iid.py.
 

@@ -17,12 +17,16 @@ import dataclasses
 import pathlib
 from typing import NamedTuple
 
-from listcoupling.data.prompt_choice import Batch
-from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import SINGLE_DRAFT, GenerateOptions
 from listcoupling.experiments import cells as work
 from listcoupling.experiments import language_plots, language_summary
 from listcoupling.experiments import language_setup as base
+from listcoupling.experiments.language_cells import (
+  Cell,
+  cells_of,
+  continue_prompts,
+  fill,
+)
 
 
 class Setting(NamedTuple):
@@ -41,21 +45,6 @@ class Setting(NamedTuple):
     if self.draft_temperatures:
       parts.append(f'T{self.draft_temperatures.replace("/", "+")}')
     return '-'.join(parts)
-
-
-class Cell(NamedTuple):
-  """One call of `generate`."""
-
-  dataset: str
-  seed: int
-  number: int  # of the batch
-  batch: Batch
-  setting: Setting
-
-  @property
-  def name(self) -> str:
-    """Key of the cell."""
-    return f'{self.dataset}/s{self.seed}/b{self.number}/{self.setting.name}'
 
 
 def settings_of(config) -> list[Setting]:
@@ -103,37 +92,18 @@ def measure(setup: base.Setup, cell: Cell, *, warm_up: bool = False) -> dict:
     warm_up: run it once before, off the clock: the first run of a program is
       slow.
   """
-  choice = setup.choices[cell.dataset]
-  rows = cell.batch.rows
+  options = options_of(setup, cell.setting)
   for _ in range(2 if warm_up else 1):
-    out = generate(
-      base.row_keys(cell.seed, cell.dataset, rows),
-      setup.target,
-      [setup.drafter],
-      choice.tokens[rows],
-      choice.lengths[rows],
-      options_of(setup, cell.setting),
-    )
+    out = continue_prompts(setup, cell, options)
   real = slice(cell.batch.size)
   return {
-    'rows': work.join(rows[real]),
+    'rows': work.join(cell.batch.rows[real]),
     'tokens': work.join(out.lengths[real]),
     'calls': work.join(out.metrics.target_calls[real]),
     'drafted': int(out.metrics.drafted_tokens[real].sum()),
     'accepted': work.join(out.metrics.accepted_per_position[real].sum(axis=0)),
     'tokens_per_second': out.metrics.tokens_per_second,
   }
-
-
-def cells_of(setup: base.Setup, config, seed: int) -> list[Cell]:
-  """All cells; the methods take turns on every batch."""
-  return [
-    Cell(dataset, seed + number, index, batch, setting)
-    for dataset in config.datasets
-    for number in range(config.seeds)
-    for index, batch in enumerate(base.batches(setup, config, dataset))
-    for setting in settings_of(config)
-  ]
 
 
 def run(config, workdir, seed: int = 0) -> list[dict]:
@@ -152,10 +122,10 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     FileNotFoundError: if models or prompts are missing.
   """
   setup = base.prepare(config)
-  for setting in settings_of(config):
+  settings = {setting.name: setting for setting in settings_of(config)}
+  for setting in settings.values():
     options_of(setup, setting).check(setup.target.config.vocab_size)
-  settings = {'config': config, 'seed': seed, **setup.identity}
-  cells, warm = cells_of(setup, config, seed), set()
+  cells, warm = cells_of(setup, config, seed, settings), set()
 
   def compute(cell):
     shape = base.program_shape(setup, cell.dataset, cell.batch)
@@ -164,8 +134,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     warm.add(program)
     return row
 
-  named = [(cell.name, cell) for cell in cells]
-  found = work.fill(workdir, settings, named, compute)
+  found = fill(workdir, setup, config, seed, cells, compute)
   rows = language_summary.summarize(cells, found, config)
   rows = base.with_prompt_counts(setup, rows)
   base.finish(workdir, setup, rows)

@@ -22,33 +22,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding import analysis, filters
-from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import cells as work
 from listcoupling.experiments import language_plots
 from listcoupling.experiments import language_setup as base
+from listcoupling.experiments.language_cells import (
+  Cell,
+  cells_of,
+  continue_prompts,
+  fill,
+)
 from listcoupling.experiments.matching_values import (
   COLUMNS,
   common_atoms,
   step_values,
 )
-
-
-class Cell(NamedTuple):
-  """One batch of texts, and the number of drafts."""
-
-  dataset: str
-  seed: int
-  number: int
-  batch: Batch
-  num_drafts: int
-
-  @property
-  def name(self) -> str:
-    """Key of the cell."""
-    return f'{self.dataset}/s{self.seed}/b{self.number}/K{self.num_drafts}'
 
 
 class Laws(NamedTuple):
@@ -99,8 +88,7 @@ def write_text(setup: base.Setup, cell: Cell):
   """The target's own text of a batch: rows [R, P], chosen places [R, P]."""
   choice, index = setup.choices[cell.dataset], cell.batch.rows
   prompts, lengths = choice.tokens[index], choice.lengths[index]
-  keys = base.row_keys(cell.seed, cell.dataset, index)
-  out = generate(keys, setup.target, [], prompts, lengths, setup.options)
+  out = continue_prompts(setup, cell, setup.options, plain=True)
   rows = analysis.rows_of(prompts, lengths, out)
   # Padded to the cache, so that every batch has the same shape.
   rows = np.pad(rows, ((0, 0), (0, setup.options.cache_length - rows.shape[1])))
@@ -113,7 +101,7 @@ def write_text(setup: base.Setup, cell: Cell):
 
 def measure(cell: Cell, laws: Laws, repetitions: int) -> dict:
   """Columns of a cell: sums over the tokens of every row."""
-  key = jax.random.fold_in(jax.random.key(cell.seed), cell.num_drafts)
+  key = jax.random.fold_in(jax.random.key(cell.seed), cell.setting)
   keys = jax.random.split(
     jax.random.fold_in(key, cell.number), len(laws.target)
   )
@@ -121,7 +109,7 @@ def measure(cell: Cell, laws: Laws, repetitions: int) -> dict:
     keys,
     laws.draft,
     laws.target,
-    num_drafts=cell.num_drafts,
+    num_drafts=cell.setting,
     repetitions=repetitions,
   )
   owner, size = laws.owner, cell.batch.size
@@ -168,29 +156,23 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     setup.options,
     draft_temperatures=base.temperatures(config.draft_temperatures[0]),
   )
-  cells = [
-    Cell(dataset, seed + number, index, batch, num_drafts)
-    for dataset in config.datasets
-    for number in range(config.seeds)
-    for index, batch in enumerate(base.batches(setup, config, dataset))
-    for num_drafts in config.num_drafts
-  ]
+  settings = {f'K{count}': count for count in config.num_drafts}
+  cells = cells_of(setup, config, seed, settings)
 
   @functools.lru_cache(maxsize=1)  # every K looks at the same text
-  def laws(name):
-    cell = next(c for c in cells if c.name == name)
+  def laws(dataset, seed, number):
+    place = dataset, seed, number
+    cell = next(cell for cell in cells if cell[:3] == place)
     rows, chosen = write_text(setup, cell)
     return laws_along(setup, rows, chosen, options)
 
-  found = work.fill(
+  found = fill(
     workdir,
-    {'config': config, 'seed': seed, **setup.identity},
-    [(cell.name, cell) for cell in cells],
-    lambda cell: measure(
-      cell,
-      laws(cell._replace(num_drafts=config.num_drafts[0]).name),
-      config.repetitions,
-    ),
+    setup,
+    config,
+    seed,
+    cells,
+    lambda cell: measure(cell, laws(*cell[:3]), config.repetitions),
   )
   rows = base.with_prompt_counts(setup, summarize(cells, found))
   base.finish(workdir, setup, rows)
@@ -202,7 +184,7 @@ def summarize(cells: Sequence[Cell], found: Sequence[dict]) -> list[dict]:
   """Rows of results.csv: means over tokens, standard errors over prompts."""
   groups = {}
   for cell, row in zip(cells, found, strict=True):
-    groups.setdefault((cell.dataset, cell.num_drafts), []).append((cell, row))
+    groups.setdefault((cell.dataset, cell.setting), []).append((cell, row))
   table = []
   for (dataset, num_drafts), pairs in groups.items():
     sums = {name: {} for name in ('tokens', *COLUMNS)}

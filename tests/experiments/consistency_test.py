@@ -5,7 +5,9 @@ import pytest
 from rouge_score import rouge_scorer
 
 from configs import decoding_consistency
+from listcoupling.data.prompt_choice import Batch
 from listcoupling.experiments import consistency, language_setup, results
+from listcoupling.experiments.language_cells import Cell
 from tests.experiments import language_fakes
 
 
@@ -58,8 +60,8 @@ def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
   setup = types.SimpleNamespace(
     target=types.SimpleNamespace(tokenizer=tokenizer)
   )
-  batch = consistency.Batch(np.arange(2), 2)
-  cell = consistency.Cell('gsm8k', 0, 0, batch, 'gls')
+  batch = Batch(np.arange(2), 2)
+  cell = Cell('gsm8k', 0, 0, batch, 'gls', 'gls')
   row = consistency.measure(setup, cell, decoding_consistency.get_config())
   assert row == {'rows': '0 1', 'rouge_l': '1 1', 'same': '1 0'}
 

@@ -11,15 +11,18 @@ from configs import (
   decoding_iid,
   decoding_matching,
 )
+from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding.generate import generate
 from listcoupling.experiments import (
   consistency,
+  language_cells,
   language_setup,
   language_summary,
   language_tables,
   matching,
   results,
 )
+from listcoupling.experiments.language_cells import Cell
 from tests.experiments import language_fakes
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -44,7 +47,7 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   config, work = _config(folder), folder / 'work'
   calls = []
   monkeypatch.setattr(
-    language_tables,
+    language_cells,
     'generate',
     lambda *a, **k: calls.append(a) or generate(*a, **k),
   )
@@ -171,8 +174,8 @@ def test_check_sums_see_every_value():
 
 
 def _cell(setting, seed=0, rows=(0, 1), number=0):
-  batch = language_tables.Batch(np.array(rows), len(rows))
-  return language_tables.Cell('gsm8k', seed, number, batch, setting)
+  batch = Batch(np.array(rows), len(rows))
+  return Cell('gsm8k', seed, number, batch, setting, setting.name)
 
 
 def _found(tokens, calls, rate):

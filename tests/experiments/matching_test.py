@@ -5,6 +5,7 @@ import pytest
 
 from configs import decoding_matching
 from listcoupling.decoding import analysis, filters
+from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import (
   language_setup,
@@ -97,7 +98,7 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
   )
   for seed in (3, 4):
     keys = language_setup.row_keys(seed, 'gsm8k', np.arange(5))
-    out = matching.generate(
+    out = generate(
       keys, setup.target, [], choice.tokens, choice.lengths, setup.options
     )
     found.append(
@@ -141,7 +142,7 @@ def test_rows_that_stop_early_count_their_own_tokens(folder):
   row = matching.run(config, folder / 'work')[0]
   keys = language_setup.row_keys(0, 'gsm8k', np.arange(5))
   choice = setup.choices['gsm8k']
-  out = matching.generate(
+  out = generate(
     keys, setup.target, [], choice.tokens, choice.lengths, setup.options
   )
   assert row['tokens'] == out.lengths.sum() < 5 * 12
