@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from listcoupling.compression import arrival_codec, gaussian_grid
+from listcoupling.compression import arrival_codec, arrivals, gaussian_grid
 from listcoupling.compression import gaussian_rivals as rivals
 
 S = 0.5
@@ -88,6 +88,40 @@ def test_cells_are_ranked_by_their_mass():
     inside = grid[cell * 128 : cell * 128 + 128]
     mean = np.sum(inside * law.pdf(inside)) / np.sum(law.pdf(inside))
     assert float(found[rank]) == pytest.approx(mean, abs=1e-3)
+
+
+def _seed_aware_by_hand(drawn, lane, a, t, v, count):
+  """Squared errors [K]: all arrivals at every point of a grid, no pool."""
+  log_time, normal, tag = (np.asarray(x[0, :, lane], float) for x in drawn[:3])
+  u, cost = np.sqrt(1 + v) * normal, log_time - normal**2 / 2
+  grid = -4.25 + 8.5 / 1024 * (np.arange(1024) + 0.5)
+  winner = (cost + (grid[:, None] - u) ** 2 / (2 * v)).argmin(1)
+  sent = (cost + (a - u) ** 2 / (2 * v)).argmin()
+  same = np.floor(tag[winner] * count) == np.floor(tag[sent] * count)
+  errors = []
+  for rank, side in enumerate(t):
+    density = stats.norm(side / (1 + S), np.sqrt(S / (1 + S))).pdf(grid) * same
+    mass = np.bincount(winner, density)
+    cell = np.argsort(-mass)[rank]
+    mean = np.bincount(winner, density * grid)[cell] / mass[cell]
+    errors.append((mean - a) ** 2)
+  return np.array(errors)
+
+
+def test_decoder_k_takes_the_cell_of_rank_k():
+  key, v, trials = jax.random.key(8), 0.01, jnp.arange(24)
+  (a, t, _), keys = arrival_codec.draw_sources(key, trials, 3, S)
+  drawn = arrivals.draw(
+    keys, num_races=1, num_arrivals=1 << 12, num_candidates=2**15
+  )
+  found = rivals.seed_aware(key, trials, v, num_messages=(2, 8), num_decoders=3)
+  close = np.empty((24, 2, 3))
+  for r in range(24):
+    for j, count in enumerate((2, 8)):
+      errors = _seed_aware_by_hand(drawn, r, a[r], t[:, r], v, count)
+      best = np.minimum.accumulate(errors)
+      close[r, j] = np.abs(np.sqrt(found[r, j]) - np.sqrt(best)) < 0.01
+  assert close.mean((0, 1)).min() > 0.8  # cells that hold two are rare
 
 
 def test_knowing_the_cells_helps_as_published():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from listcoupling import bounds
+from listcoupling import bounds, gumbel
 from listcoupling.compression import images
 from listcoupling.data import side_information
 from tests import statistics
@@ -79,6 +79,64 @@ def test_all_at_once_is_one_by_one(halves, trials):
       expected = 2 * book.latents[choice, 0] + SHIFT * sides[k, 0, 0]
       np.testing.assert_allclose(image[0, 0], expected, rtol=1e-6)
       np.testing.assert_allclose(out[r, k], image, rtol=1e-6)
+
+
+@pytest.fixture(scope='module')
+def wide():
+  """Left halves with room for crops: pixels all differ. [R, 2, 3], [R, 1, 1]"""
+  left = jnp.arange(24.0).reshape(4, 2, 3) / 24
+  return left, jnp.linspace(-1, 1, 4).reshape(4, 1, 1)
+
+
+def test_each_decoder_answers_from_its_own_crop_of_the_left_half(wide):
+  trials = images.prepare(
+    KEY, 1.0, *wide, networks=TOY, num_decoders=3, num_candidates=5
+  )
+  sides = np.asarray(trials.sides)[..., 0, 0]
+  for r in range(4):
+    assert np.isin(sides[r], wide[0][r]).all()
+  assert (sides != sides[:, :1]).any()
+  index = jnp.array([[0, 1, 2]] * 4)
+  out = images.reconstruct(2.0, trials, index, networks=TOY)
+  wanted = 2 * np.asarray(trials.latents)[:, :3, 0] + SHIFT * sides
+  np.testing.assert_allclose(out[..., 0, 0], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_decoders_race_by_the_odds(wide):
+  """exp(logit), not the probability: they differ where a logit is large."""
+  trials = images.prepare(
+    KEY, 1.0, *wide, networks=TOY, num_decoders=3, num_candidates=64
+  )
+  for r in range(4):
+    for k in range(3):
+      logits = TOY.estimate(1.0, trials.latents[r], trials.sides[r, k])
+      np.testing.assert_allclose(
+        trials.decoder_weights[r, k], logits, rtol=1e-4, atol=1e-5
+      )
+  found, by_probability = [], []
+  for seed in range(60):
+    book = images.make_codebook(jax.random.key(seed), 64, 2, 1)
+    side = wide[0][0, :1, :1]
+    logits = np.asarray(TOY.estimate(1.0, book.latents, side), float)
+    times = np.asarray(gumbel.exponential(book.race_key, 64, 0))
+    times = np.where(book.labels == 1, times, np.inf)
+    odds = np.exp(logits)
+    choice, _ = images.decode_image(
+      1.0, 1, side, book, networks=TOY, decoder=0, num_decoders=1
+    )
+    assert choice == np.argmin(times / odds)
+    found.append(int(choice))
+    by_probability.append(np.argmin(times * (1 + odds) / odds))
+  assert np.any(np.array(found) != by_probability)
+
+
+def test_latents_labels_and_races_have_keys_of_their_own():
+  race_key, label_key, latents = images._draw_candidates(KEY, 9, 2)
+  book = images.make_codebook(KEY, 9, 4, 2)
+  np.testing.assert_array_equal(book.latents, latents)
+  assert book.race_key == race_key != label_key
+  for key in (KEY, race_key, label_key):
+    assert not np.any(jax.random.normal(key, (9, 2)) == latents)
 
 
 def test_errors_obey_proposition_4(trials):

@@ -91,6 +91,37 @@ def test_tfds_round_trip_without_tensorflow(files, tmp_path):
   np.testing.assert_array_equal(labels[order], data.train_labels)
 
 
+def test_subset_is_split_by_position(tmp_path):
+  """Pixel (r, c) of image i is (i mod 250, i // 250, 7 r + c)."""
+  from PIL import Image
+
+  index, place = np.arange(4000), np.arange(1024)
+  red, green = (
+    np.broadcast_to(x[:, None], (4000, 1024))
+    for x in (index % 250, index // 250)
+  )
+  blue = np.broadcast_to(7 * (place // 32) + place % 32, (4000, 1024))
+  rows = np.stack([red, green, blue], -1).astype(np.uint8)
+  for i in range(4):
+    Image.fromarray(rows[1000 * i : 1000 * i + 1000]).save(
+      tmp_path / f'cifar10_batch_{i}.png', compress_level=1
+    )
+  labels = (index // 3 % 10).tolist() + [9] * 5
+  (tmp_path / 'cifar10_labels.js').write_text(f'var labels={labels};')
+  train, train_labels, test, test_labels = cifar.read_subset(tmp_path)
+  assert len(train) == cifar.SUBSET_TRAIN == 3600 and len(test) == 400
+  images = np.concatenate([train, test])
+  found = images[:, 5, 9, 0] + 250 * images[:, 5, 9, 1].astype(int)
+  np.testing.assert_array_equal(found, index)
+  assert (images[:, 5, 9, 2] == 7 * 5 + 9).all()
+  np.testing.assert_array_equal(
+    np.concatenate([train_labels, test_labels]), labels[:4000]
+  )
+  (tmp_path / 'cifar10_labels.js').write_text(f'var labels={labels[:3999]};')
+  with pytest.raises(ValueError, match='4000'):
+    cifar.read_subset(tmp_path)
+
+
 def test_missing_subset_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match='cifar10_batch_0'):
     images.load_images('cifar10_4k', tmp_path)

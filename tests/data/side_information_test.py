@@ -15,6 +15,8 @@ def test_halves():
   np.testing.assert_array_equal(np.concatenate([left, right], 1), image)
   with pytest.raises(ValueError, match='even'):
     side_information.split_halves(np.zeros((2, 5)))
+  with pytest.raises(ValueError, match='even'):
+    side_information.split_halves(np.zeros(6))
 
 
 def test_colour_halves_and_crops():
@@ -37,14 +39,14 @@ def test_colour_halves_and_crops():
 
 
 def test_crops_are_uniform_and_by_decoder():
-  left = jnp.arange(12.0).reshape(4, 3)
+  left = jnp.arange(15.0).reshape(5, 3)  # more room below than beside
   crops = side_information.random_crops(jax.random.key(0), left, 4000, (3, 2))
   np.testing.assert_array_equal(crops[:, 1:], crops[:, :-1] + 3)
   np.testing.assert_array_equal(crops[..., 1:], crops[..., :-1] + 1)
   corner = np.asarray(crops[:, 0, 0]).astype(int)
-  law = np.isin(np.arange(12), [0, 1, 3, 4])
+  law = np.isin(np.arange(15), [0, 1, 3, 4, 6, 7])
   statistics.assert_law(corner, law)
-  statistics.assert_not_law(corner, law * np.linspace(1, 2, 12))
+  statistics.assert_not_law(corner, law * np.linspace(1, 2, 15))
   few = side_information.random_crops(jax.random.key(0), left, 3, (3, 2))
   np.testing.assert_array_equal(few, crops[:3])
 

@@ -75,6 +75,42 @@ def test_best_of_the_first_decoders():
   )
 
 
+def test_the_loss_is_of_the_decoders_in_use():
+  """Slots beyond the list hold the right cell; they must not count."""
+  cells = jnp.zeros((1, 4, 2), jnp.int32).at[:, :, 1].set(1)
+  pool = refiner.Pool(
+    jnp.array([1]), jnp.broadcast_to(MEANS[1], (4, 1, 2)),
+    jnp.zeros((4, 2, 1, 1)), cells, jnp.zeros((1, 4, 2, 1)),
+  )  # fmt: skip
+  options = dict(config=CONFIG, steps=1, batch_size=3, learning_rate=1e-3)
+  _, loss = refiner.train(KEY, MEANS, pool, **options)
+  assert loss == pytest.approx(((MEANS[0] - MEANS[1]) ** 2).mean(), rel=1e-4)
+  both = pool._replace(counts=jnp.array([2]))
+  _, loss = refiner.train(KEY, MEANS, both, **options)
+  assert loss == pytest.approx(0, abs=1e-6)
+
+
+def test_the_rate_falls_to_a_fiftieth():
+  optimizer = refiner._optimizer(10, 0.5)
+  one, found = jnp.ones(1), []
+  state = optimizer.init(one)
+  for _ in range(11):  # Adam moves by its rate under a constant gradient
+    update, state = optimizer.update(one, state)
+    found.append(-float(update[0]))
+  wanted = 0.02 + 0.98 * (1 + np.cos(np.pi * np.arange(11) / 10)) / 2
+  np.testing.assert_allclose(found, 0.5 * wanted, rtol=1e-4)
+
+
+def test_classifier_learns_from_draws_of_the_posterior():
+  """Means +-1 at deviation 1 overlap: log loss .336 at best, 0 without."""
+  mean = jnp.where(jnp.arange(2000) % 2, 1.0, -1.0)[:, None] * jnp.array([1, 0])
+  _, loss = refiner.train_classifier(
+    KEY, mean, jnp.zeros((2000, 2)), jnp.arange(2000) % 2, num_cells=8,
+    steps=300, batch_size=128,
+  )  # fmt: skip
+  assert 0.3 < float(loss) < 0.6
+
+
 def test_classifier_finds_the_cells():
   mean = jax.random.normal(KEY, (2000, 2))
   cells = (mean[:, 0] > 0).astype(jnp.int32) + 2 * (mean[:, 1] > 0)

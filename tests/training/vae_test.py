@@ -4,11 +4,15 @@ import json
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 from configs import vae_digits
+from listcoupling.data import side_information
+from listcoupling.models import vae as models
 from listcoupling.training import run_folder, vae
 from tests import statistics
 
@@ -111,6 +115,101 @@ def test_in_batch_loss_ignores_what_depends_on_the_side_alone():
   expected = np.mean(np.log(np.exp(scores).sum(1)) - np.diagonal(scores))
   assert loss(0.0) == pytest.approx(expected, rel=1e-5)
   assert loss(5.0) == pytest.approx(expected, rel=1e-4)
+
+
+def _loss_parts(**changes):
+  """`loss_fn` on three images: config, arguments, loss, metrics."""
+  config = _config(**changes)
+  model = models.VAEConfig(**config.model)
+  params = models.init_params(jax.random.key(1), model)
+  left, right = jax.random.uniform(jax.random.key(2), (2, 3, 8, 4))
+  found = jax.jit(vae.loss_fn, static_argnums=(4, 5))(
+    params, jax.random.key(5), left, right,
+    ml_collections.FrozenConfigDict(config), model,
+  )  # fmt: skip
+  return config, model, (params, left, right), found
+
+
+def test_loss_by_hand():
+  config, model, (params, left, right), (loss, metrics) = _loss_parts(beta=0.7)
+  crop_key, latent_key, _, negative_key = jax.random.split(jax.random.key(5), 4)
+  nets = models.networks(model)
+  side = jnp.stack([
+    side_information.random_crop(k, x, (3, 3))
+    for k, x in zip(jax.random.split(crop_key, 3), left, strict=True)
+  ])  # fmt: skip
+  mean, log_std = (np.asarray(x) for x in nets.encode(params, right))
+  noise = np.asarray(jax.random.normal(latent_key, mean.shape))
+  latent = mean + np.exp(log_std) * noise
+  answers = nets.decode(params, latent, side), nets.side_only(params, side)
+  squares, alone = (((x - right) ** 2).sum((1, 2)).mean() for x in answers)
+  law = stats.norm(mean, np.exp(log_std))
+  # KL = - entropy of q + cross-entropy against the prior.
+  kl = (-law.entropy() + 0.5 * (np.log(2 * np.pi) + law.moment(2))).sum(1)
+  ratio = vae.estimator_loss(
+    lambda *x: nets.estimate(params, *x), negative_key, jnp.asarray(latent),
+    side, config.estimator_loss, config.num_negatives,
+  )  # fmt: skip
+  assert loss == pytest.approx(
+    float(squares + 0.7 * kl.mean() + ratio + alone), rel=1e-4
+  )
+  for name, value in (
+    ('mse', squares / 32),
+    ('kl_bits', kl.mean() / np.log(2)),
+    ('estimator_loss', ratio),
+    ('side_only_mse', alone / 32),
+  ):
+    assert metrics[name] == pytest.approx(float(value), rel=1e-4), name
+
+
+def test_dropout_is_on_while_training():
+  found = []
+  for rate in (0.0, 0.5):
+    model = dict(_config().model, dropout_rate=rate)
+    found.append(_loss_parts(model=model)[3][1])
+  assert found[0]['mse'] != found[1]['mse']
+  assert found[0]['kl_bits'] == found[1]['kl_bits']
+
+
+def test_the_estimator_does_not_bend_the_code():
+  """The latent is a constant to it: other losses, other gradients nowhere."""
+  grads = []
+  for kind in ('bce', 'contrastive'):
+    config = _config(estimator_loss=kind)
+    model = models.VAEConfig(**config.model)
+    params = models.init_params(jax.random.key(1), model)
+    left, right = jax.random.uniform(jax.random.key(2), (2, 3, 8, 4))
+    grads.append(jax.jit(jax.grad(
+      lambda p, config=config, model=model, left=left, right=right: vae.loss_fn(
+        p, jax.random.key(5), left, right, config, model
+      )[0]
+    ))(params))  # fmt: skip
+  for name in grads[0]:
+    same = jax.tree.map(
+      lambda x, y: np.allclose(x, y, rtol=1e-4, atol=1e-6),
+      *(g[name] for g in grads),
+    )
+    assert all(jax.tree.leaves(same)) == (name != 'estimator'), name
+
+
+def test_every_step_draws_anew_and_moves_as_adam():
+  config = _config(learning_rate=1e-12)
+  model = models.VAEConfig(**config.model)
+  state = vae.init_state(jax.random.key(1), config, model)
+  left, right = jax.random.uniform(jax.random.key(2), (2, 9, 8, 4))
+  steps = vae.make_train_steps(config, model)
+  found = [
+    steps(state._replace(step=jnp.int32(i)), jax.random.key(0), left, right, 1)
+    for i in (0, 1)
+  ]
+  assert found[0][1]['mse'] != found[1][1]['mse']
+  optimizer = vae._optimizer(_config(learning_rate=0.1, steps=10**6))
+  moment = optimizer.init(jnp.ones(()))
+  for gradient in (1.0, 0.0):
+    update, moment = optimizer.update(jnp.float32(gradient), moment)
+  # By hand, betas .9 and .99 (the paper's), bias corrected.
+  wanted = -0.1 * (0.09 / 0.19) / np.sqrt(0.0099 / 0.0199)
+  assert float(update) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_halves_by_use():
