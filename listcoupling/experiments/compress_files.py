@@ -33,8 +33,14 @@ def encode(values) -> dict:
     FileNotFoundError: for a missing model or image.
   """
   _need(values, 'model', 'images', 'file')
-  model = compress.load_model(values['model'])
-  config = model.networks.config
+  model = compress.load_model(
+    values['model'],
+    scheme=values['scheme'],
+    num_decoders=values['num_decoders'],
+    num_messages=values['num_messages'],
+    beta=values['beta'],
+  )
+  config = model.config
   images = image_files.read_images(values['images'], config.source_shape)
   left, right = compress.split_source(images, config)
   if values['crops'] and left is None:
@@ -78,9 +84,9 @@ def decode(values) -> dict:
   """
   _need(values, 'model', 'file', 'side', 'output')
   image_files.check_output(values['output'])
-  model = compress.load_model(values['model'])
-  config = model.networks.config
-  coded = container.read(values['file'], model_digest=model.digest)
+  coded = container.read(values['file'])
+  model = compress.load_named(values['model'], coded)
+  config = model.config
   crops = image_files.read_crops(values['side'], config.side_shape)
   decoder = compress.check_decoder(
     coded, crops, values['decoder'], config.side_shape
@@ -119,6 +125,7 @@ def size_report(coded: container.Coded, size: int) -> dict:
   count, base = len(coded.messages), coded.num_messages
   pixels = math.prod(coded.shape[1:])
   return {
+    'scheme': coded.scheme,
     'blocks': count,
     'num_candidates': coded.num_candidates,
     'num_decoders': coded.num_decoders,

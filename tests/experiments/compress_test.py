@@ -51,7 +51,7 @@ def _values(folder, **changes):
     model=folder / 'model', images=folder / 'images.npy', file=None, crops=None,
     side=None, output=None, decoder=None, num_decoders=K, num_messages=L,
     num_candidates=N, seed=5, labels='random', width=0.0, shared_race=False,
-    indices=False,
+    indices=False, scheme='gls', beta=None,
   )  # fmt: skip
   return {**values, **changes}
 
