@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import jax
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
 
 from listcoupling.compression import container
@@ -35,7 +36,12 @@ def _load_vae(directory: pathlib.Path) -> Model:
     json.loads((directory / 'train_config.json').read_text())
   )
   model_config = training.check_config(config)
-  state = training.init_state(jax.random.key(0), config, model_config)
+  shapes = jax.eval_shape(
+    lambda: training.init_state(jax.random.key(0), config, model_config)
+  )  # nothing is compiled or drawn: the numbers come from the checkpoint
+  state = jax.tree.map(
+    lambda x: jax.device_put(np.zeros(x.shape, x.dtype)), shapes
+  )
   checkpoints = (directory / 'checkpoints').absolute()
   if not checkpoints.is_dir():
     raise FileNotFoundError(f'{checkpoints} is missing; train first.')
