@@ -2,12 +2,11 @@
 
 Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5, with the bytes that it
 implies: every image is one block, its message takes log2 L bits for all
-decoders together. Candidates, labels and races of block r are rebuilt from
-(key, r) on either side; the key is in the file, the networks are not: the file
-names them by a digest. The side information never meets the encoder; crops
-are written by `encode` for trials only, where whole images are given.
+decoders together. The schemes are those of `compress_schemes`; the scheme and
+the key are in the file, the networks are not: the file names them by a digest.
+The side information never meets the encoder.
 
-Legend: R images, N candidates, K decoders, L messages, D latent size.
+Legend: R images, N candidates, K decoders, L messages.
 """
 
 import functools
@@ -175,6 +174,27 @@ def decode(model: Model, coded: container.Coded, side, decoder: int):
     container.ModelError: for a file of another model.
     ValueError: as `check_decoder`, or for a file that holds no images.
   """
+  _check_file(model, coded)
+  crops = image_files.Crops(side, None, None)
+  check_decoder(coded, crops, decoder, model.config.side_shape)
+  return _chunks(
+    functools.partial(
+      compress_schemes.SCHEMES[model.scheme].decode,
+      key=_key(coded),
+      params=model.params,
+      refined=model.refined,
+      decoder=decoder,
+      networks=model.networks,
+      fields=_static(coded),
+    ),
+    (coded.messages.astype(np.int32), side),
+    len(side),
+    'decode',
+  )
+
+
+def _check_file(model: Model, coded: container.Coded) -> None:
+  """Raises a ContainerError if the file is not one of this model's."""
   container.check_model(coded, model.digest)
   config, scheme = model.config, compress_schemes.SCHEMES[model.scheme]
   if coded.source != 'images' or coded.labels not in scheme.labels:
@@ -191,19 +211,3 @@ def decode(model: Model, coded: container.Coded, side, decoder: int):
       f'{config.source_shape}.'
     )
   compress_schemes.check_fit(model, coded.num_decoders, coded.num_messages)
-  crops = image_files.Crops(side, None, None)
-  check_decoder(coded, crops, decoder, config.side_shape)
-  return _chunks(
-    functools.partial(
-      scheme.decode,
-      key=_key(coded),
-      params=model.params,
-      refined=model.refined,
-      decoder=decoder,
-      networks=model.networks,
-      fields=_static(coded),
-    ),
-    (coded.messages.astype(np.int32), side),
-    len(side),
-    'decode',
-  )

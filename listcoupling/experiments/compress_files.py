@@ -13,6 +13,12 @@ from listcoupling.compression import container
 from listcoupling.experiments import compress, image_files
 
 
+_SETTINGS = (
+  'seed', 'num_decoders', 'num_messages', 'num_candidates', 'labels', 'width',
+  'shared_race',
+)  # fmt: skip
+
+
 def _need(values, *names):
   missing = [f'--{name}' for name in names if values.get(name) is None]
   if missing:
@@ -50,22 +56,21 @@ def encode(values) -> dict:
   coded = compress.encode(
     model,
     right,
-    seed=values['seed'],
-    num_decoders=values['num_decoders'],
-    num_messages=values['num_messages'],
-    num_candidates=values['num_candidates'],
-    labels=values['labels'],
-    width=values['width'],
-    shared_race=values['shared_race'],
     with_indices=values['indices'],
+    **{name: values[name] for name in _SETTINGS},
   )
   if values['crops']:
     sides = compress.take_crops(model, left, coded.num_decoders, values['seed'])
-    for k in range(coded.num_decoders):
-      path = pathlib.Path(values['crops']) / f'decoder_{k}.npz'
-      image_files.write_crops(path, sides[:, k], k, coded.key_data)
+    _write_crops(values['crops'], sides, coded.key_data)
   pathlib.Path(values['file']).parent.mkdir(parents=True, exist_ok=True)
   return size_report(coded, container.write(values['file'], coded))
+
+
+def _write_crops(folder, sides, key_data) -> None:
+  """Side information [R, K, h, w(, C)], a file per decoder."""
+  for k in range(sides.shape[1]):
+    path = pathlib.Path(folder) / f'decoder_{k}.npz'
+    image_files.write_crops(path, sides[:, k], k, key_data)
 
 
 def decode(values) -> dict:

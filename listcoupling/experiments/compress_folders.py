@@ -32,9 +32,7 @@ from listcoupling.training import vae as training
 
 def _load_vae(directory: pathlib.Path) -> Model:
   """The last checkpoint of one training."""
-  config = ml_collections.ConfigDict(
-    json.loads((directory / 'train_config.json').read_text())
-  )
+  config = _read_config(directory)
   model_config = training.check_config(config)
   shapes = jax.eval_shape(
     lambda: training.init_state(jax.random.key(0), config, model_config)
@@ -65,8 +63,15 @@ def _vae_folders(directory: pathlib.Path) -> dict[float, pathlib.Path]:
     )
   if found[0] in places[:2]:
     found = found[:1]
-  paths = {path: path / 'train_config.json' for path in found}
-  return {json.loads(p.read_text())['beta']: path for path, p in paths.items()}
+  return {_read_config(path)['beta']: path for path in found}
+
+
+def _read_config(directory: pathlib.Path) -> ml_collections.ConfigDict:
+  path = directory / 'train_config.json'
+  try:
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
+  except ValueError as error:
+    raise ValueError(f'{path} is damaged ({error}); train again.') from error
 
 
 def _settings(directory, scheme, num_decoders) -> dict:

@@ -180,11 +180,9 @@ def test_another_scheme_or_fit_is_refused(folder, models, reports):
         jax.tree.structure(model.refined),
         [*arrays[:-1], arrays[-1] + np.float32(1e-6)],
       )
-      other = (
-        compress.make_list_model(changed)
-        if scheme == 'list_quantiser'
-        else compress.make_cells_model(models['gls'], changed)
-      )
+      other = compress.make_list_model(changed)
+      if scheme == 'cells':
+        other = compress.make_cells_model(models['gls'], changed)
       with pytest.raises(container.ModelError, match='made with model'):
         compress.decode(other, coded, side, 0)
 
