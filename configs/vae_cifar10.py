@@ -40,13 +40,13 @@ def get_config() -> config_dict.ConfigDict:
     estimator_loss='contrastive',
     num_negatives=31,
   )
-  config.betas = ()
-  config.num_decoders = (1, 2, 4)
+  config.betas = (8.0, 4.0, 1.0)
+  config.num_decoders = (1, 2, 3, 4)
   config.num_messages = (4, 8, 16, 32, 64)
   config.schemes = ('gls', 'shared_race', 'cells', 'list_quantiser')
-  config.num_candidates = (128, 512)
+  config.num_candidates = (32, 128, 512)
   config.refine = config_dict.create(
-    betas=(),
+    betas=(4.0,),
     num_images=6400,
     num_kmeans=6400,
     num_candidates=256,

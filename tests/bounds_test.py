@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -266,6 +268,46 @@ def test_compression_error_bound_is_proposition_4():
     jnp.array([200.0])
   )
   assert bool(jnp.isfinite(gradient).all())
+
+
+@pytest.mark.parametrize('num_messages', [1, 2, 3])
+def test_codebook_error_bound_is_theorem_2_over_all_labels(num_messages):
+  rng = np.random.default_rng(0)
+  q, p = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4), 2)
+  size = len(q)
+  for j in range(size):
+    exact, total = 0.0, 0
+    for others in itertools.product(range(num_messages), repeat=size - 1):
+      tags = np.insert(others, j, 0)
+      kept = np.where(tags == 0, p, 0)
+      kept = kept / kept.sum(1, keepdims=True)
+      exact += 1 - bounds.conditional_list_matching_bound(kept, q)[j]
+      total += 1
+    bound = float(bounds.codebook_error_bound(q[j], p[:, j], num_messages))
+    assert bound >= exact / total - 1e-6
+    assert bound <= exact / total + 0.1  # Jensen alone is between them
+    if num_messages == 1:
+      np.testing.assert_allclose(bound, exact / total, atol=1e-6)
+    if num_messages > 1:
+      # Control: the limit of many candidates lacks the first term.
+      density = np.log2(q[j] / p[:, j])
+      assert bounds.compression_error_bound(density, num_messages) < bound
+
+
+def test_codebook_error_bound_at_its_edges():
+  def bound(q, p):
+    return float(bounds.codebook_error_bound(q, np.array(p), 4))
+
+  assert bound(1.0, [0.0, 0.0]) == 1.0  # no decoder can hold it
+  assert bound(0.0, [0.5]) == 0.0
+  assert 0.5 < bound(1.0, [0.0, 1.0]) < 1.0
+  for bad in ((1.5, [0.5]), (0.5, [-0.1]), (np.nan, [0.5])):
+    with pytest.raises(ValueError, match=r'lie in \[0, 1\]'):
+      bound(*bad)
+  with pytest.raises(ValueError, match=r'\(2,\), and an axis'):
+    bounds.codebook_error_bound(np.ones(2), np.ones(2), 4)
+  with pytest.raises(ValueError, match='got 0'):
+    bounds.codebook_error_bound(np.ones(2), np.ones((2, 1)), 0)
 
 
 @pytest.mark.parametrize(

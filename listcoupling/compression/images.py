@@ -183,6 +183,8 @@ class Outcome(NamedTuple):
   index: jax.Array  # [R, K] int32, the candidate of each decoder
   found: jax.Array  # [R, K] bool, whether it is the encoder's
   information_density: jax.Array  # [R, K] estimate of i(W; A | T_k), bits
+  encoder_probability: jax.Array  # [R] of the encoder's choice, among all N
+  decoder_probability: jax.Array  # [R, K] of the same, before the message
 
 
 @functools.partial(
@@ -265,10 +267,13 @@ def transmit(
     choice = jax.vmap(
       lambda k, w: codec.decode(key, w, tags, message, decoder=k, **options)
     )(jnp.arange(num_decoders), decoders)  # [K]
-    mean = jax.nn.logsumexp(decoders, axis=-1) - jnp.log(tags.shape[0])
-    density = source[index] - decoders[:, index] + mean
+    heard = jax.nn.log_softmax(decoders, axis=-1)[:, index]  # [K]
+    density = source[index] - heard - jnp.log(tags.shape[0])
     is_match = (choice == index) & (index >= 0)
-    return Outcome(message, choice, is_match, density / jnp.log(2.0))
+    meant = jax.nn.softmax(source)[index]
+    return Outcome(
+      message, choice, is_match, density / jnp.log(2.0), meant, jnp.exp(heard)
+    )
 
   return jax.vmap(one)(
     trials.race_keys,

@@ -95,7 +95,7 @@ def _settings(config) -> dict:
   return results.plain(
     {
       'train': config.train, 'refine': config.refine,
-      'betas': betas_of(config), 'num_decoders': config.num_decoders,
+      'num_decoders': config.num_decoders,
       'most_messages': max(config.num_messages),
     }
   )  # fmt: skip

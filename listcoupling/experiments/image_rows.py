@@ -114,7 +114,7 @@ def as_text(rows) -> str:
   """The table for a terminal."""
   lines = [
     f'{"scheme":14} {"K":>2} {"L":>3} {"MSE":>7} {"+-":>6} {"paper":>6} '
-    f'{"P[error]":>8} {"Prop. 4":>7}'
+    f'{"P[error]":>8} {"bound":>7}'
   ]
   for row in rows:
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from listcoupling import bounds
 from listcoupling.compression import images as codec
 from listcoupling.compression import list_quantiser
 from listcoupling.models import refiner, refiner_files, vae
@@ -42,7 +43,7 @@ class Sent(NamedTuple):
   images: jax.Array  # [R, K, H, W]
   error: np.ndarray  # [R, K] squared error per pixel
   found: np.ndarray  # [R, K] decoder holds the encoder's choice
-  information_density: jax.Array | None  # [R, K] bits
+  error_bound: jax.Array | None  # [R] on the chance that nobody finds it
 
 
 def _flat(images):
@@ -137,7 +138,12 @@ def send_gls(model, trials, right, num_decoders, num_messages, shared) -> Sent:
   )
   error = squared_error(images, right)
   found = np.asarray(sent.found)
-  return Sent(images, error, found, sent.information_density)
+  bound = None
+  if not shared:  # Theorem 2 is about a race for each decoder
+    bound = bounds.codebook_error_bound(
+      sent.encoder_probability, sent.decoder_probability, num_messages
+    )
+  return Sent(images, error, found, bound)
 
 
 def send_cells(refined, trials, right, num_decoders, num_messages) -> Sent:

@@ -20,7 +20,6 @@ import jax
 import numpy as np
 import tqdm
 
-from listcoupling import bounds
 from listcoupling.experiments import (
   image_fits,
   image_plots,
@@ -32,6 +31,7 @@ from listcoupling.training import vae as training
 
 SCHEMES = image_schemes.SCHEMES
 as_text = image_rows.as_text
+_COLUMNS = ('best error', 'mean error', 'missed', 'bound at N candidates')
 _SELECTION = 1_000_003  # folded into the seed: no key of a repeat
 
 
@@ -165,13 +165,11 @@ def _name(job) -> str:
   return f'{scheme}.{num_decoders}.{num_messages}'
 
 
-def _measure(sent, scheme, num_messages) -> np.ndarray:
-  """[4, R]: best and mean error, missed, bound."""
-  bound = np.full(len(sent.error), np.nan)
-  if scheme == 'gls':  # Proposition 4 is about this scheme alone
-    bound = bounds.compression_error_bound(
-      sent.information_density, num_messages
-    )
+def _measure(sent) -> np.ndarray:
+  """[4, R], see `_COLUMNS`."""
+  bound = sent.error_bound
+  if bound is None:
+    bound = np.full(len(sent.error), np.nan)
   missed = ~sent.found.any(1)
   return np.stack([sent.error.min(1), sent.error.mean(1), missed, bound])
 
@@ -187,7 +185,7 @@ def _side_only(table, sides, right) -> np.ndarray:
 
 
 def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
-  """Every job on the images once: name -> [4, R], see `_measure`."""
+  """Every job on the images once: name -> [4, R], see `_COLUMNS`."""
   found, groups = {}, {}
   for job, setting in chosen.items():
     groups.setdefault(setting, []).append(job)
@@ -195,7 +193,7 @@ def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
     trials = table.prepare(key, halves, *setting)
     for job in jobs:
       sent = table.send(job, trials, setting[0], halves.right)
-      found[_name(job)] = _measure(sent, job[0], job[2])
+      found[_name(job)] = _measure(sent)
   error = _side_only(table, trials.sides, halves.right)
   for count in table.context.config.num_decoders:
     part = error[:, :count]
@@ -233,7 +231,14 @@ def _repeats(table, halves, group, workdir, seed):
   settings = config.to_dict()
   schemes = [name for name in settings.pop('schemes') if name in group]
   stamp = json.dumps(
-    results.plain({'seed': seed, 'config': settings, 'schemes': schemes})
+    results.plain(
+      {
+        'seed': seed,
+        'config': settings,
+        'schemes': schemes,
+        'columns': _COLUMNS,
+      }
+    )  # fmt: skip
   )
   chosen, parts = _settle(table, group, workdir, seed, stamp), []
   for i in tqdm.tqdm(range(config.num_repeats), desc=f'{group[0]}, repeats'):

@@ -106,6 +106,36 @@ def test_errors_obey_proposition_4(trials):
   assert excess.mean() > 5 * excess.std() / np.sqrt(R)
 
 
+def _excess(sent, bound):
+  """Mean of errors less their bound, in standard errors."""
+  excess = 1 - np.asarray(sent.found.any(1)) - np.asarray(bound)
+  return excess.mean() / excess.std() * np.sqrt(R)
+
+
+@pytest.mark.parametrize('num_candidates', [8, N])
+def test_errors_obey_the_bound_of_their_codebook(halves, num_candidates):
+  trials = images.prepare(
+    KEY, 1.0, *halves, networks=TOY, num_decoders=K,
+    num_candidates=num_candidates,
+  )  # fmt: skip
+  for scale in (1.0, 0.3):  # a poor estimator obeys it too
+    weights = scale * trials.decoder_weights
+    sent = images.transmit(
+      trials._replace(decoder_weights=weights),
+      images.draw_labels(trials, 4),
+      num_decoders=K,
+    )
+    bound = bounds.codebook_error_bound(
+      sent.encoder_probability, sent.decoder_probability, 4
+    )
+    assert _excess(sent, bound) < 5
+    assert np.asarray(bound).mean() < 0.9  # it says something
+  # Control: decoders that go by the inverse of the odds.
+  wrong = trials._replace(decoder_weights=-trials.decoder_weights)
+  found = images.transmit(wrong, images.draw_labels(trials, 4), num_decoders=K)
+  assert _excess(found, bound) > 5
+
+
 def test_information_density_averages_to_the_information(trials):
   sent = images.transmit(trials, images.draw_labels(trials, 4), num_decoders=K)
   variance = 1 - (1 - V) ** 2 / (1 - V + S)
