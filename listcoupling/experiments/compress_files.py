@@ -12,7 +12,6 @@ import numpy as np
 from listcoupling.compression import container
 from listcoupling.experiments import compress, image_files
 
-
 _SETTINGS = (
   'seed', 'num_decoders', 'num_messages', 'num_candidates', 'labels', 'width',
   'shared_race',

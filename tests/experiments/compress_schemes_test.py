@@ -156,9 +156,7 @@ def test_another_process_decodes(folder, models, reports):
   index, images = compress.decode(models['cells'], coded, crops.side, 1)
   np.testing.assert_allclose(np.load(folder / 'decoded.npy'), images, atol=1e-6)
   source = np.load(folder / 'images.npy')[:, :, 4:]
-  assert report['scheme'] == 'cells'
   assert report['mse'] == pytest.approx(np.mean((images - source) ** 2))
-  assert report['psnr_db'] == pytest.approx(-10 * np.log10(report['mse']))
   assert report['match_rate'] == np.mean(index == coded.indices)
 
 
