@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -249,3 +250,16 @@ def test_the_evaluation_chooses_among_betas(folder, models):
   compress.load_model(folder / 'work', **{**options, 'num_messages': 6})
   with pytest.raises(FileNotFoundError, match='refined/config.json'):
     compress.load_model(folder / 'work' / 'model_beta_1', **options)
+
+
+@pytest.mark.parametrize('name', ['list_8', 'cells_4_beta_0.3', 'config'])
+def test_a_damaged_fit_is_named(folder, tmp_path, name):
+  work = tmp_path / 'work'
+  shutil.copytree(folder / 'work', work)
+  path = next((work / 'refined').glob(f'{name}.*'))
+  path.write_bytes(path.read_bytes()[:-20])
+  scheme = 'cells' if name.startswith('cells') else 'list_quantiser'
+  values = _values(folder, scheme, model=work, file=tmp_path / 'coded')
+  with pytest.raises(ValueError, match=f'{path.name} is damaged'):
+    compress_files.encode(values)
+  assert not (tmp_path / 'coded').exists()
