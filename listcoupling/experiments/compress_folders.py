@@ -104,7 +104,7 @@ def _missing(paths, wanted: str, unit: str) -> FileNotFoundError:
   }
   return FileNotFoundError(
     f'{folder} holds no {" or ".join(path.name for path in paths)}, for '
-    f'{wanted}; it has {kind} of {sorted(numbers)} {unit}.'
+    f'{wanted}; it has fits of {sorted(numbers)} {unit}.'
   )
 
 
@@ -195,7 +195,8 @@ def load_model(
   if beta not in choices:
     betas = sorted(choices) if None not in choices else 'none'
     raise ValueError(
-      f'beta must name a VAE of {directory} for {scheme}, {betas}, got {beta}.'
+      f'beta (--beta) must name a VAE of {directory} for {scheme}: {betas}, '
+      f'got {beta}.'
     )
   return choices[beta]()
 

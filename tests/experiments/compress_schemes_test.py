@@ -199,7 +199,7 @@ def test_another_workdir_is_refused(folder, reports, tmp_path, scheme):
 @pytest.mark.parametrize(
   'scheme, change, message',
   [
-    ('cells', dict(num_messages=5), r'cells_5_beta_1.*cells of \[4, 6\] mess'),
+    ('cells', dict(num_messages=5), r'cells_5_beta_1.*fits of \[4, 6\] mess'),
     ('cells', dict(num_decoders=3), r'3 decoders; there are fits for \[1, 2\]'),
     ('cells', dict(num_messages=6, beta=1.0), r'\[0.3\], got 1.0'),
     ('list_quantiser', dict(num_messages=5), r'list_10.*of \[8, 12\] cells'),
