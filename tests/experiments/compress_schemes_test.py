@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -232,34 +231,3 @@ def test_fits_for_other_numbers_are_refused(models):
     )
   with pytest.raises(ValueError, match='classifier'):
     compress.make_cells_model(models['gls'], models['list_quantiser'].refined)
-
-
-def test_the_evaluation_chooses_among_betas(folder, models):
-  choice = folder / 'work' / 'choice' / 'cells.json'
-  choice.parent.mkdir()
-  options = dict(scheme='cells', num_decoders=K, num_messages=L)
-  for beta, is_first in ((0.3, True), (1.0, False)):
-    kept = {'chosen': [[['cells', K, L], [beta, N]]]}
-    choice.write_text(json.dumps(kept))
-    model = compress.load_model(folder / 'work', **options)
-    assert (model.digest == models['cells'].digest) == is_first
-  choice.unlink()
-  with pytest.raises(ValueError, match='got None'):
-    compress.load_model(folder / 'work', **options)
-  # Only one VAE has a fit of 6: nothing is to choose.
-  compress.load_model(folder / 'work', **{**options, 'num_messages': 6})
-  with pytest.raises(FileNotFoundError, match='refined/config.json'):
-    compress.load_model(folder / 'work' / 'model_beta_1', **options)
-
-
-@pytest.mark.parametrize('name', ['list_8', 'cells_4_beta_0.3', 'config'])
-def test_a_damaged_fit_is_named(folder, tmp_path, name):
-  work = tmp_path / 'work'
-  shutil.copytree(folder / 'work', work)
-  path = next((work / 'refined').glob(f'{name}.*'))
-  path.write_bytes(path.read_bytes()[:-20])
-  scheme = 'cells' if name.startswith('cells') else 'list_quantiser'
-  values = _values(folder, scheme, model=work, file=tmp_path / 'coded')
-  with pytest.raises(ValueError, match=f'{path.name} is damaged'):
-    compress_files.encode(values)
-  assert not (tmp_path / 'coded').exists()
