@@ -1,14 +1,15 @@
 """Images to one file of messages and back, at decoders of their own.
 
     python scripts/compress.py encode --model DIR --images IMAGES --file OUT \
-        [--crops DIR] [--num_decoders 2] [--num_messages 16] [--indices]
+        [--scheme gls] [--crops DIR] [--num_decoders 2] [--num_messages 16]
     python scripts/compress.py decode --model DIR --file IN --side CROPS \
         --decoder 0 --output DIR_OR_NPY [--images IMAGES]
     python scripts/compress.py inspect --file IN
 
-DIR is a workdir of scripts/train_vae.py. IMAGES: PNG, a folder of them, npy or
-IDX. --crops writes decoder_K.npz, crops of the left halves, for trials;
---images tells decode the truth, for MSE and PSNR.
+DIR is a workdir of scripts/train_vae.py or scripts/evaluate_compression.py;
+--scheme cells or list_quantiser needs the latter. IMAGES: PNG, a folder of
+them, npy or IDX. --crops writes decoder_K.npz, crops of the left halves, for
+trials; --images tells decode the truth, for MSE and PSNR.
 """
 
 import json
@@ -17,13 +18,18 @@ import sys
 
 from absl import app, flags, logging
 
+from listcoupling.compression import container
 from listcoupling.experiments import compress_files
 
 _COMMANDS = ('encode', 'decode', 'inspect')
 _FORMAT = flags.DEFINE_enum(
   'format', 'text', ('text', 'json'), 'Of the report.'
 )
-flags.DEFINE_string('model', None, 'Workdir of scripts/train_vae.py.')
+flags.DEFINE_string('model', None, 'Workdir of training or evaluation.')
+flags.DEFINE_enum(
+  'scheme', 'gls', container.SCHEMES, 'encode: the file names it to decode.'
+)
+flags.DEFINE_float('beta', None, 'encode: of the VAE, where there are several.')
 flags.DEFINE_string('images', None, 'PNG, folder of them, npy or IDX.')
 flags.DEFINE_string('file', None, 'The coded file.')
 flags.DEFINE_string('crops', None, "encode: folder for the decoders' crops.")
@@ -32,9 +38,11 @@ flags.DEFINE_string('output', None, 'decode: new folder of PNG, or an npy.')
 flags.DEFINE_integer('decoder', None, 'decode: which one, from 0.')
 flags.DEFINE_integer('num_decoders', 2, 'encode: K.')
 flags.DEFINE_integer('num_messages', 16, 'encode: L; log2 L bits per image.')
-flags.DEFINE_integer('num_candidates', 256, 'encode: N.')
+flags.DEFINE_integer(
+  'num_candidates', None, 'encode: N; 256, or what the fit was made with.'
+)
 flags.DEFINE_integer('seed', 0, 'encode: of the shared key.')
-flags.DEFINE_string('labels', 'random', 'encode: random, balanced, lattice.')
+flags.DEFINE_string('labels', None, 'encode: random, balanced, lattice.')
 flags.DEFINE_float('width', 0.0, 'encode: of lattice labels.')
 flags.DEFINE_bool('shared_race', False, 'encode: the baseline of the paper.')
 flags.DEFINE_bool('indices', False, 'encode: let decoders count their matches.')

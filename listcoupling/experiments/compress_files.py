@@ -12,6 +12,11 @@ import numpy as np
 from listcoupling.compression import container
 from listcoupling.experiments import compress, image_files
 
+_SETTINGS = (
+  'seed', 'num_decoders', 'num_messages', 'num_candidates', 'labels', 'width',
+  'shared_race',
+)  # fmt: skip
+
 
 def _need(values, *names):
   missing = [f'--{name}' for name in names if values.get(name) is None]
@@ -33,8 +38,14 @@ def encode(values) -> dict:
     FileNotFoundError: for a missing model or image.
   """
   _need(values, 'model', 'images', 'file')
-  model = compress.load_model(values['model'])
-  config = model.networks.config
+  model = compress.load_model(
+    values['model'],
+    scheme=values['scheme'],
+    num_decoders=values['num_decoders'],
+    num_messages=values['num_messages'],
+    beta=values['beta'],
+  )
+  config = model.config
   images = image_files.read_images(values['images'], config.source_shape)
   left, right = compress.split_source(images, config)
   if values['crops'] and left is None:
@@ -44,22 +55,21 @@ def encode(values) -> dict:
   coded = compress.encode(
     model,
     right,
-    seed=values['seed'],
-    num_decoders=values['num_decoders'],
-    num_messages=values['num_messages'],
-    num_candidates=values['num_candidates'],
-    labels=values['labels'],
-    width=values['width'],
-    shared_race=values['shared_race'],
     with_indices=values['indices'],
+    **{name: values[name] for name in _SETTINGS},
   )
   if values['crops']:
     sides = compress.take_crops(model, left, coded.num_decoders, values['seed'])
-    for k in range(coded.num_decoders):
-      path = pathlib.Path(values['crops']) / f'decoder_{k}.npz'
-      image_files.write_crops(path, sides[:, k], k, coded.key_data)
+    _write_crops(values['crops'], sides, coded.key_data)
   pathlib.Path(values['file']).parent.mkdir(parents=True, exist_ok=True)
   return size_report(coded, container.write(values['file'], coded))
+
+
+def _write_crops(folder, sides, key_data) -> None:
+  """Side information [R, K, h, w(, C)], a file per decoder."""
+  for k in range(sides.shape[1]):
+    path = pathlib.Path(folder) / f'decoder_{k}.npz'
+    image_files.write_crops(path, sides[:, k], k, key_data)
 
 
 def decode(values) -> dict:
@@ -78,9 +88,9 @@ def decode(values) -> dict:
   """
   _need(values, 'model', 'file', 'side', 'output')
   image_files.check_output(values['output'])
-  model = compress.load_model(values['model'])
-  config = model.networks.config
-  coded = container.read(values['file'], model_digest=model.digest)
+  coded = container.read(values['file'])
+  model = compress.load_named(values['model'], coded)
+  config = model.config
   crops = image_files.read_crops(values['side'], config.side_shape)
   decoder = compress.check_decoder(
     coded, crops, values['decoder'], config.side_shape
@@ -119,6 +129,7 @@ def size_report(coded: container.Coded, size: int) -> dict:
   count, base = len(coded.messages), coded.num_messages
   pixels = math.prod(coded.shape[1:])
   return {
+    'scheme': coded.scheme,
     'blocks': count,
     'num_candidates': coded.num_candidates,
     'num_decoders': coded.num_decoders,

@@ -11,18 +11,16 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import tqdm
-from safetensors import flax as safetensors
 
 from listcoupling.compression import images as codec
 from listcoupling.compression import list_quantiser
 from listcoupling.experiments import image_schemes, results
-from listcoupling.models import refiner, vae
+from listcoupling.models import refiner, refiner_files, vae
 from listcoupling.training import refiner as training
 from listcoupling.training import vae as vae_training
 
@@ -92,50 +90,25 @@ def spread(halves, count):
   return type(halves)(*(jnp.asarray(x[rows]) for x in halves))
 
 
-def _read(path, config):
-  """`Refined` kept at `path`, or None."""
-  if not path.exists():
-    return None
-  flat = safetensors.load_file(path)
-  tree = flax.traverse_util.unflatten_dict(flat, sep='/')
-  return image_schemes.Refined(
-    config, np.asarray(tree['codewords']), tree['refiner'],
-    tree.get('classifier'),
-  )  # fmt: skip
-
-
-def _write(path, refined) -> None:
-  tree = {'codewords': refined.codewords, 'refiner': refined.params}
-  if refined.classifier is not None:
-    tree['classifier'] = refined.classifier
-  flat = flax.traverse_util.flatten_dict(tree, sep='/')
-  with results.replacing(path) as new:
-    safetensors.save_file({k: jnp.asarray(v) for k, v in flat.items()}, new)
-
-
-def _refiner_config(context) -> refiner.RefinerConfig:
-  config, model = context.config, context.config.train.model
-  most = max(config.num_decoders)
-  return refiner.RefinerConfig(
-    model.source_shape, model.side_shape,
-    num_cells=max(config.num_messages) * most,
-    latent_size=model.latent_size,
-    hidden_size=config.refine.hidden_size,
-    side_features=model.side_features,
-    max_decoders=most,
-  )  # fmt: skip
-
-
-def _check_kept(context) -> None:
-  """Refuses a folder of fits made with other settings."""
-  config, path = context.config, context.workdir / 'refined' / 'config.json'
-  wanted = results.plain(
+def _settings(config) -> dict:
+  """What the fits depend on, in plain types."""
+  return results.plain(
     {
       'train': config.train, 'refine': config.refine,
       'num_decoders': config.num_decoders,
       'most_messages': max(config.num_messages),
     }
   )  # fmt: skip
+
+
+def _refiner_config(context) -> refiner.RefinerConfig:
+  return refiner_files.config_of(_settings(context.config))
+
+
+def _check_kept(context) -> None:
+  """Refuses a folder of fits made with other settings."""
+  path = context.workdir / refiner_files.FOLDER / refiner_files.SETTINGS
+  wanted = _settings(context.config)
   if not path.exists():
     results.write_json(path, wanted)
   elif json.loads(path.read_text()) != wanted:
@@ -169,10 +142,9 @@ def _list_counts(config, num_cells) -> list[int]:
 
 def _fit_list(context, num_cells, sides, right, key):
   config = _refiner_config(context)
-  path = context.workdir / 'refined' / f'list_{num_cells}.safetensors'
-  kept = _read(path, config)
-  if kept is not None:
-    return kept
+  path = refiner_files.list_path(context.workdir, num_cells)
+  if path.exists():
+    return refiner_files.read(path, config)
   flat = np.asarray(right).reshape(len(right), -1)
   codewords = list_quantiser.fit_codewords(
     flat[: context.config.refine.num_kmeans], num_cells
@@ -183,7 +155,7 @@ def _fit_list(context, num_cells, sides, right, key):
   )
   params = _train(key, codewords, pool, config, context)
   refined = image_schemes.Refined(config, codewords, params, None)
-  _write(path, refined)
+  refiner_files.write(path, refined)
   return refined
 
 
@@ -209,11 +181,9 @@ def fit_lists(context) -> dict[int, image_schemes.Refined]:
 
 def _fit_cell(context, beta, count, trials, right, posterior, key):
   config = _refiner_config(context)
-  name = f'cells_{count}_beta_{beta:g}.safetensors'
-  path = context.workdir / 'refined' / name
-  kept = _read(path, config)
-  if kept is not None:
-    return kept
+  path = refiner_files.cells_path(context.workdir, count, beta)
+  if path.exists():
+    return refiner_files.read(path, config)
   flat = np.asarray(right).reshape(len(right), -1)
   codewords = list_quantiser.fit_codewords(
     flat[: context.config.refine.num_kmeans], count
@@ -229,7 +199,7 @@ def _fit_cell(context, beta, count, trials, right, posterior, key):
   )
   params = _train(key, codewords, pool, config, context)
   refined = refined._replace(params=params)
-  _write(path, refined)
+  refiner_files.write(path, refined)
   return refined
 
 
@@ -238,7 +208,7 @@ def fit_cells(context, beta) -> dict[int, image_schemes.Refined]:
   _check_kept(context)
   config = context.config
   names = [
-    context.workdir / 'refined' / f'cells_{n}_beta_{beta:g}.safetensors'
+    refiner_files.cells_path(context.workdir, n, beta)
     for n in config.num_messages
   ]
   trials = right = posterior = None

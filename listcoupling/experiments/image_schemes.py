@@ -19,13 +19,15 @@ import numpy as np
 from listcoupling import bounds
 from listcoupling.compression import images as codec
 from listcoupling.compression import list_quantiser
-from listcoupling.models import refiner, vae
+from listcoupling.models import refiner, refiner_files, vae
 from listcoupling.training import refiner as training
 
+Refined = refiner_files.Refined
 SCHEMES = ('gls', 'shared_race', 'cells', 'list_quantiser')
 # Nats per squared error summed over pixels: enough for the encoder to send
 # the nearest cell unless no candidate lies in it.
 _CELL_WEIGHT = 100.0
+_ROWS = 16  # images whose candidates are labelled at once
 
 
 class Model(NamedTuple):
@@ -33,15 +35,6 @@ class Model(NamedTuple):
 
   networks: vae.Networks
   params: Any
-
-
-class Refined(NamedTuple):
-  """What `cells` and `list_quantiser` learn for one number of cells."""
-
-  config: refiner.RefinerConfig
-  codewords: np.ndarray  # [F, P]
-  params: Any  # of the refiner
-  classifier: Any  # of the classifier, or None
 
 
 class Sent(NamedTuple):
@@ -68,15 +61,42 @@ def _pad(x, num):
   return jnp.concatenate([x] + [x[:, :1]] * (num - x.shape[1]), 1)
 
 
+def cell_labels(latents, refined: Refined, num_messages) -> jax.Array:
+  """Labels [R, N] of candidates [R, N, D], a few images at a time.
+
+  All at once the classifier's logits would be [R, N, F]: 8 GB for the
+  candidates of 16,000 images of MNIST.
+  """
+  label = refiner.classifier(refined.config.num_cells)
+  return jax.lax.map(
+    lambda x: label(refined.classifier, x, num_messages),
+    latents,
+    batch_size=_ROWS,
+  )
+
+
+def cell_penalty(right, tags, refined: Refined) -> jax.Array:
+  """What the encoder subtracts from its log weights: [R, N].
+
+  Args:
+    right: [R, H, W] sources.
+    tags: [R, N] labels.
+    refined: has the codeword of each label.
+  """
+  codewords = jnp.asarray(refined.codewords)  # [L, P]
+
+  def one(x):
+    source, tags = x
+    distance = jnp.sum((source.reshape(-1) - codewords) ** 2, -1)  # [L]
+    return _CELL_WEIGHT * distance[tags]
+
+  return jax.lax.map(one, (jnp.asarray(right), tags), batch_size=_ROWS)
+
+
 def cell_trials(trials: codec.Trials, right, refined: Refined, num_messages):
   """Labels [R, N] of `cells`, and trials whose encoder heeds them."""
-  label = refiner.classifier(refined.config.num_cells)
-  tags = label(refined.classifier, trials.latents, num_messages)
-  distance = jnp.sum(
-    (_flat(right)[:, None] - jnp.asarray(refined.codewords)) ** 2, -1
-  )  # [R, L]
-  penalty = jnp.take_along_axis(distance, tags, axis=1)  # [R, N]
-  weights = trials.encoder_weights - _CELL_WEIGHT * penalty
+  tags = cell_labels(trials.latents, refined, num_messages)
+  weights = trials.encoder_weights - cell_penalty(right, tags, refined)
   return tags, trials._replace(encoder_weights=weights)
 
 
@@ -88,13 +108,21 @@ def cell_outcome(trials, right, refined, num_decoders, num_messages):
   return sent, trials.latents[rows, sent.index]
 
 
-def _refine(refined, cells, latents, sides, num_decoders):
-  """Reconstructions [R, K, H, W], on arrays of the most decoders."""
+def refine(refined, cells, latents, sides, num_decoders):
+  """Reconstructions [R, C, H, W] of C decoders of a list.
+
+  Args:
+    refined: the fit.
+    cells: [R, C] what each of them holds.
+    latents: [R, C, D].
+    sides: [R, J, h, w], J >= C: all are computed, for one compilation.
+    num_decoders: K of the list, whether or not all are asked.
+  """
   most = sides.shape[1]
   counts = jnp.full(len(cells), num_decoders, jnp.int32)
   arrays = (_pad(cells, most), _pad(latents, most), sides)
   images = training.decode(refined.params, *arrays, counts, refined.config)
-  return images[:, :num_decoders]
+  return images[:, : cells.shape[1]]
 
 
 def send_gls(model, trials, right, num_decoders, num_messages, shared) -> Sent:
@@ -124,7 +152,7 @@ def send_cells(refined, trials, right, num_decoders, num_messages) -> Sent:
     trials, right, refined, num_decoders, num_messages
   )
   cells = jnp.repeat(sent.message[:, None], num_decoders, axis=1)
-  images = _refine(refined, cells, latents, trials.sides, num_decoders)
+  images = refine(refined, cells, latents, trials.sides, num_decoders)
   return Sent(
     images, squared_error(images, right), np.asarray(sent.found), None
   )
@@ -135,7 +163,7 @@ def send_list(refined, sides, right, num_decoders) -> Sent:
   own = list_quantiser.nearest(_flat(right), refined.codewords)  # [R]
   cells = list_quantiser.decode(own // num_decoders, num_decoders=num_decoders)
   latents = jnp.zeros((*cells.shape, refined.config.latent_size))
-  images = _refine(refined, cells, latents, sides, num_decoders)
+  images = refine(refined, cells, latents, sides, num_decoders)
   found = np.asarray(cells == own[:, None])
   return Sent(images, squared_error(images, right), found, None)
 

@@ -25,6 +25,7 @@ from flax import linen as nn
 _CLIP = 0.003  # pixels of the table stay this far from 0 and 1
 
 
+@jax.tree_util.register_static  # so that a fit is a pytree of its arrays
 @dataclasses.dataclass(frozen=True)
 class RefinerConfig:
   """Sizes of the network.

@@ -1,5 +1,6 @@
 """The file of coded messages: round trips, sizes, and what is refused."""
 
+import hashlib
 import math
 import os
 
@@ -26,6 +27,18 @@ def _coded(count=50, base=6, **changes):
     width=0.25,
   )
   return container.Coded(**{**fields, **changes})
+
+
+def _cells(**changes):
+  return _coded(
+    **{**dict(labels='cells', width=0.0, scheme='cells'), **changes}
+  )
+
+
+def _list(count=50, base=6):
+  return _cells(
+    count=count, base=base, scheme='list_quantiser', num_candidates=3 * base
+  )
 
 
 def _same(a, b):
@@ -55,6 +68,52 @@ def test_indices_are_optional_and_counted():
   assert more == math.ceil(50 * math.log2(1000) / 8)
 
 
+def test_the_scheme_is_in_the_file():
+  for coded in (_coded(), _cells(), _list()):
+    data = container.to_bytes(coded)
+    assert container.from_bytes(data).scheme == coded.scheme
+    assert data[15] == container.SCHEMES.index(coded.scheme)
+    assert len(data) == len(container.to_bytes(_coded()))  # it costs nothing
+
+
+def _resealed(data, place, value):
+  """A byte changed and the checksum made right: a writer gone wrong."""
+  body = bytearray(data[:-16])
+  body[place] = value
+  return bytes(body) + hashlib.sha256(body).digest()[-16:]
+
+
+@pytest.mark.parametrize(
+  'place, value, message',
+  [
+    (12, 2, 'unknown kind of source 2'),
+    (13, 5, 'labels 5'),
+    (13, 0, 'labels must be "cells"'),
+    (15, 3, 'scheme 3'),
+    (15, 0, 'labels must be "cells"'),
+    (15, 2, 'num_candidates of a list'),
+    (10, 1, 'shared_race'),
+    (10, 4, 'not one this version writes'),
+    (10, 2, 'not one this version writes'),
+    (44, 1, 'not one this version writes'),
+  ],
+)
+def test_whole_files_with_an_impossible_header(place, value, message):
+  data = container.to_bytes(_cells())
+  container.from_bytes(_resealed(data, 8, container.VERSION))  # the control
+  with pytest.raises(container.HeaderError, match=message):
+    container.from_bytes(_resealed(data, place, value))
+
+
+def test_a_number_of_more_digits_is_refused():
+  data = container.to_bytes(_cells(base=1000))
+  start = container.overhead(_cells()) - 16
+  container.from_bytes(_resealed(data, start + 1, data[start + 1]))
+  high = _resealed(data, start, 255)  # beyond 1000^50
+  with pytest.raises(container.HeaderError, match='too large'):
+    container.from_bytes(high)
+
+
 def _damaged(data, rng):
   """A damage drawn at random, and its name."""
   place = int(rng.integers(len(data)))
@@ -81,6 +140,7 @@ def test_ten_thousand_corruptions_are_refused():
     container.to_bytes(_coded(base=base, indices=indices))
     for base, indices in ((6, None), (16, None), (8, np.arange(50)))
   ]
+  files += [container.to_bytes(coded) for coded in (_cells(), _list(base=16))]
   refused = {}
   for i in range(10_000):
     data = files[i % len(files)]
@@ -102,8 +162,9 @@ def test_ten_thousand_corruptions_are_refused():
     container.from_bytes(data)
 
 
-def test_every_single_bit_counts():
-  data = container.to_bytes(_coded(5))
+@pytest.mark.parametrize('make', [_coded, _list])
+def test_every_single_bit_counts(make):
+  data = container.to_bytes(make(5))
   for place in range(8 * len(data)):
     bad = bytearray(data)
     bad[place // 8] ^= 1 << place % 8
@@ -113,9 +174,10 @@ def test_every_single_bit_counts():
 
 def test_another_version_or_model_is_named():
   data = bytearray(container.to_bytes(_coded()))
-  data[8] = 9
-  with pytest.raises(container.VersionError, match='version 9'):
-    container.from_bytes(bytes(data))
+  for version in (1, 9):
+    data[8] = version
+    with pytest.raises(container.VersionError, match=f'version {version}'):
+      container.from_bytes(bytes(data))
   data = container.to_bytes(_coded())
   right = container.digest({'w': np.arange(3.0)}, {'size': 3})
   container.from_bytes(data, model_digest=right)
@@ -149,6 +211,11 @@ def test_the_digest_does_not_depend_on_where_the_arrays_live():
     (dict(messages=np.full(50, 6)), '0..5'),
     (dict(messages=np.zeros(50)), 'integers'),
     (dict(indices=np.arange(3)), '3 indices'),
+    (dict(scheme='vq'), 'vq'),
+    (dict(scheme='cells'), 'labels must be "cells"'),
+    (dict(labels='cells', width=0.0), 'labels must be "cells"'),
+    (dict(_list()._asdict(), shared_race=True), 'shared_race'),
+    (dict(_list()._asdict(), num_candidates=17), '18, got 17'),
   ],
 )
 def test_fields_that_make_no_sense_are_not_written(tmp_path, change, message):

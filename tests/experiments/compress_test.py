@@ -7,40 +7,22 @@ import pathlib
 import subprocess
 import sys
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
-from configs import vae_digits
 from listcoupling.compression import container
 from listcoupling.data import images as image_data
 from listcoupling.experiments import compress, compress_files, image_files
-from listcoupling.training import vae as training
+from tests.experiments import compress_fakes
 
 ROOT = pathlib.Path(__file__).parents[2]
 R, N, L, K = 20, 64, 6, 2  # L is no power of two
 
 
-def _save_model(directory, seed):
-  """An untrained model, laid out as training leaves it."""
-  config = vae_digits.get_config().train
-  config.seed = seed
-  model_config = training.check_config(config)
-  state = training.init_state(jax.random.key(seed), config, model_config)
-  (directory / 'model').mkdir(parents=True)
-  path = (directory / 'model' / 'checkpoints').absolute()
-  with ocp.CheckpointManager(path) as manager:
-    manager.save(1, args=ocp.args.StandardSave(state))
-    manager.wait_until_finished()
-  config_path = directory / 'model' / 'train_config.json'
-  config_path.write_text(config.to_json())
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp('compress')
-  _save_model(folder / 'model', 0)
+  compress_fakes.save_vae(folder / 'model' / 'model', 0)
   images = image_data.load_images('digits').test_images[:R]
   np.save(folder / 'images.npy', images)
   return folder
@@ -51,7 +33,7 @@ def _values(folder, **changes):
     model=folder / 'model', images=folder / 'images.npy', file=None, crops=None,
     side=None, output=None, decoder=None, num_decoders=K, num_messages=L,
     num_candidates=N, seed=5, labels='random', width=0.0, shared_race=False,
-    indices=False,
+    indices=False, scheme='gls', beta=None,
   )  # fmt: skip
   return {**values, **changes}
 
@@ -173,7 +155,7 @@ def test_side_information_must_belong_to_the_file(folder, encoded, tmp_path):
 
 
 def test_another_model_or_a_damaged_file_is_refused(folder, encoded, tmp_path):
-  _save_model(tmp_path / 'model', 1)
+  compress_fakes.save_vae(tmp_path / 'model' / 'model', 1)
   with pytest.raises(container.ModelError, match='another|model'):
     _decode(folder, model=tmp_path / 'model')
   data = bytearray((folder / 'coded').read_bytes())

@@ -1,0 +1,79 @@
+"""Models of the compressor read from folders: which, and what is refused."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from listcoupling.compression import container
+from listcoupling.experiments import compress_folders
+from tests.experiments import compress_fakes
+
+OPTIONS = dict(scheme='cells', num_decoders=2, num_messages=4)
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+  work = tmp_path_factory.mktemp('folders') / 'work'
+  compress_fakes.save_workdir(work, 0)
+  return work
+
+
+def test_parameters_are_those_of_the_checkpoint(work):
+  models = [compress_folders.load_model(work, beta=b) for b in (0.3, 1.0)]
+  assert models[0].digest != models[1].digest
+  folder = work / 'model_beta_0.3'
+  assert compress_folders.load_model(folder).digest == models[0].digest
+  fit = compress_fakes.random_fit(8, 8, False)
+  read = compress_folders.load_model(
+    work, **{**OPTIONS, 'scheme': 'list_quantiser'}
+  )
+  jax.tree.map(np.testing.assert_array_equal, read.refined, fit)
+  assert read.networks is None and read.num_candidates == 8
+
+
+def test_the_digest_of_a_file_chooses(work):
+  for beta in (0.3, 1.0):
+    model = compress_folders.load_model(work, beta=beta, **OPTIONS)
+    coded = container.Coded(
+      (0, 1), 64, 2, 4, (1, 8, 4), np.zeros(1, int), model.digest, 'images',
+      'cells', scheme='cells',
+    )  # fmt: skip
+    named = compress_folders.load_named(work, coded)
+    assert named.digest == model.digest
+    jax.tree.map(np.testing.assert_array_equal, named.params, model.params)
+  with pytest.raises(container.ModelError, match='000000, .* has .*, '):
+    compress_folders.load_named(work, coded._replace(model_digest=bytes(32)))
+
+
+def test_the_evaluation_chooses_among_betas(work):
+  choice = work / 'choice' / 'cells.json'
+  choice.parent.mkdir()
+  first = compress_folders.load_model(work, beta=0.3, **OPTIONS)
+  for beta, is_first in ((0.3, True), (1.0, False)):
+    kept = {'chosen': [[list(OPTIONS.values()), [beta, 64]]]}
+    choice.write_text(json.dumps(kept))
+    model = compress_folders.load_model(work, **OPTIONS)
+    assert (model.digest == first.digest) == is_first
+  choice.unlink()
+  with pytest.raises(ValueError, match='got None'):
+    compress_folders.load_model(work, **OPTIONS)
+  # Only one VAE has a fit of 6: nothing is to choose.
+  compress_folders.load_model(work, **{**OPTIONS, 'num_messages': 6})
+  with pytest.raises(FileNotFoundError, match='refined/config.json'):
+    compress_folders.load_model(work / 'model_beta_1', **OPTIONS)
+
+
+@pytest.mark.parametrize('name', ['list_8', 'cells_4_beta_0.3', 'config'])
+def test_a_damaged_fit_is_named(work, tmp_path, name):
+  copy = tmp_path / 'work'
+  shutil.copytree(work, copy)
+  path = next((copy / 'refined').glob(f'{name}.*'))
+  path.write_bytes(path.read_bytes()[:-20])
+  options = {**OPTIONS, 'scheme': 'list_quantiser'}
+  if name.startswith('cells'):
+    options = {**OPTIONS, 'beta': 0.3}
+  with pytest.raises(ValueError, match=f'{path.name} is damaged'):
+    compress_folders.load_model(copy, **options)
