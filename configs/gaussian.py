@@ -7,13 +7,13 @@ trials, evaluation on 10^5 others, 10 repeats. Fewer repeats:
 
     --config.repeats=2
 
-One repeat took 734 s of processor time on two shared cores. Its figures in
-mean dB (standard error .03 to .05), L = 2, 4, 8, 16, 32, 64:
+One repeat took 734 s of processor time on two shared cores. Two repeats in
+mean dB (standard error .02 to .03), L = 2, 4, 8, 16, 32, 64:
 
-    gls, K = 1          -9.75 -12.78 -16.07 -19.61 -23.40 -27.34
-    gls, K = 2         -15.19 -18.29 -21.67 -25.35 -28.86 -31.49
-    shared race, K = 2 -12.61 -16.03 -19.47 -23.21 -27.21 -30.79
-    interval, K = 2    -17.01 -22.69 -28.41 -34.33 -40.10 -44.71
+    gls, K = 1          -9.75 -12.78 -16.07 -19.60 -23.40 -27.34
+    gls, K = 2         -15.19 -18.29 -21.71 -25.37 -28.83 -31.43
+    shared race, K = 2 -12.60 -16.02 -19.49 -23.20 -27.22 -30.78
+    interval, K = 2    -17.01 -22.67 -28.43 -34.34 -40.08 -44.74
 
 within 0.1 dB of the paper where it has them.
 
