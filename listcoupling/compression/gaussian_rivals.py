@@ -186,7 +186,8 @@ def seed_aware(
   Args:
     key: typed key.
     trials: [B] integers.
-    v: [] variance of the test channel, at least about 5e-4 (the grid's step).
+    v: [] variance of the test channel, from about 5e-4 (the grid's step) to
+      .01 (its reach of 64 cells); beyond, the rebuilt map has errors.
     side_variance: [] s.
     num_messages: the L's, static.
     num_decoders: K, static.

@@ -130,8 +130,9 @@ def _made_up():
   rng = np.random.default_rng(4)
   races, length, lanes = 3, 2 * arrivals.BLOCK, 6
   shape = races, length, lanes
+  pace = np.array([0.9, 0.3, 0.6])[:, None, None]
   drawn = arrivals.Arrivals(
-    np.sort(rng.normal(64, 0.7, shape), axis=1).astype(np.float32),
+    np.sort(rng.normal(64, pace, shape), axis=1).astype(np.float32),
     rng.normal(size=shape).astype(np.float32),
     rng.uniform(size=shape).astype(np.float32),
     rng.integers(0, 40, shape),

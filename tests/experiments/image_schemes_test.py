@@ -1,4 +1,6 @@
-"""Labels and weights of `cells`, computed a few images at a time."""
+"""The schemes by hand: who sends which cell, and what each decoder holds."""
+
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -6,77 +8,140 @@ import numpy as np
 import pytest
 
 from listcoupling.compression import images as codec
-from listcoupling.experiments import image_schemes
+from listcoupling.experiments import image_schemes, images
 from listcoupling.models import refiner
-from tests.experiments import compress_fakes
 
-R, N, L = 37, 50, 6  # R is no multiple of the images of one call
+R, K, N, L = 5, 3, 40, 4
+CONFIG = refiner.RefinerConfig(
+  (2, 1), (1, 1), num_cells=L * K, latent_size=2, hidden_size=8,
+  side_features=4, cell_features=2, max_decoders=K,
+)  # fmt: skip
+WORDS = np.random.default_rng(1).uniform(size=(L * K, 2)).astype(np.float32)
+RIGHT = jnp.asarray(np.random.default_rng(2).uniform(size=(R, 2, 1)), 'float32')
+
+
+def _trials():
+  rng = np.random.default_rng(3)
+  return codec.Trials(
+    jax.random.split(jax.random.key(0), R),
+    jax.random.split(jax.random.key(1), R),
+    jnp.asarray(rng.normal(size=(R, N, 2)), jnp.float32),
+    jnp.asarray(rng.normal(size=(R, N)), jnp.float32),
+    jnp.asarray(rng.normal(size=(R, K, N)), jnp.float32),
+    jnp.asarray(rng.uniform(size=(R, K, 1, 1)), jnp.float32),
+  )
 
 
 @pytest.fixture(scope='module')
-def parts():
-  fit = compress_fakes.random_fit(0, L, True)
-  key = jax.random.key(1)
-  latents = jax.random.normal(key, (R, N, fit.config.latent_size))
-  weights = jax.random.normal(jax.random.fold_in(key, 1), (R, N))
-  right = jax.random.uniform(key, (R, *fit.config.source_shape))
-  return fit, codec.Trials(None, None, latents, weights, None, None), right
-
-
-def test_labels_are_those_of_all_candidates_at_once(parts):
-  fit, trials, right = parts
-  tags, heeding = image_schemes.cell_trials(trials, right, fit, L)
-  label = refiner.classifier(fit.config.num_cells)
-  whole = label(fit.classifier, trials.latents, L)  # [R, N] in one call
-  np.testing.assert_array_equal(tags, whole)
-  counts = np.bincount(np.ravel(tags), minlength=L)
-  assert len(counts) == L and (counts > 0).sum() > 2
-  fewer = image_schemes.cell_labels(trials.latents, fit, 2)
-  assert fewer.max() < 2 <= tags.max()  # cells from L on are padding
-  assert heeding.latents is trials.latents
-
-
-def test_weights_heed_the_distance_of_the_cell(parts):
-  fit, trials, right = parts
-  tags, heeding = image_schemes.cell_trials(trials, right, fit, L)
-  flat = np.asarray(right, np.float64).reshape(R, 1, -1)
-  distance = ((flat - fit.codewords) ** 2).sum(-1)  # [R, L]
-  penalty = np.take_along_axis(distance, np.asarray(tags), 1)
-  found = np.asarray(trials.encoder_weights - heeding.encoder_weights)
-  np.testing.assert_allclose(found, 100 * penalty, rtol=1e-5, atol=1e-3)
-
-
-def test_memory_does_not_grow_with_the_images(parts):
-  fit, trials, right = parts
-
-  def scratch(images):
-    latents = jnp.zeros((images, N, fit.config.latent_size))
-    source = jnp.zeros((images, *fit.config.source_shape))
-
-    def both(latents, source):
-      tags = image_schemes.cell_labels(latents, fit, L)
-      return tags, image_schemes.cell_penalty(source, tags, fit)
-
-    compiled = jax.jit(both).lower(latents, source).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
-
-  logits = 4 * N * fit.config.num_cells  # bytes of one image
-  assert scratch(640) - scratch(64) < 576 * logits / 2
-  del trials, right
-
-
-def test_one_decoder_of_a_list_answers_as_all_do(parts):
-  fit = parts[0]
-  rng = np.random.default_rng(0)
-  cells = jnp.asarray(rng.integers(0, L, (5, 2)))
-  latents = jnp.asarray(rng.normal(size=(5, 2, 4)), jnp.float32)
-  sides = jnp.asarray(rng.uniform(size=(5, 2, 3, 3)), jnp.float32)
-  both = image_schemes.refine(fit, cells, latents, sides, 2)
-  for k in range(2):
-    part = (x[:, k : k + 1] for x in (cells, latents, sides))
-    one = image_schemes.refine(fit, *part, 2)
-    np.testing.assert_allclose(one[:, 0], both[:, k], atol=1e-6)
-  alone = image_schemes.refine(
-    fit, cells[:, :1], latents[:, :1], sides[:, :1], 1
+def refined():
+  params = refiner.init_params(
+    jax.random.key(4), CONFIG, WORDS.reshape(-1, 2, 1)
   )
-  assert np.abs(alone[:, 0] - both[:, 0]).max() > 1e-3  # K is an input
+  kernel = jax.random.normal(jax.random.key(5), (8, 2))
+  params['Dense_3']['kernel'] = kernel  # as after training
+  labeller = refiner.CellClassifier(L * K).init(
+    jax.random.key(6), jnp.zeros((1, 2))
+  )['params']
+  return image_schemes.Refined(CONFIG, WORDS, params, labeller)
+
+
+def _answers(refined, cells, latents, sides, count):
+  """[R, k] answers of the refiner, one decoder after the other."""
+  return np.stack([
+    refiner.decoder(CONFIG)(
+      refined.params, jnp.asarray(cells[:, k]), jnp.asarray(latents[:, k]),
+      sides[:, k], jnp.full(R, count),
+    )
+    for k in range(count)
+  ], axis=1)  # fmt: skip
+
+
+def test_squared_error_is_per_pixel_and_decoder():
+  found = jnp.stack([RIGHT, RIGHT + 0.5], axis=1)  # [R, 2, 2, 1]
+  error = image_schemes.squared_error(found, RIGHT)
+  np.testing.assert_allclose(error, [[0, 0.25]] * R, atol=1e-7)
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_list_quantiser_by_hand(refined, count):
+  """Of all L K words the nearest is with its owner, alone."""
+  trials, words = _trials(), WORDS[: L * count]
+  refined = refined._replace(codewords=words)
+  sent = image_schemes.send_list(refined, trials.sides, RIGHT, count)
+  flat = np.asarray(RIGHT).reshape(R, 2)
+  own = ((flat[:, None] - words) ** 2).sum(-1).argmin(1)
+  cells = own[:, None] // count * count + np.arange(count)
+  np.testing.assert_array_equal(sent.found, cells == own[:, None])
+  wanted = _answers(
+    refined, cells, np.zeros((R, count, 2)), trials.sides, count
+  )
+  np.testing.assert_allclose(sent.images, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_cells_by_hand(refined, count):
+  trials = _trials()
+  refined = refined._replace(codewords=WORDS[:L])
+  tags, heeding = image_schemes.cell_trials(trials, RIGHT, refined, L)
+  np.testing.assert_array_equal(
+    tags, refiner.classifier(L * K)(refined.classifier, trials.latents, L)
+  )
+  flat = np.asarray(RIGHT).reshape(R, 2)
+  distance = ((flat[:, None] - WORDS[:L]) ** 2).sum(-1)
+  penalty = np.take_along_axis(distance, np.asarray(tags), 1)
+  np.testing.assert_allclose(
+    heeding.encoder_weights, trials.encoder_weights - 100 * penalty, rtol=1e-3
+  )
+  np.testing.assert_array_equal(heeding.decoder_weights, trials.decoder_weights)
+  sent = image_schemes.send_cells(refined, trials, RIGHT, count, L)
+  told = codec.transmit(heeding, tags, num_decoders=count)
+  latents = np.asarray(trials.latents)[np.arange(R)[:, None], told.index]
+  cells = np.repeat(np.asarray(told.message)[:, None], count, 1)
+  wanted = _answers(refined, cells, latents, trials.sides, count)
+  np.testing.assert_allclose(sent.images, wanted, rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(sent.found, told.found)
+  pool = image_schemes.cell_pool(refined, trials, RIGHT, (1, 2), L)
+  np.testing.assert_array_equal(pool.counts, [1, 2])
+  np.testing.assert_array_equal(pool.latents[count - 1, :, :count], latents)
+  np.testing.assert_array_equal(pool.cells[count - 1, :, :count], cells)
+
+
+def test_gls_and_its_baseline_are_the_codec():
+  """The decoder says its candidate; one race is not K races."""
+  networks = SimpleNamespace(
+    decode=lambda params, latents, sides: latents[:, :, None] * params
+  )
+  model = image_schemes.Model(_Hashable(networks), 1.0)
+  trials, found = _trials(), []
+  for shared in (False, True):
+    sent = image_schemes.send_gls(model, trials, RIGHT, 2, L, shared)
+    told = codec.transmit(
+      trials, codec.draw_labels(trials, L), num_decoders=2, shared_race=shared
+    )
+    np.testing.assert_array_equal(
+      sent.images[..., 0],
+      np.asarray(trials.latents)[np.arange(R)[:, None], told.index],
+    )
+    np.testing.assert_array_equal(sent.found, told.found)
+    found.append(np.asarray(told.index))
+  assert np.any(found[0] != found[1])
+
+
+class _Hashable:
+  """Networks are static to jit."""
+
+  def __init__(self, parts):
+    self.decode = parts.decode
+
+
+def test_what_is_measured_of_a_list():
+  sent = image_schemes.Sent(
+    None, np.array([[0.4, 0.1], [0.2, 0.6]]),
+    np.array([[False, True], [False, False]]), jnp.zeros((2, 2)),
+  )  # fmt: skip
+  best, mean, missed, bound = images._measure(sent, 'gls', 1)
+  np.testing.assert_allclose(best, [0.1, 0.2])
+  np.testing.assert_allclose(mean, [0.25, 0.4])
+  np.testing.assert_array_equal(missed, [0, 1])
+  np.testing.assert_allclose(bound, 1 - 2 / 3, rtol=1e-5)  # Proposition 4
+  assert np.isnan(images._measure(sent, 'shared_race', 1)[3]).all()
