@@ -83,6 +83,13 @@ def check_positive_int(value, name: str, *, minimum: int = 1) -> None:
     raise ValueError(f'{name} must be at least {minimum}, got {value}.')
 
 
+def check_positive(**values) -> None:
+  """Raises ValueError, by name, for what is not positive and finite."""
+  for name, value in values.items():
+    if is_concrete(value) and not 0 < value < np.inf:
+      raise ValueError(f'{name} must be positive and finite, got {value}.')
+
+
 def check_same_atoms(draft_logits, target_logits) -> None:
   """Raises ValueError unless both laws live on the same N atoms."""
   num_draft, num_target = (

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from listcoupling import validation
 from listcoupling.compression import codec, labels
 
 LABELS = ('random', 'interval')
@@ -118,16 +119,6 @@ def _trial(
   )
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=(
-    'num_trials',
-    'num_decoders',
-    'num_candidates',
-    'shared_race',
-    'label_kind',
-  ),
-)
 def simulate(
   key: jax.Array,
   v,
@@ -162,7 +153,8 @@ def simulate(
     `Trials` of R.
 
   Raises:
-    ValueError: for a `label_kind` that is not known.
+    ValueError: for a `label_kind` that is not known, variances or a width that
+      are not positive, or L, R, K or N below 1.
 
   Example:
     >>> out = simulate(jax.random.key(0), .05, 8, num_trials=10,
@@ -172,11 +164,33 @@ def simulate(
   """
   if label_kind not in LABELS:
     raise ValueError(f'label_kind must be one of {LABELS}, got {label_kind!r}.')
+  validation.check_positive(v=v, side_variance=side_variance, width=width)
+  for name, value in (
+    ('num_messages', num_messages), ('num_trials', num_trials),
+    ('num_decoders', num_decoders), ('num_candidates', num_candidates),
+  ):  # fmt: skip
+    if validation.is_concrete(value) and not value >= 1:
+      raise ValueError(f'{name} must be at least 1, got {value}.')
+  return _simulate(
+    key, v, num_messages, side_variance, width,
+    num_trials=num_trials, num_decoders=num_decoders,
+    num_candidates=num_candidates, scheme=(shared_race, label_kind),
+  )  # fmt: skip
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=('num_trials', 'num_decoders', 'num_candidates', 'scheme'),
+)
+def _simulate(
+  key, v, num_messages, side_variance, width, *,
+  num_trials, num_decoders, num_candidates, scheme,
+):  # fmt: skip
   one = functools.partial(
     _trial,
     num_decoders=num_decoders,
     num_candidates=num_candidates,
-    scheme=(shared_race, label_kind),
+    scheme=scheme,
   )
   return jax.lax.map(
     lambda r: one(

@@ -237,8 +237,8 @@ def simulate(
     `Outcomes`.
 
   Raises:
-    ValueError: for a bad key, no trials, no settings, N < 1, or `complete`
-      and N no multiple of 256.
+    ValueError: for a bad key, no trials, no settings, N < 1, s <= 0, or
+      `complete` and N no multiple of 256.
 
   Example:
     >>> settings = make_settings([.05], [4], num_decoders=2)
@@ -248,6 +248,7 @@ def simulate(
   """
   trials = np.asarray(trials, np.int32)
   _check(key, trials, settings, num_candidates, complete)
+  validation.check_positive(side_variance=side_variance)
   lanes = lanes or (32 if jax.default_backend() == 'cpu' else 1024)
   options = {
     'num_decoders': settings.test_variance.shape[1],

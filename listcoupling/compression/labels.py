@@ -263,7 +263,7 @@ def cell_labels(candidates: jax.Array, centres: jax.Array) -> jax.Array:
     [N] int32 in {0, ..., L-1}.
 
   Raises:
-    ValueError: if the shapes do not fit.
+    ValueError: if the shapes do not fit, or for NaN.
 
   Example:
     >>> cell_labels(jnp.array([[0.], [.9]]), jnp.array([[1.], [0.]])).tolist()
@@ -275,5 +275,8 @@ def cell_labels(candidates: jax.Array, centres: jax.Array) -> jax.Array:
       'candidates and centres must be [N, D] and [L, D], got shapes '
       f'{shapes[0]} and {shapes[1]}.'
     )
+  for name, value in (('candidates', candidates), ('centres', centres)):
+    if validation.is_concrete(value) and np.isnan(value).any():
+      raise ValueError(f'{name} must not hold NaN, got nan.')
   distance = jnp.sum((candidates[:, None] - centres) ** 2, -1)  # [N, L]
   return jnp.argmin(distance, -1).astype(jnp.int32)

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from listcoupling import validation
+
 
 def fit_codewords(points, count: int, *, seed: int = 0) -> np.ndarray:
   """k-means codewords in an order where neighbours are alike.
@@ -87,9 +89,15 @@ def encode(points, codewords, *, num_decoders: int) -> jax.Array:
 def decode(message, *, num_decoders: int) -> jax.Array:
   """Codeword of each decoder: messages [R] -> [R, K] int32.
 
+  Raises:
+    ValueError: for a negative message, or K < 1.
+
   Example:
     >>> decode(jnp.array([1, 0]), num_decoders=2).tolist()
     [[2, 3], [0, 1]]
   """
+  validation.check_positive_int(num_decoders, 'num_decoders')
+  if validation.is_concrete(message) and np.min(message, initial=0) < 0:
+    raise ValueError(f'message must be at least 0, got {np.min(message)}.')
   message = jnp.asarray(message, jnp.int32)
   return message[..., None] * num_decoders + jnp.arange(num_decoders)

@@ -7,7 +7,6 @@ Everything is kept in the workdir and only read the next time.
 Legend: R images, F cells, D latent size, P pixels.
 """
 
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import tqdm
 
 from listcoupling.compression import images as codec
 from listcoupling.compression import list_quantiser
-from listcoupling.experiments import image_schemes, results
+from listcoupling.experiments import image_schemes, results, resume
 from listcoupling.models import refiner, refiner_files, vae
 from listcoupling.training import refiner as training
 from listcoupling.training import vae as vae_training
@@ -96,7 +95,9 @@ def _settings(config) -> dict:
     {
       'train': config.train, 'refine': config.refine,
       'num_decoders': config.num_decoders,
+      'num_messages': sorted(config.num_messages),
       'most_messages': max(config.num_messages),
+      'images_of_a_call': config.num_images,
     }
   )  # fmt: skip
 
@@ -111,10 +112,12 @@ def _check_kept(context) -> None:
   wanted = _settings(context.config)
   if not path.exists():
     results.write_json(path, wanted)
-  elif json.loads(path.read_text()) != wanted:
+    return
+  changed = resume.differences(results.read_json(path), wanted)
+  if changed:
     raise ValueError(
-      f'{path.parent} holds fits of other settings; choose another workdir or '
-      'remove that folder.'
+      f'{path.parent} holds fits of other settings of {", ".join(changed)}; '
+      'choose another workdir or remove that folder.'
     )
 
 

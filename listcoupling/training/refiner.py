@@ -185,7 +185,12 @@ def train_classifier(
 
   Returns:
     Parameters of `refiner.CellClassifier`, and its mean loss [].
+
+  Raises:
+    ValueError: for no steps.
   """
+  if steps < 1:
+    raise ValueError(f'steps must be at least 1, got {steps}.')
   model = refiner.CellClassifier(num_cells)
   init_key, key = jax.random.split(key)
   params = model.init(init_key, mean[:1])['params']

@@ -128,6 +128,7 @@ def test_sources_are_those_of_the_codec_and_keys_are_used_once():
   [
     (dict(trials=[]), 'trials'),
     (dict(num_candidates=100), 'multiple of 256'),
+    (dict(side_variance=0), 'side_variance must be positive'),
     (dict(key=jax.random.PRNGKey(0)), 'key'),
   ],
 )

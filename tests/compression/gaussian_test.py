@@ -176,16 +176,27 @@ def test_no_message_has_the_mse_of_the_side_information():
 
 
 def test_settings_of_one_kind_share_a_compilation():
-  gaussian.simulate.clear_cache()
+  gaussian._simulate.clear_cache()
   for v, num_messages in ((0.05, 4), (0.02, 8)):
     gaussian.simulate(
       KEY, v, num_messages, num_trials=2, num_decoders=1, num_candidates=32
     )
-  assert gaussian.simulate._cache_size() == 1
+  assert gaussian._simulate._cache_size() == 1
 
 
-def test_unknown_labels_are_refused():
-  with pytest.raises(ValueError, match="'lattice'"):
-    gaussian.simulate(
-      KEY, V, 4, num_trials=2, num_decoders=1, label_kind='lattice'
-    )
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(label_kind='lattice'), "'lattice'"),
+    (dict(v=0.0), 'v must be positive and finite, got 0.0'),
+    (dict(side_variance=-1), 'side_variance must be positive'),
+    (dict(width=np.nan), 'width must be positive and finite, got nan'),
+    (dict(num_messages=0), 'num_messages must be at least 1, got 0'),
+    (dict(num_trials=0), 'num_trials'),
+    (dict(num_candidates=0), 'num_candidates'),
+  ],
+)
+def test_bad_input_is_refused(change, message):
+  good = dict(v=V, num_messages=4, num_trials=2, num_decoders=1)
+  with pytest.raises(ValueError, match=message):
+    gaussian.simulate(KEY, **{**good, **change})

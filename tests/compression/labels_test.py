@@ -175,6 +175,7 @@ def test_far_candidates_do_not_overflow():
     (lambda: labels.lattice_labels(jnp.zeros((3, 2)), 1.0, 0), 'num_messages'),
     (lambda: labels.lattice_dither(KEY, 0.0, 2, 2), 'width'),
     (lambda: labels.cell_labels(jnp.zeros((3, 2)), jnp.zeros((4, 3))), 'shape'),
+    (lambda: labels.cell_labels(jnp.full((3, 2), jnp.nan), jnp.eye(2)), 'NaN'),
   ],
 )
 def test_bad_input_is_refused_by_name(call, message):

@@ -44,6 +44,10 @@ def test_bad_sizes_are_refused(sample):
   points, words = sample
   with pytest.raises(ValueError, match='num_decoders'):
     list_quantiser.encode(points, words, num_decoders=5)
+  with pytest.raises(ValueError, match='num_decoders'):
+    list_quantiser.decode(jnp.zeros(2, int), num_decoders=0)
+  with pytest.raises(ValueError, match='at least 0, got -1'):
+    list_quantiser.decode(jnp.array([2, -1]), num_decoders=2)
   with pytest.raises(ValueError, match='count'):
     list_quantiser.fit_codewords(points[:3], 4)
   assert jnp.asarray(words).shape == (12, 3)

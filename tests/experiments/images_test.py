@@ -80,9 +80,13 @@ def test_what_is_finished_is_read(finished, monkeypatch):
   monkeypatch.setattr(image_fits.training, 'train', refuse)
   monkeypatch.setattr(images, 'repeat', refuse)
   assert images.run(_config(), workdir, seed=1) == rows
-  with pytest.raises(ValueError, match='other settings'):
-    changed = _config()
-    changed.refine.steps = 6
+  changed = _config()
+  changed.refine.steps = 6
+  with pytest.raises(ValueError, match='other settings of refine.steps'):
+    images.run(changed, workdir, seed=1)
+  changed = _config()
+  changed.num_messages = (*changed.num_messages, 3)
+  with pytest.raises(ValueError, match='other settings of num_messages'):
     images.run(changed, workdir, seed=1)
 
 
