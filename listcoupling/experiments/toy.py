@@ -9,15 +9,13 @@ set of pairs would be, while the methods of one table see the same pairs.
 
 import functools
 import pathlib
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from listcoupling import baselines, bounds, coupling, gumbel
-from listcoupling.experiments import plots, results
+from listcoupling.experiments import cells, plots, results
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
 COMPUTED = (
@@ -132,7 +130,7 @@ def row(seed: int, config, num_drafts: int) -> dict:
     np.float64,
   )
   values = np.concatenate([rates, _computed(p, q, num_drafts)], axis=1)
-  table = {'num_drafts': num_drafts}
+  table = {}
   for name, column in zip(METHODS, values.T, strict=True):
     table[name] = column.mean()
     table[f'{name}_se'] = column.std(ddof=1) / np.sqrt(len(column))
@@ -157,47 +155,29 @@ def run(config, workdir, seed: int) -> list[dict]:
     The rows, by K.
 
   Raises:
-    ValueError: for settings that make no sense.
+    ValueError: for settings that make no sense, or a workdir of others.
   """
   check_config(config)
   workdir = pathlib.Path(workdir)
   settings = results.plain({'config': config, 'seed': seed})
-  rows = _resume(workdir, settings)
-  start = time.perf_counter()
-  done = {entry['num_drafts'] for entry in rows}
-  left = [k for k in sorted(set(config.num_drafts)) if k not in done]
-  for num_drafts in tqdm.tqdm(left, desc='K', disable=not left):
-    rows.append(row(seed, config, num_drafts))
-    rows.sort(key=lambda entry: entry['num_drafts'])
-    results.write_csv(workdir / 'results.csv', rows)
-  if left:
-    record = {
-      'settings': settings,
-      'environment': results.environment(),
-      'seconds': time.perf_counter() - start,
-    }
-    results.write_json(workdir / 'results.json', record)
+  rows = cells.fill(
+    workdir,
+    settings,
+    [(k, k) for k in sorted(set(config.num_drafts))],
+    functools.partial(row, seed, config),
+    table='results.csv',
+    key='num_drafts',
+  )
   plots.toy(rows, workdir / 'toy.png')
   return rows
-
-
-def _resume(workdir: pathlib.Path, settings) -> list[dict]:
-  """Rows of an earlier run with these settings; else a fresh start."""
-  record, table = workdir / 'results.json', workdir / 'results.csv'
-  if record.exists() and table.exists():
-    if results.read_json(record)['settings'] == settings:
-      return results.read_csv(table)
-  table.unlink(missing_ok=True)
-  results.write_json(record, {'settings': settings})
-  return []
 
 
 def as_text(rows: list[dict]) -> str:
   """The table as aligned text."""
   lines = ['  K ' + ''.join(f'{name[:13]:>15}' for name in METHODS)]
   for entry in rows:
-    cells = (f'{entry[m]:8.4f} ±{entry[f"{m}_se"]:.4f}' for m in METHODS)
-    lines.append(f'{entry["num_drafts"]:3d} ' + ''.join(cells))
+    values = (f'{entry[m]:8.4f} ±{entry[f"{m}_se"]:.4f}' for m in METHODS)
+    lines.append(f'{entry["num_drafts"]:3d} ' + ''.join(values))
   return '\n'.join(lines)
 
 

@@ -22,8 +22,9 @@ def _config(**changes):
 def test_rows_agree_with_theory():
   config = _config()
   p, q = toy.random_pairs(0, config)
-  for row in (toy.row(0, config, k) for k in config.num_drafts):
-    count, trials = row['num_drafts'], config.num_pairs * config.trials
+  trials = config.num_pairs * config.trials
+  for count in config.num_drafts:
+    row = toy.row(0, config, count)
     pairs = list(zip(p.astype(np.float64), q.astype(np.float64), strict=True))
     expected = {
       'gls': row['gls_exact'],
@@ -80,8 +81,9 @@ def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch):
   again = toy.run(config, tmp_path / 'b', 0)
   assert computed == [1] and again == full
   computed.clear()
-  toy.run(_config(trials=500, num_drafts=(1,)), tmp_path / 'b', 0)
-  assert computed == [1]  # other settings: a fresh start
+  with pytest.raises(ValueError, match='other settings of config.trials'):
+    toy.run(_config(trials=500), tmp_path / 'b', 0)
+  assert computed == [] and toy.run(config, tmp_path / 'b', 0) == full
   assert '0.' in toy.as_text(rows)
 
 
