@@ -13,19 +13,20 @@ from the test set. A repeat draws crops, candidates, labels and races anew.
 """
 
 import itertools
-import json
 import pathlib
 
 import jax
 import numpy as np
 import tqdm
 
+from listcoupling.compression import container
 from listcoupling.experiments import (
   image_fits,
   image_plots,
   image_rows,
   image_schemes,
   results,
+  resume,
 )
 from listcoupling.training import vae as training
 
@@ -41,6 +42,11 @@ def check_config(config) -> None:
   for name in ('num_decoders', 'num_messages', 'num_candidates'):
     if not len(config[name]) or min(config[name]) < 1:
       raise ValueError(f'{name} must hold positive values, got {config[name]}.')
+  if max(config.num_candidates) < max(config.num_messages):
+    raise ValueError(
+      f'num_candidates must reach num_messages, got {config.num_candidates} '
+      f'for {config.num_messages}.'
+    )
   if config.num_images < 2 or config.num_repeats < 1:
     raise ValueError(
       'num_images must be at least 2 and num_repeats at least 1, got '
@@ -73,14 +79,15 @@ def refined_betas(config) -> tuple[float, ...]:
   return tuple(config.refine.betas) or image_fits.betas_of(config)
 
 
-def settings_of(config, scheme) -> list[tuple]:
-  """(beta, N) among which a scheme chooses."""
+def settings_of(config, scheme, num_messages) -> list[tuple]:
+  """(beta, N) among which a scheme chooses; N of at least L."""
   betas = image_fits.betas_of(config)
   if scheme == 'list_quantiser':
     return [(betas[0], 1)]  # no candidates: only the crops are looked at
   if scheme == 'cells':
     return [(b, config.refine.num_candidates) for b in refined_betas(config)]
-  return list(itertools.product(betas, config.num_candidates))
+  counts = [n for n in config.num_candidates if n >= num_messages]
+  return list(itertools.product(betas, counts))
 
 
 class Table:
@@ -89,13 +96,14 @@ class Table:
   Args:
     config: see configs/vae_mnist.py.
     workdir: where models and fits are kept.
+    halves: of `training.load_halves`; read if left out.
   """
 
-  def __init__(self, config, workdir):
-    models = image_fits.train_models(config, workdir)
+  def __init__(self, config, workdir, halves=None):
     self.context = image_fits.Context(
       config, pathlib.Path(workdir),
-      training.load_halves(config.train), models,
+      halves or training.load_halves(config.train),
+      image_fits.train_models(config, workdir),
     )  # fmt: skip
     self.lists, self.cells = {}, {}
 
@@ -139,7 +147,7 @@ def select(table: Table, jobs, seed: int) -> dict[tuple, tuple]:
   Without `config.num_held_out_images` the first setting of each scheme.
   """
   config = table.context.config
-  choices = {job: settings_of(config, job[0]) for job in jobs}
+  choices = {job: settings_of(config, job[0], job[2]) for job in jobs}
   chosen = {job: settings[0] for job, settings in choices.items()}
   if not config.num_held_out_images or max(map(len, choices.values())) == 1:
     return chosen
@@ -212,48 +220,73 @@ def _groups(config) -> list[tuple[str, ...]]:
   ]
 
 
-def _settle(table, group, workdir, seed, stamp) -> dict[tuple, tuple]:
-  """`select` for a group of schemes, kept in `workdir`/choice."""
-  path = workdir / 'choice' / f'{group[0]}.json'
+def _claim(config, workdir, halves, seed) -> None:
+  """Refuses a workdir of other settings or images, see `resume.claim`."""
+  settings = config.to_dict()
+  for name in ('num_repeats', 'schemes'):  # may grow
+    settings.pop(name)
+  resume.claim(
+    workdir / 'settings.json',
+    {
+      'seed': seed,
+      'config': settings,
+      'images': container.digest({k: v._asdict() for k, v in halves.items()})
+      .hex(),
+      'columns': _COLUMNS,
+    },
+    work=[*workdir.glob('choice/*.json'), *workdir.glob('repeats/*.npz')],
+  )  # fmt: skip
+
+
+def _claim_models(table, workdir) -> None:
+  """Refuses results of other networks of the same settings."""
+  models = table.context.models.items()
+  resume.claim(
+    workdir / 'models.json',
+    {f'beta {b:g}': container.digest(m.params).hex() for b, m in models},
+  )
+
+
+def _settle(table, jobs, path, seed) -> dict[tuple, tuple]:
+  """`select`, kept at `path`."""
   if path.exists():
-    kept = results.read_json(path)
-    if kept['stamp'] == stamp:
-      return {tuple(job): tuple(setting) for job, setting in kept['chosen']}
-  jobs = [job for job in jobs_of(table.context.config) if job[0] in group]
+    kept = results.read_json(path)['chosen']
+    chosen = {tuple(job): tuple(setting) for job, setting in kept}
+    if set(jobs) <= chosen.keys():
+      return {job: chosen[job] for job in jobs}
   chosen = select(table, jobs, seed)
-  results.write_json(path, {'stamp': stamp, 'chosen': list(chosen.items())})
+  results.write_json(path, {'chosen': list(chosen.items())})
   return chosen
+
+
+def _finished(path, names) -> dict[str, np.ndarray] | None:
+  """A repeat kept at `path`, or None if it lacks one of the names."""
+  if not path.exists():
+    return None
+  try:
+    with np.load(path) as kept:
+      return {n: kept[n] for n in names} if names <= set(kept.files) else None
+  except Exception as error:  # zip and npy raise many kinds
+    raise ValueError(f'{path} is damaged ({error}); remove it.') from error
 
 
 def _repeats(table, halves, group, workdir, seed):
   """name -> [repeats, 4, R], and the settings; reads what is finished."""
   config = table.context.config
-  settings = config.to_dict()
-  schemes = [name for name in settings.pop('schemes') if name in group]
-  stamp = json.dumps(
-    results.plain(
-      {
-        'seed': seed,
-        'config': settings,
-        'schemes': schemes,
-        'columns': _COLUMNS,
-      }
-    )  # fmt: skip
-  )
-  chosen, parts = _settle(table, group, workdir, seed, stamp), []
+  jobs = [job for job in jobs_of(config) if job[0] in group]
+  chosen = _settle(table, jobs, workdir / 'choice' / f'{group[0]}.json', seed)
+  sides = [('side_only', count, 1) for count in config.num_decoders]
+  names, parts = {_name(job) for job in (*jobs, *sides)}, []
   for i in tqdm.tqdm(range(config.num_repeats), desc=f'{group[0]}, repeats'):
     path = workdir / 'repeats' / f'{group[0]}_{i}.npz'
-    if path.exists():
-      with np.load(path) as kept:
-        if str(kept['stamp']) == stamp:
-          parts.append({k: kept[k] for k in kept.files if k != 'stamp'})
-          continue
-    key = jax.random.fold_in(jax.random.key(seed), i)
-    part = repeat(table, halves, chosen, key)
-    with results.replacing(path) as new:
-      np.savez(new, stamp=stamp, **part)
+    part = _finished(path, names)
+    if part is None:
+      key = jax.random.fold_in(jax.random.key(seed), i)
+      part = repeat(table, halves, chosen, key)
+      with results.replacing(path) as new:
+        np.savez(new, **part)
     parts.append(part)
-  return {k: np.stack([p[k] for p in parts]) for k in parts[0]}, chosen
+  return {k: np.stack([p[k] for p in parts]) for k in sorted(names)}, chosen
 
 
 def run(config, workdir, seed: int = 0) -> list[dict]:
@@ -263,7 +296,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     config: see configs/vae_mnist.py.
     workdir: folder of the models, refined/, choice/, repeats/, results.csv,
       results.json, rate_distortion.png and examples.png. What is finished is
-      not repeated.
+      not repeated; repeats and schemes may be added.
     seed: of choice and evaluation; training has its own, config.train.seed.
 
   Returns:
@@ -275,7 +308,10 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   """
   check_config(config)
   workdir = pathlib.Path(workdir)
-  table = Table(config, workdir)
+  halves = training.load_halves(config.train)
+  _claim(config, workdir, halves, seed)
+  table = Table(config, workdir, halves)
+  _claim_models(table, workdir)
   halves = image_fits.spread(table.context.halves['test'], config.num_images)
   known = table.context.halves['train'].right
   plain = image_rows.plain_rows(config, known, halves)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from listcoupling import bounds
 from listcoupling.compression import images as codec
 from listcoupling.experiments import image_schemes, images
 from listcoupling.models import refiner
@@ -123,6 +124,12 @@ def test_gls_and_its_baseline_are_the_codec():
       np.asarray(trials.latents)[np.arange(R)[:, None], told.index],
     )
     np.testing.assert_array_equal(sent.found, told.found)
+    assert (sent.error_bound is None) == shared
+    if not shared:
+      bound = bounds.codebook_error_bound(
+        told.encoder_probability, told.decoder_probability, L
+      )
+      np.testing.assert_array_equal(sent.error_bound, bound)
     found.append(np.asarray(told.index))
   assert np.any(found[0] != found[1])
 
@@ -137,11 +144,11 @@ class _Hashable:
 def test_what_is_measured_of_a_list():
   sent = image_schemes.Sent(
     None, np.array([[0.4, 0.1], [0.2, 0.6]]),
-    np.array([[False, True], [False, False]]), jnp.zeros((2, 2)),
+    np.array([[False, True], [False, False]]), jnp.array([0.2, 0.3]),
   )  # fmt: skip
-  best, mean, missed, bound = images._measure(sent, 'gls', 1)
+  best, mean, missed, bound = images._measure(sent)
   np.testing.assert_allclose(best, [0.1, 0.2])
   np.testing.assert_allclose(mean, [0.25, 0.4])
   np.testing.assert_array_equal(missed, [0, 1])
-  np.testing.assert_allclose(bound, 1 - 2 / 3, rtol=1e-5)  # Proposition 4
-  assert np.isnan(images._measure(sent, 'shared_race', 1)[3]).all()
+  np.testing.assert_allclose(bound, [0.2, 0.3], rtol=1e-5)
+  assert np.isnan(images._measure(sent._replace(error_bound=None))[3]).all()

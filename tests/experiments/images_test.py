@@ -82,12 +82,15 @@ def test_what_is_finished_is_read(finished, monkeypatch):
   assert images.run(_config(), workdir, seed=1) == rows
   changed = _config()
   changed.refine.steps = 6
-  with pytest.raises(ValueError, match='other settings of refine.steps'):
+  with pytest.raises(ValueError, match='other settings of config.refine.steps'):
     images.run(changed, workdir, seed=1)
   changed = _config()
   changed.num_messages = (*changed.num_messages, 3)
-  with pytest.raises(ValueError, match='other settings of num_messages'):
+  with pytest.raises(ValueError, match='other settings of config.num_messages'):
     images.run(changed, workdir, seed=1)
+  with pytest.raises(ValueError, match='other settings of seed'):
+    images.run(_config(), workdir, seed=2)
+  assert images.run(_config(), workdir, seed=1) == rows
 
 
 def test_repeats_differ_and_errors_are_those_of_the_images(finished):
