@@ -24,7 +24,7 @@ Without side information: mean image .0718; k-means with 4, 16, 64 codewords
 .0592, .0470, .0365. Without a message: .0682, .0644, .0611 (K = 1, 2, 4). With
 few messages gls is best at the edge of the grid (beta 4, 32 candidates), where
 it is near the rows without a message. `cells` and the list quantiser are ahead
-of k-means in every cell.
+of k-means at K >= 2 and not behind it at K = 1.
 """
 
 from ml_collections import config_dict

@@ -17,8 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel, validation
-from listcoupling.conditional import conditional_decode, conditional_encode
-from listcoupling.grouped import group_ranks, grouped_streams
+from listcoupling.conditional_coupling import (
+  conditional_decode,
+  conditional_encode,
+)
+from listcoupling.grouped_streams import group_ranks, grouped_streams
 
 __all__ = [
   'ListSample',
