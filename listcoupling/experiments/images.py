@@ -6,10 +6,6 @@ best of K decoders; pixels are in [0, 1]. The schemes are those of
 `image_schemes`. Beside them stand the rows that every such table needs: the
 mean image, the side information alone, and k-means with as many codewords as
 there are messages and no side information.
-
-beta and the number of candidates are chosen for each K and L on images held
-out from training, with other keys than those of the final figures, which come
-from the test set. A repeat draws crops, candidates, labels and races anew.
 """
 
 import itertools
@@ -25,6 +21,7 @@ from listcoupling.experiments import (
   image_plots,
   image_rows,
   image_schemes,
+  image_trials,
   results,
   resume,
 )
@@ -32,8 +29,6 @@ from listcoupling.training import vae as training
 
 SCHEMES = image_schemes.SCHEMES
 as_text = image_rows.as_text
-_COLUMNS = ('best error', 'mean error', 'missed', 'bound at N candidates')
-_SELECTION = 1_000_003  # folded into the seed: no key of a repeat
 
 
 def check_config(config) -> None:
@@ -74,144 +69,6 @@ def jobs_of(config) -> list[tuple]:
   ]
 
 
-def refined_betas(config) -> tuple[float, ...]:
-  """The betas that `cells` chooses among: all unless named."""
-  return tuple(config.refine.betas) or image_fits.betas_of(config)
-
-
-def settings_of(config, scheme, num_messages) -> list[tuple]:
-  """(beta, N) among which a scheme chooses; N of at least L."""
-  betas = image_fits.betas_of(config)
-  if scheme == 'list_quantiser':
-    return [(betas[0], 1)]  # no candidates: only the crops are looked at
-  if scheme == 'cells':
-    return [(b, config.refine.num_candidates) for b in refined_betas(config)]
-  counts = [n for n in config.num_candidates if n >= num_messages]
-  return list(itertools.product(betas, counts))
-
-
-class Table:
-  """Sends images by any scheme; fits what is missing.
-
-  Args:
-    config: see configs/vae_mnist.py.
-    workdir: where models and fits are kept.
-    halves: of `training.load_halves`; read if left out.
-  """
-
-  def __init__(self, config, workdir, halves=None):
-    self.context = image_fits.Context(
-      config, pathlib.Path(workdir),
-      halves or training.load_halves(config.train),
-      image_fits.train_models(config, workdir),
-    )  # fmt: skip
-    self.lists, self.cells = {}, {}
-
-  def fit(self, scheme) -> None:
-    """Fits what a scheme needs, or reads it."""
-    if scheme == 'list_quantiser' and not self.lists:
-      self.lists = image_fits.fit_lists(self.context)
-    if scheme == 'cells' and not self.cells:
-      self.cells = {
-        beta: image_fits.fit_cells(self.context, beta)
-        for beta in refined_betas(self.context.config)
-      }
-
-  def prepare(self, key, halves, beta, num_candidates):
-    """Crops and candidates; the crops depend on the key alone."""
-    return image_fits.prepare(
-      key, self.context.models[beta], halves, self.context.config,
-      num_candidates,
-    )  # fmt: skip
-
-  def send(self, job, trials, beta, right) -> image_schemes.Sent:
-    """One scheme at one K and L, on trials made for it."""
-    scheme, num_decoders, num_messages = job
-    if scheme == 'list_quantiser':
-      refined = self.lists[num_decoders * num_messages]
-      return image_schemes.send_list(refined, trials.sides, right, num_decoders)
-    if scheme == 'cells':
-      refined = self.cells[beta][num_messages]
-      return image_schemes.send_cells(
-        refined, trials, right, num_decoders, num_messages
-      )
-    return image_schemes.send_gls(
-      self.context.models[beta], trials, right, num_decoders, num_messages,
-      scheme == 'shared_race',
-    )  # fmt: skip
-
-
-def select(table: Table, jobs, seed: int) -> dict[tuple, tuple]:
-  """(scheme, K, L) -> (beta, N), the best on held-out training images.
-
-  Without `config.num_held_out_images` the first setting of each scheme.
-  """
-  config = table.context.config
-  choices = {job: settings_of(config, job[0], job[2]) for job in jobs}
-  chosen = {job: settings[0] for job, settings in choices.items()}
-  if not config.num_held_out_images or max(map(len, choices.values())) == 1:
-    return chosen
-  halves = image_fits.spread(
-    table.context.halves['select'], config.num_held_out_images
-  )
-  key = jax.random.fold_in(jax.random.key(seed), _SELECTION)
-  best = dict.fromkeys(jobs, np.inf)
-  wanted = sorted({s for settings in choices.values() for s in settings})
-  for setting in tqdm.tqdm(wanted, desc='choice of settings'):
-    trials = table.prepare(key, halves, *setting)
-    for job in jobs:
-      if setting in choices[job]:
-        error = table.send(job, trials, setting[0], halves.right).error
-        mean = float(error.min(1).mean())
-        if mean < best[job]:
-          best[job], chosen[job] = mean, setting
-  return chosen
-
-
-def _name(job) -> str:
-  scheme, num_decoders, num_messages = job
-  return f'{scheme}.{num_decoders}.{num_messages}'
-
-
-def _measure(sent) -> np.ndarray:
-  """[4, R], see `_COLUMNS`."""
-  bound = sent.error_bound
-  if bound is None:
-    bound = np.full(len(sent.error), np.nan)
-  missed = ~sent.found.any(1)
-  return np.stack([sent.error.min(1), sent.error.mean(1), missed, bound])
-
-
-def _side_only(table, sides, right) -> np.ndarray:
-  """Squared error [R, K] of the answers to the crops alone."""
-  model = next(iter(table.context.models.values()))
-  answers = model.networks.side_only(
-    model.params, sides.reshape(-1, *sides.shape[2:])
-  )
-  answers = answers.reshape(*sides.shape[:2], *right.shape[1:])
-  return image_schemes.squared_error(answers, right)
-
-
-def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
-  """Every job on the images once: name -> [4, R], see `_COLUMNS`."""
-  found, groups = {}, {}
-  for job, setting in chosen.items():
-    groups.setdefault(setting, []).append(job)
-  for setting, jobs in groups.items():
-    trials = table.prepare(key, halves, *setting)
-    for job in jobs:
-      sent = table.send(job, trials, setting[0], halves.right)
-      found[_name(job)] = _measure(sent)
-  error = _side_only(table, trials.sides, halves.right)
-  for count in table.context.config.num_decoders:
-    part = error[:, :count]
-    nothing = np.full(len(error), np.nan)
-    found[_name(('side_only', count, 1))] = np.stack(
-      [part.min(1), part.mean(1), nothing, nothing]
-    )
-  return found
-
-
 def _groups(config) -> list[tuple[str, ...]]:
   """Schemes that share their trials, the cheap ones first."""
   groups = (('list_quantiser',), ('gls', 'shared_race'), ('cells',))
@@ -232,7 +89,7 @@ def _claim(config, workdir, halves, seed) -> None:
       'config': settings,
       'images': container.digest({k: v._asdict() for k, v in halves.items()})
       .hex(),
-      'columns': _COLUMNS,
+      'columns': image_trials.COLUMNS,
     },
     work=[*workdir.glob('choice/*.json'), *workdir.glob('repeats/*.npz')],
   )  # fmt: skip
@@ -254,7 +111,7 @@ def _settle(table, jobs, path, seed) -> dict[tuple, tuple]:
     chosen = {tuple(job): tuple(setting) for job, setting in kept}
     if set(jobs) <= chosen.keys():
       return {job: chosen[job] for job in jobs}
-  chosen = select(table, jobs, seed)
+  chosen = image_trials.select(table, jobs, seed)
   results.write_json(path, {'chosen': list(chosen.items())})
   return chosen
 
@@ -276,13 +133,13 @@ def _repeats(table, halves, group, workdir, seed):
   jobs = [job for job in jobs_of(config) if job[0] in group]
   chosen = _settle(table, jobs, workdir / 'choice' / f'{group[0]}.json', seed)
   sides = [('side_only', count, 1) for count in config.num_decoders]
-  names, parts = {_name(job) for job in (*jobs, *sides)}, []
+  names, parts = {image_trials.name_of(job) for job in (*jobs, *sides)}, []
   for i in tqdm.tqdm(range(config.num_repeats), desc=f'{group[0]}, repeats'):
     path = workdir / 'repeats' / f'{group[0]}_{i}.npz'
     part = _finished(path, names)
     if part is None:
       key = jax.random.fold_in(jax.random.key(seed), i)
-      part = repeat(table, halves, chosen, key)
+      part = image_trials.repeat(table, halves, chosen, key)
       with results.replacing(path) as new:
         np.savez(new, **part)
     parts.append(part)
@@ -310,7 +167,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   workdir = pathlib.Path(workdir)
   halves = training.load_halves(config.train)
   _claim(config, workdir, halves, seed)
-  table = Table(config, workdir, halves)
+  table = image_trials.Table(config, workdir, halves)
   _claim_models(table, workdir)
   halves = image_fits.spread(table.context.halves['test'], config.num_images)
   known = table.context.halves['train'].right
@@ -337,7 +194,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   return rows
 
 
-def save_examples(table: Table, halves, chosen, workdir, seed) -> None:
+def save_examples(table, halves, chosen, workdir, seed) -> None:
   """Draws images found by all, some and none of the decoders, by scheme."""
   config = table.context.config
   num_decoders = max(config.num_decoders)

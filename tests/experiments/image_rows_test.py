@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import vae_digits
-from listcoupling.experiments import image_rows, images
+from listcoupling.experiments import image_rows, image_trials, images
 from listcoupling.training import vae as training
 
 
@@ -103,7 +103,7 @@ def test_settings_are_chosen_on_images_held_out():
     context=SimpleNamespace(config=config, halves=halves),
     prepare=prepare, send=send,
   )  # fmt: skip
-  chosen = images.select(table, images.jobs_of(config), seed=3)
+  chosen = image_trials.select(table, images.jobs_of(config), seed=3)
   assert chosen == {('gls', 1, 4): (0.3, 8), ('gls', 2, 4): (0.3, 16)}
   repeats = [jax.random.fold_in(jax.random.key(3), i) for i in range(100)]
   assert not any(key == other for key in keys for other in repeats)

@@ -9,7 +9,7 @@ import pytest
 
 from listcoupling import bounds
 from listcoupling.compression import images as codec
-from listcoupling.experiments import image_schemes, images
+from listcoupling.experiments import image_schemes, image_trials
 from listcoupling.models import refiner
 
 R, K, N, L = 5, 3, 40, 4
@@ -146,9 +146,10 @@ def test_what_is_measured_of_a_list():
     None, np.array([[0.4, 0.1], [0.2, 0.6]]),
     np.array([[False, True], [False, False]]), jnp.array([0.2, 0.3]),
   )  # fmt: skip
-  best, mean, missed, bound = images._measure(sent)
+  best, mean, missed, bound = image_trials.measure(sent)
   np.testing.assert_allclose(best, [0.1, 0.2])
   np.testing.assert_allclose(mean, [0.25, 0.4])
   np.testing.assert_array_equal(missed, [0, 1])
   np.testing.assert_allclose(bound, [0.2, 0.3], rtol=1e-5)
-  assert np.isnan(images._measure(sent._replace(error_bound=None))[3]).all()
+  unbounded = sent._replace(error_bound=None)
+  assert np.isnan(image_trials.measure(unbounded)[3]).all()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import vae_digits
-from listcoupling.experiments import image_fits, images, results
+from listcoupling.experiments import image_fits, image_trials, images, results
 
 
 def _config(**changes):
@@ -78,7 +78,7 @@ def test_what_is_finished_is_read(finished, monkeypatch):
     raise AssertionError('fitted again')
 
   monkeypatch.setattr(image_fits.training, 'train', refuse)
-  monkeypatch.setattr(images, 'repeat', refuse)
+  monkeypatch.setattr(image_trials, 'repeat', refuse)
   assert images.run(_config(), workdir, seed=1) == rows
   changed = _config()
   changed.refine.steps = 6
@@ -112,7 +112,7 @@ def test_repeats_differ_and_errors_are_those_of_the_images(finished):
   assert row['mse'] == pytest.approx(
     np.mean([p['cells.2.4'][0] for p in parts]), rel=1e-6
   )
-  table = images.Table(_config(), workdir)
+  table = image_trials.Table(_config(), workdir)
   table.fit('cells')
   halves = image_fits.spread(table.context.halves['test'], 12)
   setting = (0.3, 32)
