@@ -31,7 +31,9 @@ seeds below .022):
   gumbel_chains 1.76  2.20  2.40   1.58  1.93  2.09   1.55  1.87  2.03
   gumbel_tree   1.76  2.37  2.63   1.58  2.08  2.31   1.55  2.01  2.22
 
-25 minutes of one core per data set.
+25 minutes of one core per data set. With an earlier checkpoint of the target as
+its drafter, a well aligned pair, GSM8K, K = 8: gumbel_tree 4.79, spectr 4.54,
+specinfer 4.47, gls 4.39, single 4.13 (standard errors below .024).
 """
 
 import ml_collections
