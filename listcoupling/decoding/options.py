@@ -38,7 +38,8 @@ class GenerateOptions:
     replacement: False draws the K drafts after the root without replacement
       (specinfer with one drafter and one draft temperature only).
     draft_temperatures: of the drafts, cycled over the K of them; None means
-      the target's.
+      the target's. The beam of gumbel_tree leaves the root at the first that
+      each drafter has.
     top_k: keep the k most likely tokens (lowest ids on ties); 0 keeps all.
     top_p: keep the fewest most likely tokens of at least this mass.
     min_p: keep tokens of at least this share of the most likely one's mass.
