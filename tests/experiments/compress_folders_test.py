@@ -128,6 +128,16 @@ def test_fits_of_other_settings_are_named(work, tmp_path, change, message):
       compress_folders.load_model(copy, **options)
 
 
+def test_fits_that_are_still_missing_are_named(work, tmp_path):
+  copy = tmp_path / 'work'
+  shutil.copytree(work, copy)
+  for path in copy.glob('refined/cells_4_*'):
+    path.unlink()
+  message = r'cells_4_beta_1\.saf.*, for cells of 4 .* fits of \[6\] messages'
+  with pytest.raises(FileNotFoundError, match=message):
+    compress_folders.load_model(copy, **OPTIONS)
+
+
 @pytest.mark.parametrize('name', ['list_8', 'cells_4_beta_0.3', 'config'])
 def test_a_damaged_fit_is_named(work, tmp_path, name):
   copy = tmp_path / 'work'
