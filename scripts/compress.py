@@ -39,7 +39,7 @@ flags.DEFINE_integer('decoder', None, 'decode: which one, from 0.')
 flags.DEFINE_integer('num_decoders', 2, 'encode: K.')
 flags.DEFINE_integer('num_messages', 16, 'encode: L; log2 L bits per image.')
 flags.DEFINE_integer(
-  'num_candidates', None, 'encode: N; 256, or what the fit was made with.'
+  'num_candidates', None, 'encode: N; as evaluated or fitted, else 256.'
 )
 flags.DEFINE_integer('seed', 0, 'encode: of the shared key.')
 flags.DEFINE_string('labels', None, 'encode: random, balanced, lattice.')
@@ -56,7 +56,7 @@ def main(argv):
   values = flags.FLAGS.flag_values_dict()
   try:
     report = getattr(compress_files, argv[1])(values)
-  except (ValueError, FileNotFoundError) as error:
+  except (ValueError, OSError) as error:
     print(f'{pathlib.Path(argv[0]).name}: {error}', file=sys.stderr)
     sys.exit(1)
   if _FORMAT.value == 'json':

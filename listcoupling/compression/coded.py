@@ -7,7 +7,6 @@ into bytes.
 Legend: R messages (blocks), N candidates, K decoders, L messages per block.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ SCHEMES = ('gls', 'cells', 'list_quantiser')
 SOURCES = ('numbers', 'images')
 LABELS = ('random', 'balanced', 'interval', 'lattice', 'cells')
 MAX_MESSAGES = 1 << 28  # a damaged count must not ask for all the memory
+_WORD = 1 << 32  # above what a 32-bit field holds
 
 
 class ContainerError(ValueError):
@@ -82,15 +82,19 @@ class Coded(NamedTuple):
 
 def _check_sizes(coded: Coded) -> None:
   n, k, l = coded.num_candidates, coded.num_decoders, coded.num_messages
-  if not 1 <= l <= n < 1 << 32:
+  if not 1 <= l <= n < _WORD:
     raise HeaderError(
       f'num_messages must lie in 1..num_candidates, got {l} messages for {n} '
       'candidates.'
     )
   if not 1 <= k < 1 << 16:
     raise HeaderError(f'num_decoders must be at least 1, got {k}.')
-  if not 1 <= len(coded.shape) < 9 or min(coded.shape) < 1:
-    raise HeaderError(f'shape must hold 1 to 8 sizes, got {coded.shape}.')
+  if not 1 <= len(coded.shape) < 9 or not all(
+    1 <= size < _WORD for size in coded.shape
+  ):
+    raise HeaderError(
+      f'shape must hold 1 to 8 sizes from 1 to 2^32 - 1, got {coded.shape}.'
+    )
   if len(coded.messages) > MAX_MESSAGES:
     raise HeaderError(f'too many messages for one file: {len(coded.messages)}.')
   if coded.shape[0] != len(coded.messages):
@@ -123,6 +127,21 @@ def _check_scheme(coded: Coded) -> None:
     )
 
 
+def _check_words(coded: Coded) -> None:
+  """Key and width fit their fields: a file must not say another number."""
+  words = coded.key_data
+  if len(words) != 2 or not all(0 <= word < _WORD for word in words):
+    raise HeaderError(f'key_data must be two 32-bit words, got {words}.')
+  with np.errstate(over='ignore'):
+    width = np.float32(coded.width)
+  wide = coded.labels in ('interval', 'lattice')
+  if not (0 < width < np.inf if wide else coded.width == 0):
+    raise HeaderError(
+      'width must be positive and finite as a float32 for interval and lattice '
+      f'labels and 0 for others, got {coded.width} for {coded.labels!r}.'
+    )
+
+
 def check(coded: Coded) -> None:
   """Raises HeaderError for fields that contradict each other.
 
@@ -136,12 +155,7 @@ def check(coded: Coded) -> None:
     >>> check(Coded((0, 1), 8, 1, 4, (3,), np.zeros(3, int)))
   """
   _check_sizes(coded)
-  wide = coded.labels in ('interval', 'lattice')
-  if not (0 < coded.width < math.inf if wide else coded.width == 0):
-    raise HeaderError(
-      'width must be positive for interval and lattice labels and 0 for '
-      f'others, got {coded.width} for {coded.labels!r}.'
-    )
+  _check_words(coded)
   if len(coded.model_digest) != 32:
     raise HeaderError(
       f'model_digest must have 32 bytes, got {len(coded.model_digest)}.'

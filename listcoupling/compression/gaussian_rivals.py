@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from listcoupling import validation
 from listcoupling.compression import arrival_codec, arrivals
 
 _CELLS, _REACH = 1024, 4.25  # the grid covers [-_REACH, _REACH]
@@ -70,7 +71,6 @@ def _truncated_mean(mean, deviation, low, high):
   return mean + deviation * jnp.where(flip, -shift, shift)
 
 
-@functools.partial(jax.jit, static_argnames='num_decoders')
 def modulo_quantiser(
   key, trials, num_messages, width, side_variance=0.5, *, num_decoders
 ):
@@ -88,12 +88,25 @@ def modulo_quantiser(
   Returns:
     [B, K].
 
+  Raises:
+    ValueError: for a width that is not positive and finite.
+
   Example:
     >>> error = modulo_quantiser(jax.random.key(0), jnp.arange(9), 4, .5,
     ...                          num_decoders=2)
     >>> error.shape
     (9, 2)
   """
+  validation.check_positive(width=width)
+  return _modulo_quantiser(
+    key, trials, num_messages, width, side_variance, num_decoders=num_decoders
+  )
+
+
+@functools.partial(jax.jit, static_argnames='num_decoders')
+def _modulo_quantiser(
+  key, trials, num_messages, width, side_variance, *, num_decoders
+):
   s = side_variance
   (a, t, offset), _ = arrival_codec.draw_sources(key, trials, num_decoders, s)
   period = num_messages * width
@@ -186,8 +199,9 @@ def seed_aware(
   Args:
     key: typed key.
     trials: [B] integers.
-    v: [] variance of the test channel, from about 5e-4 (the grid's step) to
-      .01 (its reach of 64 cells); beyond, the rebuilt map has errors.
+    v: [] variance of the test channel. Right from about 5e-4 (the grid's
+      step) to .01 (its reach of 64 cells). Beyond, the decoders' map has
+      errors and they answer worse than they could; nothing is refused.
     side_variance: [] s.
     num_messages: the L's, static.
     num_decoders: K, static.

@@ -5,7 +5,7 @@ Layout, little-endian: magic (8 bytes); version u16; flags u16 (1: shared race,
 of dimensions u8; scheme u8; key data 2 x u32; N u32; K u32; L u32; width of
 interval and lattice labels f32; number of messages u64; SHA-256 of the model
 (32 bytes); shape u32 each; then the messages, then the indices if any; last 16
-bytes of the SHA-256 of all before them. Version 1 had a zero for the scheme.
+bytes of the SHA-256 of all before them.
 
 Legend: N candidates, K decoders, L messages per block.
 """

@@ -29,8 +29,9 @@ def fill(
   Args:
     workdir: folder of the table and of results.json.
     settings: of the run, see `resume.claim`.
-    cells: (name, what `compute` gets), in the order of the work. A name is a
-      string or an int.
+    cells: (name, what `compute` gets), in the order of the work. A name is an
+      int or a string that a CSV file does not read back as something else: no
+      number, not "True" or "False", not empty.
     compute: gives the columns of a cell.
     table: name of the CSV file.
     key: its column of names.

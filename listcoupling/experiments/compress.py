@@ -60,8 +60,13 @@ def _key(coded: container.Coded) -> jax.Array:
 
 
 def _static(coded: container.Coded) -> tuple:
-  """The fields that the compiled functions depend on; hashable."""
-  return coded._replace(messages=None, indices=None, shape=None)
+  """The fields that the compiled functions depend on; hashable.
+
+  Key and digest are none of them: another seed must not compile again.
+  """
+  return coded._replace(
+    messages=None, indices=None, shape=None, key_data=None, model_digest=b''
+  )
 
 
 def plan(
@@ -99,10 +104,10 @@ def plan(
   coded = container.Coded(
     tuple(int(word) for word in words), count, num_decoders, num_messages,
     tuple(shape), np.zeros(shape[0], int), model.digest, 'images', labels,
-    float(np.float32(width)), shared_race, None, model.scheme,
+    width, shared_race, None, model.scheme,
   )  # fmt: skip
   container.to_bytes(coded)  # every field is checked
-  return coded
+  return coded._replace(width=float(np.float32(width)))  # as the file has it
 
 
 def _check_settings(model, shape, num_decoders, num_messages, labels) -> None:
@@ -197,13 +202,16 @@ def _check_file(model: Model, coded: container.Coded) -> None:
   """Raises a ContainerError if the file is not one of this model's."""
   container.check_model(coded, model.digest)
   config, scheme = model.config, compress_schemes.SCHEMES[model.scheme]
-  if coded.source != 'images' or coded.labels not in scheme.labels:
-    raise container.HeaderError(
-      f'the file holds {coded.source} with {coded.labels} labels, not images.'
-    )
+  if coded.source != 'images':
+    raise container.HeaderError(f'the file holds {coded.source}, not images.')
   if coded.scheme != model.scheme:
     raise container.HeaderError(
       f'the file is of {coded.scheme}, the model of {model.scheme}.'
+    )
+  if coded.labels not in scheme.labels:
+    raise container.HeaderError(
+      f'the file has {coded.labels} labels, images of {coded.scheme} have one '
+      f'of {scheme.labels}.'
     )
   if tuple(coded.shape[1:]) != tuple(config.source_shape):
     raise container.HeaderError(

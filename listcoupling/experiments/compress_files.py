@@ -36,8 +36,11 @@ def encode(values) -> dict:
   Raises:
     ValueError: for bad images or settings.
     FileNotFoundError: for a missing model or image.
+    OSError: for an output that cannot be written.
   """
   _need(values, 'model', 'images', 'file')
+  if pathlib.Path(values['file']).is_dir():
+    raise ValueError(f'{values["file"]} is a folder; --file must name a file.')
   model = compress.load_model(
     values['model'],
     scheme=values['scheme'],
@@ -85,6 +88,7 @@ def decode(values) -> dict:
     container.ContainerError: for a damaged file or one of another model.
     ValueError: for side information that does not belong to it.
     FileNotFoundError: for a missing file.
+    OSError: for an output that cannot be written.
   """
   _need(values, 'model', 'file', 'side', 'output')
   image_files.check_output(values['output'])
@@ -151,12 +155,15 @@ def size_report(coded: container.Coded, size: int) -> dict:
 
 
 def quality_report(coded, index, images, source=None) -> dict:
-  """MSE and PSNR where the source is given, match rate where indices are."""
+  """MSE and PSNR where the source is given, match rate where indices are.
+
+  PSNR is None at no error at all: JSON has no infinity.
+  """
   found = {}
   if source is not None:
     mse = float(np.mean((np.asarray(images, np.float64) - source) ** 2))
     found['mse'] = mse
-    found['psnr_db'] = -10 * math.log10(mse) if mse else math.inf
+    found['psnr_db'] = -10 * math.log10(mse) if mse else None
   if coded.indices is not None:
     found['match_rate'] = float(np.mean(index == coded.indices))
   return found

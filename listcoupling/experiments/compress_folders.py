@@ -32,8 +32,7 @@ from listcoupling.training import vae as training
 
 def _load_vae(directory: pathlib.Path) -> Model:
   """The last checkpoint of one training."""
-  config = _read_config(directory)
-  model_config = training.check_config(config)
+  config, model_config = _read_config(directory)
   shapes = jax.eval_shape(
     lambda: training.init_state(jax.random.key(0), config, model_config)
   )  # nothing is compiled or drawn: the numbers come from the checkpoint
@@ -47,6 +46,10 @@ def _load_vae(directory: pathlib.Path) -> Model:
     step = manager.latest_step()
     if step is None:
       raise FileNotFoundError(f'{checkpoints} holds no checkpoint.')
+    if step < config.steps:
+      raise FileNotFoundError(
+        f'{checkpoints} is at step {step}, {config.steps} are needed: train on.'
+      )
     state = manager.restore(step, args=ocp.args.StandardRestore(state))
   return make_model(model_config, state.params)
 
@@ -63,19 +66,23 @@ def _vae_folders(directory: pathlib.Path) -> dict[float, pathlib.Path]:
     )
   if found[0] in places[:2]:
     found = found[:1]
-  return {_read_config(path)['beta']: path for path in found}
+  return {_read_config(path)[0].beta: path for path in found}
 
 
-def _read_config(directory: pathlib.Path) -> ml_collections.ConfigDict:
+def _read_config(directory: pathlib.Path):
+  """Settings of a training and the sizes of its VAE."""
   path = directory / 'train_config.json'
   try:
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
-  except ValueError as error:
-    raise ValueError(f'{path} is damaged ({error}); train again.') from error
+    config = ml_collections.ConfigDict(json.loads(path.read_text()))
+    return config, training.check_config(config)
+  except (ValueError, KeyError, AttributeError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged or not that of a VAE ({error!r}); train again.'
+    ) from error
 
 
-def _settings(directory, scheme, num_decoders) -> dict:
-  """config.json of the fits, if they are for this number of decoders."""
+def _settings(directory, scheme, num_decoders, num_messages) -> dict:
+  """config.json of the fits, if they are for these K and L."""
   path = directory / refiner_files.FOLDER / refiner_files.SETTINGS
   if not path.is_file():
     raise FileNotFoundError(
@@ -85,13 +92,20 @@ def _settings(directory, scheme, num_decoders) -> dict:
   try:
     settings = results.read_json(path)
     refiner_files.config_of(settings)
-  except ValueError as error:
-    raise ValueError(f'{path} is damaged: {error}') from error
-  if num_decoders not in settings['num_decoders']:
-    raise FileNotFoundError(
-      f'{path.parent} holds no fit of {scheme} for {num_decoders} decoders; '
-      f'there are fits for {settings["num_decoders"]}.'
+    int(settings['refine']['num_candidates'])
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'{path} is damaged: {error!r}') from error
+  if not isinstance(settings.get('num_messages'), list):
+    raise ValueError(
+      f'{path} has no list num_messages: fits of an earlier version; fit anew.'
     )
+  for name, count in (('decoders', num_decoders), ('messages', num_messages)):
+    known = settings[f'num_{name}']
+    if count not in known:
+      raise FileNotFoundError(
+        f'{path.parent} holds no fit of {scheme} for {count} {name}; there are '
+        f'fits for {known}.'
+      )
   return settings
 
 
@@ -131,7 +145,7 @@ def _choices(
   if scheme == 'gls':
     folders = _vae_folders(directory)
     return {b: functools.partial(_load_vae, p) for b, p in folders.items()}
-  settings = _settings(directory, scheme, num_decoders)
+  settings = _settings(directory, scheme, num_decoders, num_messages)
   wanted = f'{scheme} of {num_messages} messages to {num_decoders} decoders'
   if scheme == 'list_quantiser':
     path = refiner_files.list_path(directory, num_messages * num_decoders)
@@ -153,11 +167,21 @@ def _choices(
   return found
 
 
-def _evaluated_beta(directory, job):
-  """The beta that the evaluation chose for (scheme, K, L), or None."""
+def _evaluated(directory, job) -> tuple[float | None, int | None]:
+  """(beta, N) that the evaluation chose for (scheme, K, L), or Nones."""
   path = directory / 'choice' / f'{job[0]}.json'
-  chosen = results.read_json(path)['chosen'] if path.is_file() else []
-  return {tuple(kept): beta for kept, (beta, _) in chosen}.get(job)
+  if not path.is_file():
+    return None, None
+  try:
+    chosen = {
+      tuple(kept): (float(beta), int(count))
+      for kept, (beta, count) in results.read_json(path)['chosen']
+    }
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error!r}); name --beta, or evaluate again.'
+    ) from error
+  return chosen.get(job, (None, None))
 
 
 def load_model(
@@ -176,21 +200,22 @@ def load_model(
     scheme: one of `container.SCHEMES`.
     num_decoders: K; not read for gls where there is one VAE.
     num_messages: L, likewise.
-    beta: of the VAE; None takes the only one, or the evaluation's choice.
+    beta: of the VAE; None takes the evaluation's choice, or the only one.
 
   Returns:
-    `Model`.
+    `Model`. Its num_candidates is that of the fit; of gls what the evaluation
+    chose together with beta for K and L, or 256 if beta is given or none was.
 
   Raises:
     FileNotFoundError: if there is no finished training or no such fit.
-    ValueError: for a scheme or beta that is not there, or a damaged fit.
+    ValueError: for a scheme or beta that is not there, or a damaged file.
   """
   directory = pathlib.Path(directory)
   job = (scheme, num_decoders, num_messages)
-  choices = _choices(directory, *job)
-  if beta is None and len(choices) > 1:
-    beta = _evaluated_beta(directory, job)
-  elif beta is None:
+  choices, count = _choices(directory, *job), None
+  if beta is None and None not in choices:
+    beta, count = _evaluated(directory, job)
+  if beta is None and len(choices) == 1:
     beta = next(iter(choices))
   if beta not in choices:
     betas = sorted(choices) if None not in choices else 'none'
@@ -198,7 +223,10 @@ def load_model(
       f'beta (--beta) must name a VAE of {directory} for {scheme}: {betas}, '
       f'got {beta}.'
     )
-  return choices[beta]()
+  model = choices[beta]()
+  if scheme == 'gls' and count is not None:
+    return model._replace(num_candidates=count)
+  return model
 
 
 def load_named(directory, coded: container.Coded) -> Model:

@@ -5,7 +5,6 @@ and what is finished is never deleted: a folder of other settings is refused,
 as is one of unknown settings. Whoever resumes calls `claim` before any work.
 """
 
-import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -14,8 +13,8 @@ from listcoupling.experiments import results
 
 
 def _flat(value: Any, name: str = '') -> dict[str, Any]:
-  """Nested dicts as one, names joined by dots; an empty one is a value."""
-  if not isinstance(value, dict) or not value:
+  """Nested dicts as one, names joined by dots; an empty one within stays."""
+  if not isinstance(value, dict) or (name and not value):
     return {name: value}
   parts = (_flat(v, f'{name}.{k}' if name else k) for k, v in value.items())
   return {key: leaf for part in parts for key, leaf in part.items()}
@@ -37,11 +36,14 @@ def differences(old: dict, new: dict) -> list[str]:
 
 
 def _kept(record: pathlib.Path) -> dict:
-  """Settings in a record, which may be the record (as of Gaussian runs)."""
+  """Settings in a record; in older folders they are the record itself."""
   try:
     kept = results.read_json(record)
-    return kept.get('settings', kept)
-  except (json.JSONDecodeError, AttributeError) as error:
+    kept = kept.get('settings', kept)
+    if not isinstance(kept, dict):
+      raise ValueError(f'settings are {kept!r}')
+    return kept
+  except (ValueError, AttributeError) as error:  # no JSON, UTF-8 or dict
     raise ValueError(
       f'{record} is damaged ({error}), so the settings of the run are unknown; '
       'choose another workdir.'
@@ -62,7 +64,9 @@ def claim(record, settings: dict, *, work: Iterable = ()) -> None:
       results without a record; nothing is written then.
 
   Example:
-    >>> claim('/tmp/listcoupling_doc/results.json', {'seed': 0})
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   claim(f'{folder}/results.json', {'seed': 0})
   """
   record, settings = pathlib.Path(record), results.plain(settings)
   if record.exists():

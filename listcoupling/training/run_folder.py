@@ -8,13 +8,15 @@
     record.json        what is known of the finished run
     events/            TensorBoard
 
-Of these the image codec (`vae`) keeps settings, checkpoints and history.
+Of these the image codec (`vae`) keeps settings, history and one checkpoint, and
+its TensorBoard folder is tensorboard/.
 Small files are written beside their place and renamed.
 """
 
 import json
 import os
 import pathlib
+import tempfile
 from typing import Any
 
 import orbax.checkpoint as ocp
@@ -26,16 +28,26 @@ _MAY_CHANGE = ('num_steps', 'checkpoint_every', 'log_every')
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes indented JSON in one step."""
-  beside = path.with_name(path.name + '.part')
-  beside.write_text(json.dumps(value, indent=2) + '\n')
-  os.replace(beside, path)
+  # A name of its own: two runs may write the same file at once.
+  handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
+  try:
+    with os.fdopen(handle, 'w') as file:
+      file.write(json.dumps(value, indent=2) + '\n')
+    os.chmod(name, 0o644)  # mkstemp makes private files
+    os.replace(name, path)
+  finally:
+    pathlib.Path(name).unlink(missing_ok=True)
 
 
 def _changed(path: pathlib.Path, wanted: dict) -> list[str]:
   """Names whose values differ from those in a JSON file, if there is one."""
   kept = json.loads(path.read_text()) if path.exists() else wanted
   names = sorted(kept.keys() | wanted.keys())
-  return [name for name in names if kept.get(name) != wanted.get(name)]
+  return [
+    name
+    for name in names  # None is a value: what lacks a name differs
+    if name not in kept or name not in wanted or kept[name] != wanted[name]
+  ]
 
 
 def check_settings(config, folder: pathlib.Path, may_change=()) -> None:
@@ -56,9 +68,11 @@ def check_settings(config, folder: pathlib.Path, may_change=()) -> None:
 
 
 def keep_settings(config, folder: pathlib.Path) -> None:
-  """Makes the folder and keeps the settings there."""
+  """Makes the folder and keeps the settings there; the same are left alone."""
   folder.mkdir(parents=True, exist_ok=True)
-  write_json(folder / 'train_config.json', json.loads(config.to_json()))
+  path, wanted = folder / 'train_config.json', json.loads(config.to_json())
+  if not path.exists() or _changed(path, wanted):
+    write_json(path, wanted)
 
 
 def open_folder(config, folder: pathlib.Path, tokenizer, origin: dict) -> None:

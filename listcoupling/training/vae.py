@@ -202,9 +202,8 @@ def train(config: ml_collections.ConfigDict, workdir):
   run_folder.keep_settings(config, workdir)
   init_key = jax.random.fold_in(jax.random.key(config.seed), 2**31)
   state = init_state(init_key, config, model_config)
-  options = ocp.CheckpointManagerOptions(
-    max_to_keep=1, save_interval_steps=config.steps_per_call
-  )
+  # Every call is saved, a last shorter one as well.
+  options = ocp.CheckpointManagerOptions(max_to_keep=1)
   directory = (workdir / 'checkpoints').absolute()
   with ocp.CheckpointManager(directory, options=options) as manager:
     steps = make_train_steps(config, model_config)

@@ -57,6 +57,14 @@ def test_modulo_quantiser_by_hand():
     np.testing.assert_allclose(error[r, 1], min(best), atol=2e-3)
 
 
+@pytest.mark.parametrize('width', [0.0, -0.5, np.nan, np.inf])
+def test_a_cell_has_a_length(width):
+  with pytest.raises(ValueError, match='width must be positive'):
+    rivals.modulo_quantiser(
+      jax.random.key(1), jnp.arange(2), 4, width, num_decoders=1
+    )
+
+
 def test_the_encoders_cells_are_rebuilt():
   rng = np.random.default_rng(0)
   v, count = 0.01, 400

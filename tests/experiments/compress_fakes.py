@@ -15,20 +15,21 @@ from listcoupling.training import vae as training
 CELLS = 12  # at most: 6 messages to 2 decoders
 SETTINGS = {
   'num_decoders': [1, 2],
+  'num_messages': [4, 6],
   'most_messages': 6,
   'refine': {'hidden_size': 8, 'num_candidates': 64},
 }
 
 
-def save_vae(directory, seed, beta=0.3):
-  """A VAE in a folder of its own."""
+def save_vae(directory, seed, beta=0.3, step=None):
+  """A VAE in a folder of its own, as of the last step unless told."""
   config = vae_digits.get_config().train
   config.seed, config.beta = seed, beta
   model_config = training.check_config(config)
   state = training.init_state(jax.random.key(seed), config, model_config)
   directory.mkdir(parents=True)
   with ocp.CheckpointManager((directory / 'checkpoints').absolute()) as manager:
-    manager.save(1, args=ocp.args.StandardSave(state))
+    manager.save(step or config.steps, args=ocp.args.StandardSave(state))
     manager.wait_until_finished()
   (directory / 'train_config.json').write_text(config.to_json())
 

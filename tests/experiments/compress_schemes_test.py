@@ -198,10 +198,17 @@ def test_another_workdir_is_refused(folder, reports, tmp_path, scheme):
 @pytest.mark.parametrize(
   'scheme, change, message',
   [
-    ('cells', dict(num_messages=5), r'cells_5_beta_1.*fits of \[4, 6\] mess'),
+    ('cells', dict(num_messages=5), r'5 messages; there are fits for \[4, 6\]'),
     ('cells', dict(num_decoders=3), r'3 decoders; there are fits for \[1, 2\]'),
     ('cells', dict(num_messages=6, beta=1.0), r'\[0.3\], got 1.0'),
-    ('list_quantiser', dict(num_messages=5), r'list_10.*of \[8, 12\] cells'),
+    ('list_quantiser', dict(num_messages=5), r'5 messages; .* \[4, 6\]'),
+    # There is a list of 12 cells, but it is of 6 messages to 2 decoders.
+    ('list_quantiser', dict(num_messages=12, num_decoders=1), '12 messages; '),
+    (
+      'list_quantiser',
+      dict(num_messages=4, num_decoders=1),
+      r'list_4\.saf.*of \[8, 12\] cells',
+    ),
     ('list_quantiser', dict(num_messages=12, num_decoders=3), '3 decoders'),
     ('list_quantiser', dict(beta=0.3), 'none, got 0.3'),
     ('gls', dict(beta=None), r'\[0.3, 1.0\], got None'),
@@ -211,6 +218,9 @@ def test_another_workdir_is_refused(folder, reports, tmp_path, scheme):
     ('cells', dict(shared_race=True), 'shared_race'),
     ('list_quantiser', dict(num_candidates=9), '8, got 9'),
     ('list_quantiser', dict(width=1.0), 'width'),
+    ('gls', dict(labels='lattice', width=1e-50), '1e-50'),
+    ('gls', dict(labels='lattice', width=1e39), r'1e\+39'),
+    ('gls', dict(file=pathlib.Path()), 'is a folder; --file'),
   ],
 )
 def test_what_is_not_there_is_named(folder, tmp_path, scheme, change, message):

@@ -35,11 +35,23 @@ def test_every_change_is_refused_by_name(tmp_path, change, names):
   with pytest.raises(ValueError, match=f'settings of {names}; resume'):
     resume.claim(record, _SETTINGS | change)
   assert record.read_bytes() == before
-  for damage in (b'', b'{"settings": {', b'[1]'):
+  for damage in (
+    b'', b'{"settings": {', b'[1]', b'\xff\xfe', b'{"settings": null}',
+  ):  # fmt: skip
     record.write_bytes(damage)
     with pytest.raises(ValueError, match='results.json is damaged'):
       resume.claim(record, _SETTINGS)
     assert record.read_bytes() == damage
+
+
+def test_no_settings_differ_in_every_name(tmp_path):
+  record = tmp_path / 'results.json'
+  for kept in ({'settings': {}}, {}):
+    results.write_json(record, kept)
+    with pytest.raises(ValueError, match='settings of a, b.c; resume'):
+      resume.claim(record, {'a': 0, 'b': {'c': 1}})
+  assert resume.differences({'a': {}}, {}) == ['a']
+  assert resume.differences({}, {}) == []
 
 
 def test_results_of_unknown_settings_are_refused(tmp_path):

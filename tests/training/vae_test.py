@@ -60,6 +60,16 @@ def test_training_learns_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     vae.train(_config(beta=0.7), stopped)
 
 
+def test_a_finished_run_is_only_read(tmp_path):
+  config = _config(steps=5, steps_per_call=3)  # the last call is shorter
+  _, params = vae.train(config, tmp_path)
+  assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['5']
+  before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+  _, again = vae.train(config, tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, params, again)
+  assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')} == before
+
+
 @pytest.mark.parametrize('kind', vae.ESTIMATOR_LOSSES)
 def test_estimator_finds_the_density_ratio(kind):
   """W ~ N(t, 1/4) and t = +-1: the log odds are a known function of w."""
