@@ -126,7 +126,7 @@ def _encode_cells(rows, images, key, params, refined, *, networks, fields):
       params, image, book.latents, networks
     )
     penalty = image_schemes.cell_penalty(
-      image[None], book.labels[None], refined
+      image[None], book.labels[None], refined.codewords
     )[0]
     return codec.encode(
       book.race_key,

@@ -10,6 +10,7 @@ for the best of K (`training.refiner`). `list_quantiser` needs no races
 Legend: R images, K decoders, L messages, N candidates, D latent size.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -67,45 +68,50 @@ def cell_labels(latents, refined: Refined, num_messages) -> jax.Array:
   All at once the classifier's logits would be [R, N, F]: 8 GB for the
   candidates of 16,000 images of MNIST.
   """
-  label = refiner.classifier(refined.config.num_cells)
-  return jax.lax.map(
-    lambda x: label(refined.classifier, x, num_messages),
-    latents,
-    batch_size=_ROWS,
+  return _labels(
+    refined.classifier, latents, num_messages, refined.config.num_cells
   )
 
 
-def cell_penalty(right, tags, refined: Refined) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=3)
+def _labels(params, latents, num_messages, num_cells):
+  label = refiner.classifier(num_cells)
+  return jax.lax.map(
+    lambda x: label(params, x, num_messages), latents, batch_size=_ROWS
+  )
+
+
+@jax.jit
+def cell_penalty(right, tags, codewords) -> jax.Array:
   """What the encoder subtracts from its log weights: [R, N].
 
   Args:
     right: [R, H, W] sources.
     tags: [R, N] labels.
-    refined: has the codeword of each label.
+    codewords: [L, P], one for each label.
   """
-  codewords = jnp.asarray(refined.codewords)  # [L, P]
 
   def one(x):
     source, tags = x
     distance = jnp.sum((source.reshape(-1) - codewords) ** 2, -1)  # [L]
     return _CELL_WEIGHT * distance[tags]
 
-  return jax.lax.map(one, (jnp.asarray(right), tags), batch_size=_ROWS)
+  return jax.lax.map(one, (right, tags), batch_size=_ROWS)
 
 
 def cell_trials(trials: codec.Trials, right, refined: Refined, num_messages):
   """Labels [R, N] of `cells`, and trials whose encoder heeds them."""
   tags = cell_labels(trials.latents, refined, num_messages)
-  weights = trials.encoder_weights - cell_penalty(right, tags, refined)
-  return tags, trials._replace(encoder_weights=weights)
+  penalty = cell_penalty(right, tags, refined.codewords)
+  heeding = trials._replace(encoder_weights=trials.encoder_weights - penalty)
+  return tags, heeding
 
 
-def cell_outcome(trials, right, refined, num_decoders, num_messages):
+def _cell_outcome(tags, heeding, num_decoders):
   """`codec.Outcome` of `cells`, and the candidates' latents [R, K, D]."""
-  tags, trials = cell_trials(trials, right, refined, num_messages)
-  sent = codec.transmit(trials, tags, num_decoders=num_decoders)
+  sent = codec.transmit(heeding, tags, num_decoders=num_decoders)
   rows = jnp.arange(len(sent.message))[:, None]
-  return sent, trials.latents[rows, sent.index]
+  return sent, heeding.latents[rows, sent.index]
 
 
 def refine(refined, cells, latents, sides, num_decoders):
@@ -148,9 +154,8 @@ def send_gls(model, trials, right, num_decoders, num_messages, shared) -> Sent:
 
 def send_cells(refined, trials, right, num_decoders, num_messages) -> Sent:
   """GLS with cells as labels and a decoder trained for it."""
-  sent, latents = cell_outcome(
-    trials, right, refined, num_decoders, num_messages
-  )
+  tags, heeding = cell_trials(trials, right, refined, num_messages)
+  sent, latents = _cell_outcome(tags, heeding, num_decoders)
   cells = jnp.repeat(sent.message[:, None], num_decoders, axis=1)
   images = refine(refined, cells, latents, trials.sides, num_decoders)
   return Sent(
@@ -192,8 +197,9 @@ def list_pool(codewords, right, sides, counts, latent_size) -> training.Pool:
 def cell_pool(refined, trials, right, counts, num_messages) -> training.Pool:
   """What the decoders of `cells` hold, for several list sizes."""
   most, cells, latents = trials.sides.shape[1], [], []
+  tags, heeding = cell_trials(trials, right, refined, num_messages)
   for count in counts:
-    sent, found = cell_outcome(trials, right, refined, count, num_messages)
+    sent, found = _cell_outcome(tags, heeding, count)
     cells.append(jnp.repeat(sent.message[:, None], most, axis=1))
     latents.append(_pad(found, most))
   return training.Pool(

@@ -55,7 +55,7 @@ def test_memory_does_not_grow_with_the_images(parts):
 
     def both(latents, source):
       tags = image_schemes.cell_labels(latents, fit, L)
-      return tags, image_schemes.cell_penalty(source, tags, fit)
+      return tags, image_schemes.cell_penalty(source, tags, fit.codewords)
 
     compiled = jax.jit(both).lower(latents, source).compile()
     return compiled.memory_analysis().temp_size_in_bytes
