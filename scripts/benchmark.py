@@ -16,6 +16,7 @@ from absl import app, flags
 from listcoupling.experiments import (
   benchmark,
   benchmark_loop,
+  command,
   decoding,
   peers,
   results,
@@ -71,4 +72,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

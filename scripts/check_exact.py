@@ -13,6 +13,7 @@ import numpy as np
 from absl import app, flags
 
 from listcoupling import bounds, coupling
+from listcoupling.experiments import command
 
 _TRIALS = flags.DEFINE_integer('trials', 10**6, 'Draws per line.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the laws and the draws.')
@@ -75,4 +76,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

@@ -10,7 +10,13 @@ import numpy as np
 from absl import app, flags
 
 import listcoupling as lc
-from listcoupling.experiments import benchmark, decoding, invariance, results
+from listcoupling.experiments import (
+  benchmark,
+  command,
+  decoding,
+  invariance,
+  results,
+)
 from listcoupling.models import pretrained
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/invariance', 'For the table.')
@@ -49,4 +55,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

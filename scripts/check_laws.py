@@ -14,6 +14,7 @@ from absl import app, flags
 from scipy import stats
 
 from listcoupling import coupling, gumbel
+from listcoupling.experiments import command
 
 _TRIALS = flags.DEFINE_integer('trials', 20_000, 'Races per kind of noise.')
 _VOCAB = 151_936
@@ -74,4 +75,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

@@ -13,13 +13,11 @@ trials; --images tells decode the truth, for MSE and PSNR.
 """
 
 import json
-import pathlib
-import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from listcoupling.compression import container
-from listcoupling.experiments import compress_files
+from listcoupling.experiments import command, compress_files
 
 _COMMANDS = ('encode', 'decode', 'inspect')
 _FORMAT = flags.DEFINE_enum(
@@ -52,13 +50,8 @@ def main(argv):
   """Runs one command and prints its report."""
   if len(argv) != 2 or argv[1] not in _COMMANDS:
     raise app.UsageError(f'name one of {_COMMANDS}, got {argv[1:]}')
-  logging.set_verbosity(logging.WARNING)  # the checkpointer is talkative
   values = flags.FLAGS.flag_values_dict()
-  try:
-    report = getattr(compress_files, argv[1])(values)
-  except (ValueError, OSError) as error:
-    print(f'{pathlib.Path(argv[0]).name}: {error}', file=sys.stderr)
-    sys.exit(1)
+  report = getattr(compress_files, argv[1])(values)
   if _FORMAT.value == 'json':
     print(json.dumps(report))
   else:
@@ -66,4 +59,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

@@ -12,10 +12,17 @@ import sys
 import time
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 
 import listcoupling as lc
-from listcoupling.experiments import decoding, images, plots, results, toy
+from listcoupling.experiments import (
+  command,
+  decoding,
+  images,
+  plots,
+  results,
+  toy,
+)
 from listcoupling.models import pretrained
 
 # Configs are a folder beside the package.
@@ -72,7 +79,6 @@ def main(argv):
   """Runs the three parts and says how long each took."""
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments {argv[1:]}.')
-  logging.set_verbosity(logging.WARNING)
   workdir = pathlib.Path(_WORKDIR.value)
   parts = (
     ('Coupling a list with one sample', lambda: _couplings(workdir)),
@@ -88,4 +94,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

@@ -1,9 +1,9 @@
 """Trains the image codec and tabulates it, see configs/vae_digits.py."""
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from listcoupling.experiments import images
+from listcoupling.experiments import command, images
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
@@ -16,10 +16,9 @@ def main(argv):
   """Runs the table and prints it."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
-  logging.set_verbosity(logging.WARNING)  # the checkpointer is talkative
   rows = images.run(_CONFIG.value, _WORKDIR.value, _SEED.value)
   print(images.as_text(rows))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, resumes=True)

@@ -20,6 +20,8 @@ from ml_collections import config_flags
 # Configs import each other as a package from the repository root.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from listcoupling.experiments import command  # noqa: E402
+
 _CONFIG = config_flags.DEFINE_config_file(
   'config', 'configs/decoding_iid.py', 'Which table, and its settings.'
 )
@@ -56,4 +58,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, resumes=True)

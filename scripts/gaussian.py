@@ -6,7 +6,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from listcoupling.experiments import gaussian
+from listcoupling.experiments import command, gaussian
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/gaussian.py')
 _WORKDIR = flags.DEFINE_string(
@@ -29,4 +29,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, resumes=True)

@@ -17,7 +17,7 @@ from absl import app, flags
 
 import listcoupling as lc
 from listcoupling.decoding.options import METHODS
-from listcoupling.experiments import decoding
+from listcoupling.experiments import command, decoding
 from listcoupling.models import pretrained
 
 _TARGET = flags.DEFINE_string('target', None, 'Directory or hub name.')
@@ -112,4 +112,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main)

@@ -3,7 +3,7 @@
 from absl import app, flags
 from ml_collections import config_flags
 
-from listcoupling.experiments import next_token, next_token_report
+from listcoupling.experiments import command, next_token, next_token_report
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/next_token.py')
 _WORKDIR = flags.DEFINE_string(
@@ -22,4 +22,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, resumes=True)

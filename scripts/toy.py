@@ -3,7 +3,7 @@
 from absl import app, flags
 from ml_collections import config_flags
 
-from listcoupling.experiments import toy
+from listcoupling.experiments import command, toy
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/toy.py')
 _WORKDIR = flags.DEFINE_string(
@@ -22,4 +22,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, resumes=True)

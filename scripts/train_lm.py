@@ -11,12 +11,13 @@ import pathlib
 import sys
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 # Configs import each other as a package from the repository root.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from listcoupling.experiments import command  # noqa: E402
 from listcoupling.models import pretrained  # noqa: E402
 from listcoupling.training import language_model  # noqa: E402
 
@@ -39,7 +40,6 @@ def main(argv):
   """Flags, one call, the export."""
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments {argv[1:]}.')
-  logging.set_verbosity(logging.WARNING)  # orbax tells every step
   config = _CONFIG.value
   if _SEED.value is not None:
     config.seed = _SEED.value
@@ -55,4 +55,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, resumes=True)

@@ -1,9 +1,9 @@
 """Trains the networks of the image codec, see configs/vae_mnist.py."""
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from listcoupling.experiments import image_fits
+from listcoupling.experiments import command, image_fits
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
@@ -16,7 +16,6 @@ def main(argv):
   """Trains; scripts/evaluate_compression.py of this workdir goes on."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
-  logging.set_verbosity(logging.WARNING)  # the checkpointer is talkative
   config = _CONFIG.value
   if _SEED.value is not None:
     config.train.seed = _SEED.value
@@ -24,4 +23,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  command.run(main, resumes=True)

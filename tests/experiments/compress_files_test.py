@@ -88,9 +88,9 @@ def test_outputs_that_cannot_be_written(
     'compress.py', *command.split(), str(tmp_path / place), '--model=model',
     f'--num_messages={L}', f'--num_candidates={N}',
   ]  # fmt: skip
-  with flagsaver.flagsaver(), pytest.raises(SystemExit) as done:
-    script.main(script.flags.FLAGS(arguments))
-  assert done.value.code == 1
-  error = capsys.readouterr().err.splitlines()[-1]
+  with flagsaver.flagsaver():
+    run = script.command.guard(script.main)
+    assert run(script.flags.FLAGS(arguments)) == 1
+  error = capsys.readouterr().err.splitlines()[-2]
   assert error.startswith('compress.py: ')
   assert str(tmp_path / place.split('/')[0]) in error
