@@ -5,9 +5,10 @@
 
 Small dense networks, for a CPU. On one core of two: 3 to 6 minutes of training
 per beta, a quarter of a minute per list quantiser (12) and per number of
-messages of `cells` (5), 2 minutes of evaluation on 1000 test images. 55,000 images to train
-on, 5,000 held out for the choice of beta and N. Squared error per pixel of the
-best decoder (standard error .0005 to .0007), the paper's figures in brackets:
+messages of `cells` (5), 2 minutes of evaluation on 1000 test images. 55,000
+images to train on, 5,000 held out for the choice of beta and N. Squared error
+per pixel of the best decoder (standard error .0005 to .0007), the paper's
+figures in brackets:
 
     K  messages  gls            cells   list quantiser
     1  4         .0680 (.1027)  .0579   .0574
