@@ -38,9 +38,6 @@ class Codebook(NamedTuple):
   labels: jax.Array  # [N] int32
 
 
-nearest_cell = labels.cell_labels  # the name it had
-
-
 def _draw_candidates(key, num_candidates, latent_size):
   """Keys of races and labels, and the latents [N, D] of one image."""
   prior_key, label_key, race_key = jax.random.split(key, 3)
@@ -70,7 +67,7 @@ def make_codebook(
   if centres is None:
     tags = labels.random_labels(label_key, num_candidates, num_messages)
   else:
-    tags = nearest_cell(latents, centres)
+    tags = labels.cell_labels(latents, centres)
   return Codebook(race_key, latents, tags)
 
 

@@ -105,15 +105,15 @@ def measure_method(
   )
   figures = run.metrics
   efficiency = figures.block_efficiency
-  error = 0.0  # one row tells nothing about the spread
+  error = None  # one row tells nothing about the spread
   if efficiency.size > 1:
-    error = efficiency.std(ddof=1) / efficiency.size**0.5
+    error = float(efficiency.std(ddof=1) / efficiency.size**0.5)
   drafted = max(int(figures.drafted_tokens.sum()), 1)
   return dict(
     method=options.method,
     num_drafts=options.num_drafts,
     block_efficiency=float(efficiency.mean()),
-    block_efficiency_se=float(error),
+    block_efficiency_se=error,
     tokens_per_second=rate,
     acceptance_rate=float(figures.accepted_tokens.sum() / drafted),
     same_text=float((run.tokens == reference).all(axis=1).mean()),
@@ -146,8 +146,8 @@ def compare_methods(
 
   Returns:
     One row per method: block efficiency over the rows with its standard
-    error, tokens per second, share of drafted tokens accepted, and the share
-    of rows whose text is the plain sampler's.
+    error (None for a single row), tokens per second, share of drafted tokens
+    accepted, and the share of rows whose text is the plain sampler's.
   """
   texts = prompts, lengths
   reference = plain_text(key, target, *texts, options)
@@ -173,8 +173,9 @@ def format_comparison(rows: Sequence[dict]) -> str:
   ]
   for row in rows:
     drafts = row['num_drafts'] if row['method'] != 'autoregressive' else 0
-    efficiency = (
-      f'{row["block_efficiency"]:.3f} +- {row["block_efficiency_se"]:.3f}'
+    efficiency, error = row['block_efficiency'], row['block_efficiency_se']
+    efficiency = f'{efficiency:.3f} +- ' + (
+      '  ?  ' if error is None else f'{error:.3f}'
     )
     lines.append(
       f'{row["method"]:<15}{drafts:>3}{efficiency:>20}'

@@ -35,7 +35,7 @@ def _pixels(array, path) -> np.ndarray:
     raise ValueError(
       f'{path} must hold pixels in [0, 1], got '
       f'{np.min(array, initial=np.inf)}..{np.max(array, initial=-np.inf)}; '
-      'divide by 255, or save bytes.'
+      'scale them, or save bytes.'
     )
   return array.astype(np.float32)
 

@@ -141,9 +141,9 @@ def examples(
     _frame(row[0], np.concatenate([left[i], right[i]], 1), None, 'image' * top)
     _frame(row[1], right[i], None, 'source' * top)
     for k in range(decoders):
-      _frame(row[2 + 2 * k], sides[i, k], None, f'side {k + 1}' * top)
+      _frame(row[2 + 2 * k], sides[i, k], None, f'side {k}' * top)
       colour = 'tab:green' if found[i, k] else 'tab:red'
-      _frame(row[3 + 2 * k], images[i, k], colour, f'decoder {k + 1}' * top)
+      _frame(row[3 + 2 * k], images[i, k], colour, f'decoder {k}' * top)
       best = error[i, k] == error[i].min()
       row[3 + 2 * k].set_xlabel(
         f'{error[i, k]:.3f}',

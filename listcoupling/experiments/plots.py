@@ -117,7 +117,7 @@ def block_efficiency(rows: list[dict], path: str | os.PathLike) -> None:
     axes.grid(axis='y', visible=False)
     names = [row['method'] for row in rows][::-1]
     means = [row['block_efficiency'] for row in rows][::-1]
-    errors = [row['block_efficiency_se'] for row in rows][::-1]
+    errors = [row['block_efficiency_se'] or 0.0 for row in rows][::-1]
     axes.barh(names, means, xerr=errors, color=SKY, height=0.62)
     for place, (mean, error) in enumerate(zip(means, errors)):
       axes.text(mean + error + 0.03, place, f'{mean:.2f}', va='center')

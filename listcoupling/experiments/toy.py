@@ -26,6 +26,7 @@ COMPUTED = (
 )
 METHODS = SAMPLED + COMPUTED
 PAIRS = ('dirichlet', 'peaked')
+_SHORT = {'optimum_without_replacement': 'optimum, top-K'}
 
 
 def check_config(config) -> None:
@@ -174,7 +175,9 @@ def run(config, workdir, seed: int) -> list[dict]:
 
 def as_text(rows: list[dict]) -> str:
   """The table as aligned text."""
-  lines = ['  K ' + ''.join(f'{name[:13]:>15}' for name in METHODS)]
+  lines = [
+    '  K ' + ''.join(f'{_SHORT.get(name, name):>15}' for name in METHODS)
+  ]
   for entry in rows:
     values = (f'{entry[m]:8.4f} ±{entry[f"{m}_se"]:.4f}' for m in METHODS)
     lines.append(f'{entry["num_drafts"]:3d} ' + ''.join(values))

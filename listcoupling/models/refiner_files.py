@@ -101,7 +101,7 @@ def _digest(flat: Mapping[str, np.ndarray]) -> str:
   return found.hexdigest()
 
 
-def _check(flat, metadata, config) -> None:
+def _check(flat, config) -> None:
   """Raises ValueError for tensors that are not a fit of these sizes."""
   wanted = _shapes(config)
   if not any(name.startswith('classifier/') for name in flat):
@@ -123,8 +123,6 @@ def _check(flat, metadata, config) -> None:
       )
     if array.dtype != np.float32 or not np.isfinite(array).all():
       raise ValueError(f'{name} does not hold finite float32 numbers')
-  if _DIGEST in metadata and metadata[_DIGEST] != _digest(flat):
-    raise ValueError('its numbers are not those that were written')
 
 
 def read(path, config: refiner.RefinerConfig) -> Refined:
@@ -148,7 +146,9 @@ def read(path, config: refiner.RefinerConfig) -> Refined:
     with safetensors.safe_open(path, framework='np') as file:
       flat = {name: file.get_tensor(name) for name in file.keys()}
       metadata = file.metadata() or {}
-    _check(flat, metadata, config)
+    _check(flat, config)
+    if metadata.get(_DIGEST) != _digest(flat):
+      raise ValueError('its numbers are not those that were written')
   except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
     raise ValueError(
       f'{path} is damaged or not a fit of these sizes: {error}; remove it to '
@@ -173,7 +173,7 @@ def write(path, refined: Refined) -> None:
     name: np.ascontiguousarray(leaf)
     for name, leaf in traverse_util.flatten_dict(tree, sep='/').items()
   }
-  _check(flat, {}, refined.config)
+  _check(flat, refined.config)
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)

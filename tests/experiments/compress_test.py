@@ -199,7 +199,7 @@ def test_images_of_another_size_or_type_are_refused(folder, tmp_path):
 
   for array, message in (
     (np.zeros((R, 9, 8)), r'\(9, 8\)'),
-    (np.full((R, 8, 8), 3.0), 'divide by 255'),
+    (np.full((R, 8, 8), 3.0), 'scale them'),
     (np.full((R, 8, 8), np.nan), 'pixels in'),
     (np.zeros((R, 8, 8), int), 'int64'),
     (np.zeros(5), 'shape'),

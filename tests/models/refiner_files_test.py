@@ -32,11 +32,12 @@ def test_round_trip(tmp_path, fit):
   assert name == 'cells_16_beta_2.safetensors'
 
 
-def test_files_without_a_digest_are_read(tmp_path, fit):
+def test_files_without_a_digest_are_refused(tmp_path, fit):
   path = tmp_path / 'fit.safetensors'
   refiner_files.write(path, fit)
   safetensors.save_file(safetensors.load_file(path), path)
-  _same(refiner_files.read(path, fit.config), fit)
+  with pytest.raises(ValueError, match='fit.safetensors is damaged'):
+    refiner_files.read(path, fit.config)
 
 
 def test_every_damage_is_refused_by_name(tmp_path, fit):
