@@ -7,8 +7,8 @@ trials, evaluation on 10^5 others, 10 repeats. Fewer repeats:
 
     --config.repeats=2
 
-One repeat took 734 s of processor time on two shared cores. Two repeats gave,
-in mean dB (standard error .02 to .03), for L = 2, 4, 8, 16, 32, 64:
+One repeat takes 6 min 17 s on two CPU cores. Two repeats gave, in mean dB
+(standard error .02 to .03), for L = 2, 4, 8, 16, 32, 64:
 
     gls, K = 1          -9.75 -12.78 -16.07 -19.60 -23.40 -27.34
     gls, K = 2         -15.19 -18.29 -21.71 -25.37 -28.83 -31.43
