@@ -1,5 +1,7 @@
 """The image table: every row, files, pictures, resuming, refusals."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -91,6 +93,31 @@ def test_what_is_finished_is_read(finished, monkeypatch):
   with pytest.raises(ValueError, match='other settings of seed'):
     images.run(_config(), workdir, seed=2)
   assert images.run(_config(), workdir, seed=1) == rows
+
+
+def test_results_of_other_networks_are_refused(finished, tmp_path):
+  shutil.copytree(finished[0], tmp_path / 'copy')
+  path = tmp_path / 'copy' / 'models.json'
+  kept = results.read_json(path)
+  kept['settings'] = {name: '00' for name in kept['settings']}
+  results.write_json(path, kept)
+  with pytest.raises(ValueError, match='other settings of beta'):
+    images.run(_config(), tmp_path / 'copy', seed=1)
+
+
+def test_a_choice_is_made_again_for_more_jobs(tmp_path, monkeypatch):
+  path = tmp_path / 'gls.json'
+  one, two = ('gls', 1, 4), ('shared_race', 2, 4)
+  asked = []
+
+  def select(table, jobs, seed):
+    asked.append(jobs)
+    return dict.fromkeys(jobs, (0.3, 16))
+
+  monkeypatch.setattr(image_trials, 'select', select)
+  for jobs in ([one], [one], [one, two], [two]):
+    assert images._settle(None, jobs, path, 0) == dict.fromkeys(jobs, (0.3, 16))
+  assert asked == [[one], [one, two]]
 
 
 def test_repeats_differ_and_errors_are_those_of_the_images(finished):
