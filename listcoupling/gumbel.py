@@ -17,6 +17,8 @@ Everything random in this library starts here. Three properties carry it:
 *   Positions and streams are folded into the key, never counted.
 """
 
+import enum
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,69 @@ FRESH = 1 << 24  # + k: what grouped stream k adds to the canonical race
 CHOICE = 2 << 24  # which grouped stream keeps the canonical time
 ACCEPT = 3 << 24  # accept decisions of rejection schemes
 RESIDUAL = 4 << 24  # races on residual laws of rejection schemes
+
+
+class Domain(enum.IntEnum):
+  """The jobs that draw from one seed; each has bits of its own.
+
+  The register of `domain_key`: whatever is neither a position nor a stream is
+  drawn from the key of its domain, then of its numbers (a step, an image, a
+  repeat). Values lie far above any row, position or stream that a caller may
+  fold into the same key; they are part of the files that were written with
+  them and are never given away again.
+  """
+
+  # Models.
+  MODEL_INIT = 0x80000000  # parameters before training
+  TRAINING_STEP = 0x80000001  # batches, crops and noise of one step
+  ESTIMATOR_INIT = 0x80000002
+  REFINER_INIT = 0x80000003
+  REFINER_STEP = 0x80000004
+  CLASSIFIER_INIT = 0x80000005
+  CLASSIFIER_STEP = 0x80000006
+  EVALUATION = 0x80000007  # of a model in training
+  PICTURES = 0x80000008  # examples that are drawn for a reader
+  # The codec.
+  CODEBOOK = 0x80000100  # shared candidates
+  LABELS = 0x80000101
+  RACES = 0x80000102  # shared races of encoder and decoders
+  DITHER = 0x80000103
+  SOURCE = 0x80000104  # what is sent
+  SIDE_INFORMATION = 0x80000105  # what a decoder sees: crops, noisy copies
+  # Experiments.
+  REPEAT = 0x80000200
+  SELECTION = 0x80000201  # trials that choose a setting
+  ASSESSMENT = 0x80000202  # trials that judge the chosen one
+  FITS = 0x80000203  # outcomes that decoders are trained on
+  LAWS = 0x80000204  # random pairs of laws
+  TRIALS = 0x80000205
+  TEXTS = 0x80000206  # one data set, one seed
+  CHOICE = 0x80000207  # which prompts or images are taken
+
+
+def seed_key(seed: int) -> jax.Array:
+  """The typed threefry key of a seed, whatever JAX's default is."""
+  return jax.random.key(seed, impl='threefry2x32')
+
+
+def domain_key(key: jax.Array, domain: Domain, *numbers) -> jax.Array:
+  """The key of one job: `domain`, then each number, folded into `key`.
+
+  Args:
+    key: typed threefry key; reusable for other domains, rows and positions.
+    domain: of the register.
+    *numbers: [] integers below 2^32, such as a step or an image.
+
+  Returns:
+    A typed key.
+
+  Example:
+    >>> key = domain_key(seed_key(0), Domain.CODEBOOK, 3)
+  """
+  key = _fold(key, int(domain))
+  for number in numbers:
+    key = _fold(key, number)
+  return key
 
 
 def position_key(key: jax.Array, position) -> jax.Array:

@@ -1,0 +1,163 @@
+"""Files that are whole or absent: written beside their place and renamed.
+
+Also what is asked of every file that is read: a damaged one is refused by
+name. Nothing here knows what the files hold.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import pathlib
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+_MAX_JSON = 1 << 30  # bytes; a hub's largest tokenizer has 35 MB
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields a path to write to; renames it over `path` on success.
+
+  Parent folders are made. On an exception the new file is removed and what
+  stood at `path` stays. The suffix is kept, for writers that look at it. A
+  link is followed: the file it names is replaced, the link stays.
+
+  Args:
+    path: a regular file, or absent.
+
+  Raises:
+    ValueError: `path` is a folder, a device, a FIFO or a socket.
+
+  Example:
+    >>> with replacing('/tmp/listcoupling_doc.txt') as new:
+    ...   _ = new.write_text('all or nothing')
+  """
+  path = pathlib.Path(path)
+  check_regular(path)
+  path = pathlib.Path(os.path.realpath(path))
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(
+    prefix=f'.{path.stem[:64]}.', suffix=path.suffix, dir=path.parent
+  )
+  os.close(handle)
+  new = pathlib.Path(name)
+  try:
+    yield new
+    mask = os.umask(0)  # mkstemp makes private files; give the usual mode
+    os.umask(mask)
+    new.chmod(0o666 & ~mask)
+    new.replace(path)
+  finally:
+    new.unlink(missing_ok=True)
+
+
+def check_regular(path: str | os.PathLike) -> None:
+  """Raises ValueError unless `path`, links followed, is a file or absent."""
+  try:
+    mode = os.stat(path).st_mode
+  except FileNotFoundError:
+    return
+  except OSError as error:  # a name too long, a loop of links
+    raise ValueError(f'{str(path)[:200]}: {error.strerror}.') from error
+  if not stat.S_ISREG(mode):
+    raise ValueError(
+      f'{path} is no regular file (a folder, device, FIFO or socket); name a '
+      'file to write or to read.'
+    )
+
+
+def plain(value: Any) -> Any:
+  """`value` with arrays, numpy scalars, tuples and configs made plain.
+
+  Non-finite floats become the strings "nan", "inf", "-inf": bare NaN is not
+  JSON. `float` reads them back.
+  """
+  if hasattr(value, 'to_dict'):  # ml_collections.ConfigDict
+    value = value.to_dict()
+  if hasattr(value, '_asdict'):
+    value = value._asdict()
+  if isinstance(value, Mapping):
+    return {str(k): plain(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [plain(v) for v in value]
+  if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+    return plain(np.asarray(value).tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  if value is None or isinstance(value, (bool, int, float, str)):
+    return value
+  return str(value)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes `value`, made plain, as indented JSON."""
+  text = json.dumps(plain(value), indent=2, allow_nan=False)
+  with replacing(path) as new:
+    new.write_text(text + '\n', encoding='utf-8')
+
+
+def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
+  """The JSON value in a file.
+
+  Args:
+    path: the file.
+    kind: type that the value must have: dict or list.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it holds no JSON, or a value of another type; the message names
+      the file.
+
+  Example:
+    >>> write_json('/tmp/listcoupling_doc.json', {'a': (1, 2.5)})
+    >>> read_json('/tmp/listcoupling_doc.json')
+    {'a': [1, 2.5]}
+  """
+  path = pathlib.Path(path)
+  check_regular(path)
+  if path.stat().st_size > _MAX_JSON:
+    raise ValueError(
+      f'{path} has {path.stat().st_size} bytes, more than the {_MAX_JSON} that '
+      'a JSON file may have here.'
+    )
+  try:
+    value = json.loads(path.read_text(encoding='utf-8'))
+  except (ValueError, RecursionError) as error:  # ValueError: UTF-8, too
+    raise ValueError(
+      f'{path} is damaged: no JSON ({error}); restore it, or remove what it '
+      'belongs to and make that again.'
+    ) from error
+  if not isinstance(value, kind):
+    raise ValueError(
+      f'{path} is damaged: it must hold a JSON {kind.__name__}, got '
+      f'{type(value).__name__}.'
+    )
+  return value
+
+
+def digest(arrays: Any, about: Any = None) -> str:
+  """SHA-256 of arrays and of what is said about them, 64 hex digits.
+
+  Args:
+    arrays: pytree; names, types, shapes and bytes count.
+    about: anything `plain` can make JSON of, such as sizes of a network.
+
+  Example:
+    >>> digest({'w': np.zeros(2)}) == digest({'w': np.zeros(3)})
+    False
+  """
+  found = hashlib.sha256(json.dumps(plain(about), sort_keys=True).encode())
+  leaves, _ = jax.tree_util.tree_flatten_with_path(arrays)
+  for path, leaf in leaves:
+    leaf = np.asarray(leaf)
+    name = f'{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape};'
+    found.update(name.encode())
+    found.update(np.ascontiguousarray(leaf).tobytes())
+  return found.hexdigest()
