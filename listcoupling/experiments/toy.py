@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import baselines, bounds, coupling, gumbel
+from listcoupling import (
+  bounds,
+  coupling,
+  gumbel,
+  rejection,
+  weighted_minhash,
+)
 from listcoupling.experiments import cells, plots, results
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
@@ -80,8 +86,8 @@ def _trial(key, p, q, num_drafts, *, width):
     [
       jnp.any(live & (proposals == gls)),
       jnp.any((order == first) & (jnp.arange(p.size) < num_drafts)),
-      baselines.specinfer_accept(proposals, drafts, q, *judge)[1],
-      baselines.spectr_accept(proposals, p, q, *judge)[1],
+      rejection.specinfer_accept(proposals, drafts, q, *judge)[1],
+      rejection.spectr_accept(proposals, p, q, *judge)[1],
     ]
   )
 
@@ -208,7 +214,7 @@ def coupling_table(
   count = num_drafts
   largest = 1 - bounds.total_variation(p, q)
   pairs = (
-    ('maximal', baselines.maximal_coupling, largest),
+    ('maximal', rejection.maximal_coupling, largest),
     ('low communication', None, largest),
     (
       'Gumbel',
@@ -217,7 +223,7 @@ def coupling_table(
     ),
     (
       'Weighted MinHash',
-      baselines.weighted_minhash_coupling,
+      weighted_minhash.weighted_minhash_coupling,
       bounds.weighted_minhash_probability(p, q),
     ),
   )
@@ -228,8 +234,8 @@ def coupling_table(
       coupling.gumbel_list_sampling,
       bounds.list_matching_probability(p, q, count),
     ),
-    ('SpecInfer', baselines.specinfer_step, None),
-    ('SpecTr', baselines.spectr_step, None),
+    ('SpecInfer', rejection.specinfer_step, None),
+    ('SpecTr', rejection.spectr_step, None),
     ('optimum, iid drafts', None, optimum(p, q, count)),
     ('shared-race list', coupling.shared_race_list_sampling, None),
     ('optimum, top-K', None, optimum(p, q, count, replace=False)),
@@ -239,7 +245,9 @@ def coupling_table(
     f'{1 - float(largest):.4f}, {trials} draws, seed {seed}',
     f'{"coupling":<22}{"K":>3}{"sampled":>18}{"theory":>10}{"bits":>8}',
   ]
-  low = functools.partial(baselines.low_communication_coupling, max_bits=200)
+  low = functools.partial(
+    weighted_minhash.low_communication_coupling, max_bits=200
+  )
   for name, function, theory in pairs:
     lines.append(_line(name, 1, function or low, theory, keys, logits))
   for name, function, theory in lists:
