@@ -8,12 +8,12 @@ Legend: D hidden size, H query heads, J key/value heads, G = H / J, E head size,
 F perceptron size, V vocabulary.
 """
 
-import json
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
+from listcoupling import files
 from listcoupling.models import transformer
 
 WEIGHTS = 'model.safetensors'
@@ -21,6 +21,7 @@ INDEX = 'model.safetensors.index.json'
 GENERATION = 'generation_config.json'
 TOKENIZER = 'tokenizer.json'
 TOKENIZER_CONFIG = 'tokenizer_config.json'
+_MAX_JSON = 1 << 26  # bytes; the largest index of shards has 10 MB
 # Without it transformers guesses a class from the model, which adds tokens.
 TOKENIZER_CLASS = """{
   "tokenizer_class": "PreTrainedTokenizerFast",
@@ -122,18 +123,10 @@ def parameter_table(config: transformer.TransformerConfig) -> list[Leaf]:
 
 
 def read_json(path: pathlib.Path) -> dict:
-  """A JSON object from a file, or an error that says what to do."""
+  """A JSON object of a model directory, or an error that says what to do."""
   if not path.is_file():
     raise FileNotFoundError(
       f'{path} is missing; a model directory holds config.json and '
       f'{WEIGHTS} (or {INDEX} and its shards).'
     )
-  try:
-    value = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(
-      f'{path} is not valid JSON ({error}); download it again.'
-    ) from error
-  if not isinstance(value, dict):
-    raise ValueError(f'{path} must hold a JSON object; download it again.')
-  return value
+  return files.read_json(path, max_bytes=_MAX_JSON)
