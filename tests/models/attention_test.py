@@ -42,7 +42,9 @@ def test_blocks_are_the_softmax(used):
   whole = attention.attend(*operands(), mask)
   np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-5)
   # Negative control: one entry less is seen.
-  fewer = attention.attend(*operands(), mask.at[0, :, used // 2 * 2 - 2].set(False))
+  fewer = attention.attend(
+    *operands(), mask.at[0, :, used // 2 * 2 - 2].set(False)
+  )
   assert used == 1 or jnp.abs(blocks[0] - fewer[0]).max() > 1e-4
 
 
