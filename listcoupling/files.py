@@ -5,6 +5,7 @@ name. Nothing here knows what the files hold.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -43,19 +44,35 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   check_regular(path)
   path = pathlib.Path(os.path.realpath(path))
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(
-    prefix=f'.{path.stem[:64]}.', suffix=path.suffix, dir=path.parent
-  )
-  os.close(handle)
-  new = pathlib.Path(name)
+  with naming_full_disk(path):
+    handle, name = tempfile.mkstemp(
+      prefix=f'.{path.stem[:64]}.', suffix=path.suffix, dir=path.parent
+    )
+    os.close(handle)
+    new = pathlib.Path(name)
+    try:
+      yield new
+      mask = os.umask(0)  # mkstemp makes private files; give the usual mode
+      os.umask(mask)
+      new.chmod(0o666 & ~mask)
+      new.replace(path)
+    finally:
+      new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: str | os.PathLike) -> Iterator[None]:
+  """Says of which file or folder an error of a full disk is."""
   try:
-    yield new
-    mask = os.umask(0)  # mkstemp makes private files; give the usual mode
-    os.umask(mask)
-    new.chmod(0o666 & ~mask)
-    new.replace(path)
-  finally:
-    new.unlink(missing_ok=True)
+    yield
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+      raise
+    raise OSError(
+      error.errno,
+      f'{error.strerror}: free space, then give the same command again',
+      str(path),
+    ) from error
 
 
 def check_regular(path: str | os.PathLike) -> None:
@@ -103,17 +120,20 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     new.write_text(text + '\n', encoding='utf-8')
 
 
-def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
+def read_json(
+  path: str | os.PathLike, kind: type = dict, *, max_bytes: int = _MAX_JSON
+) -> Any:
   """The JSON value in a file.
 
   Args:
     path: the file.
     kind: type that the value must have: dict or list.
+    max_bytes: a larger file is not read.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it holds no JSON, or a value of another type; the message names
-      the file.
+    ValueError: it is too large, holds no JSON, or a value of another type; the
+      message names the file.
 
   Example:
     >>> write_json('/tmp/listcoupling_doc.json', {'a': (1, 2.5)})
@@ -122,10 +142,11 @@ def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
   """
   path = pathlib.Path(path)
   check_regular(path)
-  if path.stat().st_size > _MAX_JSON:
+  size = path.stat().st_size
+  if size > max_bytes:
     raise ValueError(
-      f'{path} has {path.stat().st_size} bytes, more than the {_MAX_JSON} that '
-      'a JSON file may have here.'
+      f'{path} has {size} bytes, more than the {max_bytes} that such a file '
+      'may have.'
     )
   try:
     value = json.loads(path.read_text(encoding='utf-8'))
@@ -140,6 +161,31 @@ def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
       f'{type(value).__name__}.'
     )
   return value
+
+
+def differences(old: Mapping, new: Mapping) -> list[str]:
+  """Dotted names of the entries that differ, sorted.
+
+  None is a value: an entry that one side lacks differs.
+
+  Example:
+    >>> differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': None})
+    ['a.c', 'd']
+  """
+  old, new = _flat(old), _flat(new)
+  return [
+    name
+    for name in sorted(old.keys() | new.keys())
+    if name not in old or name not in new or old[name] != new[name]
+  ]
+
+
+def _flat(value: Any, name: str = '') -> dict[str, Any]:
+  """Nested mappings as one, names joined by dots; an empty one stays."""
+  if not isinstance(value, Mapping) or (name and not value):
+    return {name: value}
+  parts = (_flat(v, f'{name}.{k}' if name else k) for k, v in value.items())
+  return {key: leaf for part in parts for key, leaf in part.items()}
 
 
 def digest(arrays: Any, about: Any = None) -> str:
