@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   from listcoupling.decoding.generate import Generation, generate
   from listcoupling.decoding.language_model import LanguageModel
   from listcoupling.decoding.options import GenerateOptions
+  from listcoupling.decoding.text import encode_prompts
   from listcoupling.models.pretrained import (
     load_pretrained,
     save_pretrained,
@@ -47,6 +48,7 @@ __all__ = [
   'compression',
   'coupling',
   'decoding',
+  'encode_prompts',
   'generate',
   'gumbel',
   'gumbel_coupling',
@@ -69,6 +71,7 @@ _LAZY = {
   'GenerateOptions': 'decoding.options',
   'Generation': 'decoding.generate',
   'LanguageModel': 'decoding.language_model',
+  'encode_prompts': 'decoding.text',
   'generate': 'decoding.generate',
   'load_pretrained': 'models.pretrained',
   'low_communication_coupling': 'weighted_minhash',
