@@ -23,6 +23,7 @@ _LAZY = {
   'LanguageModel': 'listcoupling.decoding.language_model',
   'generate': 'listcoupling.decoding.generate',
   'load_pretrained': 'listcoupling.models.pretrained',
+  'quantised_drafter': 'listcoupling.models.quantised',
   'save_pretrained': 'listcoupling.models.pretrained',
   'shipped_pair': 'listcoupling.models.pretrained',
 }
