@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     save_pretrained,
     shipped_pair,
   )
+  from listcoupling.models.quantised import quantised_drafter
   from listcoupling.rejection import maximal_coupling
   from listcoupling.weighted_minhash import (
     low_communication_coupling,
@@ -63,6 +64,7 @@ __all__ = [
   'low_communication_coupling',
   'maximal_coupling',
   'models',
+  'quantised_drafter',
   'rejection',
   'save_pretrained',
   'shared_race_list_sampling',
@@ -84,6 +86,7 @@ _LAZY = {
   'load_pretrained': 'models.pretrained',
   'low_communication_coupling': 'weighted_minhash',
   'maximal_coupling': 'rejection',
+  'quantised_drafter': 'models.quantised',
   'save_pretrained': 'models.pretrained',
   'shipped_pair': 'models.pretrained',
   'weighted_minhash_coupling': 'weighted_minhash',
