@@ -27,6 +27,7 @@ setup(
   license='Apache-2.0',
   packages=find_packages(include=['listcoupling', 'listcoupling.*']),
   package_data={
+    'listcoupling': ['py.typed'],
     'listcoupling.models': ['shipped/*.md', 'shipped/*/*'],
   },
   python_requires='>=3.11,<3.14',
