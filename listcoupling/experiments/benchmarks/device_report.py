@@ -23,11 +23,14 @@ import numpy as np
 import optax
 
 from listcoupling import files, gumbel
+from listcoupling.compression import gaussian_grid
 from listcoupling.decoding import analysis
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks.random_pair import random_pair
 from listcoupling.models import pretrained, transformer
+from listcoupling.models import vae as vae_model
+from listcoupling.training import vae_losses
 
 
 class Sizes(NamedTuple):
@@ -39,11 +42,13 @@ class Sizes(NamedTuple):
   methods: tuple[str, ...]  # the first and the last on long rows, too
   batches: tuple[int, ...]  # B
   capacities: tuple[int, ...]  # T, the first for all methods
+  draft_length: int  # L
   new_tokens: int  # M
   prefills: tuple[tuple[int, int], ...]  # (B, P)
   sampler: tuple[int, int]  # (R, V)
   trials: int  # of the Gaussian source
   images: int  # in a batch of the VAE
+  vae: vae_model.VAEConfig
 
 
 def full() -> Sizes:
@@ -62,11 +67,13 @@ def full() -> Sizes:
     methods=('autoregressive', 'single', 'gumbel_tree'),
     batches=(1, 8, 32),
     capacities=(512, 8192),
+    draft_length=4,
     new_tokens=128,
     prefills=((1, 8064), (32, 2048)),
     sampler=(256, 151936),
     trials=4096,
     images=64,
+    vae=vae_model.VAEConfig(),
   )
 
 
@@ -80,11 +87,13 @@ def toy() -> Sizes:
     methods=('gumbel_tree',),
     batches=(2,),
     capacities=(64, 128),
+    draft_length=2,
     new_tokens=8,
     prefills=((1, 64),),
     sampler=(8, 1000),
     trials=8,
     images=4,
+    vae=vae_model.VAEConfig(kind='dense', hidden_size=8),
   )
 
 
@@ -142,7 +151,6 @@ def sampler(sizes: Sizes) -> Iterator[dict]:
 
 def parity(sizes: Sizes) -> Iterator[dict]:
   """The shipped pair in float32, here and on the CPU."""
-  del sizes
   cpu = jax.devices('cpu')[0]
   prompts = np.arange(1, 33, dtype=np.int32).reshape(4, 8)
   lengths = np.full(4, 8)
@@ -155,7 +163,12 @@ def parity(sizes: Sizes) -> Iterator[dict]:
       ]
       key = gumbel.seed_key(2)
       for method in ('autoregressive', 'gumbel_tree'):
-        options = GenerateOptions(method=method, max_new_tokens=128)
+        options = GenerateOptions(
+          method=method,
+          num_drafts=2,
+          draft_length=sizes.draft_length,
+          max_new_tokens=8 * sizes.new_tokens,
+        )
         out = generate(key, models[0], models[1:], prompts, lengths, options)
         written[device, method] = out
       if device == cpu:
@@ -201,6 +214,7 @@ class _Block(NamedTuple):
     """`Generation` and seconds of the whole call."""
     options = GenerateOptions(
       method=self.method,
+      draft_length=sizes.draft_length,
       max_new_tokens=sizes.new_tokens,
       cache_length=self.capacity,
     )
@@ -285,8 +299,6 @@ def prefill(sizes: Sizes) -> Iterator[dict]:
 
 def gaussian(sizes: Sizes) -> Iterator[dict]:
   """Trials of the Gaussian source at a few settings."""
-  from listcoupling.compression import gaussian_grid
-
   settings = gaussian_grid.make_settings(
     [0.01, 0.005], [16, 64], num_decoders=2
   )
@@ -306,24 +318,20 @@ def gaussian(sizes: Sizes) -> Iterator[dict]:
 
 def vae(sizes: Sizes) -> Iterator[dict]:
   """One step of training on noise."""
-  from listcoupling.models import vae as model
-  from listcoupling.training import vae_losses
-
-  config = model.VAEConfig()
   rest = types.SimpleNamespace(
     estimator_loss='contrastive', num_negatives=15, beta=0.1
   )
-  params = model.init_params(gumbel.seed_key(7), config)
+  params = vae_model.init_params(gumbel.seed_key(7), sizes.vae)
   optimizer = optax.adam(1e-3)
   halves = jax.random.uniform(
-    gumbel.seed_key(8), (2, sizes.images, *config.source_shape), jnp.float32
+    gumbel.seed_key(8), (2, sizes.images, *sizes.vae.source_shape), jnp.float32
   )
 
   @jax.jit
   def step(state):
     params, own = state
     grads, _ = jax.grad(vae_losses.loss_fn, has_aux=True)(
-      params, gumbel.seed_key(9), *halves, rest, config
+      params, gumbel.seed_key(9), *halves, rest, sizes.vae
     )
     updates, own = optimizer.update(grads, own)
     return optax.apply_updates(params, updates), own

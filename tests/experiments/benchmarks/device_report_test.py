@@ -19,9 +19,9 @@ def test_a_toy_run_measures_every_section(tmp_path):
   assert list(kept['sections']) == list(device_report.SECTIONS)
   assert all(kept['sections'].values())
   for row in kept['sections']['parity']:
-    assert row['rows_that_differ'] == 0 and row['tokens'] == 4 * 128
+    assert row['rows_that_differ'] == 0 and row['tokens'] == 4 * 64
   for row in kept['sections']['blocks']:
-    assert 1 <= row['tokens_per_block'] <= 5 and row['tokens_per_s'] > 0
+    assert 1 <= row['tokens_per_block'] <= 3 and row['tokens_per_s'] > 0
   prompts = {row['prompt'] for row in kept['sections']['blocks']}
   assert prompts == {32, 128 - sizes.new_tokens}
 
@@ -56,8 +56,6 @@ def test_it_needs_nothing_that_a_bare_machine_lacks():
     f'import sys\n{block}'
     'from listcoupling.experiments import command\n'
     'from listcoupling.experiments.benchmarks import device_report\n'
-    'from listcoupling.compression import gaussian_grid\n'
-    'from listcoupling.training import vae_losses\n'
   )
   done = subprocess.run(
     [sys.executable, '-c', code], cwd=ROOT, capture_output=True, check=False
