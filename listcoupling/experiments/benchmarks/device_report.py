@@ -86,7 +86,7 @@ def toy() -> Sizes:
     gain=0.1,
     methods=('gumbel_tree',),
     batches=(2,),
-    capacities=(64, 128),
+    capacities=(64, 64),
     draft_length=2,
     new_tokens=8,
     prefills=((1, 64),),

@@ -23,7 +23,7 @@ def test_a_toy_run_measures_every_section(tmp_path):
   for row in kept['sections']['blocks']:
     assert 1 <= row['tokens_per_block'] <= 3 and row['tokens_per_s'] > 0
   prompts = {row['prompt'] for row in kept['sections']['blocks']}
-  assert prompts == {32, 128 - sizes.new_tokens}
+  assert prompts == {32, 64 - sizes.new_tokens}
 
 
 def test_a_failure_is_a_row_and_time_that_is_up_ends_the_run(
