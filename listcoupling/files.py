@@ -103,17 +103,20 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     new.write_text(text + '\n', encoding='utf-8')
 
 
-def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
+def read_json(
+  path: str | os.PathLike, kind: type = dict, *, max_bytes: int = _MAX_JSON
+) -> Any:
   """The JSON value in a file.
 
   Args:
     path: the file.
     kind: type that the value must have: dict or list.
+    max_bytes: a larger file is not read.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it holds no JSON, or a value of another type; the message names
-      the file.
+    ValueError: it is too large, holds no JSON, or a value of another type; the
+      message names the file.
 
   Example:
     >>> write_json('/tmp/listcoupling_doc.json', {'a': (1, 2.5)})
@@ -122,10 +125,11 @@ def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
   """
   path = pathlib.Path(path)
   check_regular(path)
-  if path.stat().st_size > _MAX_JSON:
+  size = path.stat().st_size
+  if size > max_bytes:
     raise ValueError(
-      f'{path} has {path.stat().st_size} bytes, more than the {_MAX_JSON} that '
-      'a JSON file may have here.'
+      f'{path} has {size} bytes, more than the {max_bytes} that such a file '
+      'may have.'
     )
   try:
     value = json.loads(path.read_text(encoding='utf-8'))

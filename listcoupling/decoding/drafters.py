@@ -242,9 +242,7 @@ class _Unhashable:
     return id(self._drafter)
 
   def __eq__(self, other):
-    return (
-      isinstance(other, _Unhashable) and self._drafter is other._drafter
-    )
+    return isinstance(other, _Unhashable) and self._drafter is other._drafter
 
 
 def as_drafter(drafter):
@@ -316,7 +314,9 @@ def check_shapes(drafter, params, batch: int, shape, capacity: int) -> None:
   root, opened = _logits_and_state(
     name, 'open_block', trace(drafter.open_block, params, state, text)
   )
-  _expect(name, 'open_block', root, ((batch, None), (batch, None, None)), drafter)
+  _expect(
+    name, 'open_block', root, ((batch, None), (batch, None, None)), drafter
+  )
   nodes = array(batch, slots)
   logits, _ = _logits_and_state(
     name,

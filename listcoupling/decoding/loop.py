@@ -214,6 +214,7 @@ def _report(info, running, proposals, found, count):
     jnp.arange(length) < accepted,
     predicted,
   )
+
   def add(old, new):
     mask = running.reshape(-1, *[1] * (new.ndim - 1))
     return old + jnp.where(mask, new, 0).astype(old.dtype)

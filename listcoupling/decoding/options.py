@@ -91,7 +91,10 @@ class GenerateOptions:
     """Raises ValueError naming the first option that makes no sense."""
     self._check_ranges()
     self._check_tokens(vocab_size)
-    method, shared = METHODS[self.method], len(set(self.slot_temperatures())) < 2
+    method, shared = (
+      METHODS[self.method],
+      len(set(self.slot_temperatures())) < 2,
+    )
     if not self.replacement and (self.method != 'specinfer' or not shared):
       raise ValueError(
         'replacement=False needs method specinfer and one draft temperature, '
@@ -202,8 +205,10 @@ def _integer(name, value):
 
 def _kind(value):
   """Kind of a scalar: 'b' for truth values, as numpy names it."""
-  return 'b' if isinstance(value, bool) else getattr(
-    getattr(value, 'dtype', None), 'kind', ''
+  return (
+    'b'
+    if isinstance(value, bool)
+    else getattr(getattr(value, 'dtype', None), 'kind', '')
   )
 
 

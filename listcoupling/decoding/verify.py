@@ -212,9 +212,7 @@ def _walk_chains(row, chains, *, config, sampling, choose):
 
 def _choose_gls(key, law, judged, config, *, strong):
   """Minimum of the races of the live drafts, or of all."""
-  noise = gumbel.exponential_streams(
-    key, filters.atoms(law), config.num_drafts
-  )
+  noise = gumbel.exponential_streams(key, filters.atoms(law), config.num_drafts)
   if not strong:  # past the last depth `live` holds the survivors
     noise = jnp.where(judged.live[:, None], noise, jnp.inf)
   return filters.sample(gumbel.earliest(noise), law)

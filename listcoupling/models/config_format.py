@@ -4,8 +4,8 @@ Reads what transformers 4 and 5 write for model_type llama, qwen2 and qwen3;
 whatever would change the numbers and is not implemented is refused by name.
 """
 
-import math
 import pathlib
+import sys
 
 from listcoupling.models import checkpoint_format as form
 from listcoupling.models import transformer
@@ -19,6 +19,9 @@ _FIXED = {
   'quantization_config': None,
 }
 _QWEN3_HEAD_DIM = 128  # what transformers takes where config.json is silent
+# What no model reaches: beyond, a file is damaged, or made to waste memory.
+_MAX_SIZE = 2**31 - 1
+_MAX_LAYERS = 10_000
 
 
 def _rope(raw: dict, path):
@@ -74,6 +77,13 @@ def _table(raw: dict, path, name: str) -> dict:
   return value
 
 
+def _damaged(path, name: str, value, wanted: str) -> ValueError:
+  return ValueError(
+    f'{path} has {name}={value!r:.80}, which must be {wanted}; download it '
+    'again.'
+  )
+
+
 def _number(raw: dict, path, name: str, default=None) -> float:
   """A positive finite number, or ValueError; KeyError if left out."""
   value = raw.get(name, default)
@@ -82,12 +92,9 @@ def _number(raw: dict, path, name: str, default=None) -> float:
   if (
     not isinstance(value, (int, float))
     or isinstance(value, bool)
-    or not 0 < value < math.inf
+    or not 0 < value <= sys.float_info.max
   ):
-    raise ValueError(
-      f'{path} has {name}={value!r}, which must be a positive number; download '
-      'it again.'
-    )
+    raise _damaged(path, name, value, 'a positive number')
   return float(value)
 
 
@@ -124,27 +131,22 @@ def _slides(raw: dict) -> bool:
   return bool(window) and first < raw.get('num_hidden_layers', 0)
 
 
-def _size(raw: dict, path, name: str, default=None) -> int:
-  """A positive whole number, or ValueError; KeyError if left out."""
+def _size(raw: dict, path, name: str, default=None, most=_MAX_SIZE) -> int:
+  """A whole number in 1..most, or ValueError; KeyError if left out."""
   value = raw.get(name)
   value = default if value is None else value
   if value is None:
     raise KeyError(name)
-  if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-    raise ValueError(
-      f'{path} has {name}={value!r}, which must be a positive integer; '
-      'download it again.'
-    )
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if not whole or not 1 <= value <= most:
+    raise _damaged(path, name, value, f'a positive integer of at most {most}')
   return value
 
 
 def _flag(raw: dict, path, name: str) -> bool:
   value = raw.get(name, False)
   if not isinstance(value, bool):
-    raise ValueError(
-      f'{path} has {name}={value!r}, which must be true or false; download it '
-      'again.'
-    )
+    raise _damaged(path, name, value, 'true or false')
   return value
 
 
@@ -203,10 +205,10 @@ def _convert(raw: dict, path, dtype) -> transformer.TransformerConfig:
   hidden = _size(raw, path, 'hidden_size')
   qwen3 = raw['model_type'] == 'qwen3'
   head_dim = _QWEN3_HEAD_DIM if qwen3 else hidden // heads
-  return transformer.TransformerConfig(
+  fields = dict(
     vocab_size=_size(raw, path, 'vocab_size'),
     hidden_size=hidden,
-    num_layers=_size(raw, path, 'num_hidden_layers'),
+    num_layers=_size(raw, path, 'num_hidden_layers', most=_MAX_LAYERS),
     num_heads=heads,
     num_kv_heads=_size(raw, path, 'num_key_value_heads', heads),
     head_dim=_size(raw, path, 'head_dim', head_dim),
@@ -221,6 +223,10 @@ def _convert(raw: dict, path, dtype) -> transformer.TransformerConfig:
     stop_tokens=_stop_tokens(raw, path),
     dtype=dtype,
   )
+  try:
+    return transformer.TransformerConfig(**fields)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error} Download it again.') from error
 
 
 def config_json(config: transformer.TransformerConfig, dtype: str) -> dict:

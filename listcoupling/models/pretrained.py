@@ -7,7 +7,7 @@ model.safetensors.index.json, and perhaps tokenizer.json, exactly as the
 are refused.
 """
 
-import json
+import dataclasses
 import os
 import pathlib
 import re
@@ -19,11 +19,18 @@ import numpy as np
 import safetensors.numpy
 import tokenizers
 
+from listcoupling import files
 from listcoupling.decoding import language_model
 from listcoupling.models import checkpoint_format as form
 from listcoupling.models import config_format, transformer, weight_files
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
+_SHORT_DTYPES = {
+  'fp32': 'float32',
+  'bf16': 'bfloat16',
+  'fp16': 'float16',
+  'half': 'float16',
+}
 
 
 def _hub_directory(name: str) -> pathlib.Path:
@@ -51,28 +58,52 @@ def _hub_directory(name: str) -> pathlib.Path:
 
 
 def _find_directory(name) -> pathlib.Path:
-  directory = pathlib.Path(name)
-  if directory.is_dir():
+  directory, text = pathlib.Path(name), os.fspath(name)
+  if os.path.isdir(directory):  # no error for a name that cannot be
     return directory
-  text = os.fspath(name)
-  if re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', text) and not directory.exists():
+  is_hub_name = re.fullmatch(r'\w[\w.-]{0,95}/\w[\w.-]{0,95}', text)
+  if is_hub_name and not os.path.exists(directory):
     return _hub_directory(text)
   raise FileNotFoundError(
-    f'{text!r} is not a directory; give a directory with config.json and '
+    f'{text[:200]!r} is not a directory; give a directory with config.json and '
     f"{form.WEIGHTS}, or a hub name such as 'Qwen/Qwen2.5-0.5B'."
   )
 
 
-def _read_tokenizer(directory: pathlib.Path, vocab_size: int):
-  path = directory / form.TOKENIZER
-  if not path.is_file():
-    return None
+def read_tokenizer(path) -> tokenizers.Tokenizer:
+  """The tokenizer of a file; truncation and padding saved with it are off.
+
+  Args:
+    path: of a tokenizer.json.
+
+  Raises:
+    ValueError: it holds none; the message names the file.
+
+  Example:
+    >>> read_tokenizer(SHIPPED / 'target' / 'tokenizer.json').get_vocab_size()
+    1024
+  """
+  files.check_regular(path)
   try:
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
-  except Exception as error:  # the library raises bare Exception
+  except BaseException as error:  # bare Exception, or a panic of its Rust
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+      raise
     raise ValueError(
-      f'{path} is not a tokenizer file ({error}); download it again.'
+      f'{path} is damaged: not a tokenizer file ({str(error)[:200]}); download '
+      'it again, or put back the one that the model was trained with.'
     ) from error
+  # What its last user had set is no part of the model: prompts stay whole.
+  tokenizer.no_truncation()
+  tokenizer.no_padding()
+  return tokenizer
+
+
+def _find_tokenizer(directory: pathlib.Path, vocab_size: int):
+  path = directory / form.TOKENIZER
+  if not path.exists():
+    return None
+  tokenizer = read_tokenizer(path)
   largest = max(tokenizer.get_vocab(True).values(), default=-1)
   if largest >= vocab_size:
     raise ValueError(
@@ -80,6 +111,24 @@ def _read_tokenizer(directory: pathlib.Path, vocab_size: int):
       f'{vocab_size}; they must belong together.'
     )
   return tokenizer
+
+
+def _dtype_name(dtype, owner: dict[str, weight_files.Stored]) -> str:
+  """'float32', 'bfloat16' or 'float16' of what a caller may write."""
+  if isinstance(dtype, str):
+    if dtype == 'auto':
+      return weight_files.common_dtype(owner)
+    dtype = _SHORT_DTYPES.get(dtype, dtype)
+  try:
+    name = jnp.dtype(dtype).name if dtype is not None else None
+  except TypeError:
+    name = None
+  if name not in _SHORT_DTYPES.values():
+    raise ValueError(
+      f"dtype must be 'float32', 'bfloat16', 'float16' or 'auto' (the "
+      f"checkpoint's), got {dtype!r}."
+    )
+  return name
 
 
 def load_pretrained(
@@ -90,7 +139,8 @@ def load_pretrained(
   Args:
     directory_or_hub_name: path, or 'owner/name' to download (or take from
       the hub's cache) when no such directory exists.
-    dtype: float type of parameters, activations and cache.
+    dtype: float type of parameters, activations and cache: a dtype, its name
+      (also 'bf16', 'fp16', 'fp32'), or 'auto', the checkpoint's.
 
   Returns:
     LanguageModel; its tokenizer is None without tokenizer.json.
@@ -106,20 +156,15 @@ def load_pretrained(
     >>> model.config.vocab_size
     1024
   """
-  dtype = jnp.dtype(dtype)
-  if dtype.name not in ('float32', 'bfloat16', 'float16'):
-    raise ValueError(
-      f'dtype must be float32, bfloat16 or float16, got {dtype.name}.'
-    )
   directory = _find_directory(directory_or_hub_name)
-  config = config_format.read_config(
-    directory / 'config.json', dtype=dtype.name
-  )
-  tokenizer = _read_tokenizer(directory, config.vocab_size)
-  table = form.parameter_table(config)
-  params = {}
+  config = config_format.read_config(directory / 'config.json')
   owner = weight_files.read_headers(directory)
+  dtype = _dtype_name(dtype, owner)
+  config = dataclasses.replace(config, dtype=dtype)
+  table = form.parameter_table(config)
   weight_files.check_tensors(owner, table, directory)
+  tokenizer = _find_tokenizer(directory, config.vocab_size)
+  params = {}
   for leaf in table:
     node = params
     for name in leaf.path[:-1]:
@@ -145,17 +190,7 @@ def _named_tensors(model, table) -> dict[str, np.ndarray]:
     value = model.params
     for name in leaf.path:
       value = value[name]
-    value = np.asarray(value)
-    sizes = [shape[0] if leaf.transpose else shape[-1] for shape in leaf.shapes]
-    parts = np.split(value, np.cumsum(sizes)[:-1], axis=-1)
-    for name, shape, part in zip(leaf.names, leaf.shapes, parts):
-      part = np.ascontiguousarray(part.T if leaf.transpose else part)
-      if part.shape != shape:
-        raise ValueError(
-          f'params{list(leaf.path)} gives {name} of shape {part.shape}, the '
-          f'config asks for {shape}.'
-        )
-      tensors[name] = part
+    tensors |= zip(leaf.names, leaf.split(np.asarray(value)))
   return tensors
 
 
@@ -170,6 +205,7 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
   Raises:
     ValueError: another kind of model, a config that no family has, or a
       directory that holds a sharded checkpoint.
+    OSError: it could not be written.
 
   Example:
     >>> target, _ = shipped_pair()
@@ -196,11 +232,8 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
   )
   try:
-    config = (
-      json.dumps(config_format.config_json(model.config, dtype), indent=2)
-      + '\n'
-    )
-    (beside / 'config.json').write_text(config)
+    config = config_format.config_json(model.config, dtype)
+    files.write_json(beside / 'config.json', config)
     metadata = {'format': 'pt'}  # transformers refuses a file without it
     safetensors.numpy.save_file(
       tensors, beside / form.WEIGHTS, metadata=metadata
@@ -209,6 +242,11 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
       model.tokenizer.save(str(beside / form.TOKENIZER))
       (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
     _move_into_place(beside, directory)
+  except Exception as error:  # of three libraries: a full disk, mostly
+    raise OSError(
+      f'{directory} could not be written ({error}); free space there, or '
+      'choose another directory.'
+    ) from error
   finally:
     shutil.rmtree(beside, ignore_errors=True)
 

@@ -5,6 +5,7 @@ numbers. Pickles are named and refused. Every complaint names the file, the
 tensor and what to do.
 """
 
+import functools
 import pathlib
 from typing import NamedTuple
 
@@ -16,7 +17,13 @@ import safetensors
 from listcoupling.models import checkpoint_format as form
 
 _PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
-_FLOATS = ('F64', 'F32', 'F16', 'BF16')
+# Spelling of safetensors -> what it is read as.
+_FLOATS = {
+  'F64': jnp.dtype(jnp.float32),
+  'F32': jnp.dtype(jnp.float32),
+  'F16': jnp.dtype(jnp.float16),
+  'BF16': jnp.dtype(jnp.bfloat16),
+}
 
 
 class Stored(NamedTuple):
@@ -53,15 +60,17 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
   if not isinstance(weight_map, dict) or not weight_map:
     raise ValueError(f'{index} has no weight_map; download it again.')
   names = sorted({str(name) for name in weight_map.values()})
+  there = {path.name for path in index.parent.iterdir() if path.is_file()}
   for name in names:
     if pathlib.PurePath(name).name != name or not name.endswith('.safetensors'):
       raise ValueError(
-        f'{index} names {name!r}; shards must be safetensors files and lie '
-        'beside it.'
+        f'{index} names {name[:80]!r}; shards must be safetensors files and '
+        'lie beside it.'
       )
-    if not (index.parent / name).is_file():
+    if name not in there:
       raise FileNotFoundError(
-        f'{index.parent / name} is missing, named by {form.INDEX}; download it.'
+        f'{index.parent / name[:80]} is missing, named by {form.INDEX}; '
+        'download it.'
       )
   return [index.parent / name for name in names]
 
@@ -97,6 +106,12 @@ def read_headers(directory: pathlib.Path) -> dict[str, Stored]:
       )
     owner |= headers
   return owner
+
+
+def common_dtype(owner: dict[str, Stored]) -> str:
+  """The float type that holds every stored tensor; float32 at most."""
+  kinds = [_FLOATS[t.dtype] for t in owner.values() if t.dtype in _FLOATS]
+  return functools.reduce(jnp.promote_types, kinds or [jnp.float32]).name
 
 
 def check_tensors(
@@ -167,10 +182,7 @@ def _check_tied(owner: dict[str, Stored], shape) -> None:
 def read_leaf(owner: dict[str, Stored], leaf: form.Leaf, dtype) -> jax.Array:
   """One parameter from its stored tensors; nothing else is in memory."""
   parts = [_read(owner[name].path, name) for name in leaf.names]
-  if leaf.transpose:
-    parts = [part.T for part in parts]
-  whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-  return jnp.asarray(whole, dtype=dtype)
+  return jnp.asarray(leaf.join(parts), dtype=dtype)
 
 
 def _read(path: pathlib.Path, name: str) -> np.ndarray:

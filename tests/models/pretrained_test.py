@@ -4,6 +4,8 @@ import dataclasses
 import json
 import pathlib
 import pickle
+import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import safetensors.numpy
 
 from listcoupling.data import text
 from listcoupling.models import (
+  attention,
   checkpoint_format,
   config_format,
   pretrained,
@@ -68,7 +71,7 @@ def reference_logits(config, tensors, tokens):
     return x / np.sqrt(square + c.rms_eps) * weight
 
   def rotate(x):  # rotate-half: pairs are (i, i + E / 2)
-    angle = np.arange(n)[:, None] * transformer.rope_frequencies(c)[None]
+    angle = np.arange(n)[:, None] * attention.rope_frequencies(c)[None]
     cos = np.cos(np.concatenate([angle, angle], -1))
     sin = np.sin(np.concatenate([angle, angle], -1))
     half = c.head_dim // 2
@@ -214,6 +217,13 @@ def only_pickle(directory):
   (directory / 'model.safetensors').rename(directory / 'pytorch_model.bin')
 
 
+def only_index(directory, weight_map):
+  (directory / 'model.safetensors').unlink()
+  whole = json.dumps({'weight_map': weight_map})
+  text = whole if isinstance(weight_map, dict) else weight_map
+  (directory / 'model.safetensors.index.json').write_text(text)
+
+
 def large_tokenizer(directory):
   pretrained.shipped_pair()[0].tokenizer.save(str(directory / 'tokenizer.json'))
 
@@ -274,7 +284,54 @@ REFUSED = {
     lambda d: edit_tensors(d, lambda t: t.update({NORM: INTEGERS})),
     'model.safetensors: model.norm.weight holds I8.*quantised',
   ),
-  'not json': (lambda d: (d / 'config.json').write_text('{'), 'not valid JSON'),
+  'not json': (
+    lambda d: (d / 'config.json').write_text('{'),
+    'config.json is damaged: no JSON',
+  ),
+  'deep config': (
+    lambda d: (d / 'config.json').write_text('[' * 100_000),
+    'config.json is damaged: no JSON',
+  ),
+  'deep generation config': (
+    lambda d: (d / 'generation_config.json').write_text('[' * 100_000),
+    'generation_config.json is damaged',
+  ),
+  'deep tokenizer': (
+    lambda d: (d / 'tokenizer.json').write_text('{"a":' * 100_000),
+    'tokenizer.json is damaged',
+  ),
+  'a million million layers': (
+    lambda d: edit_config(d, num_hidden_layers=10**12),
+    'config.json has num_hidden_layers=1000000000000',
+  ),
+  'more layers than are stored': (
+    lambda d: edit_config(d, num_hidden_layers=9999),
+    'lacks .* belong together',
+  ),
+  'a vocabulary that is not stored': (
+    lambda d: edit_config(d, vocab_size=2**31 - 1),
+    'embed_tokens.weight has shape .*2147483647',
+  ),
+  'a size past all indices': (
+    lambda d: edit_config(d, intermediate_size=2**31),
+    'intermediate_size=2147483648',
+  ),
+  'a size past all floats': (
+    lambda d: edit_config(d, rope_theta=10**400),
+    'rope_theta=1000',
+  ),
+  'sizes that do not fit': (
+    lambda d: edit_config(d, num_attention_heads=3),
+    'config.json: num_heads must be a multiple',
+  ),
+  'a long shard': (
+    lambda d: only_index(d, {'a': 'a' * 5000 + '.safetensors'}),
+    'aaa is missing, named by',
+  ),
+  'deep index': (
+    lambda d: only_index(d, '[' * 100_000),
+    'index.json is damaged',
+  ),
   'missing': (
     lambda d: edit_tensors(d, lambda t: t.pop(NORM)),
     'lacks 1 .*norm',
@@ -337,7 +394,7 @@ REFUSED = {
   'tokenizer': (large_tokenizer, '1023.*300'),
   'bad tokenizer': (
     lambda d: (d / 'tokenizer.json').write_text('{}'),
-    'not a tokenizer',
+    'not a tokenizer file',
   ),
 }
 
@@ -347,8 +404,10 @@ def test_refused_by_name(case, tmp_path):
   directory = write_directory(tmp_path / 'm', BASE, stored_tensors(BASE))
   spoil, message = REFUSED[case]
   spoil(directory)
-  with pytest.raises(ValueError, match=f'(?s){message}'):
+  begin = time.monotonic()
+  with pytest.raises((ValueError, FileNotFoundError), match=f'(?s){message}'):
     pretrained.load_pretrained(directory)
+  assert time.monotonic() - begin < 5  # a second where nothing else runs
 
 
 class Bomb:
@@ -452,8 +511,78 @@ def test_missing_files_are_named(tmp_path, monkeypatch):
   monkeypatch.setattr('huggingface_hub.snapshot_download', no_network)
   with pytest.raises(FileNotFoundError, match='Where there is network'):
     pretrained.load_pretrained('owner/name')
-  with pytest.raises(ValueError, match='int32'):
-    pretrained.load_pretrained(directory, dtype=jnp.int32)
+  with pytest.raises(FileNotFoundError, match='not a directory'):
+    pretrained.load_pretrained('a' * 5000)
+
+
+@pytest.mark.parametrize(
+  'dtype, name',
+  [
+    ('bf16', 'bfloat16'),
+    ('float16', 'float16'),
+    (np.float32, 'float32'),
+    (np.dtype('float32'), 'float32'),
+    (jnp.bfloat16, 'bfloat16'),
+    ('auto', 'float16'),
+  ],
+)
+def test_dtype_words(dtype, name, tmp_path):
+  tensors = stored_tensors(BASE)
+  tensors = {key: value.astype(np.float16) for key, value in tensors.items()}
+  directory = write_directory(tmp_path / 'm', BASE, tensors)
+  model = pretrained.load_pretrained(directory, dtype=dtype)
+  assert model.config.dtype == name
+  assert {leaf.dtype.name for leaf in jax.tree.leaves(model.params)} == {name}
+  assert model.init_cache(1, 2)[0][0].dtype == name
+
+
+def test_auto_is_a_type_that_holds_all(tmp_path):
+  tensors = stored_tensors(BASE)
+  for kind, wanted in ((jnp.bfloat16, 'float32'), (np.float64, 'float32')):
+    tensors[NORM] = tensors[NORM].astype(kind)
+    rest = {k: v.astype(np.float16) for k, v in tensors.items() if k != NORM}
+    directory = write_directory(
+      tmp_path / wanted, BASE, rest | {NORM: tensors[NORM]}
+    )
+    model = pretrained.load_pretrained(directory, dtype='auto')
+    assert model.config.dtype == wanted
+
+
+@pytest.mark.parametrize('dtype', [jnp.int32, 'bf8', None, 'float64', 3])
+def test_other_dtypes_are_refused(dtype, tmp_path):
+  directory = write_directory(tmp_path / 'm', BASE, stored_tensors(BASE))
+  with pytest.raises(ValueError, match="dtype must be 'float32'.*got"):
+    pretrained.load_pretrained(directory, dtype=dtype)
+
+
+@pytest.mark.parametrize('state', ['truncation', 'padding'])
+def test_state_of_the_tokenizer_file_is_off(state, tmp_path):
+  directory = tmp_path / 'm'
+  shutil.copytree(pretrained.SHIPPED / 'target', directory)
+  tokenizer = pretrained.shipped_pair()[0].tokenizer
+  ids = tokenizer.encode(SAMPLE).ids
+  if state == 'truncation':
+    tokenizer.enable_truncation(6)
+  else:
+    tokenizer.enable_padding(length=128)
+  tokenizer.save(str(directory / 'tokenizer.json'))
+  loaded = pretrained.load_pretrained(directory).tokenizer
+  assert loaded.encode(SAMPLE).ids == ids
+  assert loaded.encode_batch([SAMPLE, 'a'])[0].ids == ids
+  # Negative control: the file does hold the state.
+  assert len(tokenizer.encode(SAMPLE).ids) != len(ids)
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+  target, _ = pretrained.shipped_pair()
+
+  def full(*_, **__):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(safetensors.numpy, 'save_file', full)
+  with pytest.raises(OSError, match='m could not be written .*No space left'):
+    pretrained.save_pretrained(target, tmp_path / 'm')
+  assert not list(tmp_path.iterdir())
 
 
 def no_network(name, **kwargs):
