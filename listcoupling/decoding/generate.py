@@ -278,8 +278,8 @@ def _check_models(target, drafters, options):
     )
   if method.one_law and len(drafters) > 1:
     raise ValueError(
-      f'{options.method} needs K drafts from one law, got {len(drafters)} drafters; '
-      'choose specinfer or gls for different drafters.'
+      f'{options.method} needs K drafts from one law, got {len(drafters)} '
+      'drafters; choose specinfer or gls for different drafters.'
     )
   sizes = [target.config.vocab_size]
   for drafter in drafters:

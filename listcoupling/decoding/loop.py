@@ -23,7 +23,6 @@ from listcoupling.decoding.language_model import (
   read_tokens,
 )
 from listcoupling.decoding.methods import METHODS
-from listcoupling.decoding.sampling_params import SamplingParams
 
 
 class Sampler(NamedTuple):

@@ -93,13 +93,14 @@ def verify_canonical(
     )
     alive = jnp.take_along_axis(walk.alive, tree.parents, axis=1)
     alive &= (tree.tokens == token[:, None]) & (token >= 0)[:, None]
+    alive = jnp.pad(alive, ((0, 0), (1, 0)))
     accepted = walk.running & jnp.any(alive, axis=1)
-    node = jnp.where(accepted, 1 + gumbel.argmax(alive), 0).astype(jnp.int32)
+    node = jnp.where(accepted, gumbel.argmax(alive), 0).astype(jnp.int32)
     old = walk.result
     return _Walk(
       walk.depth + 1,
       node,
-      jnp.pad(alive, ((0, 0), (1, 0))),
+      alive,
       accepted & ~is_stop(token, sampling),
       _see(walk.seen, token),
       Verification(
