@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from listcoupling import validation
-from listcoupling.decoding import draft, loop, metrics, programs
+from listcoupling.decoding import loop, metrics, programs
 from listcoupling.decoding.drafters import (
   as_drafter,
   as_list,
@@ -154,25 +154,23 @@ def prepare(key, target, drafters, prompts, lengths, options) -> Call:
   _check_positions(target, drafters, lengths, options)
   batch = rows_bucket(len(prompts))
   capacity = _capacity(prompts, options)
-  method = METHODS[options.method]
-  pairs = [as_drafter(each) for each in drafters if method.propose]
-  speculation = draft.SpeculativeConfig(
-    drafters=tuple(drafter for drafter, _ in pairs),
+  drafts = METHODS[options.method].propose is not None
+  pairs = [as_drafter(each) for each in drafters if drafts]
+  sampler = loop.make_sampler(
+    target,
+    [drafter for drafter, _ in pairs],
+    options,
     vocab_size=vocab_size,
-    num_drafts=options.num_drafts if pairs else 1,
-    draft_length=options.draft_length if pairs else 0,
-    num_nodes=options.tree_nodes() if pairs else 0,
-    keep_laws=method.rejection,
-    replacement=options.replacement,
+    capacity=capacity,
   )
   for d, (drafter, own) in enumerate(pairs):
     if not isinstance(drafters[d], LanguageModel):
-      shape = (options.draft_length, len(speculation.slots(d)))
+      shape = (options.draft_length, len(sampler.speculation.slots(d)))
       check_shapes(drafter, own, batch, shape, capacity)
   tokens = np.zeros((batch, capacity), np.int32)
   tokens[: len(prompts), : prompts.shape[1]] = prompts
   return Call(
-    sampler=loop.Sampler(target.static, options.method, speculation, capacity),
+    sampler=sampler,
     options=options,
     keys=_row_keys(key, len(prompts), batch),
     params=loop.Params(target.params, tuple(own for _, own in pairs)),

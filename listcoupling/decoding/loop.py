@@ -8,6 +8,7 @@ Legend: B batch, T row capacity, N nodes besides the root, L draft length, S =
 1 + N, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -23,6 +24,7 @@ from listcoupling.decoding.language_model import (
   read_tokens,
 )
 from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 
 
 class Sampler(NamedTuple):
@@ -32,6 +34,37 @@ class Sampler(NamedTuple):
   method: str
   speculation: draft.SpeculativeConfig
   capacity: int  # T, tokens a row may hold
+
+
+def make_sampler(
+  target: LanguageModel,
+  drafters: Sequence,
+  options: GenerateOptions,
+  *,
+  vocab_size: int,
+  capacity: int,
+) -> Sampler:
+  """The static part of a generation.
+
+  Args:
+    target: the target model; its parameters are left out.
+    drafters: hashable, as `drafters.as_drafter` gives them.
+    options: checked.
+    vocab_size: V, the largest of all models'.
+    capacity: T.
+  """
+  method = METHODS[options.method]
+  drafts = method.propose is not None
+  speculation = draft.SpeculativeConfig(
+    drafters=tuple(drafters) if drafts else (),
+    vocab_size=vocab_size,
+    num_drafts=options.num_drafts if drafts else 1,
+    draft_length=options.draft_length if drafts else 0,
+    num_nodes=options.tree_nodes() if drafts else 0,
+    keep_laws=method.rejection,
+    replacement=options.replacement,
+  )
+  return Sampler(target.static, options.method, speculation, capacity)
 
 
 class State(NamedTuple):
@@ -145,7 +178,7 @@ def block(
       speculation,
       sampling,
     )
-  logits, cache = _judge(params, state.cache, text, proposals, sampler)
+  logits, cache = judge(params, state.cache, text, proposals, sampler)
   context = verify.Context(keys, text.root, state.num_new, state.seen, logits)
   found = method.verify(context, proposals, speculation, sampling)
   left = sampling.max_new_tokens - state.num_new
@@ -157,7 +190,7 @@ def block(
   return _append(state, found.tokens, count, sampling), info
 
 
-def _judge(params, cache, text, proposals, sampler):
+def judge(params, cache, text, proposals, sampler):
   """The target's logits at every node, [B, S, V]."""
   root = jnp.take_along_axis(text.tokens, text.root[:, None], axis=1)[:, 0]
   visible = tree.ancestors(proposals.parents, sampler.speculation.draft_length)

@@ -164,7 +164,7 @@ def test_padding_changes_neither_text_nor_compilation():
     padded[:, :5] = PROMPTS
     out = write(TREE, [GOOD], padded)
     np.testing.assert_array_equal(out.tokens, reference.tokens)
-  write(TREE, [BAD], *some_prompts(4, 20))
+  write(TREE, [BAD], *some_prompts(4, 18))
   assert set(programs._programs) == compiled
 
 

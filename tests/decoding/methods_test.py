@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from listcoupling.decoding.generate import generate
-from listcoupling.decoding.options import METHODS, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from tests import fakes
 
 VOCAB, ROWS, LENGTH = 6, 16, 9
