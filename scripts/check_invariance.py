@@ -13,7 +13,6 @@ import listcoupling as lc
 from listcoupling.experiments import (
   benchmark,
   command,
-  decoding,
   invariance,
   results,
 )
@@ -36,7 +35,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments {argv[1:]}.')
   target, drafter = pretrained.shipped_pair()
-  prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
+  prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
   rows = invariance.table(
     jax.random.key(_SEED.value),
     target,

@@ -61,8 +61,8 @@ def generate(
     prompt_lengths: [B], at least 1.
     options: see `GenerateOptions`.
     on_block: called after every block with tokens [B, M] and lengths [B] so
-      far; costs one host round trip per block. Its `finish()`, if it has one,
-      is called after the last.
+      far; costs one host round trip per block. It may return [B] bool, the rows
+      that end here. Its `finish()`, if it has one, is called after the last.
 
   Returns:
     `Generation`.
@@ -97,7 +97,11 @@ def _generate(key, target, drafters, prompts, lengths, options, on_block):
   else:
     while not np.asarray(state.done).all():
       state, info = step(*call.arguments, state, info)
-      on_block(*_text(state, call))
+      ended = on_block(*_text(state, call))
+      if ended is not None:
+        done = np.array(state.done)
+        done[: len(ended)] |= np.asarray(ended)
+        state = state._replace(done=jax.device_put(done, state.done.sharding))
   jax.block_until_ready(state)
   seconds = time.perf_counter() - began
   if hasattr(on_block, 'finish'):

@@ -218,7 +218,7 @@ _SPECS = {
   'qkv': PartitionSpec(None, 'tp'),
   'qkv_bias': PartitionSpec('tp'),
   'attention_out': PartitionSpec('tp', None),
-  'gate_up': PartitionSpec(None, 'tp'),
+  'gate_up': PartitionSpec(None, None, 'tp'),
   'down': PartitionSpec('tp', None),
   'embed': PartitionSpec('tp', None),
   'head': PartitionSpec('tp', None),
