@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from listcoupling.decoding.options import SINGLE_DRAFT
+from listcoupling.decoding.methods import METHODS
 from listcoupling.experiments import cells as work
 from listcoupling.experiments import language_plots
 from listcoupling.experiments import language_setup as base
@@ -141,7 +141,7 @@ def summarize(
     out = {
       'dataset': dataset,
       'method': method,
-      'num_drafts': 1 if method in SINGLE_DRAFT else config.num_drafts[0],
+      'num_drafts': 1 if METHODS[method].single_draft else config.num_drafts[0],
       'draft_temperatures': ' then '.join(config.draft_temperatures),
     }
     for name, column in (('rouge_l', 'rouge_l'), ('same_tokens', 'same')):

@@ -19,7 +19,8 @@ import listcoupling
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
 from listcoupling.decoding.language_model import LanguageModel
-from listcoupling.decoding.options import METHODS, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import results
 from listcoupling.models import pretrained
 

@@ -17,7 +17,8 @@ import dataclasses
 import pathlib
 from typing import NamedTuple
 
-from listcoupling.decoding.options import SINGLE_DRAFT, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import cells as work
 from listcoupling.experiments import language_plots, language_summary
 from listcoupling.experiments import language_setup as base
@@ -60,13 +61,13 @@ def settings_of(config) -> list[Setting]:
   for method in methods:
     if method == 'autoregressive':
       rows.append(Setting(method, 0, ''))
-    elif method in SINGLE_DRAFT:
+    elif METHODS[method].single_draft:
       rows.append(Setting(method, 1, config.single_temperature))
   for text in config.draft_temperatures:
     varied = len(set(base.temperatures(text) or ())) > 1
     for num_drafts in config.num_drafts:
       for method in methods:
-        if method == 'autoregressive' or method in SINGLE_DRAFT:
+        if method == 'autoregressive' or METHODS[method].single_draft:
           continue
         if not (method == 'spectr' and varied):
           rows.append(Setting(method, num_drafts, text))

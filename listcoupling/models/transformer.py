@@ -27,6 +27,7 @@ from listcoupling.decoding import language_model
 from listcoupling.models import quantised
 from listcoupling.models.attention import (
   attend,
+  move_entries,
   padded,
   rope_frequencies,
   rotate,
@@ -207,10 +208,12 @@ def make_init_cache(config: TransformerConfig):
 
 def commit(cache: Cache, root: jax.Array, path: jax.Array) -> Cache:
   """Moves an accepted path behind the root; see `LanguageModel`."""
-  return Cache(
-    language_model.move_entries(cache.layers, root, path, axis=2),
-    language_model.move_entries(cache.positions, root, path),
-  )
+
+  def move(leaf):
+    return move_entries(leaf, root[:, None] + path, root + 1)
+
+  positions = move(cache.positions[:, None, :, None])
+  return Cache(jax.tree.map(move, cache.layers), positions[:, 0, :, 0])
 
 
 def num_entries(cache: Cache) -> int:
