@@ -45,7 +45,8 @@ class Field(NamedTuple):
     above: numbers are greater than this.
     among: all values there are.
     many: a sequence of such values.
-    empty: an empty sequence or string will do.
+    empty: an empty sequence or string will do; strings in a sequence may be
+      empty anyway.
   """
 
   kind: type
@@ -58,7 +59,7 @@ class Field(NamedTuple):
   def allows(self, value: Any) -> bool:
     """Whether a value is of this kind and within these limits."""
     if self.many:
-      one = self._replace(many=False, empty=False)
+      one = self._replace(many=False, empty=True)
       if not isinstance(value, (tuple, list)):
         return False
       return (self.empty or len(value) > 0) and all(map(one.allows, value))
