@@ -10,7 +10,7 @@ from absl import flags
 
 import listcoupling as lc
 from listcoupling import gumbel
-from listcoupling.experiments import command, decoding, tables
+from listcoupling.experiments import command, tables
 from listcoupling.experiments.language import consistency
 from listcoupling.models import pretrained
 
@@ -31,7 +31,7 @@ _PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
 def main(_):
   """One table."""
   target, drafter = pretrained.shipped_pair()
-  prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
+  prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
   rows = consistency.count_changes(
     gumbel.seed_key(_SEED.value),
     target,

@@ -16,8 +16,9 @@ import jax
 from absl import app, flags
 
 import listcoupling as lc
+from listcoupling.decoding import comparison, text
 from listcoupling.decoding.options import METHODS
-from listcoupling.experiments import command, decoding
+from listcoupling.experiments import command
 from listcoupling.models import pretrained
 
 _TARGET = flags.DEFINE_string('target', None, 'Directory or hub name.')
@@ -56,8 +57,8 @@ def _prompts(tokenizer):
   if bool(texts) == bool(_PROMPT_IDS.value):
     raise app.UsageError('Give either --prompt/--prompts or --prompt_ids.')
   if _PROMPT_IDS.value:
-    return decoding.pad_prompts([[int(i) for i in _PROMPT_IDS.value]])
-  return decoding.encode_prompts(tokenizer, texts)
+    return text.pad_prompts([[int(i) for i in _PROMPT_IDS.value]])
+  return lc.encode_prompts(tokenizer, texts)
 
 
 def _stop_tokens(target):
@@ -84,11 +85,11 @@ def main(argv):
     stop_tokens=_stop_tokens(target),
   )
   if _COMPARE.value:
-    rows = decoding.compare_methods(
+    rows = comparison.compare_methods(
       key, target, drafters, prompts, lengths, options
     )
     as_json = _FORMAT.value == 'json'
-    print(json.dumps(rows) if as_json else decoding.format_comparison(rows))
+    print(json.dumps(rows) if as_json else comparison.format_comparison(rows))
     return
   stream = _STREAM.value
   if stream and (
@@ -102,13 +103,13 @@ def main(argv):
     prompts,
     lengths,
     options,
-    on_block=decoding.printer(target.tokenizer) if stream else None,
+    on_block=text.printer(target.tokenizer) if stream else None,
   )
-  report = decoding.report(out, target.tokenizer, prompts, lengths)
+  report = text.report(out, target.tokenizer, prompts, lengths)
   if _FORMAT.value == 'json':
     print(json.dumps(report))
   else:
-    print('' if stream else decoding.format_report(report))
+    print('' if stream else text.format_report(report))
 
 
 if __name__ == '__main__':

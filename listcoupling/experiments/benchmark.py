@@ -18,12 +18,13 @@ import numpy as np
 import tqdm
 
 from listcoupling import coupling, gumbel
+from listcoupling.decoding import comparison
 from listcoupling.decoding.options import (
   METHODS,
   SINGLE_DRAFT,
   GenerateOptions,
 )
-from listcoupling.experiments import decoding, peer_checkpoints, results
+from listcoupling.experiments import peer_checkpoints, results
 from listcoupling.models import pretrained, transformer
 
 _DECODING = GenerateOptions(draft_length=4, max_new_tokens=128)
@@ -165,10 +166,10 @@ def decoding_cases(
   @functools.cache
   def reference(batch, num_drafts):
     own = dataclasses.replace(options, num_drafts=num_drafts)
-    return decoding.plain_text(key, target, *texts(batch), own)
+    return comparison.plain_text(key, target, *texts(batch), own)
 
   def measure(batch, num_drafts, method):
-    row = decoding.measure_method(
+    row = comparison.measure_method(
       key,
       target,
       [drafter],

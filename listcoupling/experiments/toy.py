@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import baselines, bounds, coupling, gumbel
+from listcoupling import (
+  bounds,
+  coupling,
+  gumbel,
+  rejection,
+  weighted_minhash,
+)
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Field, check_config, open_run
 from listcoupling.experiments.tables import (
@@ -88,8 +94,8 @@ def _trial(key, p, q, num_drafts, *, width):
     [
       jnp.any(live & (proposals == gls)),
       jnp.any((order == first) & (jnp.arange(p.size) < num_drafts)),
-      baselines.specinfer_accept(proposals, drafts, q, *judge)[1],
-      baselines.spectr_accept(proposals, p, q, *judge)[1],
+      rejection.specinfer_accept(proposals, drafts, q, *judge)[1],
+      rejection.spectr_accept(proposals, p, q, *judge)[1],
     ]
   )
 
@@ -223,17 +229,19 @@ def coupling_table(
 def _couplings(p, q, num_drafts):
   """Yields name, K, sampler (or None) and what theory says (or None)."""
   largest = 1 - float(bounds.total_variation(p, q))
-  yield 'maximal', 1, baselines.maximal_coupling, largest
-  low = functools.partial(baselines.low_communication_coupling, max_bits=200)
+  yield 'maximal', 1, rejection.maximal_coupling, largest
+  low = functools.partial(
+    weighted_minhash.low_communication_coupling, max_bits=200
+  )
   yield 'low communication', 1, low, largest
   exact = float(bounds.gumbel_coupling_probability(p, q))
   yield 'Gumbel', 1, coupling.gumbel_coupling, exact
   exact = float(bounds.weighted_minhash_probability(p, q))
-  yield 'Weighted MinHash', 1, baselines.weighted_minhash_coupling, exact
+  yield 'Weighted MinHash', 1, weighted_minhash.weighted_minhash_coupling, exact
   lists = (
     ('GLS', coupling.gumbel_list_sampling, bounds.list_matching_probability),
-    ('SpecInfer', baselines.specinfer_step, None),
-    ('SpecTr', baselines.spectr_step, None),
+    ('SpecInfer', rejection.specinfer_step, None),
+    ('SpecTr', rejection.spectr_step, None),
     ('optimum, iid drafts', None, bounds.optimal_list_acceptance),
     ('shared-race list', coupling.shared_race_list_sampling, None),
     (

@@ -1,12 +1,12 @@
-"""The comparison of methods: a single row has no standard error."""
+"""Methods side by side: a single row has no standard error."""
 
 import dataclasses
 
 import jax
 import numpy as np
 
+from listcoupling.decoding import comparison
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import decoding
 from tests import fakes
 
 
@@ -19,11 +19,11 @@ def test_a_single_row_has_no_standard_error():
     prompts = np.ones((count, 2), np.int32)
     texts = prompts, np.full(count, 2, np.int32)
     key = jax.random.key(0)
-    plain = decoding.plain_text(key, target, *texts, options)
-    row = decoding.measure_method(
+    plain = comparison.plain_text(key, target, *texts, options)
+    row = comparison.measure_method(
       key, target, drafters, *texts, dataclasses.replace(options),
       reference=plain, repeats=1,
     )  # fmt: skip
     assert (row['block_efficiency_se'] is None) == unknown
     assert row['same_text'] == 1.0
-    assert ('+-   ?' in decoding.format_comparison([row])) == unknown
+    assert ('+-   ?' in comparison.format_comparison([row])) == unknown

@@ -1,4 +1,4 @@
-"""Decoding experiments: the methods side by side on the same prompts.
+"""Methods side by side on the same prompts and seed.
 
 Block efficiency and token rate as in arXiv 2506.05632, section 5: tokens
 returned per target call, and tokens per second as a percentage above single
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-import tqdm
 
 from listcoupling.decoding.generate import Generation, generate
 from listcoupling.decoding.options import (
@@ -18,49 +17,6 @@ from listcoupling.decoding.options import (
   SINGLE_DRAFT,
   GenerateOptions,
 )
-
-
-def encode_prompts(
-  tokenizer, texts: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-  """Token ids of several texts, right-padded.
-
-  Args:
-    tokenizer: a `tokenizers.Tokenizer`.
-    texts: non-empty strings.
-
-  Returns:
-    prompts [B, P] int32 and their lengths [B] int32.
-
-  Raises:
-    ValueError: for a text without a token, or without a tokenizer.
-
-  Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> prompts, lengths = encode_prompts(shipped_pair()[0].tokenizer, ['def'])
-    >>> prompts.shape[0], int(lengths[0]) >= 1
-    (1, True)
-  """
-  if tokenizer is None:
-    raise ValueError(
-      'the target has no tokenizer.json, got text prompts; give token ids.'
-    )
-  rows = [tokenizer.encode(text).ids for text in texts]
-  for text, row in zip(texts, rows):
-    if not row:
-      raise ValueError(
-        f'prompt {text!r} has no tokens; give at least one character.'
-      )
-  return pad_prompts(rows)
-
-
-def pad_prompts(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-  """Rows of token ids, right-padded: prompts [B, P] and lengths [B]."""
-  lengths = np.array([len(row) for row in rows], np.int32)
-  prompts = np.zeros((len(rows), lengths.max()), np.int32)
-  for index, row in enumerate(rows):
-    prompts[index, : len(row)] = row
-  return prompts, lengths
 
 
 def timed(
@@ -77,7 +33,7 @@ def timed(
 
 
 def plain_text(key, target, prompts, lengths, options) -> np.ndarray:
-  """What the plain sampler writes: tokens [B, M]."""
+  """Tokens [B, M] that the plain sampler writes."""
   plain = dataclasses.replace(options, method='autoregressive')
   return generate(key, target, [], prompts, lengths, plain).tokens
 
@@ -161,7 +117,7 @@ def compare_methods(
       reference=reference,
       repeats=repeats,
     )
-    for method in tqdm.tqdm(methods, desc='methods', leave=False)
+    for method in methods
   ]
 
 
@@ -183,60 +139,3 @@ def format_comparison(rows: Sequence[dict]) -> str:
       f'{row["same_text"]:>11.0%}'
     )
   return '\n'.join(lines)
-
-
-def report(
-  generation: Generation, tokenizer, prompts: np.ndarray, lengths: np.ndarray
-) -> dict:
-  """A generation as plain Python values, for JSON.
-
-  Returns:
-    `rows`, one per prompt (prompt_ids, token_ids, text or None, block
-    efficiency, target calls, accepted per position), and tokens_per_second.
-  """
-  figures = generation.metrics
-  rows = []
-  for b, count in enumerate(generation.lengths):
-    ids = generation.tokens[b, :count].tolist()
-    rows.append(
-      dict(
-        prompt_ids=prompts[b, : lengths[b]].tolist(),
-        token_ids=ids,
-        text=None if tokenizer is None else tokenizer.decode(ids),
-        block_efficiency=float(figures.block_efficiency[b]),
-        target_calls=int(figures.target_calls[b]),
-        drafted_tokens=int(figures.drafted_tokens[b]),
-        accepted_tokens=int(figures.accepted_tokens[b]),
-        accepted_per_position=figures.accepted_per_position[b].tolist(),
-      )
-    )
-  return dict(rows=rows, tokens_per_second=figures.tokens_per_second)
-
-
-def format_report(report_: dict) -> str:
-  """A `report` for people: the texts, then a line of figures."""
-  parts = [
-    row['text'] if row['text'] is not None else str(row['token_ids'])
-    for row in report_['rows']
-  ]
-  tokens = sum(len(row['token_ids']) for row in report_['rows'])
-  calls = sum(row['target_calls'] for row in report_['rows'])
-  parts.append(
-    f'[{tokens} tokens, {tokens / max(calls, 1):.2f} per target call, '
-    f'{report_["tokens_per_second"]:.0f} tokens/s]'
-  )
-  return '\n\n'.join(parts)
-
-
-def printer(tokenizer):
-  """An `on_block` that prints what each block added to the first row."""
-  shown = ''
-
-  def on_block(tokens, lengths):
-    nonlocal shown
-    text = tokenizer.decode(tokens[0, : lengths[0]].tolist())
-    if not text.endswith('\ufffd'):  # half a character waits for the rest
-      print(text[len(shown) :], end='', flush=True)
-      shown = text
-
-  return on_block
