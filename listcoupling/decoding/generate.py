@@ -52,7 +52,8 @@ def generate(
     prompt_lengths: [B], at least 1.
     options: see `GenerateOptions`.
     on_block: called after every block with tokens [B, M] and lengths [B] so
-      far; costs one host round trip per block.
+      far; costs one host round trip per block. It may return [B] bool, the rows
+      that end here.
 
   Returns:
     `Generation`.
@@ -94,7 +95,9 @@ def _generate(key, target, drafters, prompts, lengths, options, on_block):
   else:
     while not bool(jnp.all(state.done)):
       state = step(keys, params, state, **call)
-      on_block(*_text(state, lengths, options))
+      stop = on_block(*_text(state, lengths, options))
+      if stop is not None:
+        state = state._replace(done=state.done | jnp.asarray(stop))
   jax.block_until_ready(state)
   seconds = time.perf_counter() - began
   tokens, counts = _text(state, lengths, options)

@@ -18,6 +18,15 @@ class Metrics(NamedTuple):
   # token, compilation excluded.
   tokens_per_second: float
 
+  def row(self, b: int) -> 'Metrics':
+    """The figures of one row, without the axis B; the rate is the batch's."""
+    figures = {
+      name: value[b]
+      for name, value in self._asdict().items()
+      if name != 'tokens_per_second'
+    }
+    return self._replace(**figures)
+
   @property
   def acceptance_rate(self) -> np.ndarray:
     """[B, L] share of the target calls that accepted depth j."""

@@ -185,8 +185,7 @@ def _programs(case: Case, layers):
   target, drafter = pair(layers)
   own, params = as_drafter(drafter)
   engine = loop.Engine(
-    target.apply,
-    target.init_cache,
+    target.static,
     target.config.vocab_size,
     (own,),
     case.options,
@@ -208,7 +207,7 @@ _SPECS = {
   'qkv': PartitionSpec(None, 'tp'),
   'qkv_bias': PartitionSpec('tp'),
   'attention_out': PartitionSpec('tp', None),
-  'gate_up': PartitionSpec(None, 'tp'),
+  'gate_up': PartitionSpec(None, None, 'tp'),
   'down': PartitionSpec('tp', None),
   'embed': PartitionSpec('tp', None),
   'head': PartitionSpec('tp', None),
@@ -224,8 +223,8 @@ def _place(args, mesh: Mesh):
     if mesh.size > 1 and 'target' in names:
       spec = _SPECS.get(names[-1], spec)
     if mesh.size > 1 and 'cache' in names and leaf.ndim == 4:
-      if leaf.shape[2] % mesh.size == 0:
-        spec = PartitionSpec(None, None, 'tp')
+      if leaf.shape[1] % mesh.size == 0:
+        spec = PartitionSpec(None, 'tp')
     return jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)
     )
