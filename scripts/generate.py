@@ -17,7 +17,7 @@ from absl import app, flags
 
 import listcoupling as lc
 from listcoupling.decoding import comparison, text
-from listcoupling.decoding.options import METHODS
+from listcoupling.decoding.methods import METHODS
 from listcoupling.experiments import command
 from listcoupling.models import pretrained
 
@@ -26,7 +26,7 @@ _DRAFTER = flags.DEFINE_list('drafter', [], 'Directories or hub names.')
 _PROMPT = flags.DEFINE_multi_string('prompt', [], 'Text; may be repeated.')
 _PROMPT_IDS = flags.DEFINE_list('prompt_ids', [], 'Token ids: 1,2,3.')
 _PROMPTS = flags.DEFINE_string('prompts', None, 'File, one prompt per line.')
-_METHOD = flags.DEFINE_enum('method', 'gumbel_tree', METHODS, 'Scheme.')
+_METHOD = flags.DEFINE_enum('method', 'gumbel_tree', list(METHODS), 'Scheme.')
 _NUM_DRAFTS = flags.DEFINE_integer('num_drafts', 4, 'K.')
 _LENGTH = flags.DEFINE_integer('draft_length', 4, 'L.')
 _MAX_NEW = flags.DEFINE_integer('max_new_tokens', 128, 'Tokens per prompt.')

@@ -6,7 +6,6 @@ import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -24,6 +23,8 @@ def define_config(default: str) -> flags.FlagHolder:
     The flag; its value is a ConfigDict. A misspelt field on the command line
     ends the script with one line.
   """
+  from ml_collections import config_flags  # scripts without one run bare
+
   sys.path.insert(0, str(_ROOT))
   try:
     return config_flags.DEFINE_config_file(

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from listcoupling.decoding.options import SINGLE_DRAFT, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots, tables
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Cell, Setup
@@ -72,7 +73,7 @@ def settings_of(config) -> list[Setting]:
   for method in methods:
     if method == 'autoregressive':
       rows.append(Setting(method, 0, ''))
-    elif method in SINGLE_DRAFT:
+    elif METHODS[method].single_draft:
       rows.append(Setting(method, 1, config.single_temperature))
   once = {setting.method for setting in rows}
   for text in config.draft_temperatures:

@@ -27,7 +27,8 @@ from listcoupling import gumbel
 from listcoupling.decoding import analysis
 from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
-from listcoupling.decoding.options import SINGLE_DRAFT, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots, tables
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Cell, Setup
@@ -143,7 +144,7 @@ def summarize(groups: dict, place: tuple[str, str], *, config) -> dict:
   out = {
     'dataset': dataset,
     'method': method,
-    'num_drafts': 1 if method in SINGLE_DRAFT else config.num_drafts[0],
+    'num_drafts': 1 if METHODS[method].single_draft else config.num_drafts[0],
     'draft_temperatures': ' then '.join(config.draft_temperatures),
   }
   for name, column in (('rouge_l', 'rouge_l'), ('same_tokens', 'same')):

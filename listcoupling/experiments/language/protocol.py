@@ -23,7 +23,8 @@ from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
 from listcoupling.decoding.generate import Generation, generate
 from listcoupling.decoding.language_model import LanguageModel
-from listcoupling.decoding.options import METHODS, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots, tables
 from listcoupling.experiments.run import Field, check_config, open_run
 from listcoupling.gumbel import Domain
