@@ -27,6 +27,7 @@ setup(
   license='Apache-2.0',
   packages=find_packages(include=['listcoupling', 'listcoupling.*']),
   package_data={
+    'listcoupling': ['py.typed'],
     'listcoupling.models': ['shipped/*.md', 'shipped/*/*'],
   },
   python_requires='>=3.11,<3.14',
@@ -54,9 +55,11 @@ setup(
     'tqdm>=4.67',
   ],
   extras_require={
+    'chat': ['jinja2>=3.1'],  # chat templates
     'test': [
       'hypothesis>=6.140',
       'ipykernel>=7.0',
+      'jinja2>=3.1',
       'nbclient>=0.10.2',
       'nbformat>=5.10',
       'pytest>=9.0',
@@ -68,6 +71,19 @@ setup(
     'peers': [
       'torch>=2.8',
       'transformers>=5.0',
+    ],
+    # For scripts/aot.py, in an environment of its own with Python 3.12.
+    'aot': [
+      'jax>=0.11.2',
+      'jax-cuda13-pjrt>=0.11.2',
+      'jax-cuda13-plugin>=0.11.2',
+      'libtpu>=0.0.48',
+      'nvidia-cuda-cupti',
+      'nvidia-cuda-nvcc',
+      'nvidia-cuda-nvrtc',
+      'nvidia-cuda-runtime',
+      'nvidia-nvjitlink',
+      'nvidia-nvvm',
     ],
     'cuda': ['jax[cuda13]>=0.10.2'],
     'tpu': ['jax[tpu]>=0.10.2'],

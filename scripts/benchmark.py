@@ -11,13 +11,13 @@ Tables go to WORKDIR/<what>.csv as well, row by row.
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
+import listcoupling as lc
 from listcoupling.experiments import (
   benchmark,
   benchmark_loop,
   command,
-  decoding,
   peers,
   results,
 )
@@ -44,7 +44,7 @@ def _cases(what):
   target, drafter = benchmark.load_pair(_SIZE.value)
   if what == 'memory':
     return benchmark_loop.memory_cases(target, drafter)
-  prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
+  prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
   if what == 'overhead':
     return benchmark_loop.overhead_cases(
       target, drafter, prompts[:1], lengths[:1]
@@ -54,11 +54,7 @@ def _cases(what):
 
 def main(argv):
   """One table by name."""
-  if len(argv) != 2:
-    raise app.UsageError(f'Name one table, got {argv[1:]}.')
   what, folder = argv[1], pathlib.Path(_WORKDIR.value)
-  if what not in _TABLES:
-    raise app.UsageError(f'{what!r} is none of {", ".join(_TABLES)}.')
   path = folder / f'{what}.csv'
   if what == 'sampler':
     rows = benchmark.sampler_table()
@@ -72,4 +68,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, choices=_TABLES)

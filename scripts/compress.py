@@ -14,7 +14,7 @@ trials; --images tells decode the truth, for MSE and PSNR.
 
 import json
 
-from absl import app, flags
+from absl import flags
 
 from listcoupling.compression import container
 from listcoupling.experiments import command, compress_files
@@ -48,8 +48,6 @@ flags.DEFINE_bool('indices', False, 'encode: let decoders count their matches.')
 
 def main(argv):
   """Runs one command and prints its report."""
-  if len(argv) != 2 or argv[1] not in _COMMANDS:
-    raise app.UsageError(f'name one of {_COMMANDS}, got {argv[1:]}')
   values = flags.FLAGS.flag_values_dict()
   report = getattr(compress_files, argv[1])(values)
   if _FORMAT.value == 'json':
@@ -59,4 +57,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, choices=_COMMANDS)

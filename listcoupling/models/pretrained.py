@@ -22,7 +22,12 @@ import tokenizers
 from listcoupling import files
 from listcoupling.decoding import language_model
 from listcoupling.models import checkpoint_format as form
-from listcoupling.models import config_format, transformer, weight_files
+from listcoupling.models import (
+  config_format,
+  quantised,
+  transformer,
+  weight_files,
+)
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 _SHORT_DTYPES = {
@@ -190,17 +195,7 @@ def _named_tensors(model, table) -> dict[str, np.ndarray]:
     value = model.params
     for name in leaf.path:
       value = value[name]
-    value = np.asarray(value)
-    sizes = [shape[0] if leaf.transpose else shape[-1] for shape in leaf.shapes]
-    parts = np.split(value, np.cumsum(sizes)[:-1], axis=-1)
-    for name, shape, part in zip(leaf.names, leaf.shapes, parts):
-      part = np.ascontiguousarray(part.T if leaf.transpose else part)
-      if part.shape != shape:
-        raise ValueError(
-          f'params{list(leaf.path)} gives {name} of shape {part.shape}, the '
-          f'config asks for {shape}.'
-        )
-      tensors[name] = part
+    tensors |= zip(leaf.names, leaf.split(np.asarray(value)))
   return tensors
 
 
@@ -229,6 +224,11 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
   if model.config.qkv_bias and model.config.qk_norm:
     raise ValueError(
       'No Hugging Face family has both qkv_bias and qk_norm; leave one out.'
+    )
+  if quantised.is_quantised(model.params):
+    raise ValueError(
+      'a quantised model is not saved: save the float model it was made of, '
+      'and quantise that after loading.'
     )
   directory = pathlib.Path(directory)
   if (directory / form.INDEX).exists():
