@@ -17,7 +17,6 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ('data', 'fsdp', 'tp')
@@ -108,6 +107,18 @@ def _put(leaf, sharding):
   return jax.make_array_from_callback(
     host.shape, sharding, lambda index: host[index]
   )
+
+
+def put_rows(tree, mesh: Mesh | None):
+  """Arrays with the rows first, shared over 'data'."""
+  return tree if mesh is None else put(tree, NamedSharding(mesh, ROWS))
+
+
+def like(tree, mesh: Mesh | None):
+  """The shardings of a tree of placed arrays; None without a mesh."""
+  if mesh is None:
+    return None
+  return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 @functools.cache

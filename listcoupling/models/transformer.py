@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from listcoupling.decoding import language_model
-from listcoupling.models import quantised
+from listcoupling.models import quantised, sharding
 from listcoupling.models.attention import (
   attend,
   move_entries,
@@ -51,6 +51,7 @@ __all__ = [
   'make_init_cache',
   'make_language_model',
   'num_entries',
+  'place',
 ]
 
 
@@ -83,7 +84,7 @@ class Block(nn.Module):
   def _project(self, x, name: str, *shape: int, scale=1.0):
     """x [..., I] by a kernel [I, *shape]."""
     kernel = _kernel(self, name, (x.shape[-1], *shape), scale)
-    return quantised.product(x, kernel)
+    return quantised.product(x, sharding.gathered(name, kernel))
 
   def _scale(self, name: str, size: int):
     scale = self.param(name, nn.initializers.ones, (size,))
@@ -168,7 +169,7 @@ class Transformer(nn.Module):
     x = _rms_norm(x, weight.astype(x.dtype), c.rms_eps)
     if not c.tie_embeddings:
       embed = _kernel(self, 'head', (c.vocab_size, c.hidden_size))
-    logits = quantised.logits(x, embed)
+    logits = quantised.logits(x, sharding.gathered('head', embed))
     if cache is not None:
       placed = write_entries(
         cache.positions[:, None, :, None], positions[:, None, :, None], start
@@ -198,7 +199,7 @@ def make_init_cache(config: TransformerConfig):
     entries = padded(entries)
     shape = (batch, config.num_kv_heads, entries, config.head_dim)
     layers = tuple(
-      (jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
+      tuple(sharding.by_key_head(jnp.zeros(shape, config.dtype)) for _ in 'kv')
       for _ in range(config.num_layers)
     )
     return Cache(layers, jnp.zeros((batch, entries), jnp.int32))
@@ -252,4 +253,19 @@ def make_language_model(
     make_init_cache(config),
     commit,
     num_entries,
+    place,
   )
+
+
+def place(
+  model: language_model.LanguageModel, mesh, **settings
+) -> language_model.LanguageModel:
+  """The model with its parameters on a mesh, see `sharding.place`.
+
+  Args:
+    model: of `make_language_model`.
+    mesh: in the standard form of `listcoupling.decoding.placement`.
+    **settings: of `sharding.place`.
+  """
+  config, params = sharding.place(model.config, model.params, mesh, **settings)
+  return make_language_model(config, params, model.tokenizer)
