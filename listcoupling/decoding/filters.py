@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import gumbel
+from listcoupling.decoding import truncation
 from listcoupling.decoding.options import GenerateOptions
 
 COLDEST = float(np.finfo(np.float32).tiny)  # below it a law is greedy
@@ -93,8 +94,8 @@ def warp(logits: jax.Array, temperature, options: GenerateOptions) -> Law:
 
   A temperature that float32 does not hold as a normal number is 0.
   """
-  logits = logits.astype(jnp.float32)
-  logits = logits - jnp.max(logits)  # a tiny temperature must not overflow
+  # In the caller's precision; and a tiny temperature must not overflow.
+  logits = (logits - jnp.max(logits)).astype(jnp.float32)
   if not isinstance(temperature, jax.Array):
     if temperature >= COLDEST:
       return _truncate(logits / temperature, options)
@@ -118,15 +119,10 @@ def _truncate(logits, options):
   """Top-k, top-p and min-p on tempered logits [V]."""
   tokens = None
   if 0 < options.top_k < logits.shape[-1]:
-    logits, tokens = jax.lax.top_k(logits, options.top_k)
-    tokens = tokens.astype(jnp.int32)
+    logits, tokens = truncation.top_k(logits, options.top_k)
   if options.top_p < 1:
-    descending = -jnp.sort(-logits)
-    probs = jax.nn.softmax(descending)
-    before = jnp.cumsum(probs) - probs  # mass of the more likely tokens
-    kept = before < options.top_p
-    lowest = jnp.min(jnp.where(kept, descending, jnp.inf))
-    logits = jnp.where(logits >= lowest, logits, -jnp.inf)
+    kept = truncation.top_p(logits, options.top_p)
+    logits = jnp.where(kept, logits, -jnp.inf)
   if options.min_p > 0:
     floor = jnp.max(logits) + jnp.log(options.min_p)
     logits = jnp.where(logits >= floor, logits, -jnp.inf)
