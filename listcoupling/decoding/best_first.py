@@ -19,7 +19,13 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel
-from listcoupling.decoding import calibration, draft, filters, tree
+from listcoupling.decoding import (
+  calibration,
+  draft,
+  filters,
+  tree,
+  truncation,
+)
 from listcoupling.decoding.drafters import Text
 
 
@@ -147,7 +153,7 @@ def _offer(keys, logits, above, *, fit, temperature, sampling, count):
     score = (scale * law.logits + noise) / tau
     worths = above + log_hit + jax.nn.log_softmax(score)
     worths = jnp.where(worths <= 0, worths, -jnp.inf)  # NaN, too
-    worths, index = jax.lax.top_k(worths, min(count, worths.shape[-1]))
+    worths, index = truncation.top_k(worths, min(count, worths.shape[-1]))
     return filters.token_at(law, index), worths
 
   nodes = jax.vmap(node, in_axes=(None, None, None, None, 0, 0))

@@ -146,6 +146,18 @@ def per_shard(function: Callable, mesh: Mesh | None, rows: tuple[bool, ...]):
   return shared
 
 
+def automatic(axis: str) -> int:
+  """Shards of an axis that the compiler places, inside a program for a mesh.
+
+  Elsewhere 1.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if axis not in mesh.shape:
+    return 1
+  kind = mesh.axis_types[mesh.axis_names.index(axis)]
+  return mesh.shape[axis] if kind == AxisType.Auto else 1
+
+
 def fetch(array: jax.Array) -> np.ndarray:
   """The whole of an array, on every process."""
   if array.is_fully_addressable or array.is_fully_replicated:

@@ -165,31 +165,29 @@ def _repeat_key_heads(config, params, copies):
 
 def gathered(name: str, kernel: Any) -> Any:
   """A kernel without its 'fsdp' shards, in a program for a mesh."""
-  if _automatic('fsdp') == 1:
+  if placement.automatic('fsdp') == 1:
     return kernel
   free = PartitionSpec.UNCONSTRAINED
   rule = RULES[name]
 
-  def whole(leaf):
+  def gather(leaf):
     inputs = rule if leaf.ndim == len(rule) else ()
     axes = [None if size == 'hidden' else free for size in inputs]
     return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*axes))
 
-  return jax.tree.map(whole, kernel)
+  return jax.tree.map(gather, kernel)
+
+
+def whole(x: jax.Array) -> jax.Array:
+  """Activations on every device that shares rows, in a program for a mesh."""
+  if placement.automatic('fsdp') == 1:
+    return x
+  return jax.lax.with_sharding_constraint(x, PartitionSpec())
 
 
 def by_key_head(leaf: jax.Array) -> jax.Array:
   """[B, J, ...] with its key heads over 'tp', in a program for a mesh."""
-  shards = _automatic('tp')
+  shards = placement.automatic('tp')
   if shards == 1 or leaf.shape[1] % shards:
     return leaf
   return jax.lax.with_sharding_constraint(leaf, PartitionSpec(None, 'tp'))
-
-
-def _automatic(axis: str) -> int:
-  """Shards of an axis that the compiler places here; 1 without a mesh."""
-  mesh = jax.sharding.get_abstract_mesh()
-  if axis not in mesh.shape:
-    return 1
-  kind = mesh.axis_types[mesh.axis_names.index(axis)]
-  return mesh.shape[axis] if kind == jax.sharding.AxisType.Auto else 1

@@ -155,7 +155,7 @@ class Transformer(nn.Module):
     """
     c = self.config
     embed = _kernel(self, 'embed', (c.vocab_size, c.hidden_size))
-    x = quantised.rows(embed, tokens, c.dtype)
+    x = sharding.whole(quantised.rows(embed, tokens, c.dtype))
     phase = positions[..., None].astype(jnp.float32) * rope_frequencies(c)
     phase = phase[:, :, None, None]  # [B, S, 1, 1, E / 2]
     cos, sin = jnp.cos(phase).astype(c.dtype), jnp.sin(phase).astype(c.dtype)
