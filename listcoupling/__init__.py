@@ -24,7 +24,11 @@ if TYPE_CHECKING:
   from listcoupling.decoding.generate import Generation, generate
   from listcoupling.decoding.language_model import LanguageModel
   from listcoupling.decoding.options import GenerateOptions
-  from listcoupling.decoding.text import encode_prompts
+  from listcoupling.decoding.text import (
+    Completion,
+    encode_prompts,
+    generate_text,
+  )
   from listcoupling.models.pretrained import (
     load_pretrained,
     save_pretrained,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = '0.1.0'
 
 __all__ = [
+  'Completion',
   'GenerateOptions',
   'Generation',
   'LanguageModel',
@@ -51,6 +56,7 @@ __all__ = [
   'decoding',
   'encode_prompts',
   'generate',
+  'generate_text',
   'gumbel',
   'gumbel_coupling',
   'gumbel_list_sampling',
@@ -70,11 +76,13 @@ __all__ = [
 # Imported on first use: Flax and the checkpoint readers are slow. Names of
 # `__all__` that stand neither here nor above are modules.
 _LAZY = {
+  'Completion': 'decoding.text',
   'GenerateOptions': 'decoding.options',
   'Generation': 'decoding.generate',
   'LanguageModel': 'decoding.language_model',
   'encode_prompts': 'decoding.text',
   'generate': 'decoding.generate',
+  'generate_text': 'decoding.text',
   'load_pretrained': 'models.pretrained',
   'low_communication_coupling': 'weighted_minhash',
   'maximal_coupling': 'rejection',

@@ -4,6 +4,7 @@
 """
 
 from listcoupling.decoding import analysis, filters
+from listcoupling.decoding.chat import ChatTemplate, read_chat_template
 from listcoupling.decoding.comparison import (
   compare_methods,
   format_comparison,
@@ -12,6 +13,7 @@ from listcoupling.decoding.drafters import Drafter, NGramDrafter, Text
 from listcoupling.decoding.text import TextStream, pad_prompts, printer
 
 __all__ = [
+  'ChatTemplate',
   'Drafter',
   'NGramDrafter',
   'Text',
@@ -22,4 +24,5 @@ __all__ = [
   'format_comparison',
   'pad_prompts',
   'printer',
+  'read_chat_template',
 ]

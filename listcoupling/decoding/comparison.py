@@ -12,11 +12,8 @@ import jax
 import numpy as np
 
 from listcoupling.decoding.generate import Generation, generate
-from listcoupling.decoding.options import (
-  METHODS,
-  SINGLE_DRAFT,
-  GenerateOptions,
-)
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 
 
 def timed(
@@ -53,7 +50,7 @@ def measure_method(
   run, rate = timed(
     key,
     target,
-    drafters if options.method not in SINGLE_DRAFT else drafters[:1],
+    drafters[:1] if METHODS[options.method].single_draft else drafters,
     prompts,
     lengths,
     options,
@@ -84,7 +81,7 @@ def compare_methods(
   lengths: np.ndarray,
   options: GenerateOptions,
   *,
-  methods: Sequence[str] = METHODS,
+  methods: Sequence[str] = tuple(METHODS),
   repeats: int = 3,
 ) -> list[dict]:
   """Runs every method on the same prompts and seed.

@@ -19,11 +19,8 @@ import tqdm
 
 from listcoupling import coupling, gumbel
 from listcoupling.decoding import comparison
-from listcoupling.decoding.options import (
-  METHODS,
-  SINGLE_DRAFT,
-  GenerateOptions,
-)
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import peer_checkpoints, results
 from listcoupling.models import pretrained, transformer
 
@@ -150,7 +147,7 @@ def decoding_cases(
   batches: Sequence[int] = (1, 8, 32),
   drafts: Sequence[int] = (1, 2, 4, 8),
   options: GenerateOptions = _DECODING,
-  methods: Sequence[str] = METHODS,
+  methods: Sequence[str] = tuple(METHODS),
   rounds: int = 3,
 ) -> list[Case]:
   """Tokens per second and block efficiency of every method, K and batch.
@@ -180,7 +177,11 @@ def decoding_cases(
     )
     return dict(batch=batch, **row)
 
-  once = ('autoregressive', *SINGLE_DRAFT)
+  once = [
+    name
+    for name, method in METHODS.items()
+    if method.propose is None or method.single_draft
+  ]
   return [
     Case(
       f'{method}, K = {num_drafts}, batch {batch}',

@@ -26,7 +26,12 @@ from flax import linen as nn
 
 from listcoupling.decoding import language_model
 from listcoupling.models import quantised, rope
-from listcoupling.models.attention import attend, padded, write_entries
+from listcoupling.models.attention import (
+  attend,
+  move_entries,
+  padded,
+  write_entries,
+)
 from listcoupling.models.transformer_config import (
   RopeScaling,
   TransformerConfig,
@@ -247,10 +252,12 @@ def make_init_cache(config: TransformerConfig):
 
 def commit(cache: Cache, root: jax.Array, path: jax.Array) -> Cache:
   """Moves an accepted path behind the root; see `LanguageModel`."""
-  return Cache(
-    language_model.move_entries(cache.layers, root, path, axis=2),
-    language_model.move_entries(cache.positions, root, path),
-  )
+
+  def move(leaf):
+    return move_entries(leaf, root[:, None] + path, root + 1)
+
+  positions = move(cache.positions[:, None, :, None])
+  return Cache(jax.tree.map(move, cache.layers), positions[:, 0, :, 0])
 
 
 def num_entries(cache: Cache) -> int:

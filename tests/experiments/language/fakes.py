@@ -1,4 +1,8 @@
-"""A pair of table models with a tokenizer and prompts of letters."""
+"""A pair of table models with a tokenizer and prompts of letters.
+
+All tests run batches of three rows, prompts of one bucket, K = L = 2 and the
+same filters, so that they share compiled programs.
+"""
 
 import functools
 import json
@@ -62,7 +66,7 @@ def config_of(folder, config=None, **changes):
     batch_size=3,
     seeds=2,
     max_new_tokens=12,
-    draft_length=3,
+    draft_length=2,
     top_k=8,
   )
   with config.ignore_type():
