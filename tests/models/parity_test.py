@@ -103,6 +103,16 @@ def test_limits_are_read(name, limit, hard):
   assert bool(config.hard_limit) == bool(hard) and hard in config.hard_limit
 
 
+def test_a_hard_limit_cannot_be_insisted_away():
+  model, expected = fixture('phi3_longrope')
+  prompts = expected['prompts'], expected['lengths']
+  options = lc.GenerateOptions(
+    method='autoregressive', max_new_tokens=96, allow_long=True
+  )
+  with pytest.raises(ValueError, match='96 positions.*longrope rotary'):
+    lc.generate(jax.random.key(0), model, [], *prompts, options)
+
+
 def tree_call(prompts, lengths, root):
   """Every row's last tokens as a tree, the true path among wrong nodes.
 
