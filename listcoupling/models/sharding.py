@@ -25,8 +25,11 @@ RULES = {
   'head': ('vocabulary', 'hidden'),
   'qkv': ('hidden', 'heads', None, None),
   'qkv_bias': ('heads', None, None),
+  'query_norm': ('heads', None, None),  # if over all heads
+  'key_norm': ('heads', None),
   'attention_out': ('heads', 'hidden'),
   'gate_up': ('hidden', None, 'perceptron'),
+  'gate_up_bias': (None, 'perceptron'),
   'down': ('perceptron', 'hidden'),
 }
 _AXIS = {
@@ -99,6 +102,8 @@ def specs(params: Any, shared: frozenset[str]) -> Any:
     rule = RULES.get(names[-1], ())
     if part == 'scales':
       rule = rule[:1] if names[-1] in _TABLES else rule[1:]
+    if len(rule) != leaf.ndim:
+      return PartitionSpec()
     axes = [_AXIS[name] if name in shared else None for name in rule]
     if part == 'values' and leaf.dtype == jnp.uint8:
       axes[0] = None  # two halves of the inputs share a byte
@@ -147,16 +152,20 @@ def _repeat_key_heads(config, params, copies):
   """The same model with every key head stored `copies` times."""
 
   def repeat(path, leaf):
-    names = [getattr(key, 'key', getattr(key, 'name', None)) for key in path]
-    if not {'qkv', 'qkv_bias'} & set(names):
-      return leaf
-    *before, j, g, e = leaf.shape  # [..., J, G + 2, E]
-    queries = leaf[..., : g - 2, :].reshape(*before, j, copies, -1, e)
-    pairs = jnp.broadcast_to(
-      leaf[..., None, g - 2 :, :], (*before, j, copies, 2, e)
-    )
-    whole = jnp.concatenate([queries, pairs], axis=-2)
-    return whole.reshape(*before, j * copies, -1, e)
+    names = {getattr(key, 'key', getattr(key, 'name', None)) for key in path}
+    if names & {'qkv', 'qkv_bias'}:
+      *before, j, g, e = leaf.shape  # [..., J, G + 2, E]
+      queries = leaf[..., : g - 2, :].reshape(*before, j, copies, -1, e)
+      pairs = jnp.broadcast_to(
+        leaf[..., None, g - 2 :, :], (*before, j, copies, 2, e)
+      )
+      whole = jnp.concatenate([queries, pairs], axis=-2)
+      return whole.reshape(*before, j * copies, -1, e)
+    if 'query_norm' in names and leaf.ndim > 1:  # [J, G, E]
+      return leaf.reshape(leaf.shape[0] * copies, -1, leaf.shape[-1])
+    if 'key_norm' in names and leaf.ndim > 1:  # [J, E]
+      return jnp.repeat(leaf, copies, axis=0)
+    return leaf
 
   params = jax.tree_util.tree_map_with_path(repeat, params)
   heads = config.num_kv_heads * copies
