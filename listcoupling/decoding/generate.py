@@ -186,8 +186,8 @@ def prepare(key, target, drafters, prompts, lengths, options) -> Call:
 
 
 def rows_bucket(count: int) -> int:
-  """Rows that are compiled for `count`: 1 to 4, 6, 8, 12 ... 64, 128 ..."""
-  if count > 64:
+  """Rows compiled for `count`: 1 to 4, 6, 8, 12, 16 ... 256, 320 ..."""
+  if count > 256:
     return -(-count // 64) * 64
   size = 1 << (count - 1).bit_length()
   return size * 3 // 4 if size > 2 and count <= size * 3 // 4 else size
