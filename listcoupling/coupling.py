@@ -246,7 +246,7 @@ def grouped_streams(
     >>> bool((gumbel.earliest(races) == gumbel.exponential(key, 9) / 2).all())
     True
   """
-  size = group_sizes[:, None]
+  size = group_sizes[:, None].astype(jnp.float32)
   # Drawn once, not once per stream.
   canonical, choice = jax.lax.optimization_barrier(
     (
@@ -254,6 +254,8 @@ def grouped_streams(
       gumbel.uniform(key, atoms, gumbel.CHOICE),
     )
   )
+  at_each = (1,) * (2 - canonical.ndim) + canonical.shape  # [1 or K, N]
+  canonical, choice = canonical.reshape(at_each), choice.reshape(at_each)
   first = canonical / size
   choice = jnp.floor(choice * size)
   choice = jnp.minimum(choice, size - 1)  # the uniform can round to 1
@@ -261,7 +263,8 @@ def grouped_streams(
   fresh = jax.vmap(gumbel.exponential, (None, axis, 0))(
     key, atoms, gumbel.FRESH + streams
   )
-  return jnp.where(choice == ranks[:, None], first, first + fresh)
+  ranks = ranks[:, None].astype(jnp.float32)
+  return jnp.where(choice == ranks, first, first + fresh)
 
 
 def conditional_encode(

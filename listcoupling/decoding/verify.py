@@ -105,9 +105,9 @@ def verify_canonical(
       _see(walk.seen, token),
       Verification(
         old.tokens.at[:, walk.depth].set(token),
-        old.count + walk.running,
+        old.count + walk.running.astype(jnp.int32),
         old.path.at[:, walk.depth].set(node),
-        old.num_accepted + accepted,
+        old.num_accepted + accepted.astype(jnp.int32),
       ),
     )
 
@@ -246,7 +246,8 @@ def _spectr(tokens, probs, target, uniforms, noise, live):
 
 def _without_earlier(probs, tokens, live):
   """Laws [K, V] of live siblings drawn one after another, without return."""
-  drawn = live[:, None] & (tokens[:, None] == jnp.arange(probs.shape[-1]))
+  drawn = live[:, None] & (tokens[:, None] == jnp.arange(probs.shape[-1])[None])
+  drawn = drawn.astype(jnp.int32)
   earlier = jnp.cumsum(drawn, axis=0) > drawn
   left = jnp.where(earlier, 0.0, probs)
   mass = jnp.sum(left, axis=-1, keepdims=True)
