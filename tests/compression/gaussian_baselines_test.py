@@ -23,12 +23,12 @@ def test_limits_by_hand():
 
 
 @pytest.mark.parametrize(
-  'levels, mse', [(1, 1.0), (2, 0.3634), (4, 0.1175), (16, 0.009497)]
+  'levels, mse', [(1, 1.0), (2, 0.3634), (4, 0.1175), (8, 0.03454)]
 )
 def test_lloyd_max_is_that_of_max_1960(levels, mse):
-  assert baselines.lloyd_max_mse(levels) == pytest.approx(mse, rel=2e-4)
+  assert baselines.lloyd_max_mse(levels) == pytest.approx(mse, rel=3e-4)
   scaled = baselines.lloyd_max_mse(levels, 0.2)
-  assert scaled == pytest.approx(0.2 * mse, rel=2e-4)
+  assert scaled == pytest.approx(0.2 * mse, rel=3e-4)
 
 
 def test_lloyd_max_approaches_panter_and_dite():
