@@ -59,7 +59,7 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
 def guard(main, choices: tuple[str, ...] = ()):
   """`main`, but answering with the exit status.
 
-  ValueError and OSError, which say what was wrong with the input, are printed
+  ValueError, OSError and ImportError, which say what was wrong, are printed
   in one line with exit status 1; with LISTCOUPLING_TRACEBACK in the environment
   they are raised. Ctrl-C ends with status 130 and the notes of the exception,
   which say what is kept. Warnings are logged, other notes only with
@@ -87,7 +87,7 @@ def guard(main, choices: tuple[str, ...] = ()):
       notes = ' '.join(['Stopped.', *getattr(stop, '__notes__', ())])
       print(f'\n{_name(argv)}: {notes}', file=sys.stderr)
       return _STOPPED
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
       if os.environ.get(_TRACEBACK):
         raise
       return _fail(argv, error)
