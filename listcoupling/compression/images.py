@@ -67,7 +67,7 @@ def make_codebook(
   if centres is None:
     tags = labels.random_labels(label_key, num_candidates, num_messages)
   else:
-    tags = labels.cell_labels(latents, centres)
+    tags = labels.kmeans_labels(latents, centres)
   return Codebook(race_key, latents, tags)
 
 

@@ -84,6 +84,11 @@ def read_chat_template(
   Example:
     >>> read_chat_template('Qwen2.5-0.5B-Instruct')  # doctest: +SKIP
   """
+  if directory is None or not pathlib.Path(directory).is_dir():
+    raise ValueError(
+      f'a chat template is read from a directory with a checkpoint, got '
+      f'{directory}.'
+    )
   directory = pathlib.Path(directory)
   config_path = directory / 'tokenizer_config.json'
   config = files.read_json(config_path) if config_path.exists() else {}

@@ -249,7 +249,7 @@ def encode_prompts(
 
   Args:
     tokenizer: of the target.
-    texts: non-empty strings, or one of them.
+    texts: non-empty strings, or one of them; lists of token ids pass through.
     add_special_tokens: what the tokenizer puts around a text, such as a token
       that begins it. A prompt that begins with that token already gives a
       warning.
@@ -432,6 +432,12 @@ class _Printer:
     print(self._stream.push(self._tokens, last=True), end='', flush=True)
 
 
+def show(number: int, new: str) -> None:
+  """An `on_text` of `generate_text` that prints what comes, for one text."""
+  del number
+  print(new, end='', flush=True)
+
+
 def printer(tokenizer: tokenizers.Tokenizer) -> _Printer:
   """An `on_block` of `generate` that prints what each block added to row 0.
 
@@ -446,3 +452,67 @@ def printer(tokenizer: tokenizers.Tokenizer) -> _Printer:
     A callable of tokens [B, M] and lengths [B] with a method `finish()`.
   """
   return _Printer(tokenizer)
+
+
+def report(completions: Sequence[Completion], seconds: float) -> dict:
+  """Completions as plain Python values, for JSON.
+
+  Args:
+    completions: of one call of `generate_text`.
+    seconds: that it took, by the wall clock.
+
+  Returns:
+    `rows`, one per text, and two rates: `tokens_per_second` of the decoding
+    loop alone, and that of the whole call, with compilation and prompts, as
+    `tokens_per_second_overall`.
+  """
+  rows, looped = [], 0.0
+  for done in completions:
+    figures = done.metrics
+    calls = int(figures.target_calls)
+    written = float(figures.block_efficiency) * calls
+    looped += written / max(figures.tokens_per_second, 1e-9)
+    rows.append(
+      dict(
+        prompt=done.prompt,
+        prompt_ids=list(done.prompt_tokens),
+        text=done.text,
+        token_ids=list(done.tokens),
+        finish_reason=done.finish_reason,
+        logprobs=done.logprobs and list(done.logprobs),
+        block_efficiency=float(figures.block_efficiency),
+        target_calls=calls,
+        drafted_tokens=int(figures.drafted_tokens),
+        accepted_tokens=int(figures.accepted_tokens),
+        accepted_per_position=figures.accepted_per_position.tolist(),
+      )
+    )
+  tokens = sum(len(row['token_ids']) for row in rows)
+  return dict(
+    rows=rows,
+    tokens_per_second=tokens / max(looped, 1e-9),
+    tokens_per_second_overall=tokens / max(seconds, 1e-9),
+  )
+
+
+def format_report(report_: dict) -> str:
+  """A `report` for people: each text under its prompt, then the figures."""
+  parts = []
+  for number, row in enumerate(report_['rows'], 1):
+    prompt = row['prompt']
+    if not isinstance(prompt, str):  # token ids or messages
+      prompt = str(prompt)
+    text = row['token_ids'] if row['text'] is None else row['text']
+    parts += [f'== Prompt {number}\n{prompt}', f'-- Text {number}\n{text}']
+  return '\n'.join([*parts, format_rates(report_)])
+
+
+def format_rates(report_: dict) -> str:
+  """The figures of a `report`, on lines of their own."""
+  tokens = sum(len(row['token_ids']) for row in report_['rows'])
+  calls = sum(row['target_calls'] for row in report_['rows'])
+  return (
+    f'\n[{tokens} tokens, {tokens / max(calls, 1):.2f} per target call.\n'
+    f' {report_["tokens_per_second"]:.0f} tokens/s in the decoding loop, '
+    f'{report_["tokens_per_second_overall"]:.0f} with compilation and prompts]'
+  )

@@ -59,11 +59,11 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
 def guard(main, choices: tuple[str, ...] = ()):
   """`main`, but answering with the exit status.
 
-  ValueError, OSError and ImportError, which say what was wrong, are printed
-  in one line with exit status 1; with LISTCOUPLING_TRACEBACK in the environment
-  they are raised. Ctrl-C ends with status 130 and the notes of the exception,
-  which say what is kept. Warnings are logged, other notes only with
-  --verbosity.
+  ValueError, OSError and ImportError, which say what is wrong with the input or
+  what is missing, are printed in one line with exit status 1; with
+  LISTCOUPLING_TRACEBACK in the environment they are raised. Ctrl-C ends with
+  status 130 and the notes of the exception, which say what is kept. Warnings
+  are logged, other notes only with --verbosity.
 
   Args:
     main: takes the arguments that are no flags, the name of the script first.

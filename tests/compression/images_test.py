@@ -232,11 +232,11 @@ def test_candidates_follow_the_prior(trials):
 def test_cells_are_the_nearest_centres():
   latents = jnp.array([[0.0, 0.0], [2.0, 0.0], [0.9, 5.0]])
   centres = jnp.array([[1.9, 0.0], [0.0, 0.1], [jnp.inf, jnp.inf]])
-  found = labels.cell_labels(latents, centres)
+  found = labels.kmeans_labels(latents, centres)
   np.testing.assert_array_equal(found, [1, 0, 1])
   book = images.make_codebook(KEY, 50, 3, 2, centres)
   np.testing.assert_array_equal(
-    book.labels, labels.cell_labels(book.latents, centres)
+    book.labels, labels.kmeans_labels(book.latents, centres)
   )
 
 

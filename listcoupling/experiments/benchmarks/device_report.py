@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 from listcoupling import files, gumbel
-from listcoupling.compression import gaussian_grid
+from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
@@ -299,12 +299,12 @@ def prefill(sizes: Sizes) -> Iterator[dict]:
 
 def gaussian(sizes: Sizes) -> Iterator[dict]:
   """Trials of the Gaussian source at a few settings."""
-  settings = gaussian_grid.make_settings(
+  settings = poisson_functional.make_settings(
     [0.01, 0.005], [16, 64], num_decoders=2
   )
 
   def run():
-    return gaussian_grid.simulate(
+    return poisson_functional.simulate(
       gumbel.seed_key(6), range(sizes.trials), settings
     )
 
