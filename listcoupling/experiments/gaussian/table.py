@@ -12,9 +12,9 @@ was.
 Rows: no message; gls (the paper); shared_race (its baseline); the same races
 with interval labels, width and v chosen for mean-dB (`interval`) or for the
 mean squared error (`interval_mse`); a decoder that uses all it knows of the
-encoder (`seed_aware`); a dithered modulo quantiser, chosen for either (`modulo`,
-`modulo_mse`); and limits on the mean squared error. Beside them stand the
-paper's own figures (arXiv 2506.05632).
+encoder (`seed_aware`); a dithered modulo quantiser, chosen for either
+(`modulo`, `modulo_mse`); and limits on the mean squared error. Beside them
+stand the paper's own figures (arXiv 2506.05632).
 
 Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 """
