@@ -11,7 +11,6 @@ import pathlib
 import sys
 import time
 
-import jax
 from absl import app, flags
 
 import listcoupling as lc
@@ -20,7 +19,6 @@ from listcoupling.experiments import (
   command,
   images,
   plots,
-  results,
   tables,
   toy,
 )
@@ -58,13 +56,13 @@ def _text(workdir):
   """Every method on the shipped pair, and one text twice."""
   target, drafter = pretrained.shipped_pair()
   prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
-  key = jax.random.key(_SEED.value)
+  key = lc.gumbel.seed_key(_SEED.value)
   options = lc.GenerateOptions(max_new_tokens=96)
   rows = comparison.compare_methods(
     key, target, [drafter], prompts, lengths, options, methods=_METHODS
   )
   print(comparison.format_comparison(rows))
-  results.write_csv(workdir / 'decoding.csv', rows)
+  tables.write_csv(workdir / 'decoding.csv', rows)
   plots.block_efficiency(rows, workdir / 'decoding.png')
   out = lc.generate(key, target, [drafter], prompts, lengths, options)
   print(f'\n{_PROMPTS[0]}{target.tokenizer.decode(out.tokens[0])}')
