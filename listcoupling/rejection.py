@@ -13,6 +13,7 @@ Legend: N atoms, K drafts.
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -27,7 +28,7 @@ def _accepts(uniform, proposed, wanted) -> jax.Array:
   return (uniform * proposed <= wanted) & (wanted > 0)
 
 
-def _excess(law: jax.Array, covered: jax.Array) -> jax.Array:
+def excess(law: jax.Array, covered: jax.Array) -> jax.Array:
   """(law - covered)+ normalised; `law` itself if rounding leaves no mass."""
   rest = jnp.maximum(law - covered, 0)
   mass = jnp.sum(rest)
@@ -58,13 +59,16 @@ def specinfer_accept(
   Returns:
     token [] int32 of law q, and whether it is an accepted proposal, [] bool.
   """
+  num_drafts, num_atoms = draft_probs.shape
+  chex.assert_shape([proposals, uniforms, alive], (num_drafts,))
+  chex.assert_shape([target_probs, noise], (num_atoms,))
 
   def judge(state, draft):
     law, token, accepted = state
     proposal, probs, uniform, is_alive = draft
     tried = is_alive & ~accepted
     good = tried & _accepts(uniform, probs[proposal], law[proposal])
-    law = jnp.where(tried & ~good, _excess(law, probs), law)
+    law = jnp.where(tried & ~good, excess(law, probs), law)
     token = jnp.where(good, proposal, token)
     return (law, token, accepted | good), None
 
@@ -132,6 +136,8 @@ def spectr_accept(
   Returns:
     token [] int32 of law q, and whether it is an accepted proposal, [] bool.
   """
+  chex.assert_equal_shape([proposals, uniforms, alive])
+  chex.assert_equal_shape([draft_probs, target_probs, noise])
   num_alive = jnp.sum(alive)
   ratio = spectr_ratio(draft_probs, target_probs, num_alive)
   scaled = ratio * draft_probs
@@ -139,7 +145,7 @@ def spectr_accept(
   accepted = jnp.any(good)
   token = proposals[gumbel.argmax(good)].astype(jnp.int32)
   covered = jnp.where(num_alive > 0, scaled, 0)
-  rest = gumbel.race(noise, jnp.log(_excess(target_probs, covered)))
+  rest = gumbel.race(noise, jnp.log(excess(target_probs, covered)))
   return jnp.where(accepted, token, rest), accepted
 
 

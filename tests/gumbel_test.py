@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from scipy import stats
 
 from listcoupling import gumbel
@@ -167,7 +168,47 @@ def test_first_arrival_of_impossible_rows_is_minus_one():
   assert gumbel.first_arrival(times).tolist() == [-1, -1, 0, 1]
   noise = gumbel.exponential(jax.random.key(0), 3)
   laws = jnp.array([[-inf, -inf, -inf], [nan, 0, 0], [-inf, -200.0, -inf]])
-  assert jax.jit(gumbel.race)(noise, laws).tolist() == [-1, -1, 1]
+  assert jax.jit(gumbel.race)(noise[None], laws).tolist() == [-1, -1, 1]
+
+
+def test_one_nan_in_a_long_row_is_seen():
+  """XLA's CPU reductions lose it in rows of a thousand and more."""
+  row = jnp.zeros(5000).at[jnp.array([7, 4000])].set(jnp.array([jnp.nan, 9.0]))
+  noise = gumbel.exponential(jax.random.key(0), 5000)
+  assert int(jax.jit(gumbel.race)(noise, row)) == -1
+  assert int(jax.jit(gumbel.first_arrival)(noise + row)) == -1
+  assert int(jax.jit(gumbel.argmax)(row)) == 7
+  assert np.isnan(jax.jit(gumbel.largest)(row)).all()
+  # Without it there is a winner.
+  clean = jnp.nan_to_num(row)
+  assert int(jax.jit(gumbel.race)(noise, clean)) >= 0
+  assert int(gumbel.argmax(clean)) == 4000 and gumbel.largest(clean) == 9
+
+
+def test_one_reduction_finds_what_passes_find():
+  """What accelerators run, on ties, infinities and the mark of NaN, too."""
+  times = gumbel.exponential_streams(jax.random.key(1), 2000, 8)
+  times = times.at[1, jnp.array([3, 1999])].set(1e-12)
+  times = times.at[2].set(jnp.inf).at[3, 17].set(-1.0)
+  wanted = jax.jit(gumbel._least_by_passes)(times)
+  found = jax.jit(gumbel._least_by_pairs)(times)
+  for one, other in zip(found, wanted):
+    np.testing.assert_array_equal(one[:2], other[:2])
+    np.testing.assert_array_equal(one[3:], other[3:])
+  assert found[1][1] == 3 and not np.isfinite(found[0][2])
+
+
+@pytest.mark.parametrize(
+  ('platform', 'reductions'), [('cpu', 2), ('cuda', 1), ('tpu', 1)]
+)
+def test_accelerators_reduce_the_times_once(platform, reductions):
+  shape = jax.ShapeDtypeStruct((4, 2000), jnp.float32)
+  lowered = export.export(jax.jit(gumbel.first_arrival), platforms=[platform])(
+    shape
+  ).mlir_module()
+  assert lowered.count('stablehlo.reduce') == reductions
+  barrier = 'optimization_barrier' in lowered
+  assert barrier == (platform == 'cpu')
 
 
 def test_earliest_is_the_minimum():

@@ -27,9 +27,9 @@ from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.benchmarks.random_pair import random_pair
 from listcoupling.models import pretrained, transformer
 from listcoupling.models import vae as vae_model
+from listcoupling.models.random_pair import random_pair
 from listcoupling.training import vae_losses
 
 
@@ -311,7 +311,7 @@ def gaussian(sizes: Sizes) -> Iterator[dict]:
   out, seconds, compiling = _timed(run)
   yield {
     'trials_per_s': sizes.trials * len(settings.num_messages) / seconds,
-    'squared_error': float(out.squared_error[:, 0, 0].mean()),
+    'squared_error': float(out.squared_error[:, 0, 0, 0].mean()),
     'compile_seconds': compiling,
   }
 

@@ -22,22 +22,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from listcoupling import bounds, coupling
 from listcoupling.decoding import analysis, filters
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots, tables
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Cell, Setup
-from listcoupling.experiments.matching_values import (
-  COLUMNS as VALUES,
-)
-from listcoupling.experiments.matching_values import (
-  common_atoms,
-  step_values,
-)
+from listcoupling.experiments.language.protocol import Job, Setup
 from listcoupling.experiments.run import Field
 from listcoupling.experiments.tables import Column
 from listcoupling.gumbel import Domain
 
+VALUES = (
+  'bound',
+  'exact',
+  'specinfer',
+  'spectr',
+  'optimum',
+  'optimum_without_replacement',
+  'sampled',
+  'shared_race',
+)
 FIELDS = protocol.FIELDS | {'repetitions': Field(int, least=1)}
 COLUMNS = (
   Column('K', 'num_drafts'),
@@ -65,18 +69,18 @@ class Laws(NamedTuple):
   target: jax.Array  # [T, A]
 
 
-def write_text(setup: Setup, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+def write_text(setup: Setup, job: Job) -> tuple[np.ndarray, np.ndarray]:
   """The target's own text of a batch: rows [R, P], chosen places [R, P]."""
-  choice, index = setup.choices[cell.dataset], cell.batch.rows
+  choice, index = setup.choices[job.dataset], job.batch.rows
   prompts, lengths = choice.tokens[index], choice.lengths[index]
-  out = protocol.continue_prompts(setup, cell, setup.options, plain=True)
+  out = protocol.continue_prompts(setup, job, setup.options, plain=True)
   rows = analysis.rows_of(prompts, lengths, out)
   # Padded to the cache, so that every batch has the same shape.
   rows = np.pad(rows, ((0, 0), (0, setup.options.cache_length - rows.shape[1])))
   places = np.arange(rows.shape[1])
   first = lengths[:, None] - 1
   chosen = (places >= first) & (places < first + out.lengths[:, None])
-  chosen[cell.batch.size :] = False
+  chosen[job.batch.size :] = False
   return rows, chosen
 
 
@@ -101,9 +105,33 @@ def laws_along(setup: Setup, rows, chosen, options: GenerateOptions) -> Laws:
 def _laws(logits, *, temperatures, size, options):
   def one(pair):
     laws = (filters.warp(x, t, options) for x, t in zip(pair, temperatures))
-    return common_atoms(*laws, size)
+    return analysis.common_atoms(*laws, size)
 
   return jax.lax.map(one, logits)
+
+
+@functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
+def step_values(key, p, q, *, num_drafts: int, repetitions: int) -> jax.Array:
+  """Values of `VALUES` at one token: [8]."""
+  optimum = bounds.optimal_list_acceptance
+  sampled = []
+  samplers = coupling.gumbel_list_sampling, coupling.shared_race_list_sampling
+  for sampler_key, sampler in zip(jax.random.split(key), samplers):
+    keys = jax.random.split(sampler_key, repetitions)
+    draw = functools.partial(sampler, num_drafts=num_drafts)
+    matches = jax.vmap(draw, (0, None, None))(keys, jnp.log(p), jnp.log(q))
+    sampled.append(jnp.mean(matches.is_match))
+  return jnp.stack(
+    [
+      bounds.list_matching_bound(p, q, num_drafts),
+      bounds.list_matching_probability(p, q, num_drafts),
+      bounds.specinfer_probability(p, q, num_drafts),
+      bounds.spectr_probability(p, q, num_drafts),
+      optimum(p, q, num_drafts),
+      optimum(p, q, num_drafts, replace=False),
+      *sampled,
+    ]
+  )
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
@@ -114,21 +142,21 @@ def _values(keys, draft, target, *, num_drafts, repetitions):
   return jax.lax.map(one, (keys, draft, target))
 
 
-def measure(cell: Cell, laws: Laws, repetitions: int) -> dict:
-  """Columns of a cell: sums over the tokens of every row."""
+def measure(job: Job, laws: Laws, repetitions: int) -> dict:
+  """Columns of a job: sums over the tokens of every row."""
   key = protocol.dataset_key(
-    Domain.TRIALS, cell.seed, cell.dataset, cell.setting, cell.number
+    Domain.TRIALS, job.seed, job.dataset, job.setting, job.number
   )
   values = _values(
     jax.random.split(key, len(laws.target)),
     laws.draft,
     laws.target,
-    num_drafts=cell.setting,
+    num_drafts=job.setting,
     repetitions=repetitions,
   )
-  owner, size = laws.owner, cell.batch.size
+  owner, size = laws.owner, job.batch.size
   row = {
-    'rows': tables.join(cell.batch.rows[:size]),
+    'rows': tables.join(job.batch.rows[:size]),
     'tokens': tables.join(np.bincount(owner, minlength=size)),
   }
   values = np.asarray(values)[: len(owner)].T
@@ -138,11 +166,11 @@ def measure(cell: Cell, laws: Laws, repetitions: int) -> dict:
 
 
 def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Fills the table cell by cell, resuming what an earlier run left.
+  """Fills the table job by job, resuming what an earlier run left.
 
   Args:
     config: see configs/decoding_matching.py.
-    workdir: folder of cells.csv, results.csv, results.json and matching.png.
+    workdir: folder of batches.csv, results.csv, results.json and matching.png.
     seed: the first of config.seeds.
 
   Returns:
@@ -158,17 +186,17 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     setup.options, draft_temperatures=_temperature(config)
   )
   settings = {f'K{count}': count for count in config.num_drafts}
-  cells = protocol.cells_of(setup, config, seed, settings)
+  jobs = protocol.jobs_of(setup, config, seed, settings)
 
   @functools.lru_cache(maxsize=1)  # every K looks at the same text
   def laws(dataset, seed, number):
     place = dataset, seed, number
-    cell = next(cell for cell in cells if cell[:3] == place)
-    return laws_along(setup, *write_text(setup, cell), options)
+    job = next(job for job in jobs if job[:3] == place)
+    return laws_along(setup, *write_text(setup, job), options)
 
   rows = protocol.fill(
-    workdir, setup, config, seed, cells,
-    lambda cell: measure(cell, laws(*cell[:3]), config.repetitions),
+    workdir, setup, config, seed, jobs,
+    lambda job: measure(job, laws(*job[:3]), config.repetitions),
     summarize,
   )  # fmt: skip
   plot(rows, pathlib.Path(workdir) / 'matching.png')
@@ -203,7 +231,7 @@ def summarize(groups: dict, place: tuple[str, int]) -> dict:
   return out | {
     'tokens': int(tokens.sum()),
     'prompts': tokens.size,
-    'seeds': len({cell.seed for cell, _ in groups[place]}),
+    'seeds': len({job.seed for job, _ in groups[place]}),
   }
 
 
