@@ -100,4 +100,5 @@ def decode(message, *, num_decoders: int) -> jax.Array:
   if validation.is_concrete(message) and np.min(message, initial=0) < 0:
     raise ValueError(f'message must be at least 0, got {np.min(message)}.')
   message = jnp.asarray(message, jnp.int32)
-  return message[..., None] * num_decoders + jnp.arange(num_decoders)
+  owner = jnp.arange(num_decoders, dtype=jnp.int32)
+  return message[..., None] * num_decoders + owner
