@@ -5,6 +5,7 @@ name. Nothing here knows what the files hold.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -43,24 +44,35 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   check_regular(path)
   path = pathlib.Path(os.path.realpath(path))
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(
-    prefix=f'.{path.stem[:64]}.', suffix=path.suffix, dir=path.parent
-  )
-  os.close(handle)
-  new = pathlib.Path(name)
+  with naming_full_disk(path):
+    handle, name = tempfile.mkstemp(
+      prefix=f'.{path.stem[:64]}.', suffix=path.suffix, dir=path.parent
+    )
+    os.close(handle)
+    new = pathlib.Path(name)
+    try:
+      yield new
+      mask = os.umask(0)  # mkstemp makes private files; give the usual mode
+      os.umask(mask)
+      new.chmod(0o666 & ~mask)
+      new.replace(path)
+    finally:
+      new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: str | os.PathLike) -> Iterator[None]:
+  """Says of which file or folder an error of a full disk is."""
   try:
-    yield new
-    mask = os.umask(0)  # mkstemp makes private files; give the usual mode
-    os.umask(mask)
-    new.chmod(0o666 & ~mask)
-    new.replace(path)
+    yield
   except OSError as error:
-    if error.filename not in (None, name):
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
       raise
-    reason = error.strerror or str(error)  # a full disk does not say where
-    raise OSError(error.errno, reason, str(path)) from error
-  finally:
-    new.unlink(missing_ok=True)
+    raise OSError(
+      error.errno,
+      f'{error.strerror}: free space, then give the same command again',
+      str(path),
+    ) from error
 
 
 def check_regular(path: str | os.PathLike) -> None:
@@ -151,6 +163,31 @@ def read_json(
   return value
 
 
+def differences(old: Mapping, new: Mapping) -> list[str]:
+  """Dotted names of the entries that differ, sorted.
+
+  None is a value: an entry that one side lacks differs.
+
+  Example:
+    >>> differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': None})
+    ['a.c', 'd']
+  """
+  old, new = _flat(old), _flat(new)
+  return [
+    name
+    for name in sorted(old.keys() | new.keys())
+    if name not in old or name not in new or old[name] != new[name]
+  ]
+
+
+def _flat(value: Any, name: str = '') -> dict[str, Any]:
+  """Nested mappings as one, names joined by dots; an empty one stays."""
+  if not isinstance(value, Mapping) or (name and not value):
+    return {name: value}
+  parts = (_flat(v, f'{name}.{k}' if name else k) for k, v in value.items())
+  return {key: leaf for part in parts for key, leaf in part.items()}
+
+
 def digest(arrays: Any, about: Any = None) -> str:
   """SHA-256 of arrays and of what is said about them, 64 hex digits.
 
@@ -190,7 +227,7 @@ def write_arrays(path: str | os.PathLike, arrays: Any, about: Any) -> None:
   text = json.dumps(plain(about), sort_keys=True)
   metadata = {'about': text, 'sha256': digest(flat, json.loads(text))}
   with replacing(path) as new:
-    safetensors.numpy.save_file(flat, new, metadata=metadata)
+    new.write_bytes(safetensors.numpy.save(flat, metadata))
 
 
 def read_arrays(path: str | os.PathLike) -> tuple[dict, Any]:

@@ -40,7 +40,9 @@ def logits_along(model: LanguageModel, tokens) -> jax.Array:
   def forward(params, tokens):
     start = jnp.zeros(batch, jnp.int32)
     cache = model.init_cache(batch, size)
-    mask = tree.cache_mask(tree.causal(size, batch), start, size)
+    mask = tree.cache_mask(
+      tree.causal(size, batch), start, model.capacity(cache)
+    )
     positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
     return model.apply(params, tokens, positions, mask, cache, start)[0]
 

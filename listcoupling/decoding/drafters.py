@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling.decoding import tree
-from listcoupling.decoding.language_model import Apply, LanguageModel
+from listcoupling.decoding.language_model import LanguageModel
 
 
 class Text(NamedTuple):
@@ -44,7 +44,7 @@ class Drafter(Protocol):
 
 
 class _ModelState(NamedTuple):
-  cache: Any  # [B, C, ...]
+  cache: Any  # of C entries
   visible: jax.Array  # [B, K, L K] bool, path of every slot
 
 
@@ -57,21 +57,26 @@ class ModelDrafter:
   accepted, nothing needs to be moved or rolled back.
   """
 
-  apply: Apply
-  init_cache: Any
-  vocab_size: int
+  model: LanguageModel  # without parameters
+
+  @property
+  def vocab_size(self) -> int:
+    """V of the model."""
+    return self.model.config.vocab_size
 
   def prefill(self, params, text, shape, capacity):
     """Reads all tokens up to the root."""
     batch, size = text.tokens.shape
     length, slots = shape
     scratch = length * (slots + 1)
-    cache = self.init_cache(batch, capacity + scratch)
+    cache = self.model.init_cache(batch, capacity + scratch)
     start = jnp.zeros(batch, jnp.int32)
-    mask = tree.cache_mask(tree.causal(size, batch), start, _entries(cache))
+    mask = tree.cache_mask(
+      tree.causal(size, batch), start, self.model.capacity(cache)
+    )
     positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
     tokens = self._known(text.tokens)
-    _, cache = self.apply(params, tokens, positions, mask, cache, start)
+    _, cache = self.model.apply(params, tokens, positions, mask, cache, start)
     return _ModelState(cache, jnp.zeros((batch, slots, length * slots), bool))
 
   def _known(self, tokens):
@@ -87,10 +92,10 @@ class ModelDrafter:
       lambda row, first: jax.lax.dynamic_slice_in_dim(row, first, size)
     )(text.tokens, start)
     mask = tree.cache_mask(
-      tree.causal(size, batch), start, _entries(state.cache)
+      tree.causal(size, batch), start, self.model.capacity(state.cache)
     )
     positions = start[:, None] + jnp.arange(size)
-    logits, cache = self.apply(
+    logits, cache = self.model.apply(
       params, self._known(window), positions, mask, state.cache, start
     )
     last = (text.root - start)[:, None, None]
@@ -104,9 +109,11 @@ class ModelDrafter:
     first = (depth - 1) * slots
     itself = jnp.arange(slots)[:, None] + first == jnp.arange(paths.shape[-1])
     paths = paths | itself
-    mask = tree.cache_mask(paths, text.root + 1, _entries(state.cache))
+    mask = tree.cache_mask(
+      paths, text.root + 1, self.model.capacity(state.cache)
+    )
     positions = jnp.broadcast_to((text.root + depth)[:, None], nodes.shape)
-    logits, cache = self.apply(
+    logits, cache = self.model.apply(
       params,
       self._known(nodes),
       positions,
@@ -115,10 +122,6 @@ class ModelDrafter:
       text.root + 1 + first,
     )
     return logits, _ModelState(cache, paths)
-
-
-def _entries(cache) -> int:
-  return jax.tree.leaves(cache)[0].shape[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,10 +187,7 @@ class NGramDrafter:
 def as_drafter(drafter):
   """A drafter object and its params from what the caller gave."""
   if isinstance(drafter, LanguageModel):
-    model = ModelDrafter(
-      drafter.apply, drafter.init_cache, drafter.config.vocab_size
-    )
-    return model, drafter.params
+    return ModelDrafter(drafter.static), drafter.params
   return drafter, getattr(drafter, 'params', None)
 
 

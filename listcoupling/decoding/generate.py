@@ -234,8 +234,7 @@ def _engine(target, drafters, options, vocab_size, prompts):
     drafters = ()
   pairs = [as_drafter(drafter) for drafter in drafters]
   engine = loop.Engine(
-    target.apply,
-    target.init_cache,
+    target.static,
     vocab_size,
     tuple(drafter for drafter, _ in pairs),
     options,

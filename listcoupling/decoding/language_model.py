@@ -1,10 +1,17 @@
 """What decoding asks of a language model: one forward call, one cache rule.
 
-A model is a pure function over an explicit cache. The cache is any pytree of
-arrays with leading axes [B, C] (rows, entries); entry c of row b holds what
-attention needs of one token. The engine alone decides which entry a token is
-written to and which entries it sees, so prefixes of different length, draft
-trees and roll-backs need nothing from the model.
+A model is a pure function over an explicit cache of entries: entry c of row b
+holds what attention needs of one token. The engine alone decides which entry a
+token is written to and which entries it sees, so prefixes of different length,
+draft trees and roll-backs need nothing from the model. Where the entries lie
+in the arrays is the model's business: it says how many there are (`capacity`)
+and moves them (`commit`). The defaults serve caches of [B, C, ...].
+
+Attention that depends on distance (sliding windows) needs the position of an
+entry, and neither its index nor the arguments of one call tell it: nodes of
+earlier calls lie in any order behind the prefix. Such a model keeps the
+positions of its entries in its cache, as `transformer.Cache` does: `apply`
+writes them, `commit` moves them with the rest.
 
 Legend: B batch, S new tokens per call, C cache entries, V vocabulary.
 """
@@ -15,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-Cache = Any  # pytree of [B, C, ...]
+Cache = Any  # pytree of arrays
 
 
 class Apply(Protocol):
@@ -40,7 +47,7 @@ class Apply(Protocol):
       mask: [B, S, C] visibility after the write; a token sees itself. A row
         of padding may see nothing; its logits are unused but must not be NaN
         in a way that reaches other rows.
-      cache: pytree of [B, C, ...].
+      cache: from `init_cache`, an earlier call or `commit`.
       start: [B] entry of the first new token; start + S <= C.
 
     Returns:
@@ -57,6 +64,31 @@ def no_cache(batch: int, entries: int) -> Cache:
   return jnp.zeros((batch, entries), jnp.int32)
 
 
+def move_entries(cache: Cache, root: jax.Array, path: jax.Array, axis=1):
+  """Copies entry root + path[:, j] to entry root + 1 + j, all j at once.
+
+  Args:
+    cache: pytree of arrays with the rows first and C entries along `axis`.
+    root: [B] entry of the root; root + 1 + L <= C.
+    path: [B, L] distances from the root, below C - root.
+    axis: of the entries.
+
+  Returns:
+    The cache after the copy; every other entry as it was.
+  """
+
+  def move(row, root, path):
+    moved = jnp.take(row, root + path, axis=axis - 1, mode='clip')
+    return jax.lax.dynamic_update_slice_in_dim(row, moved, root + 1, axis - 1)
+
+  return jax.tree.map(lambda leaf: jax.vmap(move)(leaf, root, path), cache)
+
+
+def num_entries(cache: Cache) -> int:
+  """C of a cache of [B, C, ...]."""
+  return jax.tree.leaves(cache)[0].shape[1]
+
+
 class LanguageModel(NamedTuple):
   """A language model as the decoder sees it.
 
@@ -65,7 +97,12 @@ class LanguageModel(NamedTuple):
     params: pytree passed to `apply`.
     config: hashable, with an int attribute `vocab_size`.
     tokenizer: `tokenizers.Tokenizer` or None where only ids are known.
-    init_cache: (batch, entries) -> empty cache; none is a model without one.
+    init_cache: (batch, entries) -> empty cache of at least so many entries;
+      none is a model without one.
+    commit: (cache, root [B], path [B, L]) -> cache whose entry root + 1 + j is
+      what was entry root + path[:, j]: the accepted path of a tree moves behind
+      the root. Past its end `path` holds any node.
+    capacity: cache -> C, the number of entries; the width of the mask.
   """
 
   apply: Apply
@@ -73,3 +110,10 @@ class LanguageModel(NamedTuple):
   config: Any
   tokenizer: Any = None
   init_cache: Callable[[int, int], Cache] = no_cache
+  commit: Callable[[Cache, jax.Array, jax.Array], Cache] = move_entries
+  capacity: Callable[[Cache], int] = num_entries
+
+  @property
+  def static(self) -> 'LanguageModel':
+    """The model without parameters and tokenizer: hashable."""
+    return self._replace(params=None, tokenizer=None)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from listcoupling import gumbel
 from listcoupling.decoding import draft, tree, verify
 from listcoupling.decoding.drafters import Text
-from listcoupling.decoding.language_model import Apply, Cache
+from listcoupling.decoding.language_model import Cache, LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 
 # How each method proposes. Rejection schemes need draft noise independent of
@@ -39,8 +39,7 @@ REJECTION = ('specinfer', 'spectr', 'single', 'block')
 class Engine(NamedTuple):
   """Everything static about a generation; hashable."""
 
-  apply: Apply
-  init_cache: Any
+  target: LanguageModel  # without parameters
   vocab_size: int
   drafters: tuple
   options: GenerateOptions
@@ -82,7 +81,7 @@ class State(NamedTuple):
   lengths: jax.Array  # [B] int32, tokens known; the last one is the root
   num_new: jax.Array  # [B] int32, of them generated
   done: jax.Array  # [B] bool
-  cache: Cache  # target's, [B, T + K L, ...]
+  cache: Cache  # target's, T + K L entries
   draft_states: tuple
   seen: jax.Array | None  # [B, V] bool
   counters: Counters
@@ -102,13 +101,15 @@ def prefill(params: Params, prompts, lengths, *, engine: Engine) -> State:
   length, width = engine.shape
   row = engine.capacity + length + 1
   tokens = jnp.pad(prompts, ((0, 0), (0, row - size)))
-  cache = engine.init_cache(batch, engine.capacity + width * length)
+  cache = engine.target.init_cache(batch, engine.capacity + width * length)
   start = jnp.zeros(batch, jnp.int32)
   mask = tree.cache_mask(
-    tree.causal(size, batch), start, jax.tree.leaves(cache)[0].shape[1]
+    tree.causal(size, batch), start, engine.target.capacity(cache)
   )
   positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
-  _, cache = engine.apply(params.target, prompts, positions, mask, cache, start)
+  _, cache = engine.target.apply(
+    params.target, prompts, positions, mask, cache, start
+  )
   text = Text(prompts, lengths - 1)
   states = tuple(
     drafter.prefill(own, text, _slots(engine, d), row)
@@ -159,7 +160,7 @@ def block(keys, params: Params, state: State, *, engine: Engine) -> State:
   verdict = jax.vmap(lambda row, tree: verify.verify(row, tree, options))(
     rows, proposals
   )
-  cache = tree.commit(cache, text.root, verdict.path)
+  cache = engine.target.commit(cache, text.root, verdict.path)
   count = jnp.minimum(verdict.count, options.max_new_tokens - state.num_new)
   count = jnp.where(state.done, 0, count)
   state = state._replace(
@@ -177,9 +178,9 @@ def _judge(params, cache, text, proposals, engine):
   tokens = tree.node_tokens(root, proposals)
   depths = tree.node_depths(width, length)
   visible = tree.ancestors(proposals.parents)
-  entries = jax.tree.leaves(cache)[0].shape[1]
+  entries = engine.target.capacity(cache)
   mask = tree.cache_mask(visible, text.root, entries)
-  logits, cache = engine.apply(
+  logits, cache = engine.target.apply(
     params.target, tokens, text.root[:, None] + depths, mask, cache, text.root
   )
   missing = engine.vocab_size - logits.shape[-1]

@@ -91,22 +91,3 @@ def cache_mask(visible: jax.Array, start: jax.Array, entries: int) -> jax.Array:
 def causal(size: int, batch: int) -> jax.Array:
   """Causal visibility among new tokens: [B, S, S] bool."""
   return jnp.broadcast_to(jnp.tri(size, dtype=bool), (batch, size, size))
-
-
-def commit(cache, root: jax.Array, path: jax.Array):
-  """Moves the entries of an accepted path behind the root.
-
-  Args:
-    cache: pytree of [B, C, ...] whose tree nodes start at entry `root`.
-    root: [B] entry of the root.
-    path: [B, L] nodes of the path, depth 1..L; past its end any node.
-
-  Returns:
-    The cache with node path[:, j] at entry root + 1 + j.
-  """
-
-  def row(leaf, root, path):
-    moved = leaf[root + path]
-    return jax.lax.dynamic_update_slice_in_dim(leaf, moved, root + 1, axis=0)
-
-  return jax.tree.map(lambda leaf: jax.vmap(row)(leaf, root, path), cache)

@@ -124,7 +124,7 @@ def memory(target, drafter, num_drafts: int, capacity: int, batch: int) -> dict:
     num_drafts=num_drafts,
     capacity=capacity,
     batch=batch,
-    cache_entries=jax.tree.leaves(state.cache)[0].shape[1],
+    cache_entries=engine.target.capacity(state.cache),
     cache_bytes=_bytes(state.cache),
     state_bytes=_bytes(state),
     parameter_bytes=_bytes(params),

@@ -4,9 +4,15 @@ Rotary positions as in Llama (Touvron et al., arXiv 2302.13971), with llama3
 frequency scaling (arXiv 2407.21783); grouped-query attention (Ainslie et al.,
 arXiv 2305.13245). No parameters: `transformer` has them.
 
-Legend: B batch, S new tokens, C cache entries, H query heads, J key/value
-heads, G = H / J, E head size.
+Keys and values lie as [B, J, C, E]: the products run over whole slabs of one
+key head, and J is the axis that devices share. A long cache is read in blocks
+of entries, only as many as are in use.
+
+Legend: B batch, S new tokens, C cache entries, J key/value heads, G query heads
+per key head, E head size.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +20,9 @@ import numpy as np
 
 from listcoupling.models.transformer_config import TransformerConfig
 
-_MASKED = -1e30  # finite: a row that sees nothing averages, never NaN
+BLOCK = 256  # entries read at a time
+DENSE = 2 * BLOCK  # capacity up to which all entries are read at once
+_MASKED = -1e30  # finite: a row that sees nothing is finite, never NaN
 
 
 def rope_frequencies(config: TransformerConfig) -> np.ndarray:
@@ -36,21 +44,26 @@ def rope_frequencies(config: TransformerConfig) -> np.ndarray:
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-  """Rotary phase on [B, S, heads, E]; pair i is (i, i + E / 2)."""
+  """Rotary phase on [..., E]; pair i is (i, i + E / 2)."""
   first, second = jnp.split(x, 2, axis=-1)
   return jnp.concatenate(
     [first * cos - second * sin, second * cos + first * sin], axis=-1
   )
 
 
+def padded(entries: int) -> int:
+  """Capacity of a cache that holds `entries`: whole blocks if it is long."""
+  return entries if entries <= DENSE else -(-entries // BLOCK) * BLOCK
+
+
 def write_entries(
   cache: jax.Array, values: jax.Array, start: jax.Array
 ) -> jax.Array:
-  """cache[b, start[b] : start[b] + S] = values[b], row by row.
+  """cache[b, ..., start[b] : start[b] + S, :] = values[b], row by row.
 
   Args:
-    cache: [B, C, ...].
-    values: [B, S, ...].
+    cache: [B, J, C, E].
+    values: [B, J, S, E].
     start: [B] int32, start + S <= C.
 
   Returns:
@@ -59,38 +72,99 @@ def write_entries(
   # A scatter to XLA: in place inside a loop, and on CPU no slower than B
   # single updates (1 to 7 us), one third of a masked rewrite at C = 2048.
   return jax.vmap(
-    lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, 0)
+    lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, 1)
   )(cache, values.astype(cache.dtype), start)
 
 
 def attend(
-  queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
+  queries: jax.Array,
+  keys: jax.Array,
+  values: jax.Array,
+  mask: jax.Array,
+  used: jax.Array | None = None,
 ) -> jax.Array:
   """Grouped-query attention, softmax in float32.
 
   Args:
-    queries: [B, S, H, E].
-    keys: [B, C, J, E]; J divides H.
-    values: [B, C, J, E].
+    queries: [B, S, J, G, E].
+    keys: [B, J, C, E].
+    values: [B, J, C, E].
     mask: [B, S, C] bool.
+    used: [] int32, entries from here on are masked everywhere; then a long
+      cache is read up to here alone. None reads all (and can be
+      differentiated).
 
   Returns:
-    [B, S, H * E]; the mean of all values in a row that sees nothing.
+    [B, S, J * G * E]; something finite in a row that sees nothing.
   """
-  b, s, h, e = queries.shape
-  j, c = keys.shape[2], keys.shape[1]
-  g = h // j
+  b, s, j, g, e = queries.shape
+  c = keys.shape[2]
   # All S * G rows of a key head in one product: 2 to 3 times faster on CPU
   # than an einsum over five axes.
-  rows = queries.reshape(b, s, j, g, e).swapaxes(1, 2).reshape(b, j, s * g, e)
-  # One token: keys stay the left operand, which halves the step at batch 8.
-  order = 'bcje,bjre->bjcr' if s == 1 else 'bjre,bcje->bjrc'
-  operands = (keys, rows) if s == 1 else (rows, keys)
-  scores = jnp.einsum(order, *operands, preferred_element_type=jnp.float32)
-  scores = scores.swapaxes(2, 3) if s == 1 else scores
-  scores = scores.reshape(b, j, s, g, c)
-  scores = jnp.where(mask[:, None, :, None], scores * e**-0.5, _MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-  weights = weights.reshape(b, j, s * g, c)
-  mixed = jnp.einsum('bjrc,bcje->bjre', weights, values)
-  return mixed.reshape(b, j, s, g, e).swapaxes(1, 2).reshape(b, s, h * e)
+  rows = queries.swapaxes(1, 2).reshape(b, j, s * g, e)
+  if used is None or c <= DENSE:
+    mixed = _attend_all(rows, keys, values, mask)
+  else:
+    mixed = _attend_used(rows, keys, values, mask, used)
+  return mixed.reshape(b, j, s, g, e).swapaxes(1, 2).reshape(b, s, j * g * e)
+
+
+def _scores(rows, keys, mask):
+  """Masked scores [B, J, S * G, C] float32 of rows [B, J, S * G, E]."""
+  b, j, r, e = rows.shape
+  scores = e**-0.5 * jnp.einsum(
+    'bjre,bjce->bjrc', rows, keys, preferred_element_type=jnp.float32
+  )
+  s, c = mask.shape[1:]
+  scores = scores.reshape(b, j, s, r // s, c)
+  scores = jnp.where(mask[:, None, :, None], scores, _MASKED)
+  return scores.reshape(b, j, r, c)
+
+
+def _attend_all(rows, keys, values, mask):
+  weights = jax.nn.softmax(_scores(rows, keys, mask), axis=-1)
+  return jnp.einsum('bjrc,bjce->bjre', weights.astype(values.dtype), values)
+
+
+class _Softmax(NamedTuple):
+  """A softmax under way: Milakov and Gimelshein, arXiv 1805.02867."""
+
+  best: jax.Array  # [B, J, S * G, 1] largest score so far
+  mass: jax.Array  # [B, J, S * G, 1] of exp(score - best)
+  mixed: jax.Array  # [B, J, S * G, E] values under these weights
+
+
+def _attend_used(rows, keys, values, mask, used):
+  """Blocks of entries up to `used`, the softmax carried along."""
+
+  def block(i, before):
+    keys_, values_ = (
+      jax.lax.dynamic_slice_in_dim(leaf, i * BLOCK, BLOCK, axis=2)
+      for leaf in (keys, values)
+    )
+    mask_ = jax.lax.dynamic_slice_in_dim(mask, i * BLOCK, BLOCK, axis=2)
+    scores = _scores(rows, keys_, mask_)
+    best = jnp.maximum(before.best, jnp.max(scores, -1, keepdims=True))
+    # Until a row sees an entry its weights are wrong; `kept` is then 0.
+    weights = jnp.exp(scores - best)
+    kept = jnp.exp(before.best - best)
+    mixed = jnp.einsum(
+      'bjrc,bjce->bjre',
+      weights.astype(values.dtype),
+      values_,
+      preferred_element_type=jnp.float32,
+    )
+    return _Softmax(
+      best,
+      before.mass * kept + jnp.sum(weights, -1, keepdims=True),
+      before.mixed * kept + mixed,
+    )
+
+  nothing = jnp.zeros(rows.shape[:-1] + (1,), jnp.float32)
+  start = _Softmax(
+    nothing + _MASKED, nothing, jnp.zeros_like(rows, jnp.float32)
+  )
+  # The first block is always read: every row has a mass to divide by.
+  blocks = jnp.clip((used + BLOCK - 1) // BLOCK, 1, keys.shape[2] // BLOCK)
+  end = jax.lax.fori_loop(0, blocks, block, start)
+  return (end.mixed / end.mass).astype(values.dtype)

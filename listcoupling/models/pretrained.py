@@ -190,17 +190,7 @@ def _named_tensors(model, table) -> dict[str, np.ndarray]:
     value = model.params
     for name in leaf.path:
       value = value[name]
-    value = np.asarray(value)
-    sizes = [shape[0] if leaf.transpose else shape[-1] for shape in leaf.shapes]
-    parts = np.split(value, np.cumsum(sizes)[:-1], axis=-1)
-    for name, shape, part in zip(leaf.names, leaf.shapes, parts):
-      part = np.ascontiguousarray(part.T if leaf.transpose else part)
-      if part.shape != shape:
-        raise ValueError(
-          f'params{list(leaf.path)} gives {name} of shape {part.shape}, the '
-          f'config asks for {shape}.'
-        )
-      tensors[name] = part
+    tensors |= zip(leaf.names, leaf.split(np.asarray(value)))
   return tensors
 
 

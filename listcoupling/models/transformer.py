@@ -9,12 +9,15 @@ query and key head (Qwen3, arXiv 2505.09388), a tied output head.
 One module serves training (no cache: new tokens see each other under `mask`)
 and decoding (`listcoupling.decoding.language_model.Apply`).
 
-Legend: B batch, S new tokens, C cache entries, D hidden size, H query heads,
-J key/value heads, G = H / J, E head size, F perceptron size, V vocabulary.
+Kernels keep apart what devices share: query, key and value columns lie by key
+head, gate and up on an axis of their own.
+
+Legend: B batch, S new tokens, C cache entries, D hidden size, J key/value
+heads, G query heads per key head, E head size, F perceptron size, V vocabulary.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +26,7 @@ from flax import linen as nn
 from listcoupling.decoding import language_model
 from listcoupling.models.attention import (
   attend,
+  padded,
   rope_frequencies,
   rotate,
   write_entries,
@@ -34,18 +38,25 @@ from listcoupling.models.transformer_config import (
 
 __all__ = [
   'Block',
+  'Cache',
   'RopeScaling',
   'Transformer',
   'TransformerConfig',
-  'attend',
   'causal_logits',
+  'commit',
   'init_params',
   'make_apply',
   'make_init_cache',
   'make_language_model',
-  'rope_frequencies',
-  'write_entries',
+  'num_entries',
 ]
+
+
+class Cache(NamedTuple):
+  """What attention needs of the tokens so far."""
+
+  layers: tuple  # per layer (keys, values), each [B, J, C, E]
+  positions: jax.Array  # [B, C] int32, of the token in each entry
 
 
 def _rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
@@ -59,50 +70,61 @@ class Block(nn.Module):
 
   config: TransformerConfig
 
-  def _kernel(self, name: str, fan_in: int, fan_out: int, scale=1.0):
+  def _kernel(self, name: str, *shape: int, scale=1.0):
     init = nn.initializers.normal(0.02 * scale)
-    kernel = self.param(name, init, (fan_in, fan_out))
-    return kernel.astype(self.config.dtype)
+    return self.param(name, init, shape).astype(self.config.dtype)
+
+  def _scale(self, name: str, size: int):
+    scale = self.param(name, nn.initializers.ones, (size,))
+    return scale.astype(self.config.dtype)
 
   def _norm(self, name: str, x: jax.Array) -> jax.Array:
-    weight = self.param(name, nn.initializers.ones, (x.shape[-1],))
-    return _rms_norm(x, weight.astype(x.dtype), self.config.rms_eps)
+    return _rms_norm(x, self._scale(name, x.shape[-1]), self.config.rms_eps)
+
+  def _heads(self, x, cos, sin):
+    """Rotated queries [B, S, J, G, E]; keys and values [B, J, S, E]."""
+    c = self.config
+    j, e = c.num_kv_heads, c.head_dim
+    g = c.num_heads // j
+    kernel = self._kernel('qkv', c.hidden_size, j, g + 2, e)
+    heads = jnp.einsum('bsd,djge->bsjge', x, kernel)
+    if c.qkv_bias:
+      bias = self.param('qkv_bias', nn.initializers.zeros, (j, g + 2, e))
+      heads = heads + bias.astype(heads.dtype)
+    turned, values = heads[..., : g + 1, :], heads[..., g + 1, :]
+    if c.qk_norm:
+      queries = jnp.broadcast_to(self._scale('query_norm', e), (g, e))
+      scale = jnp.concatenate([queries, self._scale('key_norm', e)[None]])
+      turned = _rms_norm(turned, scale, c.rms_eps)
+    turned = rotate(turned, cos, sin)
+    queries, keys = turned[..., :g, :], turned[..., g, :]
+    return queries, keys.swapaxes(1, 2), values.swapaxes(1, 2)
 
   @nn.compact
   def __call__(self, x, cos, sin, mask, cache, start):
     """[B, S, D] and this layer's (keys, values) -> the same, updated."""
     c = self.config
-    h, j, e = c.num_heads, c.num_kv_heads, c.head_dim
     residual_scale = (2 * c.num_layers) ** -0.5
     normed = self._norm('attention_norm', x)
-    qkv = normed @ self._kernel('qkv', c.hidden_size, (h + 2 * j) * e)
-    if c.qkv_bias:
-      shape = ((h + 2 * j) * e,)
-      bias = self.param('qkv_bias', nn.initializers.zeros, shape)
-      qkv = qkv + bias.astype(qkv.dtype)
-    heads = qkv.reshape(*x.shape[:2], h + 2 * j, e)  # [B, S, H + 2J, E]
-    values = heads[:, :, h + j :]
-    if c.qk_norm:
-      queries = self._norm('query_norm', heads[:, :, :h])
-      keys = self._norm('key_norm', heads[:, :, h : h + j])
-      queries, keys = rotate(queries, cos, sin), rotate(keys, cos, sin)
-    else:
-      turned = rotate(heads[:, :, : h + j], cos, sin)
-      queries, keys = turned[:, :, :h], turned[:, :, h:]
+    queries, keys, values = self._heads(normed, cos, sin)
+    used = None
     if cache is not None:
       keys = write_entries(cache[0], keys, start)
       values = write_entries(cache[1], values, start)
-    mixed = attend(queries, keys, values, mask)
-    out = self._kernel('attention_out', h * e, c.hidden_size, residual_scale)
+      used = jnp.max(start) + x.shape[1]
+    mixed = attend(queries, keys, values, mask, used)
+    out = self._kernel(
+      'attention_out', mixed.shape[-1], c.hidden_size, scale=residual_scale
+    )
     x = x + mixed @ out
     normed = self._norm('perceptron_norm', x)
-    f = c.intermediate_size
-    gate_up = normed @ self._kernel('gate_up', c.hidden_size, 2 * f)
-    gated = jax.nn.silu(gate_up[..., :f]) * gate_up[..., f:]
-    return x + gated @ self._kernel('down', f, c.hidden_size, residual_scale), (
-      keys,
-      values,
+    kernel = self._kernel('gate_up', c.hidden_size, 2, c.intermediate_size)
+    gate_up = jnp.einsum('bsd,dtf->bstf', normed, kernel)
+    gated = jax.nn.silu(gate_up[:, :, 0]) * gate_up[:, :, 1]
+    down = self._kernel(
+      'down', c.intermediate_size, c.hidden_size, scale=residual_scale
     )
+    return x + gated @ down, (keys, values)
 
 
 class Transformer(nn.Module):
@@ -118,7 +140,7 @@ class Transformer(nn.Module):
       tokens: [B, S] int32.
       positions: [B, S] int32.
       mask: [B, S, C] bool; without a cache C = S.
-      cache: tuple over layers of (keys, values) [B, C, J, E], or None.
+      cache: `Cache` of C entries, or None.
       start: [B] int32, or None without a cache.
 
     Returns:
@@ -129,11 +151,11 @@ class Transformer(nn.Module):
     embed = self.param('embed', init, (c.vocab_size, c.hidden_size))
     x = jnp.take(embed, tokens, axis=0, mode='clip').astype(c.dtype)
     phase = positions[..., None].astype(jnp.float32) * rope_frequencies(c)
-    cos = jnp.cos(phase)[:, :, None].astype(c.dtype)  # [B, S, 1, E / 2]
-    sin = jnp.sin(phase)[:, :, None].astype(c.dtype)
+    phase = phase[:, :, None, None]  # [B, S, 1, 1, E / 2]
+    cos, sin = jnp.cos(phase).astype(c.dtype), jnp.sin(phase).astype(c.dtype)
     written = []
     for layer in range(c.num_layers):
-      entry = None if cache is None else cache[layer]
+      entry = None if cache is None else cache.layers[layer]
       block = Block(c, name=f'layer_{layer}')
       x, entry = block(x, cos, sin, mask, entry, start)
       written.append(entry)
@@ -147,7 +169,12 @@ class Transformer(nn.Module):
       embed.astype(x.dtype),
       preferred_element_type=jnp.float32,
     )
-    return logits, tuple(written)
+    if cache is not None:
+      placed = write_entries(
+        cache.positions[:, None, :, None], positions[:, None, :, None], start
+      )
+      cache = Cache(tuple(written), placed[:, 0, :, 0])
+    return logits, cache
 
 
 @functools.cache
@@ -165,16 +192,31 @@ def make_apply(config: TransformerConfig) -> language_model.Apply:
 
 @functools.cache
 def make_init_cache(config: TransformerConfig):
-  """(batch, entries) -> cache of zeros: per layer two [B, C, J, E]."""
+  """(batch, entries) -> empty `Cache` of at least so many entries."""
 
-  def init_cache(batch: int, entries: int):
-    shape = (batch, entries, config.num_kv_heads, config.head_dim)
-    return tuple(
+  def init_cache(batch: int, entries: int) -> Cache:
+    entries = padded(entries)
+    shape = (batch, config.num_kv_heads, entries, config.head_dim)
+    layers = tuple(
       (jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
       for _ in range(config.num_layers)
     )
+    return Cache(layers, jnp.zeros((batch, entries), jnp.int32))
 
   return init_cache
+
+
+def commit(cache: Cache, root: jax.Array, path: jax.Array) -> Cache:
+  """Moves an accepted path behind the root; see `LanguageModel`."""
+  return Cache(
+    language_model.move_entries(cache.layers, root, path, axis=2),
+    language_model.move_entries(cache.positions, root, path),
+  )
+
+
+def num_entries(cache: Cache) -> int:
+  """Capacity C of a cache; see `LanguageModel`."""
+  return cache.positions.shape[1]
 
 
 def causal_logits(config: TransformerConfig, params, tokens) -> jax.Array:
@@ -201,5 +243,11 @@ def make_language_model(
 ) -> language_model.LanguageModel:
   """Config, parameters and tokenizer as the decoder wants them."""
   return language_model.LanguageModel(
-    make_apply(config), params, config, tokenizer, make_init_cache(config)
+    make_apply(config),
+    params,
+    config,
+    tokenizer,
+    make_init_cache(config),
+    commit,
+    num_entries,
   )

@@ -182,10 +182,7 @@ def _check_tied(owner: dict[str, Stored], shape) -> None:
 def read_leaf(owner: dict[str, Stored], leaf: form.Leaf, dtype) -> jax.Array:
   """One parameter from its stored tensors; nothing else is in memory."""
   parts = [_read(owner[name].path, name) for name in leaf.names]
-  if leaf.transpose:
-    parts = [part.T for part in parts]
-  whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-  return jnp.asarray(whole, dtype=dtype)
+  return jnp.asarray(leaf.join(parts), dtype=dtype)
 
 
 def _read(path: pathlib.Path, name: str) -> np.ndarray:

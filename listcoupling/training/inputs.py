@@ -3,22 +3,35 @@
 Everything that can be wrong is found here, before anything is written.
 """
 
+import dataclasses
+import math
 import pathlib
-import zlib
 from typing import NamedTuple
 
-import jax
 import ml_collections
 import numpy as np
 import tokenizers
 
+from listcoupling import files
 from listcoupling.data import text
 from listcoupling.decoding import language_model
 from listcoupling.models import pretrained
+from listcoupling.models.transformer_config import TransformerConfig
 
-_POSITIVE = (
+_COUNTS = (
   'sequence_length batch_size num_steps eval_every eval_windows '
-  'checkpoint_every log_every learning_rate clip_norm'
+  'checkpoint_every log_every'
+).split()
+_RATES = ['learning_rate', 'clip_norm']
+_SETTINGS = [
+  *_COUNTS,
+  *_RATES,
+  *'seed model data tokenizer held_out_fraction teacher distillation'.split(),
+  *'warmup_steps weight_decay export_dtype'.split(),
+]
+_SIZES = (
+  'vocab_size hidden_size num_layers num_heads num_kv_heads head_dim '
+  'intermediate_size'
 ).split()
 
 
@@ -40,9 +53,13 @@ class Texts(NamedTuple):
 
 def check_config(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError for settings that make no sense."""
-  for name in _POSITIVE:
-    if config[name] <= 0:
-      raise ValueError(f'{name} must be positive, got {config[name]}.')
+  _check_names('', config, _SETTINGS, _SETTINGS)
+  sizes = [field.name for field in dataclasses.fields(TransformerConfig)]
+  _check_names('model.', config.model, _SIZES, sizes)
+  for name in _COUNTS + _RATES:
+    value, kind = config[name], int if name in _COUNTS else (int, float)
+    if not isinstance(value, kind) or not 0 < value < math.inf:
+      raise ValueError(f'{name} must be positive, got {value!r}.')
   if not 0.0 <= config.distillation <= 1.0:
     raise ValueError(
       f'distillation is a share in [0, 1], got {config.distillation}.'
@@ -57,6 +74,19 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f'warmup_steps must be below num_steps, got {config.warmup_steps} and '
       f'{config.num_steps}.'
     )
+
+
+def _check_names(prefix: str, config, needed, known) -> None:
+  """Raises ValueError for a setting that is missing or misspelt."""
+  for problem, names in (
+    ('lacks', set(needed) - set(config)),
+    ('has unknown', set(config) - set(known)),
+  ):
+    if names:
+      raise ValueError(
+        f'config {problem} {[prefix + name for name in sorted(names)]}; '
+        'configs/lm_target.py holds the settings of a language model.'
+      )
 
 
 def load_teacher(config) -> language_model.LanguageModel | None:
@@ -83,25 +113,20 @@ def load_teacher(config) -> language_model.LanguageModel | None:
 
 
 def model_digest(model: language_model.LanguageModel) -> str:
-  """CRC-32 of the settings and of every byte of the parameters, as hex.
+  """SHA-256 of the sizes and of every byte of the parameters, as hex.
 
   Example:
     >>> len(model_digest(pretrained.shipped_pair()[1]))
-    8
+    64
   """
-  total = zlib.crc32(repr(model.config).encode())
-  for path, leaf in jax.tree_util.tree_leaves_with_path(model.params):
-    array = np.asarray(leaf)
-    about = f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'
-    total = zlib.crc32(array.tobytes(), zlib.crc32(about.encode(), total))
-  return f'{total:08x}'
+  return files.digest(model.params, repr(model.config))
 
 
 def origin(texts: Texts, teacher: language_model.LanguageModel | None) -> dict:
   """What a run learns from; the settings have only the names of it."""
   return {
     'text_sha256': texts.corpus.record['sha256'],
-    'teacher_crc32': teacher and model_digest(teacher),
+    'teacher_sha256': teacher and model_digest(teacher),
   }
 
 
@@ -113,7 +138,7 @@ def _read_tokenizer(path: pathlib.Path) -> tokenizers.Tokenizer:
       f'{path} is not a file; tokenizer is the path of a tokenizer.json or of '
       'a directory that holds one.'
     )
-  return tokenizers.Tokenizer.from_file(str(path))
+  return pretrained.read_tokenizer(path)
 
 
 def _choose_tokenizer(config, folder, teacher) -> tokenizers.Tokenizer | None:

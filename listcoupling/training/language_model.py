@@ -1,7 +1,7 @@
 """Trains a small language model, alone or distilled from a larger one.
 
-AdamW with clipping and a warmup-cosine schedule on windows of text drawn by
-`fold_in(key, step)`, so step n is the same whether or not the run was stopped
+AdamW with clipping and a warmup-cosine schedule on windows of text drawn from
+the key of their step, so step n is the same whether or not the run was stopped
 before it. The model that comes out is that of the last step, where the
 learning rate has come down; `record.json` names the best evaluation too.
 
@@ -26,10 +26,14 @@ import optax
 import tensorboardX
 from tqdm import tqdm
 
+from listcoupling import files, gumbel
 from listcoupling.data import text
 from listcoupling.decoding import language_model
 from listcoupling.models import transformer
 from listcoupling.training import inputs, losses, run_folder
+
+# Numbers of every row of history.json; with a teacher there are more.
+_IN_HISTORY = ('seconds', 'cross_entropy', 'train')
 
 
 class TrainState(NamedTuple):
@@ -108,7 +112,7 @@ def make_steps(config, model_config, teacher_config=None):
 
   @jax.jit
   def train(state, tokens, key, step, teacher_params):
-    key = jax.random.fold_in(key, step)
+    key = gumbel.domain_key(key, gumbel.Domain.TRAINING_STEP, step)
     windows = losses.sample_windows(
       key, tokens, config.batch_size, config.sequence_length + 1
     )
@@ -145,16 +149,17 @@ def _run(job: Job, manager, steps, state: TrainState):
   """The loop: resume, step, log, evaluate, keep. Returns (state, history)."""
   config, (train, evaluate) = job.config, steps
   first, state = run_folder.restore(manager, state)
-  history = run_folder.read_history(job.folder, first)
-  key, schedule = jax.random.key(config.seed), make_schedule(config)
+  history = run_folder.read_history(job.folder, first, _IN_HISTORY)
+  key, schedule = gumbel.seed_key(config.seed), make_schedule(config)
   begin = time.monotonic() - (history[-1]['seconds'] if history else 0.0)
-  last = config.num_steps
+  last, events = config.num_steps, str(job.folder / 'events')
   if first < last:  # it tells of the run as it was after fewer steps
     (job.folder / 'record.json').unlink(missing_ok=True)
   progress = tqdm(range(first, last), initial=first, total=last)
-  with tensorboardX.SummaryWriter(
-    str(job.folder / 'events'), purge_step=first
-  ) as writer:
+  with (
+    tensorboardX.SummaryWriter(events, purge_step=first) as writer,
+    run_folder.stopping(manager, (first, state)) as keep,
+  ):
     for step in progress:
       state, metrics = train(state, job.tokens, key, step, job.teacher_params)
       done = step + 1
@@ -170,12 +175,21 @@ def _run(job: Job, manager, steps, state: TrainState):
         seconds = round(time.monotonic() - begin, 1)
         row |= {'step': done, 'seconds': seconds}
         history.append(row | {'train': metrics['cross_entropy']})
-        run_folder.write_json(job.folder / 'history.json', history)
+        files.write_json(job.folder / 'history.json', history)
         progress.write(f'step {done}: held-out {row["cross_entropy"]:.4f}')
       if done % config.checkpoint_every == 0 or done == last:
         run_folder.save(manager, done, state)
-  manager.wait_until_finished()
+      keep(done, state)
+  _check_history(job.folder, history, last)
   return state, history
+
+
+def _check_history(folder: pathlib.Path, history: list[dict], last: int):
+  if not history or history[-1]['step'] != last:
+    raise ValueError(
+      f'{folder / "history.json"} lacks the row of step {last}, though its '
+      'checkpoint is there; restore it, or choose another --workdir.'
+    )
 
 
 def _make_record(texts: inputs.Texts, params, history, train) -> dict:
@@ -214,6 +228,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
       tokenizer.
     FileNotFoundError: text, tokenizer or teacher are missing.
     FloatingPointError: the loss is no longer finite.
+    KeyboardInterrupt: Ctrl-C or SIGTERM, once the last step is saved.
 
   Example:
     >>> from configs import lm_target
@@ -230,9 +245,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
   )
   origin = inputs.origin(texts, teacher)
   run_folder.open_folder(config, folder, texts.tokenizer, origin)
-  params = transformer.init_params(
-    jax.random.fold_in(jax.random.key(config.seed), 2**31), model_config
+  init_key = gumbel.domain_key(
+    gumbel.seed_key(config.seed), gumbel.Domain.MODEL_INIT
   )
+  params = transformer.init_params(init_key, model_config)
   state = TrainState(params, make_optimizer(config).init(params))
   windows = losses.even_windows(texts.held_out, config)
   tokens = jnp.asarray(texts.train)
@@ -243,7 +259,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
   run = functools.partial(steps[1], state.params, job.teacher_params)
   train = losses.mean_metrics(run, losses.even_windows(texts.train, config))
   record = _make_record(texts, state.params, history, train)
-  run_folder.write_json(folder / 'record.json', record)
+  files.write_json(folder / 'record.json', record)
   model = transformer.make_language_model(
     model_config, state.params, texts.tokenizer
   )

@@ -19,7 +19,8 @@ def sample_windows(
   key: jax.Array, tokens: jax.Array, batch: int, length: int
 ) -> jax.Array:
   """Uniform windows of a token row: [T] -> [B, S]."""
-  starts = jax.random.randint(key, (batch,), 0, tokens.shape[0] - length + 1)
+  last = tokens.shape[0] - length
+  starts = jax.random.randint(key, (batch,), 0, last + 1, jnp.int32)
   return tokens[starts[:, None] + jnp.arange(length)]
 
 

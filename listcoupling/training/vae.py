@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 import tensorboardX
 import tqdm
 
+from listcoupling import files
 from listcoupling.models import vae
 from listcoupling.training import run_folder
 from listcoupling.training.image_halves import Halves, load_halves
@@ -161,7 +162,7 @@ def _run(config, workdir, manager, state, steps, halves) -> TrainState:
       run_folder.save(manager, start + count, state)
       for name, value in row.items():
         board.add_scalar(name, value, start + count)
-      run_folder.write_json(workdir / 'history.json', history)
+      files.write_json(workdir / 'history.json', history)
     _draw(board, state, halves['test'], config)
   manager.wait_until_finished()
   return state

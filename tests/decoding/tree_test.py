@@ -1,6 +1,5 @@
-"""Tree masks and commits against brute force."""
+"""Tree masks against brute force."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -74,28 +73,3 @@ def test_cache_mask_is_the_prefix_and_then_the_tree():
 
 def test_causal():
   np.testing.assert_array_equal(tree.causal(4, 2)[1], np.tri(4, dtype=bool))
-
-
-@pytest.mark.parametrize('length,width', SHAPES)
-def test_commit_moves_the_accepted_path(length, width):
-  """Up to the very end of the cache, and nothing before the root."""
-  rng = np.random.default_rng(5)
-  size = 1 + length * width
-  entries = 6 + size
-  root = np.array([0, 2, 6])  # the last tree ends with the cache
-  cache = {
-    'keys': rng.normal(size=(3, entries, 2, 4)),
-    'ids': rng.integers(0, 99, (3, entries)),
-  }
-  slots = rng.integers(0, width, (3, length))
-  path = 1 + np.arange(length) * width + slots
-  moved = tree.commit(
-    jax.tree.map(jnp.asarray, cache), jnp.asarray(root), jnp.asarray(path)
-  )
-  for name, leaf in cache.items():
-    leaf = leaf.astype(np.asarray(moved[name]).dtype)
-    for row in range(3):
-      wanted = leaf[row].copy()
-      first = root[row] + 1
-      wanted[first : first + length] = leaf[row][root[row] + path[row]]
-      np.testing.assert_array_equal(moved[name][row], wanted)

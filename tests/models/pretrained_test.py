@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from listcoupling.data import text
 from listcoupling.models import (
+  attention,
   checkpoint_format,
   config_format,
   pretrained,
@@ -70,7 +71,7 @@ def reference_logits(config, tensors, tokens):
     return x / np.sqrt(square + c.rms_eps) * weight
 
   def rotate(x):  # rotate-half: pairs are (i, i + E / 2)
-    angle = np.arange(n)[:, None] * transformer.rope_frequencies(c)[None]
+    angle = np.arange(n)[:, None] * attention.rope_frequencies(c)[None]
     cos = np.cos(np.concatenate([angle, angle], -1))
     sin = np.sin(np.concatenate([angle, angle], -1))
     half = c.head_dim // 2

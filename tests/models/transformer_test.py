@@ -157,16 +157,6 @@ def test_row_that_sees_nothing_is_finite():
   np.testing.assert_allclose(logits[0], full[0], rtol=0, atol=1e-5)
 
 
-def test_write_entries_per_row():
-  cache = jnp.zeros((3, 7, 2))
-  values = jnp.arange(1.0, 13.0).reshape(3, 2, 2)
-  written = transformer.write_entries(cache, values, jnp.asarray([0, 3, 5]))
-  expected = np.zeros((3, 7, 2))
-  for row, start in enumerate([0, 3, 5]):
-    expected[row, start : start + 2] = values[row]
-  np.testing.assert_array_equal(written, expected)
-
-
 def test_apply_is_one_object_per_config():
   twin = dataclasses.replace(TINY)
   assert twin is not TINY
@@ -197,32 +187,13 @@ def test_bfloat16_keeps_float32_logits():
   )
   assert logits.dtype == jnp.float32
   chex.assert_tree_all_finite(logits)
-  assert {leaf.dtype.name for leaf in jax.tree.leaves(cache)} == {'bfloat16'}
-  chex.assert_tree_shape_prefix(cache, (1, 4))
+  assert {leaf.dtype.name for leaf in jax.tree.leaves(cache.layers)} == {
+    'bfloat16'
+  }
+  chex.assert_tree_shape(cache.layers, (1, 2, 4, 8))
+  np.testing.assert_array_equal(cache.positions, jnp.arange(4)[None])
   full = full_logits(tokens)
   assert np.corrcoef(logits.ravel(), full.ravel())[0, 1] > 0.99
-
-
-def test_llama3_frequencies():
-  # The piecewise formula as published with Llama 3.1, in wavelengths.
-  scaling = transformer.RopeScaling('llama3', 8.0, 1.0, 4.0, 8192)
-  config = dataclasses.replace(
-    TINY, head_dim=64, rope_theta=5e5, rope_scaling=scaling
-  )
-  plain = 5e5 ** -(np.arange(0, 64, 2) / 64)
-  expected = []
-  for frequency in plain:
-    wavelength = 2 * np.pi / frequency
-    if wavelength < 8192 / 4.0:
-      expected.append(frequency)
-    elif wavelength > 8192 / 1.0:
-      expected.append(frequency / 8.0)
-    else:
-      smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
-      expected.append((1 - smooth) * frequency / 8.0 + smooth * frequency)
-  got = transformer.rope_frequencies(config)
-  np.testing.assert_allclose(got, expected, rtol=1e-5)
-  assert len({round(float(a / b), 3) for a, b in zip(got, plain)}) > 3
 
 
 @pytest.mark.parametrize(

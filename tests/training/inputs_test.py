@@ -10,6 +10,7 @@ from configs import (
   lm_pair_drafter,
   lm_pair_target,
   lm_target,
+  toy,
 )
 from listcoupling.data import text
 from listcoupling.models import pretrained
@@ -34,13 +35,21 @@ def config(tmp_path):
     ({'warmup_steps': 30}, 'warmup_steps.*30 and 30'),
     ({'sequence_length': 10**6}, '1000001'),
     ({'teacher': TEACHER}, '280.*1024'),
+    ({'learning_rte': 0.1}, "unknown .'learning_rte'"),
+    ({'model': {'hidden': 3}}, "unknown .'model.hidden'"),
   ],
 )
 def test_bad_settings_are_refused(config, change, message, tmp_path):
-  config.update(change)
+  with config.unlocked():
+    config.update(change)
   with pytest.raises(ValueError, match=message):
     language_model.train_and_evaluate(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()  # nothing was written
+
+
+def test_a_config_of_another_script_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="lacks .*'batch_size'.*lm_target"):
+    language_model.train_and_evaluate(toy.get_config(), tmp_path / 'run')
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Training on a small text: it learns, resumes to the same bits, distils."""
 
+import contextlib
 import json
+import os
 import pathlib
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -100,10 +103,63 @@ def test_stopped_run_resumes_to_the_same_weights(run, tmp_path, monkeypatch):
     for record in (again.record, result.record)
   ]
   assert losses_of[0] == losses_of[1]
+  fewer = config.copy_and_resolve_references()
+  fewer.num_steps = 20
+  kept = (tmp_path / 'train_config.json').read_text()
+  with pytest.raises(ValueError, match='of 30 steps, more than num_steps = 20'):
+    language_model.train_and_evaluate(fewer, tmp_path)
+  assert (tmp_path / 'train_config.json').read_text() == kept
   other = config.copy_and_resolve_references()
   other.learning_rate = 2e-2
   with pytest.raises(ValueError, match="other settings of .'learning_rate'"):
     language_model.train_and_evaluate(other, tmp_path)
+
+
+def test_a_stop_before_the_first_checkpoint_loses_nothing(
+  run, tmp_path, monkeypatch
+):
+  config, _, result = run
+  keep = language_model.run_folder.stopping
+
+  @contextlib.contextmanager
+  def stopped_after_7(manager, first):
+    with keep(manager, first) as inner:
+
+      def outer(step, state):
+        if step == 7:
+          os.kill(os.getpid(), signal.SIGINT)
+        inner(step, state)
+
+      yield outer
+
+  with monkeypatch.context() as patch:
+    patch.setattr(language_model.run_folder, 'stopping', stopped_after_7)
+    with pytest.raises(KeyboardInterrupt):
+      language_model.train_and_evaluate(config, tmp_path)
+  assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['7']
+  again = language_model.train_and_evaluate(config, tmp_path)
+  jax.tree.map(
+    np.testing.assert_array_equal, again.model.params, result.model.params
+  )
+
+
+@pytest.mark.parametrize(
+  'name', ['train_config.json', 'history.json', 'tokenizer.json', 'origin.json']
+)
+def test_damaged_files_of_a_run_are_named(run, tmp_path, name):
+  config, workdir, _ = run
+  shutil.copytree(workdir, tmp_path / 'run')
+  path = tmp_path / 'run' / name
+  whole = path.read_text()
+  for content in ('', whole[: len(whole) // 2]):
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f'{name} is damaged'):
+      language_model.train_and_evaluate(config, tmp_path / 'run')
+    assert path.read_text() == content
+  path.unlink()
+  if name == 'history.json':
+    with pytest.raises(ValueError, match='history.json lacks the row of step'):
+      language_model.train_and_evaluate(config, tmp_path / 'run')
 
 
 def test_other_text_under_the_same_name_is_refused(run, tmp_path):
@@ -189,7 +245,7 @@ def test_drafter_learns_from_its_target(run, tmp_path):
   params = jax.tree.map(lambda x: x * 1.5, teacher.params)
   pretrained.save_pretrained(teacher._replace(params=params), config.teacher)
   try:
-    with pytest.raises(ValueError, match='run whose teacher_crc32 differ'):
+    with pytest.raises(ValueError, match='run whose teacher_sha256 differ'):
       language_model.train_and_evaluate(config, tmp_path / 'run')
   finally:
     pretrained.save_pretrained(teacher, config.teacher)

@@ -1,10 +1,14 @@
 """Settings of a training run on disk: kept once, compared by name."""
 
-import pathlib
+import os
+import shutil
+import signal
 
 import ml_collections
+import numpy as np
 import pytest
 
+from listcoupling import files
 from listcoupling.training import run_folder
 
 
@@ -32,17 +36,71 @@ def test_none_is_a_value(tmp_path):
   run_folder.check_settings(_config(seed=None), tmp_path, ('seed',))
 
 
-def test_two_may_write_the_same_file(tmp_path, monkeypatch):
-  path, replace, seen = tmp_path / 'x.json', run_folder.os.replace, []
+def test_damaged_settings_are_named(tmp_path):
+  run_folder.keep_settings(_config(), tmp_path)
+  path = tmp_path / 'train_config.json'
+  for content in ('', path.read_text()[:-5], '[1]'):
+    path.write_text(content)
+    with pytest.raises(ValueError, match='train_config.json is damaged'):
+      run_folder.check_settings(_config(), tmp_path)
 
-  def slow(new, place):  # meanwhile another run writes it too
-    seen.append(pathlib.Path(new))
-    if len(seen) == 1:
-      run_folder.write_json(path, 'other')
-    replace(new, place)
 
-  monkeypatch.setattr(run_folder.os, 'replace', slow)
-  run_folder.write_json(path, 'own')
-  assert path.read_text() == '"own"\n' and len(set(seen)) == 2
-  assert list(tmp_path.iterdir()) == [path]
-  assert path.stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize(
+  'content', ['', '[{"step": 1}', '{}', '[3]', '[{"step": 1}]']
+)
+def test_damaged_history_is_named(content, tmp_path):
+  (tmp_path / 'history.json').write_text(content)
+  with pytest.raises(ValueError, match='history.json is damaged'):
+    run_folder.read_history(tmp_path, 9, ('seconds',))
+
+
+def test_rows_after_the_checkpoint_come_again(tmp_path):
+  rows = [{'step': step} for step in (1, 2, 3)]
+  files.write_json(tmp_path / 'history.json', rows)
+  assert run_folder.read_history(tmp_path, 2) == rows[:2]
+  assert run_folder.read_history(tmp_path / 'none', 2) == []
+
+
+def test_a_stop_saves_the_last_step_that_is_whole(tmp_path):
+  state, before = {'w': np.zeros(3)}, signal.getsignal(signal.SIGINT)
+  with run_folder.checkpoints(tmp_path) as manager:
+    with pytest.raises(KeyboardInterrupt):
+      with run_folder.stopping(manager, (0, state)) as keep:
+        for step in range(1, 9):
+          state = {'w': state['w'] + 1}
+          if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)  # waits for the step's end
+          keep(step, state)
+    assert step == 3
+    assert signal.getsignal(signal.SIGINT) == before
+    with pytest.raises(KeyboardInterrupt):  # not by signal: the step is lost
+      with run_folder.stopping(manager, (3, state)) as keep:
+        keep(4, {'w': state['w'] + 1})
+        raise KeyboardInterrupt
+  with run_folder.checkpoints(tmp_path) as manager:
+    step, restored = run_folder.restore(manager, state)
+  assert step == 4 and (restored['w'] == 4).all()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+  with run_folder.checkpoints(tmp_path) as manager:
+    run_folder.save(manager, 5, {'w': np.zeros(3)})
+  whole = tmp_path / 'whole'
+  shutil.copytree(tmp_path / 'checkpoints', whole)
+  kinds = set()
+  for path in sorted(p for p in whole.rglob('*') if p.is_file()):
+    if path.stat().st_size == 0:
+      continue
+    shutil.rmtree(tmp_path / 'checkpoints')
+    shutil.copytree(whole, tmp_path / 'checkpoints')
+    cut = tmp_path / 'checkpoints' / path.relative_to(whole)
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with run_folder.checkpoints(tmp_path) as manager:
+      try:
+        _, state = run_folder.restore(manager, {'w': np.ones(3)})
+        assert (state['w'] == 0).all()  # a file that is not needed
+        kinds.add('unused')
+      except ValueError as error:
+        assert 'checkpoints/5 is a damaged checkpoint' in str(error)
+        kinds.add('named')
+  assert 'named' in kinds

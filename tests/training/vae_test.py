@@ -11,9 +11,10 @@ import pytest
 from scipy import stats
 
 from configs import vae_digits
+from listcoupling import files
 from listcoupling.data import side_information
 from listcoupling.models import vae as models
-from listcoupling.training import run_folder, vae
+from listcoupling.training import vae
 from tests import statistics
 
 
@@ -40,7 +41,7 @@ def test_training_learns_and_resumes_bit_for_bit(tmp_path, monkeypatch):
   (events,) = (whole / 'tensorboard').iterdir()
   assert b'reconstructions' in events.read_bytes()
 
-  write, calls = run_folder.write_json, []
+  write, calls = files.write_json, []
 
   def power_cut(path, value):
     write(path, value)
@@ -48,7 +49,7 @@ def test_training_learns_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     if calls.count('history.json') == 2:
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(run_folder, 'write_json', power_cut)
+  monkeypatch.setattr(files, 'write_json', power_cut)
   with pytest.raises(KeyboardInterrupt):
     vae.train(_config(), stopped)
   monkeypatch.undo()

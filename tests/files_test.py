@@ -1,0 +1,83 @@
+"""Files are whole or absent, and say their name when they are neither."""
+
+import errno
+
+import numpy as np
+import pytest
+
+from listcoupling import files
+
+
+def test_a_failed_write_leaves_what_stood_there(tmp_path):
+  path = tmp_path / 'deep' / 'x.json'
+  files.write_json(path, {'a': (1, float('nan'))})
+  with pytest.raises(ValueError, match='stop'):
+    with files.replacing(path) as new:
+      new.write_text('half')
+      raise ValueError('stop')
+  assert files.read_json(path) == {'a': [1, 'nan']}
+  assert list(path.parent.iterdir()) == [path]
+
+
+def test_two_may_write_the_same_file(tmp_path):
+  path = tmp_path / 'x.json'
+  with files.replacing(path) as new:  # meanwhile another run writes it too
+    files.write_json(path, ['other'])
+    new.write_text('["own"]')
+  assert files.read_json(path, list) == ['own']
+  assert list(tmp_path.iterdir()) == [path]
+  assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_full_disk_is_named(tmp_path):
+  path = tmp_path / 'x.json'
+  with pytest.raises(OSError, match='No space left.*free space.*x.json'):
+    with files.replacing(path):
+      raise OSError(errno.ENOSPC, 'No space left on device')
+  with pytest.raises(OSError, match='^.Errno 5. I/O$'):  # another error stays
+    with files.replacing(path):
+      raise OSError(errno.EIO, 'I/O')
+  assert not list(tmp_path.iterdir())
+
+
+def test_links_are_followed_and_folders_refused(tmp_path):
+  target, link = tmp_path / 'there.json', tmp_path / 'link.json'
+  files.write_json(target, {})
+  link.symlink_to(target)
+  files.write_json(link, {'a': 1})
+  assert link.is_symlink() and files.read_json(target) == {'a': 1}
+  for path in (tmp_path, '/dev/null'):
+    with pytest.raises(ValueError, match='no regular file'):
+      files.write_json(path, {})
+
+
+@pytest.mark.parametrize('text', ['', '{"a": 1', '[' * 100_000, '[]', '\xff'])
+def test_damaged_json_is_named(text, tmp_path):
+  path = tmp_path / 'x.json'
+  path.write_text(text, encoding='latin-1')
+  with pytest.raises(ValueError, match='x.json is damaged'):
+    files.read_json(path)
+  with pytest.raises(ValueError, match='more than the 3'):
+    path.write_text('[1234]')
+    files.read_json(path, list, max_bytes=3)
+
+
+def test_differences_are_dotted_names():
+  old = {'a': {'b': 1, 'c': {}}, 'd': None, 'e': [1]}
+  assert files.differences(old, old) == []
+  new = {'a': {'b': 2, 'c': {'x': 1}}, 'e': [1, 2]}
+  assert files.differences(old, new) == ['a.b', 'a.c', 'a.c.x', 'd', 'e']
+
+
+def test_digest_sees_every_part():
+  one = {'w': np.zeros((2, 3), np.float32)}
+  others = [
+    {'v': one['w']},
+    {'w': one['w'].reshape(3, 2)},
+    {'w': one['w'].astype(np.int32)},
+    {'w': one['w'] + np.float32(1e-30)},
+  ]
+  digests = [files.digest(x) for x in (one, *others)]
+  digests.append(files.digest(one, about={'layers': 2}))
+  assert len(set(digests)) == len(digests)
+  assert files.digest(one) == digests[0]

@@ -1,0 +1,120 @@
+"""Attention by blocks against attention at once, the cache, frequencies."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling.models import attention
+from listcoupling.models.transformer_config import (
+  RopeScaling,
+  TransformerConfig,
+)
+
+ENTRIES = 4 * attention.BLOCK
+
+
+@functools.lru_cache
+def operands(dtype='float32'):
+  """Queries [2, 3, 2, 2, 8], keys and values of `ENTRIES` entries."""
+  rng = np.random.default_rng(0)
+  queries = rng.normal(size=(2, 3, 2, 2, 8))
+  keys, values = rng.normal(size=(2, 2, 2, ENTRIES, 8))
+  return tuple(jnp.asarray(x, dtype) for x in (queries, keys, values))
+
+
+def seen(*ends):
+  """Mask [2, 3, C]: row b sees every other entry below ends[b]."""
+  entries = np.arange(ENTRIES)
+  mask = [(entries < end) & (entries % 2 == 0) for end in ends]
+  return jnp.asarray(np.repeat(np.stack(mask)[:, None], 3, axis=1))
+
+
+by_blocks = jax.jit(attention.attend)
+
+
+@pytest.mark.parametrize('used', [1, 300, 512, 513, ENTRIES])
+def test_blocks_are_the_softmax(used):
+  mask = seen(used, max(1, used - 270))
+  blocks = by_blocks(*operands(), mask, jnp.int32(used))
+  whole = attention.attend(*operands(), mask)
+  np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-5)
+  # Negative control: one entry less is seen.
+  fewer = attention.attend(
+    *operands(), mask.at[0, :, used // 2 * 2 - 2].set(False)
+  )
+  assert used == 1 or jnp.abs(blocks[0] - fewer[0]).max() > 1e-4
+
+
+def test_what_lies_past_the_used_length_is_never_read():
+  queries, keys, values = operands()
+  mask = seen(300, 200)
+  clean = by_blocks(queries, keys, values, mask, jnp.int32(300))
+  spoilt = [leaf.at[:, :, 512:].set(jnp.nan) for leaf in (keys, values)]
+  np.testing.assert_array_equal(
+    by_blocks(queries, *spoilt, mask, jnp.int32(300)), clean
+  )
+  # A longer neighbour reads on, and does not change the shorter row's bits.
+  mask = seen(300, 1000)
+  longer = by_blocks(queries, keys, values, mask, jnp.int32(1000))
+  np.testing.assert_array_equal(longer[0], clean[0])
+
+
+def test_a_late_start_and_no_start_at_all():
+  """The first block of row 0 is masked whole; row 1 sees nothing."""
+  mask = seen(ENTRIES, 0).at[:, :, : attention.BLOCK + 7].set(False)
+  blocks = by_blocks(*operands(), mask, jnp.int32(ENTRIES))
+  whole = attention.attend(*operands(), mask)
+  np.testing.assert_allclose(blocks[0], whole[0], rtol=0, atol=1e-5)
+  assert np.isfinite(blocks).all()
+
+
+def test_bfloat16_sums_in_float32():
+  mask = seen(900, 900)
+  blocks = by_blocks(*operands('bfloat16'), mask, jnp.int32(900))
+  whole = attention.attend(*operands('bfloat16'), mask)
+  assert blocks.dtype == jnp.bfloat16
+  # One rounding of the result apart, not the hundreds of the sum's terms.
+  np.testing.assert_allclose(
+    np.float32(blocks), np.float32(whole), rtol=2**-6, atol=2**-9
+  )
+
+
+def test_a_long_capacity_is_whole_blocks():
+  assert attention.padded(17) == 17
+  assert attention.padded(attention.DENSE) == attention.DENSE
+  assert attention.padded(attention.DENSE + 1) == 3 * attention.BLOCK
+
+
+def test_write_entries_per_row():
+  cache = jnp.zeros((3, 2, 7, 2))
+  values = jnp.arange(1.0, 25.0).reshape(3, 2, 2, 2)
+  written = attention.write_entries(cache, values, jnp.asarray([0, 3, 5]))
+  expected = np.zeros((3, 2, 7, 2))
+  for row, start in enumerate([0, 3, 5]):
+    expected[row, :, start : start + 2] = values[row]
+  np.testing.assert_array_equal(written, expected)
+
+
+def test_llama3_frequencies():
+  # The piecewise formula as published with Llama 3.1, in wavelengths.
+  scaling = RopeScaling('llama3', 8.0, 1.0, 4.0, 8192)
+  config = TransformerConfig(
+    *(8, 8, 1, 1, 1, 64, 8), rope_theta=5e5, rope_scaling=scaling
+  )
+  plain = 5e5 ** -(np.arange(0, 64, 2) / 64)
+  expected = []
+  for frequency in plain:
+    wavelength = 2 * np.pi / frequency
+    if wavelength < 8192 / 4.0:
+      expected.append(frequency)
+    elif wavelength > 8192 / 1.0:
+      expected.append(frequency / 8.0)
+    else:
+      smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
+      expected.append((1 - smooth) * frequency / 8.0 + smooth * frequency)
+  got = attention.rope_frequencies(config)
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+  assert len({round(float(a / b), 3) for a, b in zip(got, plain)}) > 3
