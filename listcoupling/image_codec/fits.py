@@ -27,7 +27,6 @@ from listcoupling.image_codec import bitstream
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
 
-VAE_FILE = 'vae.safetensors'
 _CANDIDATES = 256  # where nothing says how many
 
 
@@ -140,10 +139,10 @@ def read_fit(path) -> tuple[schemes.Fit, tuple[int, ...], int]:
 def _vae_files(directory: pathlib.Path) -> dict[float, pathlib.Path]:
   """beta -> file of its VAE."""
   places = [directory / 'model', directory, *directory.glob('model_beta_*')]
-  found = [p / VAE_FILE for p in places if (p / VAE_FILE).is_file()]
+  found = [p / vae.FILE for p in places if (p / vae.FILE).is_file()]
   if not found:
     raise FileNotFoundError(
-      f'{directory} holds no {VAE_FILE}; name the workdir of '
+      f'{directory} holds no {vae.FILE}; name the workdir of '
       'scripts/train_vae.py or scripts/evaluate_compression.py, or its model '
       'folder. A training that was stopped goes on with its own command.'
     )

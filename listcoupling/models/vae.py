@@ -29,6 +29,7 @@ from flax import linen as nn
 from listcoupling import files
 
 KINDS = ('conv', 'dense')
+FILE = 'vae.safetensors'  # in the folder of a finished training
 _MIN_LOG_STD, _MAX_LOG_STD = -6.0, 2.0
 
 

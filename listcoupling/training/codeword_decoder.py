@@ -2,23 +2,27 @@
 
 Not in the paper, which trains the decoder on the encoder's own latents and
 then feeds it others. Success is by the best of the K decoders, so the loss of
-an image is min_k |a - g(cell_k, w_k, t_k)|^2 over the K decoders of the list:
-decoders that hold different candidates learn to answer differently.
+an image is min_k |a - g(codeword_k, w_k, t_k)|^2 over the K decoders of the
+list: decoders that hold different candidates learn to answer differently.
 
-Step s draws from fold_in(key, s). One compiled loop serves all cells, rates
-and numbers of decoders whose arrays have equal shapes.
+One compiled loop serves all codewords, rates and numbers of decoders whose
+arrays have equal shapes.
 
-Legend: C list sizes, R images, K decoders at most, D latent size.
+Legend: C list sizes, R images, K decoders at most, D latent size, F codewords.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from listcoupling.models import refiner
+from listcoupling import gumbel
+from listcoupling.models import codeword_decoder
+
+_Domain = gumbel.Domain
 
 
 class Pool(NamedTuple):
@@ -27,7 +31,7 @@ class Pool(NamedTuple):
   counts: jax.Array  # [C] int32, decoders in use
   source: jax.Array  # [R, H, W]
   sides: jax.Array  # [R, K, h, w]
-  cells: jax.Array  # [C, R, K] int32
+  codewords: jax.Array  # [C, R, K] int32
   latents: jax.Array  # [C, R, K, D]
 
 
@@ -49,28 +53,35 @@ def best_squared_error(images, source, count) -> jax.Array:
   """
   axes = tuple(range(2, images.ndim))
   error = jnp.mean((images - source[:, None]) ** 2, axes)  # [B, K]
-  used = jnp.arange(error.shape[1]) < jnp.reshape(count, (-1, 1))
+  place = jnp.arange(error.shape[1], dtype=jnp.int32)[None]
+  used = place < jnp.reshape(count, (-1, 1))
   return jnp.min(jnp.where(used, error, jnp.inf), axis=1)
 
 
-def decode(params, cells, latents, sides, counts, config) -> jax.Array:
-  """Reconstructions of all decoders.
+def _descend(
+  loss: Callable[..., jax.Array],
+  params: Any,
+  key: jax.Array,
+  domain: _Domain,
+  optimizer: optax.GradientTransformation,
+  steps: int,
+):
+  """Parameters after `steps` steps on loss(params, key), and the mean loss.
 
-  Args:
-    params: of the refiner.
-    cells: [B, K].
-    latents: [B, K, D].
-    sides: [B, K, h, w].
-    counts: [B] sizes of the list.
-    config: `refiner.RefinerConfig`.
-
-  Returns:
-    [B, K, H, W].
+  Step i draws from the key of (domain, i).
   """
-  batch, num = cells.shape
-  flat = [x.reshape(batch * num, *x.shape[2:]) for x in (cells, latents, sides)]
-  images = refiner.decoder(config)(params, *flat, jnp.repeat(counts, num))
-  return images.reshape(batch, num, *images.shape[1:])
+
+  def step(i, carry):
+    params, state, total = carry
+    value, grads = jax.value_and_grad(loss)(
+      params, gumbel.domain_key(key, domain, i)
+    )
+    updates, state = optimizer.update(grads, state)
+    return optax.apply_updates(params, updates), state, total + value
+
+  start = (params, optimizer.init(params), jnp.float32(0))
+  params, _, total = jax.lax.fori_loop(0, steps, step, start)
+  return params, total / steps
 
 
 def _optimizer(steps, learning_rate):
@@ -82,50 +93,38 @@ def _optimizer(steps, learning_rate):
   jax.jit, static_argnames=('config', 'steps', 'batch_size', 'learning_rate')
 )
 def _train(key, params, pool, *, config, steps, batch_size, learning_rate):
-  optimizer = _optimizer(steps, learning_rate)
-
   def loss(params, key):
     kind_key, row_key = jax.random.split(key)
-    choices, images = pool.cells.shape[:2]
-    kind = jax.random.randint(kind_key, (batch_size,), 0, choices)
-    row = jax.random.randint(row_key, (batch_size,), 0, images)
+    choices, images = pool.codewords.shape[:2]
+    shape = (batch_size,)
+    kind = jax.random.randint(kind_key, shape, 0, choices, jnp.int32)
+    row = jax.random.randint(row_key, shape, 0, images, jnp.int32)
     counts, source = pool.counts[kind], pool.source[row]
-    out = decode(
-      params,
-      pool.cells[kind, row],
-      pool.latents[kind, row],
-      pool.sides[row],
-      counts,
-      config,
-    )
+    held = pool.codewords[kind, row], pool.latents[kind, row], pool.sides[row]
+    out = codeword_decoder.decode(params, *held, counts, config)
     return jnp.mean(best_squared_error(out, source, counts))
 
-  def step(i, carry):
-    params, state, total = carry
-    value, grads = jax.value_and_grad(loss)(params, jax.random.fold_in(key, i))
-    updates, state = optimizer.update(grads, state)
-    return optax.apply_updates(params, updates), state, total + value
-
-  start = (params, optimizer.init(params), 0.0)
-  params, _, total = jax.lax.fori_loop(0, steps, step, start)
-  return params, total / steps
+  optimizer = _optimizer(steps, learning_rate)
+  return _descend(
+    loss, params, key, _Domain.CODEWORD_DECODER_STEP, optimizer, steps
+  )
 
 
 def train(
   key: jax.Array,
-  cell_means,
+  codewords,
   pool: Pool,
   *,
-  config: refiner.RefinerConfig,
+  config: codeword_decoder.CodewordDecoderConfig,
   steps: int,
   batch_size: int,
   learning_rate: float,
 ):
-  """A refiner for the outcomes in `pool`.
+  """A codeword decoder for the outcomes in `pool`.
 
   Args:
-    key: typed key; consumed.
-    cell_means: [C', H, W] where it starts, see `refiner.init_params`.
+    key: typed key; reusable for other domains.
+    codewords: [F, H, W] where it starts, see `codeword_decoder.init_params`.
     pool: outcomes on training images.
     config: sizes.
     steps: of Adam, at least 1.
@@ -144,15 +143,15 @@ def train(
     if value < 1:
       raise ValueError(f'{name} must be at least 1, got {value}.')
   shape = (len(pool.counts), *pool.sides.shape[:2])
-  if pool.cells.shape != shape or pool.latents.shape[:-1] != shape:
+  if pool.codewords.shape != shape or pool.latents.shape[:-1] != shape:
     raise ValueError(
-      f'cells and latents must be [C, R, K] = {shape} and [C, R, K, D], got '
-      f'{pool.cells.shape} and {pool.latents.shape}.'
+      f'codewords and latents must be [C, R, K] = {shape} and [C, R, K, D], '
+      f'got {pool.codewords.shape} and {pool.latents.shape}.'
     )
-  init_key, step_key = jax.random.split(key)
+  init_key = gumbel.domain_key(key, _Domain.CODEWORD_DECODER_INIT)
   params, loss = _train(
-    step_key,
-    refiner.init_params(init_key, config, cell_means),
+    key,
+    codeword_decoder.init_params(init_key, config, codewords),
     pool,
     config=config,
     steps=steps,
@@ -167,50 +166,43 @@ def train(
 
 
 @functools.partial(
-  jax.jit, static_argnames=('num_cells', 'steps', 'batch_size')
+  jax.jit, static_argnames=('num_codewords', 'steps', 'batch_size')
 )
 def train_classifier(
-  key, mean, log_std, cells, *, num_cells, steps=1500, batch_size=512
+  key, mean, log_std, nearest, *, num_codewords, steps=1500, batch_size=512
 ):
-  """Learns the cell of a source from its latent, by cross-entropy.
+  """Learns the codeword of a source from its latent, by cross-entropy.
 
   Args:
-    key: typed key; consumed.
+    key: typed key; reusable for other domains.
     mean: [R, D] of q(w | a).
     log_std: [R, D].
-    cells: [R] int32, the cells of the sources.
-    num_cells: C, static.
+    nearest: [R] int32, the codewords nearest to the sources.
+    num_codewords: F, static.
     steps: of Adam, static.
     batch_size: static.
 
   Returns:
-    Parameters of `refiner.CellClassifier`, and its mean loss [].
+    Parameters of `codeword_decoder.Classifier`, and its mean loss [].
 
   Raises:
     ValueError: for no steps.
   """
   if steps < 1:
     raise ValueError(f'steps must be at least 1, got {steps}.')
-  model = refiner.CellClassifier(num_cells)
-  init_key, key = jax.random.split(key)
+  model = codeword_decoder.Classifier(num_codewords)
+  init_key = gumbel.domain_key(key, _Domain.CLASSIFIER_INIT)
   params = model.init(init_key, mean[:1])['params']
   optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, steps, alpha=0.01))
 
   def loss(params, key):
     row_key, noise_key = jax.random.split(key)
-    row = jax.random.randint(row_key, (batch_size,), 0, len(cells))
-    noise = jax.random.normal(noise_key, (batch_size, mean.shape[1]))
+    shape, count = (batch_size,), len(nearest)
+    row = jax.random.randint(row_key, shape, 0, count, jnp.int32)
+    noise = jax.random.normal(noise_key, (*shape, mean.shape[1]), jnp.float32)
     latent = mean[row] + jnp.exp(log_std[row]) * noise
     return optax.softmax_cross_entropy_with_integer_labels(
-      model.apply({'params': params}, latent), cells[row]
+      model.apply({'params': params}, latent), nearest[row]
     ).mean()
 
-  def step(i, carry):
-    params, state, total = carry
-    value, grads = jax.value_and_grad(loss)(params, jax.random.fold_in(key, i))
-    updates, state = optimizer.update(grads, state)
-    return optax.apply_updates(params, updates), state, total + value
-
-  start = (params, optimizer.init(params), 0.0)
-  params, _, total = jax.lax.fori_loop(0, steps, step, start)
-  return params, total / steps
+  return _descend(loss, params, key, _Domain.CLASSIFIER_STEP, optimizer, steps)
