@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test lint peers clean
+.PHONY: demo test lint peers aot clean
 
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}; try make PYTHON=python3.12")'
@@ -28,5 +28,11 @@ peers: $(VENV)/.installed
 	$(RUN) -m pip install -q -e '.[peers]'
 	$(RUN) scripts/benchmark.py peers --workdir runs/peers
 
+# The compilers of TPU and CUDA need a newer Python; tests use them if built.
+aot:
+	test -x .venv-aot/bin/python || python3.12 -m venv .venv-aot
+	.venv-aot/bin/python -m pip install -q -e '.[aot]'
+	.venv-aot/bin/python scripts/aot.py
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-aot build *.egg-info

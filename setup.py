@@ -27,6 +27,7 @@ setup(
   license='Apache-2.0',
   packages=find_packages(include=['listcoupling', 'listcoupling.*']),
   package_data={
+    'listcoupling': ['py.typed'],
     'listcoupling.models': ['shipped/*.md', 'shipped/*/*'],
   },
   python_requires='>=3.11,<3.14',
@@ -68,6 +69,19 @@ setup(
     'peers': [
       'torch>=2.8',
       'transformers>=5.0',
+    ],
+    # For scripts/aot.py, in an environment of its own with Python 3.12.
+    'aot': [
+      'jax>=0.11.2',
+      'jax-cuda13-pjrt>=0.11.2',
+      'jax-cuda13-plugin>=0.11.2',
+      'libtpu>=0.0.48',
+      'nvidia-cuda-cupti',
+      'nvidia-cuda-nvcc',
+      'nvidia-cuda-nvrtc',
+      'nvidia-cuda-runtime',
+      'nvidia-nvjitlink',
+      'nvidia-nvvm',
     ],
     'cuda': ['jax[cuda13]>=0.10.2'],
     'tpu': ['jax[tpu]>=0.10.2'],

@@ -1,29 +1,27 @@
 """How often couplings match: bounds, exact values, and the optimum.
 
 Equation numbers are those of Rowan, Phan, Khisti, arXiv 2506.05632 ("GLS"),
-and Daliri, Musco, Suresh, arXiv 2408.07978 ("DMS").
+and Daliri, Musco, Suresh, arXiv 2408.07978 ("DMS"). The last two functions
+bound the error of the compressor: that no decoder finds the encoder's choice.
 
-Functions take probabilities, not logits, of one pair of laws, and are mapped
+Functions on laws take probabilities, not logits, of one pair, and are mapped
 with `jax.vmap`. Laws are renormalised; a sum off by more than 1e-3 is refused.
 The dtype of the arguments is that of the computation: float32 by default,
 float64 inside `with jax.enable_x64(True)`. Half precision becomes float32.
 All are jittable, and differentiable where the maths is.
 
-Legend: N atoms, K drafts, p [N] or [K, N] draft laws, q [N] target law.
+Legend: N atoms or candidates, K drafts or decoders, L messages, p [N] or [K, N]
+draft laws, q [N] target law.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from listcoupling import probabilities, quadrature, validation
-from listcoupling.error_bounds import (
-  codebook_error_bound as codebook_error_bound,
-)
-from listcoupling.error_bounds import (
-  compression_error_bound as compression_error_bound,
-)
+from listcoupling import quadrature, validation
 
 
 def total_variation(p, q) -> jax.Array:
@@ -37,7 +35,7 @@ def total_variation(p, q) -> jax.Array:
     >>> float(total_variation(jnp.array([.5, .5]), jnp.array([1., 0.])))
     0.5
   """
-  return _total_variation(*probabilities.check_pair(p, q))
+  return _total_variation(*validation.as_probability_pair(p, q))
 
 
 @jax.jit
@@ -73,7 +71,7 @@ def gumbel_coupling_probability(p, q) -> jax.Array:
     >>> float(gumbel_coupling_probability(law, law))
     1.0
   """
-  p, q = probabilities.check_pair(p, q)
+  p, q = validation.as_probability_pair(p, q)
   return _list_matching_bound(p[None], q, jnp.ones((), p.dtype))
 
 
@@ -83,7 +81,7 @@ def weighted_minhash_probability(p, q) -> jax.Array:
   The first dart under either law lies under both, or the other party's first
   dart, drawn from its own law, falls on the same token. [N], [N] -> [].
   """
-  return _weighted_minhash_probability(*probabilities.check_pair(p, q))
+  return _weighted_minhash_probability(*validation.as_probability_pair(p, q))
 
 
 @jax.jit
@@ -112,7 +110,9 @@ def list_matching_bound(p, q, num_drafts: int | None = None) -> jax.Array:
     >>> float(list_matching_bound(p, q, 8)) > .8
     True
   """
-  return _list_matching_bound(*probabilities.check_lists(p, q, num_drafts))
+  return _list_matching_bound(
+    *validation.as_probability_lists(p, q, num_drafts)
+  )
 
 
 def _first_term(q, laws, num_drafts):
@@ -147,7 +147,7 @@ def conditional_list_matching_bound(
     >>> conditional_list_matching_bound(p, q, 2).tolist()
     [0.5, 1.0]
   """
-  return _conditional_bound(*probabilities.check_lists(p, q, num_drafts))
+  return _conditional_bound(*validation.as_probability_lists(p, q, num_drafts))
 
 
 @jax.jit
@@ -186,7 +186,7 @@ def list_matching_probability(p, q, num_drafts: int | None = None) -> jax.Array:
     True
   """
   return _list_matching_probability(
-    *probabilities.check_lists(p, q, num_drafts)
+    *validation.as_probability_lists(p, q, num_drafts)
   )
 
 
@@ -224,7 +224,7 @@ def optimal_list_acceptance(
     >>> round(float(optimal_list_acceptance(p, q, 2)), 4)
     0.85
   """
-  p, q = probabilities.check_pair(p, q)
+  p, q = validation.as_probability_pair(p, q)
   validation.check_positive_int(num_drafts, 'num_drafts')
   return _optimal_list_acceptance(p, q, int(num_drafts), bool(replace))
 
@@ -243,3 +243,111 @@ def _optimal_list_acceptance(p, q, num_drafts, replace):
   else:
     outside = quadrature.outside_prefix_probabilities(p, num_drafts)
   return jnp.minimum(jnp.min(jnp.cumsum(q) + outside), 1.0)
+
+
+def compression_error_bound(information_density, num_messages) -> jax.Array:
+  """Upper bound on P[no decoder finds the encoder's index], per sample.
+
+  1 - sum_k 1 / (K + 2^i_k / L_max), whose mean over samples is Proposition 4.
+
+  Args:
+    information_density: [..., K] bits, i_k = log2 p(w | a) / p(w | t_k).
+    num_messages: L_max >= 1.
+
+  Returns:
+    [...] in [0, 1].
+
+  Raises:
+    ValueError: for NaN, a missing axis K, or L_max < 1.
+
+  Example:
+    >>> float(compression_error_bound(jnp.zeros(1), 1))
+    0.5
+  """
+  shape = np.shape(information_density)
+  if not shape or shape[-1] == 0:
+    raise ValueError(
+      f'information_density must have shape [..., K], got {shape}.'
+    )
+  if validation.is_concrete(information_density) and np.any(
+    np.isnan(np.asarray(information_density, np.float64))
+  ):
+    raise ValueError('information_density must not hold NaN, got nan.')
+  _check_num_messages(num_messages)
+  density = _as_float(information_density)
+  # 1/K - 1/(K + z) = sigmoid(log(z / K)) / K: no overflow, no cancellation.
+  scale = jnp.log(jnp.asarray(num_messages, density.dtype) * shape[-1])
+  return jnp.mean(jax.nn.sigmoid(density * math.log(2) - scale), axis=-1)
+
+
+def codebook_error_bound(
+  encoder_probability, decoder_probability, num_messages
+) -> jax.Array:
+  """Upper bound on P[no decoder finds the encoder's index] at N candidates.
+
+  Proposition 4 holds as N grows. This holds for every codebook, given the
+  encoder's choice j, where each decoder has a race of its own and labels are
+  iid uniform, independent of the races:
+
+      1 - sum_k 1 / (K + z_k),  z_k = q_j (1 - 1/L) + q_j / (L p_jk).
+
+  It is the conditional list matching lemma (Theorem 2) on the candidates,
+  where decoder k keeps those with the label of j; the mean over the labels of
+  the others is taken inside the convex 1 / (K + z). Not in the paper.
+  Probabilities that underflow to 0 count as missed.
+
+  Args:
+    encoder_probability: [...] q_j, the encoder's law over its N candidates at
+      the one it chose.
+    decoder_probability: [..., K] p_jk, the decoders' laws over all N
+      candidates, before the message is known, at the same candidate.
+    num_messages: L >= 1.
+
+  Returns:
+    [...] in [0, 1]; its mean over trials bounds the error rate.
+
+  Raises:
+    ValueError: for values out of [0, 1], shapes that do not fit, or L < 1.
+
+  Example:
+    >>> float(codebook_error_bound(0.5, jnp.array([0.25]), 1))
+    0.6666666865348816
+  """
+  _check_choice(encoder_probability, decoder_probability)
+  _check_num_messages(num_messages)
+  q, p = (_as_float(x) for x in (encoder_probability, decoder_probability))
+  log_q, log_p = jnp.log(q)[..., None], jnp.log(p)
+  count = jnp.asarray(num_messages, p.dtype)
+  # A candidate that a decoder cannot hold is missed, whatever its weight.
+  ratio = jnp.where(log_p > -jnp.inf, log_q - log_p, jnp.inf)
+  log_z = jnp.logaddexp(log_q + jnp.log1p(-1 / count), ratio - jnp.log(count))
+  return jnp.mean(jax.nn.sigmoid(log_z - jnp.log(log_p.shape[-1])), axis=-1)
+
+
+def _as_float(values) -> jax.Array:
+  """float64 if it is that, else float32."""
+  values = jnp.asarray(values)
+  return values if values.dtype == jnp.float64 else values.astype(jnp.float32)
+
+
+def _check_choice(encoder_probability, decoder_probability) -> None:
+  shape, wanted = np.shape(decoder_probability), np.shape(encoder_probability)
+  if not shape or shape[-1] == 0 or shape[:-1] != wanted:
+    raise ValueError(
+      'decoder_probability must have the shape of encoder_probability, '
+      f'{wanted}, and an axis of K decoders, got {shape}.'
+    )
+  for name, value in (
+    ('encoder_probability', encoder_probability),
+    ('decoder_probability', decoder_probability),
+  ):
+    if validation.is_concrete(value):
+      value = np.asarray(value, np.float64)
+      bad = value[~((value >= 0) & (value <= 1 + 1e-5))]
+      if bad.size:
+        raise ValueError(f'{name} must lie in [0, 1], got {bad[0]}.')
+
+
+def _check_num_messages(num_messages) -> None:
+  if validation.is_concrete(num_messages) and not num_messages >= 1:
+    raise ValueError(f'num_messages must be at least 1, got {num_messages}.')

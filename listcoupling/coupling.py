@@ -3,11 +3,13 @@
 Gumbel-max list sampling (GLS, Algorithm 1 of Rowan, Phan, Khisti, arXiv
 2506.05632), the pairwise Gumbel coupling (Daliri, Musco, Suresh, arXiv
 2408.07978) and the shared-race list (Gumbel-top-K). The conditional form of
-GLS for compression (section 4 of the former) is in `conditional`, races of
-groups of streams out of one canonical race in `grouped`.
+GLS for compression (section 4 of the former) splits the list sampler in two:
+an encoder and K decoders that rerun its races. `grouped_streams` rebuilds the
+races of a list from the one race that the target reads.
 
-Legend: N atoms, K drafts. Functions take one pair of laws and are mapped with
-`jax.vmap`. Results are indices: nothing here has a gradient.
+Legend: N atoms, K drafts or decoders, g streams of a group. Functions take one
+pair of laws and are mapped with `jax.vmap`. Results are indices: nothing here
+has a gradient.
 """
 
 import functools
@@ -17,25 +19,16 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel, validation
-from listcoupling.conditional_coupling import (
-  conditional_decode,
-  conditional_encode,
-)
-from listcoupling.grouped_streams import group_ranks, grouped_streams
 
 __all__ = [
   'ListSample',
   'Pair',
-  'check_laws',
-  'check_pair',
   'conditional_decode',
   'conditional_encode',
-  'first_arrivals',
   'group_ranks',
   'grouped_streams',
   'gumbel_coupling',
   'gumbel_list_sampling',
-  'list_match',
   'shared_race_list_sampling',
 ]
 
@@ -60,43 +53,6 @@ def list_match(proposals: jax.Array, target: jax.Array) -> ListSample:
   """The `ListSample` of K proposals and a target; index -1 never matches."""
   is_match = jnp.any(proposals == target) & (target >= 0)
   return ListSample(proposals, target, is_match)
-
-
-def check_laws(key, draft_logits, target_logits, num_drafts=None):
-  """Door check of a coupling of lists; returns (arrays..., K).
-
-  Args:
-    key: typed key.
-    draft_logits: [N] or [K, N].
-    target_logits: [N].
-    num_drafts: K, or None where `draft_logits` tells it.
-
-  Returns:
-    draft_logits as given or [K, N], target_logits [N], K.
-
-  Raises:
-    ValueError: naming the argument, its value and the remedy.
-  """
-  validation.check_key(key)
-  draft_logits = jnp.asarray(draft_logits)
-  target_logits = jnp.asarray(target_logits)
-  validation.check_logits(draft_logits, 'draft_logits', ndims=(1, 2))
-  validation.check_logits(target_logits, 'target_logits')
-  validation.check_same_atoms(draft_logits, target_logits)
-  if num_drafts is None:
-    if draft_logits.ndim == 1:
-      raise ValueError(
-        'num_drafts must be given with draft_logits of shape [N], got None; '
-        'it may be left out only with one row per draft, [K, N].'
-      )
-    num_drafts = draft_logits.shape[0]
-  validation.check_positive_int(num_drafts, 'num_drafts')
-  if draft_logits.ndim == 2 and draft_logits.shape[0] != num_drafts:
-    raise ValueError(
-      f'draft_logits has {draft_logits.shape[0]} rows but num_drafts is '
-      f'{num_drafts}; give one row per draft, or one law of shape [N].'
-    )
-  return draft_logits, target_logits, num_drafts
 
 
 def gumbel_list_sampling(
@@ -134,8 +90,10 @@ def gumbel_list_sampling(
     >>> sample.proposals.shape
     (4,)
   """
-  laws = check_laws(key, draft_logits, target_logits, num_drafts)
-  return _gumbel_list_sampling(key, laws[0], laws[1], num_drafts=laws[2])
+  *laws, num_drafts = validation.as_lists(
+    key, draft_logits, target_logits, num_drafts
+  )
+  return _gumbel_list_sampling(key, *laws, num_drafts=num_drafts)
 
 
 @functools.partial(jax.jit, static_argnames='num_drafts')
@@ -174,16 +132,9 @@ def gumbel_coupling(
     >>> bool(gumbel_coupling(jax.random.key(0), law, law).is_match)
     True
   """
-  check_pair(key, draft_logits, target_logits)
-  sample = gumbel_list_sampling(key, draft_logits, target_logits, num_drafts=1)
+  laws = validation.as_pair(key, draft_logits, target_logits)
+  sample = _gumbel_list_sampling(key, *laws, num_drafts=1)
   return Pair(sample.proposals[0], sample.target, sample.is_match)
-
-
-def check_pair(key, draft_logits, target_logits):
-  """Door check of a coupling of two laws; returns both as arrays [N]."""
-  draft_logits = jnp.asarray(draft_logits)
-  validation.check_logits(draft_logits, 'draft_logits')
-  return check_laws(key, draft_logits, target_logits, 1)[:2]
 
 
 def shared_race_list_sampling(
@@ -218,34 +169,147 @@ def shared_race_list_sampling(
     ...     jax.random.key(0), p, q, num_drafts=3).is_match)
     True
   """
-  draft_logits, target_logits = check_pair(key, draft_logits, target_logits)
+  laws = validation.as_pair(key, draft_logits, target_logits)
   validation.check_positive_int(num_drafts, 'num_drafts')
-  if num_drafts > draft_logits.shape[-1]:
+  if num_drafts > laws[0].size:
     raise ValueError(
-      f'num_drafts must be at most the number of atoms '
-      f'{draft_logits.shape[-1]}, got {num_drafts}: the list is drawn without '
-      'replacement.'
+      f'num_drafts must be at most the number of atoms {laws[0].size}, got '
+      f'{num_drafts}: the list is drawn without replacement.'
     )
-  return _shared_race_list_sampling(
-    key, draft_logits, target_logits, num_drafts=num_drafts
-  )
+  return _shared_race_list_sampling(key, *laws, num_drafts=num_drafts)
 
 
 @functools.partial(jax.jit, static_argnames='num_drafts')
 def _shared_race_list_sampling(key, draft_logits, target_logits, *, num_drafts):
   noise = gumbel.exponential(key, target_logits.shape[-1])  # [N]
   # Logarithms of the times: every possible atom arrives, however late.
-  times, order = first_arrivals(_log_times(noise, draft_logits), num_drafts)
+  times, order = first_arrivals(jnp.log(noise) - draft_logits, num_drafts)
   proposals = jnp.where(times < jnp.inf, order, -1)
-  target = gumbel.first_arrival(_log_times(noise, target_logits))
+  target = gumbel.first_arrival(jnp.log(noise) - target_logits)
   return list_match(proposals, target)
-
-
-def _log_times(noise, logits):
-  return jnp.log(noise) - logits.astype(jnp.float32)
 
 
 def first_arrivals(times: jax.Array, count: int):
   """The `count` smallest times along the last axis and their indices."""
   negative, order = jax.lax.top_k(-times, count)
   return -negative, order.astype(jnp.int32)
+
+
+def group_ranks(groups: jax.Array):
+  """Rank of every stream within its group, and the size of that group.
+
+  Args:
+    groups: [K] integers; equal labels form a group.
+
+  Returns:
+    ranks [K] and sizes [K], int32.
+
+  Example:
+    >>> ranks, sizes = group_ranks(jnp.array([0, 3, 0, 0]))
+    >>> ranks.tolist(), sizes.tolist()
+    ([0, 0, 1, 2], [3, 1, 3, 3])
+  """
+  same = groups[:, None] == groups[None, :]  # [K, K]
+  earlier = jnp.tril(same, -1)
+  return (
+    jnp.sum(earlier, axis=1, dtype=jnp.int32),
+    jnp.sum(same, axis=1, dtype=jnp.int32),
+  )
+
+
+def grouped_streams(
+  key: jax.Array, atoms, streams, *, ranks, group_sizes
+) -> jax.Array:
+  """Races of groups of streams, each group's minimum the canonical race.
+
+  For every atom one of the g streams of a group, chosen uniformly, gets E / g
+  and the others E / g + a fresh Exp(1), E the canonical noise. By
+  memorylessness the g streams are iid Exp(1), and their minimum is E / g: GLS
+  on them has the target sample argmin E / q whatever g is. (Not in the
+  papers.)
+
+  Args:
+    key: typed key of the position.
+    atoms: N, or atoms [N] common to the streams or [K, N] of each, as in
+      `gumbel.exponential`.
+    streams: [K] integers, distinct for every stream of the position.
+    ranks: [K] integers in [0, g), distinct within a group.
+    group_sizes: [K] integers g.
+
+  Returns:
+    [K, N] Exp(1) noise; the canonical noise itself where g = 1.
+
+  Example:
+    >>> key, two = jax.random.key(0), jnp.array([2, 2])
+    >>> races = grouped_streams(
+    ...     key, 9, jnp.arange(2), ranks=jnp.arange(2), group_sizes=two)
+    >>> bool((gumbel.earliest(races) == gumbel.exponential(key, 9) / 2).all())
+    True
+  """
+  size = group_sizes[:, None]
+  # Drawn once, not once per stream.
+  canonical, choice = jax.lax.optimization_barrier(
+    (
+      gumbel.exponential(key, atoms),
+      gumbel.uniform(key, atoms, gumbel.CHOICE),
+    )
+  )
+  first = canonical / size
+  choice = jnp.floor(choice * size)
+  choice = jnp.minimum(choice, size - 1)  # the uniform can round to 1
+  axis = 0 if jnp.ndim(atoms) == 2 else None
+  fresh = jax.vmap(gumbel.exponential, (None, axis, 0))(
+    key, atoms, gumbel.FRESH + streams
+  )
+  return jnp.where(choice == ranks[:, None], first, first + fresh)
+
+
+def conditional_encode(
+  key: jax.Array,
+  log_weights: jax.Array,
+  *,
+  num_decoders: int,
+  shared_race: bool = False,
+) -> jax.Array:
+  """Encoder side of conditional GLS: argmin_i min_k S_i^(k) / q_i.
+
+  Args:
+    key: typed key, the one the decoders use.
+    log_weights: [N] log q up to a constant, -inf = impossible.
+    num_decoders: K.
+    shared_race: one race for all decoders (the baseline of the paper).
+
+  Returns:
+    [] int32 index of the selected candidate; -1 if none is possible.
+  """
+  atoms = log_weights.shape[-1]
+  num_races = 1 if shared_race else num_decoders
+  noise = gumbel.exponential_streams(key, atoms, num_races)  # [K, N]
+  return gumbel.race(gumbel.earliest(noise), log_weights)
+
+
+def conditional_decode(
+  key: jax.Array,
+  log_weights: jax.Array,
+  *,
+  decoder,
+  num_decoders: int,
+  shared_race: bool = False,
+) -> jax.Array:
+  """Decoder side of conditional GLS: argmin_i S_i^(k) / p_i.
+
+  Args:
+    key: typed key, the encoder's.
+    log_weights: [N] log p of this decoder, -inf where the message rules the
+      candidate out.
+    decoder: [] integer k, from 0.
+    num_decoders: K, for symmetry with the encoder.
+    shared_race: as for the encoder.
+
+  Returns:
+    [] int32 index; -1 if no candidate is possible.
+  """
+  del num_decoders
+  stream = jnp.where(shared_race, 0, decoder)
+  noise = gumbel.exponential(key, log_weights.shape[-1], stream)
+  return gumbel.race(noise, log_weights)

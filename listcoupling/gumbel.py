@@ -231,9 +231,11 @@ def arrival_times(noise: jax.Array, log_weights: jax.Array) -> jax.Array:
     [..., N] float32; +inf where impossible, NaN in rows that hold NaN or have
     no possible atom. Weights below e^-88 of the largest count as impossible.
   """
-  log_weights = log_weights.astype(jnp.float32)
+  if log_weights.dtype != jnp.float64:
+    log_weights = log_weights.astype(jnp.float32)
   best = jnp.max(log_weights, axis=-1, keepdims=True)
-  return noise * jnp.exp(best - log_weights)
+  # A float64 offset would swallow the differences in float32.
+  return noise * jnp.exp((best - log_weights).astype(jnp.float32))
 
 
 def first_arrival(times: jax.Array) -> jax.Array:

@@ -16,14 +16,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from listcoupling import gumbel
-from listcoupling.coupling import ListSample, check_laws, check_pair
+from listcoupling import gumbel, validation
+from listcoupling.coupling import ListSample, Pair
 
 _BISECTIONS = 30  # past the resolution of float32 on [1, K]
-
-
-def _probabilities(logits: jax.Array) -> jax.Array:
-  return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 
 
 def _accepts(uniform, proposed, wanted) -> jax.Array:
@@ -175,7 +171,9 @@ def specinfer_step(
     >>> bool(sample.is_match)
     True
   """
-  *laws, num_drafts = check_laws(key, draft_logits, target_logits, num_drafts)
+  *laws, num_drafts = validation.as_lists(
+    key, draft_logits, target_logits, num_drafts
+  )
   return _specinfer_step(key, *laws, num_drafts=num_drafts)
 
 
@@ -192,9 +190,9 @@ def _propose(key, draft_logits, num_drafts):
 @functools.partial(jax.jit, static_argnames='num_drafts')
 def _specinfer_step(key, draft_logits, target_logits, *, num_drafts):
   proposals, uniforms, noise = _propose(key, draft_logits, num_drafts)
-  target_probs = _probabilities(target_logits)
+  target_probs = jax.nn.softmax(target_logits)
   draft_probs = jnp.broadcast_to(
-    _probabilities(draft_logits), (num_drafts, target_probs.size)
+    jax.nn.softmax(draft_logits), (num_drafts, target_probs.size)
   )
   alive = proposals >= 0
   target, accepted = specinfer_accept(
@@ -215,8 +213,36 @@ def rejection_step(
     >>> bool(rejection_step(jax.random.key(0), law, law).is_match)
     True
   """
-  laws = check_pair(key, draft_logits, target_logits)
+  laws = validation.as_pair(key, draft_logits, target_logits)
   return _specinfer_step(key, *laws, num_drafts=1)
+
+
+def maximal_coupling(
+  key: jax.Array, draft_logits: jax.Array, target_logits: jax.Array
+) -> Pair:
+  """A coupling that matches as often as any can: P[match] = 1 - TV(p, q).
+
+  X ~ p; Y = X with probability min(1, q(X) / p(X)), else Y ~ (q - p)+. One
+  party must know both laws.
+
+  Args:
+    key: typed key; consumed.
+    draft_logits: [N] unnormalised, any float type, -inf = impossible.
+    target_logits: [N].
+
+  Returns:
+    `Pair` of proposal [], target [] and is_match [].
+
+  Raises:
+    ValueError: for non-finite or wrongly shaped laws, legacy keys.
+
+  Example:
+    >>> law = jnp.zeros(5)
+    >>> bool(maximal_coupling(jax.random.key(0), law, law).is_match)
+    True
+  """
+  sample = rejection_step(key, draft_logits, target_logits)
+  return Pair(sample.proposals[0], sample.target, sample.is_match)
 
 
 def spectr_step(
@@ -245,8 +271,8 @@ def spectr_step(
     ...     num_drafts=2).proposals.shape
     (2,)
   """
-  check_pair(key, draft_logits, target_logits)
-  *laws, num_drafts = check_laws(key, draft_logits, target_logits, num_drafts)
+  laws = validation.as_pair(key, draft_logits, target_logits)
+  validation.check_positive_int(num_drafts, 'num_drafts')
   return _spectr_step(key, *laws, num_drafts=num_drafts)
 
 
@@ -255,8 +281,8 @@ def _spectr_step(key, draft_logits, target_logits, *, num_drafts):
   proposals, uniforms, noise = _propose(key, draft_logits, num_drafts)
   target, accepted = spectr_accept(
     proposals,
-    _probabilities(draft_logits),
-    _probabilities(target_logits),
+    jax.nn.softmax(draft_logits),
+    jax.nn.softmax(target_logits),
     uniforms,
     noise,
     proposals >= 0,

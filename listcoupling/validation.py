@@ -1,7 +1,10 @@
 """Checks at the public door: values known before tracing, refused by name.
 
 Traced values pass unchecked; functions that can meet an impossible law inside
-`jit` return index -1 for it instead.
+`jit` return index -1 for it instead. Laws leave the door in one form: logits
+as float32 with maximum 0, probabilities with sum 1.
+
+Legend: N atoms, K drafts.
 """
 
 import jax
@@ -45,33 +48,6 @@ def check_key(key, shape=(), name: str = 'key') -> None:
     )
 
 
-def check_logits(logits, name: str, *, ndims=(1,)) -> None:
-  """Raises ValueError unless the rows of `logits` [..., N] are laws."""
-  shape = jnp.shape(logits)
-  if len(shape) not in ndims or 0 in shape:
-    wanted = ' or '.join(f'{n}-d' for n in ndims)
-    raise ValueError(
-      f'{name} must be a non-empty {wanted} array, got shape {shape}; use '
-      'jax.vmap for batches.'
-    )
-  dtype = jnp.result_type(logits)
-  if not jnp.issubdtype(dtype, jnp.floating):
-    raise ValueError(f'{name} must be of a float type, got {dtype}.')
-  if not is_concrete(logits):
-    return
-  values = np.asarray(logits).astype(np.float32)  # a jnp cast could trace
-  if np.isnan(values).any() or np.isposinf(values).any():
-    bad = values[~(values < np.inf)].flat[0]
-    raise ValueError(
-      f'{name} must hold finite numbers or -inf (impossible), got {bad}.'
-    )
-  if np.isneginf(values).all(axis=-1).any():
-    raise ValueError(
-      f'{name} has a row in which every atom is -inf: no law is left; at '
-      'least one atom must be possible.'
-    )
-
-
 def check_positive_int(value, name: str, *, minimum: int = 1) -> None:
   """Raises ValueError unless `value` is an int of at least `minimum`."""
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -90,14 +66,177 @@ def check_positive(**values) -> None:
       raise ValueError(f'{name} must be positive and finite, got {value}.')
 
 
-def check_same_atoms(draft_logits, target_logits) -> None:
-  """Raises ValueError unless both laws live on the same N atoms."""
-  num_draft, num_target = (
-    jnp.shape(draft_logits)[-1],
-    jnp.shape(target_logits)[-1],
-  )
-  if num_draft != num_target:
+def check_logits(logits, name: str, *, ndims=(1,)) -> None:
+  """Raises ValueError unless the rows of `logits` [..., N] are laws."""
+  shape = jnp.shape(logits)
+  if len(shape) not in ndims or 0 in shape:
+    wanted = ' or '.join(f'{n}-d' for n in ndims)
     raise ValueError(
-      f'draft_logits and target_logits must have the same number of atoms, '
-      f'got {num_draft} and {num_target}; fill the shorter one with -inf.'
+      f'{name} must be a non-empty {wanted} array, got shape {shape}; use '
+      'jax.vmap for batches.'
     )
+  dtype = getattr(logits, 'dtype', None) or np.asarray(logits).dtype
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(f'{name} must be of a float type, got {dtype}.')
+  if not is_concrete(logits):
+    return
+  values = np.asarray(logits)
+  bad = values[~(values < np.inf)]
+  if bad.size:
+    raise ValueError(
+      f'{name} must hold finite numbers or -inf (impossible), got {bad[0]}.'
+    )
+  if np.isneginf(values).all(axis=-1).any():
+    raise ValueError(
+      f'{name} has a row in which every atom is -inf: no law is left; at '
+      'least one atom must be possible.'
+    )
+
+
+def as_logits(values, name: str, *, ndims=(1,)) -> jax.Array:
+  """Door check of logits; returns them as float32 with maximum 0.
+
+  The maximum goes first, in the precision of the caller: float64 logits keep
+  their differences under any offset, and may exceed float32.
+
+  Args:
+    values: [..., N] of any float type, -inf = impossible.
+    name: of the argument, for the message.
+    ndims: numbers of axes that are accepted.
+
+  Returns:
+    [..., N] float32; rows without a finite maximum as they are.
+
+  Example:
+    >>> as_logits(np.array([1e39, 1e39 - 1e30]), 'logits').tolist()
+    [0.0, -1.0000000150474662e+30]
+  """
+  if not isinstance(values, jax.Array) and is_concrete(values):
+    values = np.asarray(values)  # jnp would round float64 here
+  check_logits(values, name, ndims=ndims)
+  if isinstance(values, np.ndarray):
+    return jnp.asarray(_below_maximum(values, np))
+  return _jitted_below_maximum(values)
+
+
+def _below_maximum(logits, xp):
+  """Logits minus their maximum, in at least float32, as float32."""
+  if logits.dtype != np.float64:
+    logits = logits.astype(np.float32)
+  best = xp.max(logits, axis=-1, keepdims=True)
+  with np.errstate(over='ignore', invalid='ignore'):
+    gaps = logits - xp.where(xp.isfinite(best), best, xp.zeros_like(best))
+    return gaps.astype(np.float32)
+
+
+@jax.jit
+def _jitted_below_maximum(logits):
+  return _below_maximum(logits, jnp)
+
+
+def as_pair(key, draft_logits, target_logits) -> tuple[jax.Array, jax.Array]:
+  """Door check of a coupling of two laws; both `as_logits` [N]."""
+  draft_logits = as_logits(draft_logits, 'draft_logits')
+  return as_lists(key, draft_logits, target_logits, 1)[:2]
+
+
+def as_lists(key, draft_logits, target_logits, num_drafts=None):
+  """Door check of a coupling of lists.
+
+  Args:
+    key: typed key.
+    draft_logits: [N] or [K, N].
+    target_logits: [N].
+    num_drafts: K, or None where `draft_logits` tells it.
+
+  Returns:
+    draft_logits [N] or [K, N], target_logits [N], both `as_logits`; K.
+
+  Raises:
+    ValueError: naming the argument, its value and the remedy.
+  """
+  check_key(key)
+  draft_logits = as_logits(draft_logits, 'draft_logits', ndims=(1, 2))
+  target_logits = as_logits(target_logits, 'target_logits')
+  sizes = draft_logits.shape[-1], target_logits.shape[-1]
+  if sizes[0] != sizes[1]:
+    raise ValueError(
+      'draft_logits and target_logits must have the same number of atoms, '
+      f'got {sizes[0]} and {sizes[1]}; fill the shorter one with -inf.'
+    )
+  if num_drafts is None and draft_logits.ndim == 1:
+    raise ValueError(
+      'num_drafts must be given with draft_logits of shape [N], got None; '
+      'it may be left out only with one row per draft, [K, N].'
+    )
+  num_drafts = _num_rows(draft_logits, 'draft_logits', num_drafts)
+  return draft_logits, target_logits, num_drafts
+
+
+def _num_rows(laws, name, num_drafts):
+  """K, from the argument or from laws [K, N], which must agree."""
+  if num_drafts is None and laws.ndim == 2:
+    num_drafts = laws.shape[0]
+  check_positive_int(num_drafts, 'num_drafts')
+  if laws.ndim == 2 and laws.shape[0] != num_drafts:
+    raise ValueError(
+      f'{name} has {laws.shape[0]} rows but num_drafts is {num_drafts}; give '
+      'one row per draft, or one law of shape [N].'
+    )
+  return num_drafts
+
+
+def as_probabilities(values, name: str, *, ndims=(1,)) -> jax.Array:
+  """Door check of probabilities [..., N]; returns them normalised."""
+  shape = np.shape(values)
+  if len(shape) not in ndims or 0 in shape:
+    wanted = ' or '.join(('[N]', '[K, N]')[n - 1] for n in ndims)
+    raise ValueError(
+      f'{name} must be a non-empty array of shape {wanted}, got {shape}.'
+    )
+  if is_concrete(values):
+    _check_probabilities(values, name)
+  values = jnp.asarray(values)
+  if values.dtype != jnp.float64:
+    values = values.astype(jnp.float32)
+  return values / jnp.sum(values, axis=-1, keepdims=True)
+
+
+def _check_probabilities(values, name):
+  laws = np.asarray(values, np.float64)
+  sums = laws.sum(axis=-1)
+  if not np.all(laws >= 0):
+    raise ValueError(
+      f'{name} must hold probabilities, got {laws[~(laws >= 0)].flat[0]}; '
+      'logits go through jax.nn.softmax first.'
+    )
+  # Half precision rounds the sum of an honest law by more than 1e-3.
+  dtype = getattr(values, 'dtype', np.dtype(float))
+  exact = not jnp.issubdtype(dtype, jnp.floating)
+  tolerance = 1e-3 if exact else max(1e-3, float(jnp.finfo(dtype).eps))
+  off = ~(np.abs(sums - 1) <= tolerance)
+  if np.any(off):
+    raise ValueError(
+      f'{name} must sum to 1, got {sums[off][0]}; divide it by its sum.'
+    )
+
+
+def as_probability_pair(p, q, *, ndims=(1,)) -> tuple[jax.Array, jax.Array]:
+  """Both laws normalised and in one dtype."""
+  p = as_probabilities(p, 'p', ndims=ndims)
+  q = as_probabilities(q, 'q')
+  if p.shape[-1] != q.shape[-1]:
+    raise ValueError(
+      f'p and q must have the same number of atoms, got shapes {p.shape} and '
+      f'{q.shape}; fill the shorter one with zeros.'
+    )
+  dtype = jnp.promote_types(p.dtype, q.dtype)
+  return p.astype(dtype), q.astype(dtype)
+
+
+def as_probability_lists(p, q, num_drafts):
+  """Laws p [R, N] (R = 1 for drafts alike, else K), q [N], and K."""
+  p, q = as_probability_pair(p, q, ndims=(1, 2))
+  num_drafts = _num_rows(p, 'p', num_drafts)
+  # K is a traced number inside: one compilation serves every K.
+  return jnp.atleast_2d(p), q, jnp.asarray(num_drafts, p.dtype)

@@ -11,7 +11,7 @@ Tables go to WORKDIR/<what>.csv as well, row by row.
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from listcoupling.experiments import (
   benchmark,
@@ -54,11 +54,7 @@ def _cases(what):
 
 def main(argv):
   """One table by name."""
-  if len(argv) != 2:
-    raise app.UsageError(f'Name one table, got {argv[1:]}.')
   what, folder = argv[1], pathlib.Path(_WORKDIR.value)
-  if what not in _TABLES:
-    raise app.UsageError(f'{what!r} is none of {", ".join(_TABLES)}.')
   path = folder / f'{what}.csv'
   if what == 'sampler':
     rows = benchmark.sampler_table()
@@ -72,4 +68,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, choices=_TABLES)

@@ -17,7 +17,7 @@ IMAGES, or an npz with one array, or one called "side"; it needs --decoder.
 
 import json
 
-from absl import app, flags
+from absl import flags
 
 from listcoupling.experiments import command
 from listcoupling.image_codec import bitstream, commands
@@ -55,8 +55,6 @@ flags.DEFINE_bool('indices', False, 'encode: let decoders count their matches.')
 
 def main(argv):
   """Runs one command and prints its report."""
-  if len(argv) != 2 or argv[1] not in _COMMANDS:
-    raise app.UsageError(f'name one of {_COMMANDS}, got {argv[1:]}')
   values = flags.FLAGS.flag_values_dict()
   report = getattr(commands, argv[1])(values)
   if _FORMAT.value == 'json':
@@ -66,4 +64,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, choices=_COMMANDS)

@@ -21,6 +21,7 @@ from listcoupling.experiments import (
   images,
   plots,
   results,
+  tables,
   toy,
 )
 from listcoupling.models import pretrained
@@ -49,7 +50,8 @@ def _couplings(workdir):
   print(toy.coupling_table(_SEED.value))
   config = _config('toy')
   config.update(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
-  print(f'\n{toy.as_text(toy.run(config, workdir / "toy", _SEED.value))}')
+  rows = toy.run(config, workdir / 'toy', _SEED.value)
+  print(f'\n{tables.as_text(rows, toy.COLUMNS)}')
 
 
 def _text(workdir):

@@ -21,4 +21,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  command.run(main, resumes=True)
+  command.run(main)

@@ -23,4 +23,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  command.run(main, resumes=True)
+  command.run(main)

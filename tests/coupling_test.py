@@ -307,6 +307,36 @@ def test_impossible_rows_inside_jit_give_minus_one():
   assert sample.target == -1 and not sample.is_match
 
 
+@pytest.mark.parametrize('offset', [1e8, -1e8, 3e38])
+@pytest.mark.parametrize('traced', [False, True])
+def test_float64_logits_keep_their_law_under_any_offset(offset, traced):
+  law = np.array([0.7, 0.2, 0.1])
+  logits = np.log(law) * max(1, abs(offset) * 1e-9) + offset
+  law = np.exp(logits - logits.max())
+  law /= law.sum()
+  keys = jax.random.split(jax.random.key(0), TRIALS)
+
+  def one(key, logits):
+    return coupling.gumbel_coupling(key, logits, logits).target
+
+  if traced:
+    with jax.enable_x64(True):
+      samples = jax.jit(jax.vmap(one, (0, None)))(keys, jnp.asarray(logits))
+  else:
+    samples = jax.jit(jax.vmap(lambda key: one(key, logits)))(keys)
+  statistics.assert_law(samples, law)
+  if offset == 1e8:  # control: the law that float32 would leave
+    statistics.assert_not_law(samples, np.ones(3) / 3)
+
+
+def test_finite_logits_beyond_float32_are_finite():
+  huge = np.array([1e39, 0.0, -1e300])
+  pair = coupling.gumbel_coupling(KEY, huge, huge)
+  assert pair.proposal == pair.target == 0
+  with pytest.raises(ValueError, match='draft_logits .* got inf'):
+    coupling.gumbel_coupling(KEY, np.array([np.inf, 0.0, 0.0]), huge)
+
+
 KEY = jax.random.key(0)
 LAW = jnp.zeros(3)
 

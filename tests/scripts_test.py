@@ -48,11 +48,3 @@ def test_a_missing_checkpoint_is_named():
     'scripts/generate.py', '--target=./no_such_model', '--prompt_ids=1'
   )
   assert done.returncode != 0 and 'no_such_model' in done.stderr
-
-
-def test_import_brings_no_flax():
-  done = _run(
-    '-c',
-    'import sys, listcoupling; sys.exit("flax" in sys.modules)',
-  )
-  assert done.returncode == 0, done.stderr

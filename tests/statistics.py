@@ -5,11 +5,30 @@ fixed key, so that a right implementation passes by construction and the power
 is known.
 """
 
+import functools
+
+import jax
 import numpy as np
 from scipy import stats
 
 SIGMAS = 5.0
 LEVEL = 2 * stats.norm.sf(SIGMAS)  # two-sided, 5.7e-7
+
+
+@functools.cache
+def _mapped(function, num_arguments, options):
+  bound = functools.partial(function, **dict(options))
+  return jax.jit(jax.vmap(bound, (0, *[None] * num_arguments)))
+
+
+def draw(function, *arguments, trials, seed=0, **options):
+  """numpy samples of `function(key, *arguments, **options)` for many keys.
+
+  Compiled once for one function, shape and options.
+  """
+  keys = jax.random.split(jax.random.key(seed), trials)
+  mapped = _mapped(function, len(arguments), tuple(options.items()))
+  return jax.tree.map(np.asarray, mapped(keys, *arguments))
 
 
 def proportion_z(successes, trials, probability):

@@ -1,16 +1,26 @@
 """Lossy compression with side information at K decoders.
 
 Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5. `encode` and `decode`
-work on any candidates; `gaussian` and `images` are the paper's two sources.
+work on any candidates; `gaussian` is one of the paper's two sources.
 """
 
+from listcoupling.compression import gaussian, list_quantiser
 from listcoupling.compression.codec import Encoding, decode, encode
-from listcoupling.compression.labels import interval_labels, random_labels
+from listcoupling.compression.labels import (
+  balanced_labels,
+  interval_labels,
+  lattice_labels,
+  random_labels,
+)
 
 __all__ = [
   'Encoding',
+  'balanced_labels',
   'decode',
   'encode',
+  'gaussian',
   'interval_labels',
+  'lattice_labels',
+  'list_quantiser',
   'random_labels',
 ]

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from listcoupling import baselines, gumbel
+from listcoupling import gumbel, rejection
 from listcoupling.decoding import filters
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.tree import DraftTree
@@ -169,11 +169,11 @@ def _choose_by_rejection(key, law, tokens, probs, live, method):
   live = live & (tokens >= 0)
   if method == 'spectr':
     shared = probs[gumbel.argmax(live)]  # dead drafts have laws of their own
-    token, _ = baselines.spectr_accept(
+    token, _ = rejection.spectr_accept(
       tokens, shared, target, uniforms, noise, live
     )
   else:
-    token, _ = baselines.specinfer_accept(
+    token, _ = rejection.specinfer_accept(
       tokens, probs, target, uniforms, noise, live
     )
   return token

@@ -4,27 +4,69 @@ import os
 import pathlib
 import sys
 
+import jax
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
+_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+_STOPPED = 130  # as a shell reports the interrupt signal
 
 
-def run(main, *, resumes: bool = False) -> None:
-  """Runs `guard(main)` under absl and exits."""
-  app.run(guard(main, resumes=resumes))
+def define_config(default: str) -> flags.FlagHolder:
+  """Defines --config, a file whose get_config() gives the settings.
+
+  Args:
+    default: path from the folder that holds `configs`; configs import each
+      other from there.
+
+  Returns:
+    The flag; its value is a ConfigDict. A misspelt field on the command line
+    ends the script with one line.
+  """
+  sys.path.insert(0, str(_ROOT))
+  try:
+    return config_flags.DEFINE_config_file(
+      'config', str(_ROOT / default), 'File of the settings.'
+    )
+  except (AttributeError, KeyError, ValueError, flags.Error) as error:
+    sys.exit(_fail(sys.argv, error))
 
 
-def guard(main, *, resumes: bool = False):
+def run(main, *, choices: tuple[str, ...] = ()) -> None:
+  """Runs `guard(main)` under absl and exits.
+
+  Compiled programs are kept between runs, in JAX_COMPILATION_CACHE_DIR or the
+  user's folder of caches.
+
+  Args:
+    main: takes the arguments that are no flags, the name of the script first.
+    choices: what the one argument may be; there is none if left out.
+  """
+  _keep_compiled()
+  try:
+    app.run(guard(main, choices), flags_parser=_parse)
+  except SystemExit as stop:
+    if stop.code == _STOPPED:
+      # Threads of the backend may crash while the interpreter winds up.
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(_STOPPED)
+    raise
+
+
+def guard(main, choices: tuple[str, ...] = ()):
   """`main`, but answering with the exit status.
 
   ValueError and OSError, which say what was wrong with the input, are printed
   in one line with exit status 1; with LISTCOUPLING_TRACEBACK in the environment
-  they are raised. Ctrl-C ends with status 130. Warnings are logged, other notes
-  only with --verbosity.
+  they are raised. Ctrl-C ends with status 130 and the notes of the exception,
+  which say what is kept. Warnings are logged, other notes only with
+  --verbosity.
 
   Args:
     main: takes the arguments that are no flags, the name of the script first.
-    resumes: the same command goes on after a stop, which is then said.
+    choices: what the one argument may be; there is none if left out.
 
   Returns:
     A function of the arguments: None, or 1 or 130.
@@ -37,17 +79,55 @@ def guard(main, *, resumes: bool = False):
   def guarded(argv):
     if 'verbosity' in flags.FLAGS and not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
-    name = pathlib.Path(argv[0]).name
     try:
+      _check_arguments(argv[1:], choices)
       return main(argv)
-    except KeyboardInterrupt:
-      rest = '; the same command goes on from here' if resumes else ''
-      print(f'\n{name}: stopped{rest}.', file=sys.stderr)
-      return 130
+    except KeyboardInterrupt as stop:
+      notes = ' '.join(['Stopped.', *getattr(stop, '__notes__', ())])
+      print(f'\n{_name(argv)}: {notes}', file=sys.stderr)
+      return _STOPPED
     except (ValueError, OSError) as error:
       if os.environ.get(_TRACEBACK):
         raise
-      print(f'{name}: {error}\n({_TRACEBACK}=1 shows where.)', file=sys.stderr)
-      return 1
+      return _fail(argv, error)
 
   return guarded
+
+
+def _name(argv) -> str:
+  return pathlib.Path(argv[0]).name
+
+
+def _check_arguments(arguments, choices) -> None:
+  if not choices and arguments:
+    raise ValueError(f'takes flags alone, got {" ".join(arguments)}.')
+  if choices and (len(arguments) != 1 or arguments[0] not in choices):
+    raise ValueError(
+      f'takes one of {", ".join(choices)}, got {" ".join(arguments) or "none"}.'
+    )
+
+
+def _fail(argv, error) -> int:
+  """Prints one line on what was wrong; the exit status."""
+  while isinstance(error, (AttributeError, KeyError)) and error.args:
+    error = error.args[0]  # the message is within, as a repr or an error
+  lines = [x.strip() for x in str(error).splitlines() if x.strip()]
+  if any(line.startswith('Traceback') for line in lines):
+    lines = [lines[0], lines[-1]]
+  print(f'{_name(argv)}: {" ".join(lines)}', file=sys.stderr)
+  return 1
+
+
+def _parse(argv):
+  """Flags of the command line; a mistake ends with one line."""
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
+    sys.exit(_fail(argv, error))
+
+
+def _keep_compiled() -> None:
+  if not jax.config.jax_compilation_cache_dir:
+    root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    folder = pathlib.Path(root) / 'listcoupling' / 'compiled'
+    jax.config.update('jax_compilation_cache_dir', str(folder))

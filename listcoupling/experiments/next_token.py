@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import baselines, bounds, coupling
+from listcoupling import bounds, coupling, weighted_minhash
 from listcoupling.data import text
 from listcoupling.experiments import (
   cells,
@@ -159,7 +159,7 @@ def match_rates(key, draft_logits, target_logits, *, repetitions):
     [
       rate(coupling.gumbel_coupling, gumbel_key, chunk),
       # Darts are thrown until one hits: a batch would wait for its slowest.
-      rate(baselines.weighted_minhash_coupling, dart_key, None),
+      rate(weighted_minhash.weighted_minhash_coupling, dart_key, None),
     ]
   )
 

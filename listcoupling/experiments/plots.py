@@ -10,7 +10,7 @@ import os
 import matplotlib
 from matplotlib.figure import Figure
 
-from listcoupling.experiments import results
+from listcoupling import files
 
 # Okabe and Ito's palette, told apart with any colour vision.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = (
@@ -48,7 +48,7 @@ def figure(path: str | os.PathLike, size=(5.2, 3.6)):
   with matplotlib.rc_context(STYLE):
     canvas = Figure(figsize=size, layout='constrained')
     yield canvas
-    with results.replacing(path) as new:
+    with files.replacing(path) as new:
       canvas.savefig(new)
 
 

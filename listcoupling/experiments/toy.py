@@ -8,14 +8,28 @@ set of pairs would be, while the methods of one table see the same pairs.
 """
 
 import functools
-import pathlib
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import baselines, bounds, coupling, gumbel
-from listcoupling.experiments import cells, plots, results
+from listcoupling import (
+  bounds,
+  coupling,
+  gumbel,
+  rejection,
+  weighted_minhash,
+)
+from listcoupling.experiments import plots
+from listcoupling.experiments.run import Field, check_config, open_run
+from listcoupling.experiments.tables import (
+  Column,
+  as_text,
+  binomial_error,
+  mean_error,
+)
+from listcoupling.gumbel import Domain
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
 COMPUTED = (
@@ -26,37 +40,37 @@ COMPUTED = (
 )
 METHODS = SAMPLED + COMPUTED
 PAIRS = ('dirichlet', 'peaked')
-_SHORT = {'optimum_without_replacement': 'optimum, top-K'}
+FIELDS = {
+  'pairs': Field(str, among=PAIRS),
+  'num_pairs': Field(int, least=2),
+  'num_atoms': Field(int, least=2),
+  'num_drafts': Field(int, least=1, many=True),
+  'trials': Field(int, least=2),
+}
+COLUMNS = (
+  Column('K', 'num_drafts'),
+  *(
+    Column(name.replace('_without_replacement', ', top-K'), name, '.4f')
+    for name in METHODS
+  ),
+)
 
 
-def check_config(config) -> None:
-  """Raises ValueError for settings that make no sense."""
-  for name in ('num_pairs', 'num_atoms', 'trials'):
-    if not isinstance(config[name], int) or config[name] < 2:
-      raise ValueError(f'{name} must be an int >= 2, got {config[name]!r}.')
-  if not config.num_drafts or min(config.num_drafts) < 1:
-    raise ValueError(
-      f'num_drafts must hold numbers >= 1, got {config.num_drafts}.'
-    )
-  if config.pairs not in PAIRS:
-    raise ValueError(f'pairs must be one of {PAIRS}, got {config.pairs!r}.')
-
-
-def random_pairs(seed: int, config) -> tuple[np.ndarray, np.ndarray]:
+def random_pairs(seed: int, config) -> tuple[jax.Array, jax.Array]:
   """Pairs of laws p, q, each [num_pairs, N] float32.
 
   'dirichlet': both Dirichlet(1), independent. 'peaked': q ~ exp(3 z) and
   p ~ exp(3 z + e) with z, e standard normal.
   """
-  rng = np.random.default_rng(seed)
-  shape = (config.num_pairs, config.num_atoms)
+  key = gumbel.domain_key(gumbel.seed_key(seed), Domain.LAWS)
+  shape = 2, config.num_pairs, config.num_atoms
   if config.pairs == 'dirichlet':
-    laws = rng.standard_exponential((2, *shape))
+    laws = gumbel.exponential(key, math.prod(shape)).reshape(shape)
   else:
-    z, e = rng.standard_normal((2, *shape))
-    laws = np.exp(np.stack([3 * z + e, 3 * z]))
+    z, e = jax.random.normal(key, shape, jnp.float32)
+    laws = jnp.exp(jnp.stack([3 * z + e, 3 * z]))
   p, q = laws / laws.sum(axis=-1, keepdims=True)
-  return p.astype(np.float32), q.astype(np.float32)
+  return p, q
 
 
 def _trial(key, p, q, num_drafts, *, width):
@@ -80,8 +94,8 @@ def _trial(key, p, q, num_drafts, *, width):
     [
       jnp.any(live & (proposals == gls)),
       jnp.any((order == first) & (jnp.arange(p.size) < num_drafts)),
-      baselines.specinfer_accept(proposals, drafts, q, *judge)[1],
-      baselines.spectr_accept(proposals, p, q, *judge)[1],
+      rejection.specinfer_accept(proposals, drafts, q, *judge)[1],
+      rejection.spectr_accept(proposals, p, q, *judge)[1],
     ]
   )
 
@@ -118,7 +132,7 @@ def _computed(p, q, num_drafts) -> np.ndarray:
 def row(seed: int, config, num_drafts: int) -> dict:
   """One row of the table: means over pairs and their standard errors."""
   p, q = random_pairs(seed, config)
-  key = jax.random.fold_in(jax.random.key(seed), num_drafts)
+  key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TRIALS, num_drafts)
   rates = np.asarray(
     _sampled(
       key,
@@ -133,11 +147,10 @@ def row(seed: int, config, num_drafts: int) -> dict:
   values = np.concatenate([rates, _computed(p, q, num_drafts)], axis=1)
   table = {}
   for name, column in zip(METHODS, values.T, strict=True):
-    table[name] = column.mean()
-    table[f'{name}_se'] = column.std(ddof=1) / np.sqrt(len(column))
+    table[name], table[f'{name}_se'] = mean_error(column)
   # What sampling alone leaves between gls and gls_exact.
-  variance = rates[:, 0] * (1 - rates[:, 0]) / config.trials
-  table['gls_sampling_se'] = np.sqrt(variance.sum()) / len(variance)
+  errors = [binomial_error(rate, config.trials) for rate in rates[:, 0]]
+  table['gls_sampling_se'] = float(np.linalg.norm(errors) / len(errors))
   return table
 
 
@@ -153,35 +166,21 @@ def run(config, workdir, seed: int) -> list[dict]:
     seed: of the pairs and of all noise.
 
   Returns:
-    The rows, by K.
+    The rows, by K; `COLUMNS` of them are worth printing.
 
   Raises:
     ValueError: for settings that make no sense, or a workdir of others.
   """
-  check_config(config)
-  workdir = pathlib.Path(workdir)
-  settings = results.plain({'config': config, 'seed': seed})
-  rows = cells.fill(
-    workdir,
-    settings,
-    [(k, k) for k in sorted(set(config.num_drafts))],
-    functools.partial(row, seed, config),
-    table='results.csv',
-    key='num_drafts',
-  )
-  plots.toy(rows, workdir / 'toy.png')
+  check_config(config, FIELDS)
+  counts = sorted(set(config.num_drafts))
+  with open_run(workdir, {'config': config, 'seed': seed}) as record:
+    rows = record.rows(
+      [(count, count) for count in counts],
+      functools.partial(row, seed, config),
+      key='num_drafts',
+    )
+    plots.toy(rows, record.workdir / 'toy.png')
   return rows
-
-
-def as_text(rows: list[dict]) -> str:
-  """The table as aligned text."""
-  lines = [
-    '  K ' + ''.join(f'{_SHORT.get(name, name):>15}' for name in METHODS)
-  ]
-  for entry in rows:
-    values = (f'{entry[m]:8.4f} ±{entry[f"{m}_se"]:.4f}' for m in METHODS)
-    lines.append(f'{entry["num_drafts"]:3d} ' + ''.join(values))
-  return '\n'.join(lines)
 
 
 def coupling_table(
@@ -202,62 +201,67 @@ def coupling_table(
   Example:
     >>> table = coupling_table(0, trials=10)  # doctest: +SKIP
   """
-  p, q = np.random.default_rng(seed).dirichlet(np.ones(num_atoms), 2)
-  logits = jnp.log(jnp.array([p, q], jnp.float32))
-  keys = jax.random.split(jax.random.key(seed), trials)
-  count = num_drafts
-  largest = 1 - bounds.total_variation(p, q)
-  pairs = (
-    ('maximal', baselines.maximal_coupling, largest),
-    ('low communication', None, largest),
-    (
-      'Gumbel',
-      coupling.gumbel_coupling,
-      bounds.gumbel_coupling_probability(p, q),
-    ),
-    (
-      'Weighted MinHash',
-      baselines.weighted_minhash_coupling,
-      bounds.weighted_minhash_probability(p, q),
-    ),
+  key = gumbel.seed_key(seed)
+  laws_key = gumbel.domain_key(key, Domain.LAWS, num_atoms)
+  laws = gumbel.exponential(laws_key, 2 * num_atoms).reshape(2, num_atoms)
+  p, q = laws / laws.sum(axis=-1, keepdims=True)
+  keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS), trials)
+  rows = []
+  for name, count, function, theory in _couplings(p, q, num_drafts):
+    row = {'coupling': name, 'num_drafts': count, 'theory': theory}
+    if function is not None:
+      row |= _sampled_coupling(function, keys, jnp.log(p), jnp.log(q))
+    rows.append(row)
+  columns = (
+    Column('coupling', 'coupling'),
+    Column('K', 'num_drafts'),
+    Column('sampled', 'sampled', '.4f'),
+    Column('theory', 'theory', '.4f'),
+    Column('bits', 'bits', '.1f'),
   )
-  optimum = bounds.optimal_list_acceptance
-  lists = (
-    (
-      'GLS',
-      coupling.gumbel_list_sampling,
-      bounds.list_matching_probability(p, q, count),
-    ),
-    ('SpecInfer', baselines.specinfer_step, None),
-    ('SpecTr', baselines.spectr_step, None),
-    ('optimum, iid drafts', None, optimum(p, q, count)),
-    ('shared-race list', coupling.shared_race_list_sampling, None),
-    ('optimum, top-K', None, optimum(p, q, count, replace=False)),
-  )
-  lines = [
+  return (
     f'One pair of Dirichlet(1) laws on {num_atoms} atoms, TV = '
-    f'{1 - float(largest):.4f}, {trials} draws, seed {seed}',
-    f'{"coupling":<22}{"K":>3}{"sampled":>18}{"theory":>10}{"bits":>8}',
-  ]
-  low = functools.partial(baselines.low_communication_coupling, max_bits=200)
-  for name, function, theory in pairs:
-    lines.append(_line(name, 1, function or low, theory, keys, logits))
+    f'{float(bounds.total_variation(p, q)):.4f}, {trials} draws, seed {seed}\n'
+    + as_text(rows, columns)
+  )
+
+
+def _couplings(p, q, num_drafts):
+  """Yields name, K, sampler (or None) and what theory says (or None)."""
+  largest = 1 - float(bounds.total_variation(p, q))
+  yield 'maximal', 1, rejection.maximal_coupling, largest
+  low = functools.partial(
+    weighted_minhash.low_communication_coupling, max_bits=200
+  )
+  yield 'low communication', 1, low, largest
+  exact = float(bounds.gumbel_coupling_probability(p, q))
+  yield 'Gumbel', 1, coupling.gumbel_coupling, exact
+  exact = float(bounds.weighted_minhash_probability(p, q))
+  yield 'Weighted MinHash', 1, weighted_minhash.weighted_minhash_coupling, exact
+  lists = (
+    ('GLS', coupling.gumbel_list_sampling, bounds.list_matching_probability),
+    ('SpecInfer', rejection.specinfer_step, None),
+    ('SpecTr', rejection.spectr_step, None),
+    ('optimum, iid drafts', None, bounds.optimal_list_acceptance),
+    ('shared-race list', coupling.shared_race_list_sampling, None),
+    (
+      'optimum, top-K',
+      None,
+      functools.partial(bounds.optimal_list_acceptance, replace=False),
+    ),
+  )
   for name, function, theory in lists:
     if function is not None:
-      function = functools.partial(function, num_drafts=count)
-    lines.append(_line(name, count, function, theory, keys, logits))
-  return '\n'.join(lines)
+      function = functools.partial(function, num_drafts=num_drafts)
+    value = None if theory is None else float(theory(p, q, num_drafts))
+    yield name, num_drafts, function, value
 
 
-def _line(name, num_drafts, function, theory, keys, logits) -> str:
-  rate, bits = '', ''
-  if function is not None:
-    mapped = jax.jit(jax.vmap(function, (0, None, None)))
-    sample = mapped(keys, *logits)
-    if not hasattr(sample, 'is_match'):
-      sample, sent = sample
-      bits = f'{float(jnp.mean(sent)):.1f}'
-    mean = float(jnp.mean(sample.is_match))
-    rate = f'{mean:.4f} ± {np.sqrt(mean * (1 - mean) / len(keys)):.4f}'
-  theory = '' if theory is None else f'{float(theory):.4f}'
-  return f'{name:<22}{num_drafts:>3}{rate:>18}{theory:>10}{bits:>8}'
+def _sampled_coupling(function, keys, log_p, log_q) -> dict:
+  sample = jax.jit(jax.vmap(function, (0, None, None)))(keys, log_p, log_q)
+  row = {}
+  if not hasattr(sample, 'is_match'):
+    sample, bits = sample
+    row['bits'] = float(jnp.mean(bits))
+  rate = float(jnp.mean(sample.is_match))
+  return row | {'sampled': rate, 'sampled_se': binomial_error(rate, len(keys))}

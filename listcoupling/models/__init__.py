@@ -1,1 +1,27 @@
-"""Flax models: a decoder-only language model and a beta-VAE."""
+"""Networks: the language models, their checkpoints, and the image codec's.
+
+The only package beside `training` that imports Flax, when a name is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from listcoupling.models.pretrained import (
+    load_pretrained,
+    save_pretrained,
+    shipped_pair,
+  )
+
+__all__ = ['load_pretrained', 'save_pretrained', 'shipped_pair']
+
+
+def __getattr__(name):
+  if name not in __all__:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  pretrained = importlib.import_module(f'{__name__}.pretrained')
+  return getattr(pretrained, name)
+
+
+def __dir__():
+  return __all__

@@ -56,13 +56,13 @@ def test_active_drafts_chosen_by_their_next_token_are_biased(monkeypatch):
 
 def test_drafts_of_another_slots_law_are_biased(monkeypatch):
   """Each draft is judged by the law it was drawn from, not by slot 0's."""
-  accept = verify.baselines.specinfer_accept
+  accept = verify.rejection.specinfer_accept
 
   def careless(tokens, probs, target, uniforms, noise, live):
     probs = jnp.broadcast_to(probs[:1], probs.shape)
     return accept(tokens, probs, target, uniforms, noise, live)
 
-  monkeypatch.setattr(verify.baselines, 'specinfer_accept', careless)
+  monkeypatch.setattr(verify.rejection, 'specinfer_accept', careless)
   found = p_values(plain('specinfer', pad_token=VOCAB + 4))
   print('law of slot 0', found)
   assert min(found) <= statistics.LEVEL

@@ -1,8 +1,14 @@
-"""Scripts: a mistake is one line, a stop says that it can go on."""
+"""Scripts: a mistake is one line, a stop says what is kept."""
+
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from listcoupling.experiments import command
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def _raises(error):
@@ -12,26 +18,92 @@ def _raises(error):
   return main
 
 
-def test_a_mistake_is_one_line(capsys, monkeypatch):
+@pytest.mark.parametrize(
+  'error', [ValueError('K is 0'), FileNotFoundError('no K')]
+)
+def test_a_mistake_is_one_line(capsys, monkeypatch, error):
   monkeypatch.delenv('LISTCOUPLING_TRACEBACK', raising=False)
-  for error in (ValueError('K is 0'), FileNotFoundError('no K')):
-    assert command.guard(_raises(error))(['a/toy.py']) == 1
-    first = capsys.readouterr().err.splitlines()[0]
-    assert first == f'toy.py: {error}'
+  assert command.guard(_raises(error))(['a/toy.py']) == 1
+  assert capsys.readouterr().err == f'toy.py: {error}\n'
   monkeypatch.setenv('LISTCOUPLING_TRACEBACK', '1')
-  with pytest.raises(ValueError, match='K is 0'):
-    command.guard(_raises(ValueError('K is 0')))(['toy.py'])
+  with pytest.raises(type(error), match=str(error)):
+    command.guard(_raises(error))(['toy.py'])
 
 
-def test_a_stop_says_whether_it_can_go_on(capsys):
-  stop = _raises(KeyboardInterrupt())
-  assert command.guard(stop, resumes=True)(['toy.py']) == 130
-  assert 'toy.py: stopped; the same command goes on' in capsys.readouterr().err
-  assert command.guard(stop)(['toy.py']) == 130
-  assert capsys.readouterr().err.strip() == 'toy.py: stopped.'
+def test_a_stop_says_what_is_kept(capsys):
+  stop = KeyboardInterrupt()
+  assert command.guard(_raises(stop))(['toy.py']) == 130
+  assert capsys.readouterr().err.strip() == 'toy.py: Stopped.'
+  stop.add_note('Two rows are kept.')
+  assert command.guard(_raises(stop))(['toy.py']) == 130
+  error = capsys.readouterr().err.strip()
+  assert error == 'toy.py: Stopped. Two rows are kept.'
 
 
 def test_other_errors_and_results_pass():
   with pytest.raises(TypeError):
     command.guard(_raises(TypeError('a bug')))(['toy.py'])
   assert command.guard(lambda argv: None)(['toy.py']) is None
+
+
+@pytest.mark.parametrize(
+  'arguments, choices, message',
+  [
+    (['x', 'y'], (), 'takes flags alone, got x y'),
+    (['x'], ('a', 'b'), 'takes one of a, b, got x'),
+    ([], ('a', 'b'), 'got none'),
+    (['a', 'b'], ('a', 'b'), 'got a b'),
+  ],
+)
+def test_arguments_are_checked(capsys, arguments, choices, message):
+  main = command.guard(_raises(AssertionError('called')), choices)
+  assert main(['toy.py', *arguments]) == 1
+  assert message in capsys.readouterr().err
+
+
+# One process for all: importing takes longer than what is tested.
+_SCRIPT = """
+import io, sys
+from contextlib import redirect_stderr
+from absl import flags
+from listcoupling.experiments import command
+
+for arguments in {cases!r}:
+  sys.argv = ['toy.py', *arguments]
+  with redirect_stderr(io.StringIO()) as error:
+    try:
+      config = command.define_config('configs/toy.py')
+      flags.DEFINE_string('workdir', None, '', required=True)
+      command._parse(sys.argv)
+      command.guard(lambda _: config.value.trials)(['toy.py'])
+    except SystemExit:
+      pass
+  print(repr(error.getvalue()))
+  for name in list(flags.FLAGS):
+    if name.startswith(('config', 'workdir')):
+      delattr(flags.FLAGS, name)
+  flags.FLAGS.unparse_flags()
+"""
+_CASES = {
+  ('--config.trails=3',): 'Did you mean "trials"',
+  ('--workdir=x', '--config.trials=1.5'): 'config.trials=1.5',
+  ('--workdir=x', '--config=configs/gaussian.py:foo'): "small, got 'foo'",
+  ('--workdir=x', '--config=configs/none.py'): 'configs/none.py',
+  ('--wordkir=x',): "'wordkir'. Did you mean: workdir",
+  (): 'flag --workdir=None',
+}
+
+
+def test_mistakes_in_flags_are_one_line():
+  done = subprocess.run(
+    [sys.executable, '-c', _SCRIPT.format(cases=list(_CASES))],
+    capture_output=True,
+    text=True,
+    cwd=_ROOT,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  for line, (arguments, message) in zip(lines, _CASES.items(), strict=True):
+    assert message in line.replace("\\'", "'"), (arguments, line)
+    assert line.count('\\n') == 1 and 'Traceback' not in line, line

@@ -1,4 +1,4 @@
-"""Couplings on public darts: none, or few, bits of communication.
+"""Weighted MinHash: couplings on public darts, with few bits or none.
 
 Weighted MinHash and the low-communication coupling of Daliri, Musco, Suresh
 (arXiv 2408.07978, v4 section on Weighted MinHash, v2 on low communication).
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel, validation
-from listcoupling.coupling import Pair, check_pair
+from listcoupling.coupling import Pair
 
 # B asks A about at most this many darts; see `low_communication_coupling`.
 MAX_QUESTIONS = 128
@@ -123,26 +123,22 @@ def weighted_minhash_coupling(
     >>> bool(weighted_minhash_coupling(jax.random.key(0), law, law).is_match)
     True
   """
-  laws = check_pair(key, draft_logits, target_logits)
+  laws = validation.as_pair(key, draft_logits, target_logits)
   return _weighted_minhash(key, *laws)
 
 
 def _public_darts(key):
-  return jax.random.fold_in(key, 0)
+  return gumbel.position_key(key, gumbel.CANONICAL)
 
 
 def _pair(proposal, target):
   return Pair(proposal, target, (proposal == target) & (target >= 0))
 
 
-def _probabilities(logits):
-  return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
-
-
 @jax.jit
 def _weighted_minhash(key, draft_logits, target_logits):
   key = _public_darts(key)
-  laws = _probabilities(draft_logits), _probabilities(target_logits)
+  laws = jax.nn.softmax(draft_logits), jax.nn.softmax(target_logits)
   proposal, target = _both_darts(key, *laws)
   return _pair(proposal.token, target.token)
 
@@ -210,7 +206,7 @@ def low_communication_coupling(
     >>> bool(bits <= 64)
     True
   """
-  laws = check_pair(key, draft_logits, target_logits)
+  laws = validation.as_pair(key, draft_logits, target_logits)
   validation.check_positive_int(max_bits, 'max_bits', minimum=0)
   return _low_communication(key, *laws, max_bits=min(int(max_bits), 2**30))
 
@@ -262,7 +258,7 @@ def _inquire(key, p, q, start, budget, coin, is_common, done) -> _Inquiry:
 
 @functools.partial(jax.jit, static_argnames='max_bits')
 def _low_communication(key, draft_logits, target_logits, *, max_bits):
-  p, q = _probabilities(draft_logits), _probabilities(target_logits)
+  p, q = jax.nn.softmax(draft_logits), jax.nn.softmax(target_logits)
   darts, coin = _public_darts(key), gumbel.uniform(key, 1, gumbel.ACCEPT)[0]
   shift = rice_parameter(p.shape[-1])
   # A's quotients below `quotients` leave room for one shortest question.

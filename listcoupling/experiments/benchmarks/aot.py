@@ -1,0 +1,296 @@
+"""Programs of a 7B target with a .5B drafter, compiled for chips not at hand.
+
+The compilers of TPU and CUDA work for a topology that is only named. What they
+make of prefill and of the loop over blocks tells memory, exchanges between
+devices, serial loops and sorts without running anything. Parameters are shapes
+alone; widths are those of Qwen2.5 7B and .5B (arXiv 2412.15115). Figures of
+CUDA are without autotuning and without Triton products.
+
+Needs libtpu and jax-cuda13-plugin (`pip install listcoupling[aot]`); no TPU
+and no GPU.
+"""
+
+import math
+import os
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from listcoupling.decoding import loop
+from listcoupling.decoding.drafters import as_drafter
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments.benchmarks import hlo
+from listcoupling.models import transformer
+
+_H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: 49152
+  shared_memory_per_core: 233472
+  threads_per_core_limit: 2048
+  core_count: 132
+  fpus_per_core: 128
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000
+  l2_cache_size: 52428800
+  clock_rate_ghz: 1.98
+  device_memory_size: 84942979072
+  shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 }
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 12 }
+runtime_version { major: 13 minor: 0 patch: 0 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+_ENVIRONMENT = {
+  'JAX_PLATFORMS': 'cpu',
+  'CUDA_VISIBLE_DEVICES': '-1',
+  'TPU_SKIP_MDS_QUERY': '1',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+  'TPU_WORKER_ID': '0',
+}
+_COMPILER = {
+  'tpu': {},
+  'h100': {
+    'xla_gpu_enable_triton_gemm': False,
+    'xla_gpu_autotune_level': 0,
+    'xla_gpu_enable_command_buffer': '',
+    'xla_gpu_enable_cub_radix_sort': False,
+  },
+}
+_FULL = (28, 24)  # layers of target and drafter
+
+
+class Case(NamedTuple):
+  """A program to compile, and the most that its figures may be."""
+
+  name: str
+  platform: str  # 'tpu' (v5p) or 'h100'
+  program: str  # 'prefill' or 'run'
+  batch: int  # B
+  prompt: int  # P
+  capacity: int  # T
+  options: GenerateOptions
+  tp: int  # devices that share vocabulary, heads and perceptron
+  most: dict  # figure -> ceiling
+
+
+def _options(**kwargs):
+  return GenerateOptions(num_drafts=8, draft_length=4, **kwargs)
+
+
+CASES = (
+  Case(
+    'prefill of 8 prompts on 4 TPUs',
+    *('tpu', 'prefill', 8, 2048, 4096, _options(top_k=50), 4),
+    most={'temporary_gb': 1, 'collective-permute_mb': 0, 'serial_loops': 0},
+  ),
+  Case(
+    'blocks of 8 rows on 4 TPUs',
+    *('tpu', 'run', 8, 2048, 4096, _options(top_k=50), 4),
+    most={
+      'temporary_gb': 1,
+      'collective-permute_mb': 0,
+      'all-reduce_mb': 10,
+      'largest_collective_mb': 2,
+      'serial_loops': 0,
+      'long_sorts': 0,
+    },
+  ),
+  Case(
+    'prefill of one long prompt',
+    *('h100', 'prefill', 1, 32768, 32896, _options(), 1),
+    most={'temporary_gb': 1},
+  ),
+  Case(
+    'prefill of 32 prompts',
+    *('h100', 'prefill', 32, 4096, 4224, _options(), 1),
+    most={'temporary_gb': 8, 'all_gb': 40},
+  ),
+  Case(
+    'blocks of 32 rows under top-p',
+    *('h100', 'run', 32, 4096, 4224, _options(top_p=0.9), 1),
+    most={'temporary_gb': 8, 'all_gb': 40, 'long_sorts': 0},
+  ),
+)
+
+
+def prepare() -> None:
+  """Keeps plugins from looking for hardware; before JAX starts a backend."""
+  os.environ.update(_ENVIRONMENT)
+  jax.config.update('jax_platforms', 'cpu')
+
+
+def devices(platform: str) -> list:
+  """Named devices: four v5p chips, or eight H100.
+
+  Raises:
+    RuntimeError: the compiler is not installed.
+  """
+  if platform == 'tpu':
+    described = {'platform': 'tpu', 'topology_name': 'v5p:2x2x1'}
+  else:
+    described = {
+      'platform': 'cuda',
+      'topology_name': '',
+      'target_config': _H100,
+      'topology': '1x1x8',
+    }
+  return topologies.get_topology_desc(**described).devices
+
+
+def pair(layers=_FULL, vocab_size: int = 152064):
+  """Target and drafter without numbers, in bfloat16.
+
+  Args:
+    layers: of target and drafter.
+    vocab_size: of the target; the drafter's is 128 less, as in Qwen2.5.
+  """
+  common = dict(head_dim=128, rope_theta=1e6, qkv_bias=True, dtype='bfloat16')
+  target = transformer.TransformerConfig(
+    *(vocab_size, 3584, layers[0], 28, 4),
+    **common | dict(intermediate_size=18944, tie_embeddings=False),
+  )
+  drafter = transformer.TransformerConfig(
+    *(vocab_size - 128, 896, layers[1], 14, 2),
+    **common | dict(head_dim=64, intermediate_size=4864, tie_embeddings=True),
+  )
+  return _abstract(target), _abstract(drafter)
+
+
+def _abstract(config) -> LanguageModel:
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  shapes = jax.eval_shape(lambda key: transformer.init_params(key, config), key)
+  params = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes
+  )
+  return transformer.make_language_model(config, params)
+
+
+def _programs(case: Case, layers):
+  """The static engine and the shapes of its arguments."""
+  target, drafter = pair(layers)
+  own, params = as_drafter(drafter)
+  engine = loop.Engine(
+    target.apply,
+    target.init_cache,
+    target.config.vocab_size,
+    (own,),
+    case.options,
+    case.capacity,
+  )
+  params = loop.Params(target.params, (params,))
+  prompts = jax.ShapeDtypeStruct((case.batch, case.prompt), jnp.int32)
+  lengths = jax.ShapeDtypeStruct((case.batch,), jnp.int32)
+  if case.program == 'prefill':
+    return loop.prefill, (params, prompts, lengths), engine
+  state = jax.eval_shape(
+    lambda *args: loop.prefill(*args, engine=engine), params, prompts, lengths
+  )
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), case.batch))
+  return loop.run, (keys, params, state), engine
+
+
+_SPECS = {
+  'qkv': PartitionSpec(None, 'tp'),
+  'qkv_bias': PartitionSpec('tp'),
+  'attention_out': PartitionSpec('tp', None),
+  'gate_up': PartitionSpec(None, 'tp'),
+  'down': PartitionSpec('tp', None),
+  'embed': PartitionSpec('tp', None),
+  'head': PartitionSpec('tp', None),
+}
+
+
+def _place(args, mesh: Mesh):
+  """Shapes with shardings: the target's over 'tp', all else on each device."""
+
+  def place(path, leaf):
+    names = [str(getattr(key, 'name', getattr(key, 'key', ''))) for key in path]
+    spec = PartitionSpec()
+    if mesh.size > 1 and 'target' in names:
+      spec = _SPECS.get(names[-1], spec)
+    if mesh.size > 1 and 'cache' in names and leaf.ndim == 4:
+      if leaf.shape[2] % mesh.size == 0:
+        spec = PartitionSpec(None, None, 'tp')
+    return jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)
+    )
+
+  return jax.tree_util.tree_map_with_path(place, args)
+
+
+def _bytes(placed) -> int:
+  """Bytes on one device."""
+  total = 0
+  for leaf in jax.tree.leaves(placed):
+    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      shard = leaf.sharding.shard_shape(leaf.shape)
+      total += math.prod(shard) * leaf.dtype.itemsize
+  return total
+
+
+def measure(case: Case, layers=(2, 2)) -> tuple[dict, str]:
+  """Compiles a case and reads its figures.
+
+  Args:
+    case: of `CASES` or another.
+    layers: of target and drafter. Temporaries do not grow with them while no
+      cache is copied; `all_gb` adds parameters and caches of 28 and 24 layers.
+
+  Returns:
+    Figures by name (GB and MB are 10^9 and 10^6 bytes per device) and the
+    program's text.
+  """
+  mesh = Mesh(np.array(devices(case.platform)[: case.tp]), ('tp',))
+  began = time.process_time()
+  with jax.enable_x64(False):
+    function, args, engine = _programs(case, layers)
+    lowered = function.lower(*_place(args, mesh), engine=engine)
+    compiled = lowered.compile(compiler_options=_COMPILER[case.platform])
+    # Parameters and state of the full depth, in place for either program.
+    _, full, _ = _programs(case._replace(program='run'), _FULL)
+  text = compiled.as_text()
+  temporary = compiled.memory_analysis().temp_size_in_bytes
+  by_kind = hlo.collective_bytes(text)
+  largest = max((op.size for op in hlo.collectives(text)), default=0)
+  figures = {
+    'temporary_gb': temporary / 1e9,
+    'all_gb': (_bytes(_place(full, mesh)) + temporary) / 1e9,
+    'serial_loops': len(hlo.serial_loops(text)),
+    'long_sorts': len(hlo.sorts(text, engine.vocab_size // 2)),
+    **{f'{kind}_mb': by_kind.get(kind, 0) / 1e6 for kind in hlo.COLLECTIVES},
+    'largest_collective_mb': largest / 1e6,
+    'cpu_seconds': time.process_time() - began,
+  }
+  return figures, text
+
+
+def over(case: Case, figures: dict) -> list[str]:
+  """The figures above their ceilings, in words."""
+  return [
+    f'{case.name}: {name} is {figures[name]:.3g}, at most {ceiling:.3g}'
+    for name, ceiling in case.most.items()
+    if figures[name] > ceiling
+  ]
+
+
+def as_text(case: Case, figures: dict) -> str:
+  """One line per case with what is not zero."""
+  shown = ', '.join(
+    f'{name} {value:.3g}' for name, value in figures.items() if value
+  )
+  return f'{case.name}: {shown}'

@@ -1,0 +1,408 @@
+"""One run: the settings it was asked for, its folder, what is done of it.
+
+    results.json   settings, machine, digests of the rows
+    NAME.csv       rows, written as they come
+    NAME.npz       arrays, with their digest
+
+A folder belongs to one run and, while that works, to one process. Results of
+two settings never stand side by side and nothing finished is overwritten: a
+folder of other settings, or files that changed since they were written, are
+refused by name. A run that was stopped does what is missing.
+"""
+
+import contextlib
+import difflib
+import fcntl
+import functools
+import math
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tqdm
+from absl import logging
+
+from listcoupling import files
+from listcoupling.experiments import tables
+
+RECORD = 'results.json'
+_DIGEST = 'sha256'
+_PACKAGES = ('jax', 'jaxlib', 'numpy', 'flax', 'optax')
+
+
+class Field(NamedTuple):
+  """What an entry of a config may be.
+
+  Attributes:
+    kind: int, float (an int will do), str or bool.
+    least: smallest number.
+    above: numbers are greater than this.
+    among: all values there are.
+    many: a sequence of such values.
+    empty: an empty sequence or string will do.
+  """
+
+  kind: type
+  least: float = -math.inf
+  above: float = -math.inf
+  among: tuple = ()
+  many: bool = False
+  empty: bool = False
+
+  def allows(self, value: Any) -> bool:
+    """Whether a value is of this kind and within these limits."""
+    if self.many:
+      one = self._replace(many=False, empty=False)
+      if not isinstance(value, (tuple, list)):
+        return False
+      return (self.empty or len(value) > 0) and all(map(one.allows, value))
+    if self.among:
+      return value in self.among
+    if self.kind in (int, float):
+      kinds = (int, np.integer)
+      kinds += (float, np.floating) if self.kind is float else ()
+      return (
+        isinstance(value, kinds)
+        and not isinstance(value, bool)
+        and self.least <= value < math.inf
+        and value > self.above
+      )
+    return isinstance(value, self.kind) and (
+      self.empty or self.kind is not str or bool(value)
+    )
+
+  def __str__(self) -> str:
+    if self.among:
+      words = f'one of {", ".join(map(str, self.among))}'
+    else:
+      words = f'{self.kind.__name__}'
+      if self.least > -math.inf:
+        words += f' of at least {self.least:g}'
+      if self.above > -math.inf:
+        words += f' greater than {self.above:g}'
+    if self.many:
+      words = f'a {"" if self.empty else "non-empty "}list of {words}'
+    return words
+
+
+def check_config(config: Any, fields: Mapping[str, Any], name='config') -> None:
+  """Refuses a config that has other fields or values than it may have.
+
+  Args:
+    config: a ConfigDict or another mapping.
+    fields: `Field` by name; a mapping of fields for a config within.
+    name: of the config in messages.
+
+  Raises:
+    ValueError: a field is missing, unknown or has a value that it can't have;
+      the message has its dotted name.
+
+  Example:
+    >>> check_config({'trials': 0}, {'trials': Field(int, least=1)})
+    Traceback (most recent call last):
+    ...
+    ValueError: config.trials must be int of at least 1, got 0.
+  """
+  if not hasattr(config, 'keys'):
+    raise ValueError(f'{name} must be a config of fields, got {config!r:.60}.')
+  unknown = sorted(set(config.keys()) - set(fields))
+  missing = sorted(set(fields) - set(config.keys()))
+  if unknown or missing:
+    raise ValueError(_misfit(name, unknown, missing))
+  for field, allowed in fields.items():
+    value = config[field]
+    if isinstance(allowed, Mapping):
+      check_config(value, allowed, f'{name}.{field}')
+    elif not allowed.allows(value):
+      raise ValueError(f'{name}.{field} must be {allowed}, got {value!r:.200}.')
+
+
+def _misfit(name, unknown, missing) -> str:
+  near = [difflib.get_close_matches(x, missing, 1) for x in unknown]
+  if unknown and all(near):
+    pairs = [f'{x} for {y[0]}' for x, y in zip(unknown, near)]
+    return f'{name} is misspelt: {", ".join(pairs)}.'
+  parts = []
+  if unknown:
+    parts.append(f'has the unknown {", ".join(unknown)}')
+  if missing:
+    parts.append(f'lacks {", ".join(missing)}')
+  return f'{name} {" and ".join(parts)}; is it for another script?'
+
+
+@contextlib.contextmanager
+def open_run(
+  workdir: str | os.PathLike,
+  settings: Mapping[str, Any],
+  *,
+  may_change: Sequence[str] = (),
+) -> Iterator['Run']:
+  """Takes a folder for a run, or goes on with the run of these settings there.
+
+  Args:
+    workdir: made if absent.
+    settings: all that the results depend on, with digests of data and models
+      that stand under a name alone.
+    may_change: dotted names of settings that may differ from those kept, such
+      as 'config.repeats'.
+
+  Yields:
+    `Run`. On Ctrl-C the exception says what is kept in the folder.
+
+  Raises:
+    ValueError: the folder is another process's or another run's, or its files
+      are damaged; nothing is written then.
+
+  Example:
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   with open_run(folder, {'seed': 0}) as run:
+    ...     run.rows([('a', 1), ('b', 2)], lambda x: {'x': x}, key='name')
+    [{'name': 'a', 'x': 1}, {'name': 'b', 'x': 2}]
+  """
+  workdir = pathlib.Path(workdir)
+  with _alone(workdir):
+    run = Run(workdir, _claim(workdir, files.plain(settings), may_change))
+    try:
+      yield run
+    except KeyboardInterrupt as stop:
+      if run.has_kept:
+        stop.add_note(
+          f'What is done is kept in {workdir}; the same command goes on from '
+          'there.'
+        )
+      raise
+
+
+@contextlib.contextmanager
+def _alone(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds the folder's lock; the system frees it when a process dies."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  with (workdir / '.lock').open('a') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise ValueError(
+        f'{workdir} is in use by another process; wait until it ends or choose '
+        'another workdir.'
+      ) from error
+    except OSError as error:  # some network file systems
+      logging.warning('%s cannot be locked (%s).', workdir, error)
+    yield
+
+
+def _claim(workdir, settings, may_change) -> dict[str, Any]:
+  """The record of the folder, with these settings."""
+  path = workdir / RECORD
+  if not path.exists():
+    for other in sorted((*workdir.glob('*.csv'), *workdir.glob('*.npz'))):
+      raise ValueError(
+        f'{other} has no {RECORD} beside it, so its settings are unknown; '
+        'remove it or choose another workdir.'
+      )
+    record = {'settings': settings, 'rows': {}}
+    _write(path, record)
+    return record
+  record = _read(path)
+  changed = [
+    name
+    for name in differences(record['settings'], settings)
+    if not any(f'{name}.'.startswith(f'{free}.') for free in may_change)
+  ]
+  if changed:
+    raise ValueError(
+      f'{workdir} holds a run with other settings of {", ".join(changed)}; '
+      'resume with the same settings or choose another workdir.'
+    )
+  record['settings'] = settings
+  return record
+
+
+def _read(path) -> dict[str, Any]:
+  record = files.read_json(path)
+  if record.pop(_DIGEST, None) != files.digest((), record):
+    raise ValueError(
+      f'{path} is damaged or of another version: it does not match its digest, '
+      'so the settings of the run are unknown; restore it or choose another '
+      'workdir.'
+    )
+  return record
+
+
+def _write(path, record) -> None:
+  record = files.plain(record)
+  files.write_json(path, record | {_DIGEST: files.digest((), record)})
+
+
+def differences(old: Mapping, new: Mapping) -> list[str]:
+  """Dotted names of the entries that differ, sorted.
+
+  Example:
+    >>> differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': None})
+    ['a.c', 'd']
+  """
+  old, new = _flat(old), _flat(new)
+  return [
+    name
+    for name in sorted(old.keys() | new.keys())
+    if name not in old or name not in new or old[name] != new[name]
+  ]
+
+
+def _flat(value: Any, name: str = '') -> dict[str, Any]:
+  """Nested dicts as one, names joined by dots; an empty one within stays."""
+  if not isinstance(value, dict) or (name and not value):
+    return {name: value}
+  parts = (_flat(v, f'{name}.{k}' if name else k) for k, v in value.items())
+  return {key: leaf for part in parts for key, leaf in part.items()}
+
+
+class Run:
+  """The folder of a run, held by this process; see `open_run`.
+
+  Attributes:
+    workdir: the folder.
+    has_kept: whether anything was finished, now or before.
+  """
+
+  def __init__(self, workdir: pathlib.Path, record: dict[str, Any]):
+    self.workdir = workdir
+    self._record = record
+    self._began = time.perf_counter()
+    self.has_kept = any(record['rows'].values())
+
+  def rows(
+    self,
+    work: Sequence[tuple[int | str, Any]],
+    compute: Callable[[Any], Mapping[str, Any]],
+    *,
+    key: str,
+    table: str = 'results.csv',
+  ) -> list[dict[str, Any]]:
+    """Computes the missing rows of a table; each is kept as soon as it is done.
+
+    Args:
+      work: (name, argument of `compute`) per row, in the order of the work.
+      compute: gives the columns of a row.
+      key: column of the names.
+      table: name of the CSV file. It may hold rows of earlier work, too.
+
+    Returns:
+      One row per piece of work: its name, then its columns, as `tables.values`.
+
+    Raises:
+      ValueError: the table was changed since it was written.
+    """
+    done = self._kept(table, key)
+    left = [(name, item) for name, item in work if str(name) not in done]
+    progress = tqdm.tqdm(left, desc=key, disable=not left)
+    for name, item in progress:
+      progress.set_postfix_str(str(name))
+      row = tables.texts({key: name, **compute(item)})
+      done[str(name)] = row
+      # First its digest: a row without one would pass for damage.
+      self._record['rows'].setdefault(table, {})[str(name)] = _digest(row)
+      self._worked()
+      order = dict.fromkeys([str(name) for name, _ in work]) | done
+      tables.write_csv(
+        self.workdir / table, [done[name] for name in order if name in done]
+      )
+      self.has_kept = True
+    columns = dict.fromkeys(name for row in done.values() for name in row)
+    return [columns | tables.values(done[str(name)]) for name, _ in work]
+
+  def _kept(self, table: str, key: str) -> dict[str, dict[str, str]]:
+    """Rows of a table by name."""
+    path = self.workdir / table
+    if not path.exists():
+      return {}
+    digests = self._record['rows'].get(table, {})
+    rows = {}
+    for number, row in enumerate(tables.read_texts(path), 1):
+      name = row.get(key)
+      if digests.get(name) != _digest(row):
+        raise ValueError(
+          f'{path} is damaged or was changed: row {number} ({name}) is not '
+          'what was written; restore it, or remove the row and run again.'
+        )
+      rows[name] = row
+    return rows
+
+  def load(self, name: str) -> dict[str, np.ndarray] | None:
+    """The arrays of `save`, or None if there are none.
+
+    Raises:
+      ValueError: they were damaged.
+    """
+    path = self.workdir / f'{name}.npz'
+    if not path.exists():
+      return None
+    try:
+      with np.load(path) as kept:
+        arrays = dict(kept)
+      if str(arrays.pop(_DIGEST)) != files.digest(arrays):
+        raise ValueError('it does not match its digest')
+    except Exception as error:  # zip and npy raise many kinds
+      raise ValueError(
+        f'{path} is damaged ({error}); remove it and run again.'
+      ) from error
+    self.has_kept = True
+    return arrays
+
+  def save(self, name: str, arrays: Mapping[str, Any]) -> None:
+    """Keeps arrays by name in NAME.npz, which may lie in a folder within."""
+    arrays = {key: np.asarray(array) for key, array in arrays.items()}
+    with files.replacing(self.workdir / f'{name}.npz') as new:
+      np.savez(new, **arrays, **{_DIGEST: files.digest(arrays)})
+    self.has_kept = True
+    self._worked()
+
+  def note(self, **entries: Any) -> None:
+    """Adds entries to the record, where they are not in it yet."""
+    entries = files.plain(entries)
+    if entries != {name: self._record.get(name) for name in entries}:
+      self._record |= entries
+      _write(self.workdir / RECORD, self._record)
+
+  def _worked(self) -> None:
+    """Writes the record with this machine and the time so far."""
+    now = time.perf_counter()
+    seconds = self._record.get('seconds', 0.0) + now - self._began
+    self._record |= {'environment': self._environment, 'seconds': seconds}
+    self._began = now
+    _write(self.workdir / RECORD, self._record)
+
+  @functools.cached_property
+  def _environment(self) -> dict[str, Any]:
+    return environment()
+
+
+def _digest(row: Mapping[str, str]) -> str:
+  kept = {name: text for name, text in row.items() if text}
+  return files.digest((), kept)[:16]
+
+
+def environment() -> dict[str, Any]:
+  """Versions, device and machine of this run."""
+  versions = {}
+  for name in _PACKAGES:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      versions[name] = metadata.version(name)
+  devices = jax.devices()
+  return {
+    'python': platform.python_version(),
+    'versions': versions,
+    'backend': jax.default_backend(),
+    'device': devices[0].device_kind,
+    'num_devices': len(devices),
+    'cpu_count': os.cpu_count(),
+    'system': platform.system(),
+    'machine': platform.machine(),
+    'x64': bool(jax.config.jax_enable_x64),
+  }

@@ -1,0 +1,51 @@
+"""Compiles a 7B + .5B pair for TPU v5p and H100 without a chip.
+
+  python scripts/aot.py                          all cases, 2 minutes of CPU
+  python scripts/aot.py --only prefill           cases whose name has a word
+  python scripts/aot.py --target_layers 28 --drafter_layers 24   full depth
+
+Prints temporaries, all memory, bytes by kind of collective, serial loops and
+sorts of vocabulary length, and fails if one is above its ceiling. Needs
+`pip install listcoupling[aot]`.
+"""
+
+import pathlib
+
+from absl import app, flags
+
+from listcoupling import files
+from listcoupling.experiments import command
+from listcoupling.experiments.benchmarks import aot
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'For figures and programs.')
+_ONLY = flags.DEFINE_string('only', '', 'A word in the names of the cases.')
+_TARGET = flags.DEFINE_integer('target_layers', 2, 'Layers of the target.')
+_DRAFTER = flags.DEFINE_integer('drafter_layers', 2, 'Layers of the drafter.')
+
+
+def main(argv):
+  """Compiles the cases; the exit status says whether all hold."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments {argv[1:]}')
+  cases = [case for case in aot.CASES if _ONLY.value in case.name]
+  if not cases:
+    names = '; '.join(case.name for case in aot.CASES)
+    raise ValueError(f'--only={_ONLY.value} is in none of: {names}.')
+  aot.prepare()
+  broken, rows = [], []
+  for case in cases:
+    figures, text = aot.measure(case, (_TARGET.value, _DRAFTER.value))
+    print(aot.as_text(case, figures), flush=True)
+    broken += aot.over(case, figures)
+    rows.append({'case': case.name} | figures)
+    if _WORKDIR.value:
+      folder = pathlib.Path(_WORKDIR.value)
+      files.write_json(folder / 'figures.json', rows)
+      name = case.name.replace(' ', '_') + '.hlo'
+      (folder / name).write_text(text, encoding='utf-8')
+  print('\n'.join(f'ABOVE {line}' for line in broken) or 'All ceilings hold.')
+  return bool(broken)
+
+
+if __name__ == '__main__':
+  command.run(main)

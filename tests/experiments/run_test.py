@@ -1,0 +1,249 @@
+"""One run: whose folder it is, what is kept of it, which damage is refused."""
+
+import multiprocessing
+import shutil
+
+import numpy as np
+import pytest
+from ml_collections import config_dict
+
+from listcoupling import files
+from listcoupling.experiments import tables
+from listcoupling.experiments.run import (
+  Field,
+  check_config,
+  differences,
+  environment,
+  open_run,
+)
+
+_SETTINGS = {'config': {'k': (1, 2), 'names': {}}, 'models': {'target': 'ab'}}
+_WORK = [(name, number) for number, name in enumerate('abc')]
+
+
+def _compute(number):
+  return {'value': number + 0.1, 'row': tables.join([number]), 'none': None}
+
+
+def _fill(folder, compute=_compute, settings=_SETTINGS, work=_WORK, **kwargs):
+  with open_run(folder, settings, **kwargs) as run:
+    return run.rows(work, compute, key='cell')
+
+
+def _never(_):
+  raise AssertionError('computed again')
+
+
+def test_a_stopped_run_does_what_is_missing(tmp_path):
+  def stopping(number):
+    if number == 2:
+      raise KeyboardInterrupt
+    return _compute(number)
+
+  with pytest.raises(KeyboardInterrupt) as stop:
+    _fill(tmp_path, stopping)
+  assert 'goes on from there' in stop.value.__notes__[0]
+  assert len(tables.read_csv(tmp_path / 'results.csv')) == 2
+  seen = []
+  rows = _fill(tmp_path, lambda n: seen.append(n) or _compute(n))
+  assert seen == [2] and [row['cell'] for row in rows] == ['a', 'b', 'c']
+  assert [row['value'] for row in rows] == [0.1, 1.1, 2.1]
+  assert _fill(tmp_path, _never) == rows == _fill(tmp_path / 'fresh')
+
+
+def test_nothing_kept_is_not_promised(tmp_path):
+  def stopping(_):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt) as stop:
+    _fill(tmp_path, stopping)
+  assert not hasattr(stop.value, '__notes__')
+
+
+def test_the_machine_that_computed_last_is_on_record(tmp_path):
+  _fill(tmp_path, work=_WORK[:2])
+  own = files.read_json(tmp_path / 'results.json')
+  assert own['environment'] == files.plain(environment()) and own['seconds'] > 0
+  before = (tmp_path / 'results.json').read_bytes()
+  _fill(tmp_path, _never, work=_WORK[:2])
+  assert (tmp_path / 'results.json').read_bytes() == before
+  with open_run(tmp_path, _SETTINGS) as run:
+    run.note(summary={'mean': np.float32(0.5)})
+  noted = files.read_json(tmp_path / 'results.json')
+  assert (
+    noted['summary'] == {'mean': 0.5} and noted['seconds'] == own['seconds']
+  )
+
+
+@pytest.mark.parametrize(
+  'change, names',
+  [
+    ({'config': {'k': (1, 3), 'names': {}}}, 'config.k'),
+    ({'config': {'k': (1, 2), 'names': {'a': 1}}}, 'config.names.*names.a'),
+    ({'config': {'k': (1, 2)}}, 'config.names'),
+    ({'models': {'target': 'abc'}}, 'models.target'),
+    ({'models': {'target': 'ab', 'drafter': None}}, 'models.drafter'),
+    ({'seed': None}, 'seed'),
+  ],
+)
+def test_every_change_is_refused_by_name(tmp_path, change, names):
+  _fill(tmp_path)
+  before = _contents(tmp_path)
+  with pytest.raises(ValueError, match=f'settings of {names}; resume'):
+    _fill(tmp_path, _never, _SETTINGS | change)
+  assert _contents(tmp_path) == before
+
+
+def test_what_may_change_may_grow(tmp_path):
+  _fill(tmp_path, work=_WORK[:1], settings={'config': {'repeats': 1, 'k': 2}})
+  grown = {'config': {'repeats': 3, 'k': 2}}
+  rows = _fill(tmp_path, settings=grown, may_change=['config.repeats'])
+  assert len(rows) == 3
+  kept = files.read_json(tmp_path / 'results.json')['settings']
+  assert kept == grown
+  with pytest.raises(ValueError, match='config.k;'):
+    _fill(
+      tmp_path, settings={'config': {'k': 3}}, may_change=['config.repeats']
+    )
+
+
+def _contents(folder):
+  return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def test_damage_of_any_byte_is_refused_or_made_good(tmp_path):
+  rows = _fill(tmp_path / 'whole')
+  generator = np.random.default_rng(0)
+  made_good = 0
+  for name in ('results.csv', 'results.json'):
+    whole = (tmp_path / 'whole' / name).read_bytes()
+    for place in generator.choice(len(whole), 40):
+      cut = whole[:place]
+      other = bytes([whole[place] ^ generator.integers(1, 255)])
+      for damaged in (cut, cut + other + whole[place + 1 :]):
+        folder = tmp_path / 'damaged'
+        shutil.copytree(tmp_path / 'whole', folder)
+        (folder / name).write_bytes(damaged)
+        try:
+          assert _fill(folder) == rows, (name, place, damaged)
+          made_good += 1
+        except ValueError as error:
+          assert name in str(error) and 'damaged' in str(error), error
+        shutil.rmtree(folder)
+  assert made_good < 20  # cuts between rows, and white space
+
+
+def test_removed_rows_are_made_again(tmp_path):
+  rows = _fill(tmp_path)
+  path = tmp_path / 'results.csv'
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(lines[0] + lines[2])
+  seen = []
+  assert _fill(tmp_path, lambda n: seen.append(n) or _compute(n)) == rows
+  assert seen == [0, 2] and path.read_text() == ''.join(lines)
+
+
+def test_results_of_unknown_settings_are_refused(tmp_path):
+  for name in ('table.csv', 'sums.npz'):
+    (tmp_path / name).write_text('a\n1\n')
+    with pytest.raises(ValueError, match=f'{name} has no results.json'):
+      _fill(tmp_path)
+    assert not (tmp_path / 'results.json').exists()
+    (tmp_path / name).unlink()
+
+
+def test_arrays_are_kept_with_their_digest(tmp_path):
+  arrays = {'sums': np.arange(6.0).reshape(2, 3), 'done': np.array(3)}
+  with open_run(tmp_path, _SETTINGS) as run:
+    assert run.load('repeats/r_0') is None and not run.has_kept
+    run.save('repeats/r_0', arrays)
+    kept = run.load('repeats/r_0')
+  assert kept.keys() == arrays.keys() and (kept['sums'] == arrays['sums']).all()
+  path = tmp_path / 'repeats' / 'r_0.npz'
+  whole = path.read_bytes()
+  other = dict(np.load(path)) | {'done': np.array(4)}
+  np.savez(path, **other)
+  with open_run(tmp_path, _SETTINGS) as run:
+    for damage in (path.read_bytes(), whole[: len(whole) // 2], b''):
+      path.write_bytes(damage)
+      with pytest.raises(ValueError, match='r_0.npz is damaged.*remove it'):
+        run.load('repeats/r_0')
+
+
+def _hold(folder, settings, gate, answers):
+  gate.wait()
+  try:
+    with open_run(folder, settings):
+      answers.put('taken')
+      gate.wait()  # until both have tried
+  except ValueError as error:
+    answers.put(str(error))
+    gate.wait()
+
+
+def test_two_at_once_do_not_both_take_a_folder(tmp_path):
+  context = multiprocessing.get_context('spawn')
+  gate, answers = context.Barrier(2), context.Queue()
+  runs = [
+    context.Process(target=_hold, args=(tmp_path, {'seed': s}, gate, answers))
+    for s in (0, 0)
+  ]
+  for run in runs:
+    run.start()
+  first, second = sorted((answers.get(timeout=60) for _ in runs), key=len)
+  for run in runs:
+    run.join()
+  assert first == 'taken' and 'in use by another process' in second
+  with open_run(tmp_path, {'seed': 0}):  # free again
+    pass
+
+
+def test_differences_by_name():
+  assert differences({'a': {}}, {}) == ['a'] and differences({}, {}) == []
+  assert differences({}, {'a': 0, 'b': {'c': 1}}) == ['a', 'b.c']
+
+
+_FIELDS = {
+  'trials': Field(int, least=2),
+  'rate': Field(float, above=0),
+  'counts': Field(int, least=1, many=True),
+  'kind': Field(str, among=('a', 'b')),
+  'name': Field(str, empty=True),
+  'model': {'width': Field(int, least=1), 'bias': Field(bool)},
+}
+_CONFIG = dict(
+  trials=2, rate=1, counts=(1, 2), kind='a', name='',
+  model=dict(width=1, bias=False),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'trials': 1}, 'config.trials must be int of at least 2, got 1'),
+    ({'trials': 2.0}, 'config.trials .* got 2.0'),
+    ({'trials': True}, 'config.trials'),
+    ({'rate': 0.0}, 'config.rate must be float greater than 0, got 0.0'),
+    ({'rate': float('nan')}, 'config.rate'),
+    ({'rate': float('inf')}, 'config.rate'),
+    ({'rate': '1'}, "config.rate .* got '1'"),
+    ({'counts': ()}, 'config.counts must be a non-empty list of int'),
+    ({'counts': 3}, 'config.counts'),
+    ({'counts': (1, 0)}, r'config.counts .* got \(1, 0\)'),
+    ({'kind': 'c'}, "config.kind must be one of a, b, got 'c'"),
+    ({'name': None}, 'config.name must be str, got None'),
+    ({'model': 1}, 'config.model must be a config'),
+    ({'model': {'width': 0, 'bias': True}}, 'config.model.width'),
+    ({'model': {'widht': 1, 'bias': True}}, 'model is misspelt: widht for wid'),
+    ({'steps': 1}, 'has the unknown steps; is it for another'),
+  ],
+)
+def test_wrong_configs_are_refused_by_name(change, message):
+  check_config(config_dict.ConfigDict(_CONFIG), _FIELDS)
+  with pytest.raises(ValueError, match=message):
+    check_config(_CONFIG | change, _FIELDS)
+
+
+def test_a_config_of_another_script_is_told():
+  with pytest.raises(ValueError, match='unknown b and lacks a; .* another'):
+    check_config({'b': 1}, {'a': Field(int)})

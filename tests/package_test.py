@@ -1,0 +1,63 @@
+"""The faces of the packages: what they name is there, and nothing twice."""
+
+import ast
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import listcoupling
+
+PACKAGES = ['', '.compression', '.decoding', '.models']
+
+
+def _imported_for_types(path):
+  """Names that a type checker sees bound in a module."""
+  names = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.ImportFrom):
+      names |= {alias.asname or alias.name for alias in node.names}
+  return names
+
+
+@pytest.mark.parametrize('package', PACKAGES)
+def test_a_face_names_each_thing_once_and_has_it(package):
+  module = importlib.import_module(f'listcoupling{package}')
+  names = module.__all__
+  assert list(names) == sorted(set(names))
+  assert set(names) <= set(dir(module))
+  for name in names:
+    assert getattr(module, name) is not None
+  typed = _imported_for_types(pathlib.Path(module.__file__))
+  assert set(names) - typed == set()
+  with pytest.raises(AttributeError, match='no_such_name'):
+    module.no_such_name  # noqa: B018
+
+
+def test_the_face_lists_no_internals():
+  assert dir(listcoupling) == sorted(set(dir(listcoupling)))
+  assert not [name for name in dir(listcoupling) if name.startswith('_')]
+
+
+def test_types_are_announced():
+  assert pathlib.Path(listcoupling.__file__).with_name('py.typed').exists()
+
+
+@pytest.mark.parametrize(
+  'names',
+  ['', '.bounds, .rejection, .compression, .decoding, .generate'],
+)
+def test_import_brings_no_flax(names):
+  """Nor what only training, data and experiments need."""
+  uses = '; '.join(f'lc{name.strip()}' for name in names.split(',') if name)
+  code = f'import sys, listcoupling as lc; {uses}'
+  heavy = ('flax', 'optax', 'orbax', 'matplotlib', 'tensorflow_datasets')
+  code += (
+    f'\nsys.exit(str([n for n in {heavy} if n in sys.modules]).strip("[]"))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, timeout=300
+  )
+  assert done.stderr.strip() == '', done.stderr
