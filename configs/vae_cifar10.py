@@ -59,7 +59,7 @@ def get_config() -> config_dict.ConfigDict:
   config.betas = (8.0, 4.0, 1.0)
   config.num_decoders = (1, 2, 3, 4)
   config.num_messages = (4, 8, 16, 32, 64)
-  config.schemes = ('gls', 'shared_race', 'cells', 'list_quantiser')
+  config.schemes = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
   config.num_candidates = (32, 128, 512)
   config.refine = config_dict.create(
     betas=(4.0,),

@@ -34,7 +34,9 @@ flags.DEFINE_float('beta', None, 'encode: of the VAE, where there are several.')
 flags.DEFINE_string('images', None, 'Picture, folder of them, npy or IDX.')
 flags.DEFINE_string('file', None, 'The coded file.')
 flags.DEFINE_bool('overwrite', False, 'encode: replace --file.')
-flags.DEFINE_bool('names', True, "encode: keep the pictures' names in the file.")
+flags.DEFINE_bool(
+  'names', True, "encode: keep the pictures' names in the file."
+)
 flags.DEFINE_string('crops', None, "encode: folder for the decoders' crops.")
 flags.DEFINE_string(
   'side', None, 'decode: what this decoder knows; npz, npy, IDX or pictures.'

@@ -85,75 +85,79 @@ class Container(NamedTuple):
   names: tuple[str, ...] = ()  # of the R images, or none
 
 
-def _sizes(c: Container) -> Iterator[tuple[bool, str]]:
-  """(what must hold, what is said otherwise) of sizes and key."""
+def _sizes(c: Container) -> Iterator[str]:
+  """What is wrong with sizes and key, in words."""
   n, k, l, g = c.num_candidates, c.num_decoders, c.num_messages, c.num_groups
-  yield 1 <= l <= n <= MAX_CANDIDATES, (
-    'num_messages must lie in 1..num_candidates and num_candidates be at most '
-    f'{MAX_CANDIDATES}, got {l} messages for {n} candidates.'
-  )
-  yield 1 <= k <= MAX_DECODERS, (
-    f'num_decoders must lie in 1..{MAX_DECODERS}, got {k}.'
-  )
-  yield g >= 1 and k % g == 0, (
-    f'num_groups must divide the {k} decoders, got {g}.'
-  )
-  yield (
-    len(c.shape) in (3, 4)
-    and all(1 <= size < _WORD for size in c.shape)
-    and c.shape[0] <= MAX_IMAGES,
-    'shape must be (R, H, W) or (R, H, W, C), each from 1 and R at most '
-    f'{MAX_IMAGES}, got {c.shape}.',
-  )
+  if not 1 <= l <= n <= MAX_CANDIDATES:
+    yield (
+      'num_messages must lie in 1..num_candidates and num_candidates be at '
+      f'most {MAX_CANDIDATES}, got {l} messages for {n} candidates.'
+    )
+  if not 1 <= k <= MAX_DECODERS:
+    yield f'num_decoders must lie in 1..{MAX_DECODERS}, got {k}.'
+  if g < 1 or k % g:
+    yield f'num_groups must divide the {k} decoders, got {g}.'
+  if (
+    len(c.shape) not in (3, 4)
+    or not all(1 <= size < _WORD for size in c.shape)
+    or c.shape[0] > MAX_IMAGES
+  ):
+    yield (
+      'shape must be (R, H, W) or (R, H, W, C), each from 1 and R at most '
+      f'{MAX_IMAGES}, got {c.shape}.'
+    )
   words = c.key_data
-  yield len(words) == 2 and all(0 <= word < _WORD for word in words), (
-    f'key_data must be two 32-bit words, got {words}.'
-  )
-  yield len(c.model_digest) == 32, (
-    f'model_digest must have 32 bytes, got {len(c.model_digest)}.'
-  )
+  if len(words) != 2 or not all(0 <= word < _WORD for word in words):
+    yield f'key_data must be two 32-bit words, got {words}.'
+  if len(c.model_digest) != 32:
+    yield f'model_digest must have 32 bytes, got {len(c.model_digest)}.'
 
 
-def _kinds(c: Container) -> Iterator[tuple[bool, str]]:
-  """The same of scheme, labels and race."""
-  yield c.scheme in SCHEMES and c.labels in LABELS, (
-    f'scheme must be one of {SCHEMES} and labels one of {LABELS}, got '
-    f'{c.scheme!r} and {c.labels!r}.'
-  )
-  yield (c.labels == 'kmeans') == (c.scheme != 'gls'), (
-    'labels must be "kmeans" for gls_kmeans and list_quantiser and others for '
-    f'gls, got {c.labels!r} for {c.scheme!r}.'
-  )
-  yield c.scheme == 'gls' or not c.shared_race, (
-    f'shared_race belongs to gls, not to {c.scheme!r}.'
-  )
+def _kinds(c: Container) -> Iterator[str]:
+  """What is wrong with scheme, labels and race."""
+  if c.scheme not in SCHEMES or c.labels not in LABELS:
+    yield (
+      f'scheme must be one of {SCHEMES} and labels one of {LABELS}, got '
+      f'{c.scheme!r} and {c.labels!r}.'
+    )
+  if (c.labels == 'kmeans') != (c.scheme != 'gls'):
+    yield (
+      'labels must be "kmeans" for gls_kmeans and list_quantiser and others '
+      f'for gls, got {c.labels!r} for {c.scheme!r}.'
+    )
+  if c.shared_race and c.scheme != 'gls':
+    yield f'shared_race belongs to gls, not to {c.scheme!r}.'
   count = c.num_messages * c.num_decoders
-  yield c.scheme != 'list_quantiser' or c.num_candidates == count, (
-    'num_candidates of a list quantiser must be num_messages times '
-    f'num_decoders, {count}, got {c.num_candidates}.'
-  )
+  if c.scheme == 'list_quantiser' and c.num_candidates != count:
+    yield (
+      'num_candidates of a list quantiser must be num_messages times '
+      f'num_decoders, {count}, got {c.num_candidates}.'
+    )
   with np.errstate(over='ignore'):
     width = np.float32(c.width)
-  yield 0 < width < np.inf if c.labels == 'lattice' else c.width == 0, (
-    'width must be positive and finite as a float32 for lattice labels and 0 '
-    f'for others, got {c.width} for {c.labels!r}.'
-  )
+  if not (0 < width < np.inf if c.labels == 'lattice' else c.width == 0):
+    yield (
+      'width must be positive and finite as a float32 for lattice labels and 0 '
+      f'for others, got {c.width} for {c.labels!r}.'
+    )
 
 
-def _rows(c: Container) -> Iterator[tuple[bool, str]]:
-  """The same of what there is one of for each image."""
+def _rows(c: Container) -> Iterator[str]:
+  """What is wrong with what there is one of for each image."""
   for name in ('messages', 'indices', 'names'):
     value = getattr(c, name)
     count = c.shape[0] if value is None else len(value)
-    yield count == c.shape[0] or (name == 'names' and not count), (
-      f'{count} {name} for images of shape {c.shape}.'
-    )
+    if count != c.shape[0] and (count or name != 'names'):
+      yield f'{count} {name} for images of shape {c.shape}.'
   for name in c.names:  # none may lead out of the folder of the output
     plain = pathlib.PurePath(name).name == name != '..' and name.isprintable()
-    yield plain and len(name) < 256, (
-      f'names must be printable ones of files in one folder, got {name[:300]!r}.'
-    )
-  yield len(set(c.names)) == len(c.names), 'names must differ from each other.'
+    if not plain or len(name) > 255:
+      yield (
+        'names must be printable ones of files in one folder, got '
+        f'{name[:300]!r}.'
+      )
+  if len(set(c.names)) < len(c.names):
+    yield 'names must differ from each other.'
 
 
 def check(container: Container) -> None:
@@ -162,9 +166,8 @@ def check(container: Container) -> None:
   The range of messages and indices is left to `to_bytes`.
   """
   for part in (_sizes, _kinds, _rows):
-    for holds, message in part(container):
-      if not holds:
-        raise HeaderError(message)
+    for fault in part(container):
+      raise HeaderError(fault)
 
 
 @functools.cache
@@ -305,7 +308,9 @@ def _read_rows(data: bytes, container: Container, ends: list[int]) -> Container:
     indices = unpack(data[ends[1] : ends[2]], rows, container.num_candidates)
   text = data[ends[2] : ends[3]].decode()
   container = container._replace(
-    messages=messages, indices=indices, names=tuple(text.split('\0') * bool(text))
+    messages=messages,
+    indices=indices,
+    names=tuple(text.split('\0') * bool(text)),
   )
   check(container)
   return container

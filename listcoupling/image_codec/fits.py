@@ -281,6 +281,6 @@ def load_named(directory, container: bitstream.Container) -> Trained:
       return trained
     found.append(trained.digest.hex()[:12])
   raise bitstream.ModelError(
-    f'the file was made with model {c.model_digest.hex()[:12]}, {directory} has '
-    f'{", ".join(found)}; decode with the model that encoded.'
+    f'the file was made with model {c.model_digest.hex()[:12]}, {directory} '
+    f'has {", ".join(found)}; decode with the model that encoded.'
   )

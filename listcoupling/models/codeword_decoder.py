@@ -15,7 +15,6 @@ Legend: B batch, F codewords, K decoders, D latent size, h, w side information.
 """
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -102,7 +101,9 @@ def init_params(key: jax.Array, config: CodewordDecoderConfig, codewords):
     0.2
   """
   words = jnp.asarray(codewords, jnp.float32)
-  if words.shape[1:] != config.source_shape or len(words) > config.num_codewords:
+  if (
+    words.shape[1:] != config.source_shape or len(words) > config.num_codewords
+  ):
     raise ValueError(
       f'codewords must be up to {config.num_codewords} images of shape '
       f'{config.source_shape}, got shape {words.shape}.'

@@ -177,9 +177,7 @@ def make_train_steps(config, model_config):
   @jax.jit
   def many(state, key, left, right, count):
     def one(_, state):
-      step_key = gumbel.domain_key(
-        key, gumbel.Domain.TRAINING_STEP, state.step
-      )
+      step_key = gumbel.domain_key(key, gumbel.Domain.TRAINING_STEP, state.step)
       batch_key, loss_key = jax.random.split(step_key)
       shape, known = (config.batch_size,), left.shape[0]
       rows = jax.random.randint(batch_key, shape, 0, known, jnp.int32)
