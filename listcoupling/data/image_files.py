@@ -87,7 +87,9 @@ def _read_picture(path) -> np.ndarray:
         )
       opaque = 'transparency' not in image.info
       if image.mode == 'P' and opaque:
-        return np.asarray(image.convert('RGB'))
+        palette = np.reshape(image.getpalette(), (-1, 3))
+        is_grey = np.all(palette == palette[:, :1])
+        return np.asarray(image.convert('L' if is_grey else 'RGB'))
       if image.mode == '1' and opaque:
         return np.asarray(image.convert('L'))
       is_deep_pgm = image.mode == 'I' and image.format == 'PPM'

@@ -150,8 +150,8 @@ def _rows(c: Container) -> Iterator[str]:
     if count != c.shape[0] and (count or name != 'names'):
       yield f'{count} {name} for images of shape {c.shape}.'
   for name in c.names:  # none may lead out of the folder of the output
-    plain = pathlib.PurePath(name).name == name != '..' and name.isprintable()
-    if not plain or len(name) > 255:
+    plain = '' != pathlib.PurePath(name).name == name != '..'
+    if not plain or not name.isprintable() or len(name) > 255:
       yield (
         'names must be printable ones of files in one folder, got '
         f'{name[:300]!r}.'

@@ -229,7 +229,7 @@ def _encode_kmeans(model, prepared, images, settings):
   # Squared distances less what is common to all candidates of an image.
   words = jnp.asarray(model.fit.codewords)
   cross = images.reshape(len(images), -1) @ words.T  # [B, F]
-  distance = jnp.sum(words**2, -1) - 2 * cross
+  distance = jnp.sum(words**2, -1)[None] - 2 * cross
   penalty = _CODEWORD_WEIGHT * jnp.take_along_axis(distance, labels, axis=1)
   return _encode_race(
     prepared.encoder_log_weights - penalty, labels, prepared.codebook, settings
@@ -240,7 +240,7 @@ def _decode_kmeans(model, prepared, messages, sides, decoders, settings):
   labels = _kmeans_labels(model.fit, prepared, settings)
   index, latent = _decode_race(labels, prepared, messages, decoders, settings)
   groups = settings.num_groups
-  codeword = messages[:, None] * groups + decoders % groups  # [B, C]
+  codeword = messages[:, None] * groups + (decoders % groups)[None]  # [B, C]
   return _answer(model.fit, index, codeword, latent, sides, settings)
 
 
