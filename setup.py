@@ -55,9 +55,11 @@ setup(
     'tqdm>=4.67',
   ],
   extras_require={
+    'chat': ['jinja2>=3.1'],  # chat templates
     'test': [
       'hypothesis>=6.140',
       'ipykernel>=7.0',
+      'jinja2>=3.1',
       'nbclient>=0.10.2',
       'nbformat>=5.10',
       'pytest>=9.0',

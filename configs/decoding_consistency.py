@@ -17,7 +17,7 @@ from configs import decoding_iid
 
 
 def get_config(pair: str = ''):
-  """Settings of `listcoupling.experiments.consistency`."""
+  """Settings of `listcoupling.experiments.language.consistency`."""
   config = decoding_iid.get_config(pair)
   config.experiment = 'consistency'
   config.num_drafts = (2,)

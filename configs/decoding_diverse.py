@@ -28,7 +28,7 @@ from configs import decoding_iid
 
 
 def get_config(pair: str = ''):
-  """Settings of `listcoupling.experiments.language_tables`."""
+  """Settings of `listcoupling.experiments.language.block_efficiency`."""
   config = decoding_iid.get_config(pair)
   config.temperature = 2.0
   config.draft_length = 5

@@ -46,11 +46,11 @@ PAIRS = {
 
 
 def get_config(pair: str = '') -> ml_collections.ConfigDict:
-  """Settings of `listcoupling.experiments.language_tables`."""
+  """Settings of `listcoupling.experiments.language.block_efficiency`."""
   if pair and pair not in PAIRS:
     raise ValueError(f'pair must be one of {", ".join(PAIRS)}, got {pair!r}.')
   config = ml_collections.ConfigDict()
-  config.experiment = 'language_tables'
+  config.experiment = 'block_efficiency'
   # Directories or hub names; none: the pair that the library ships.
   config.target, config.drafter = PAIRS.get(pair, ('', ''))
   config.dtype = 'bfloat16' if pair else 'float32'

@@ -19,7 +19,7 @@ from configs import decoding_iid
 
 
 def get_config(pair: str = ''):
-  """Settings of `listcoupling.experiments.matching`."""
+  """Settings of `listcoupling.experiments.language.matching`."""
   config = decoding_iid.get_config(pair)
   config.experiment = 'matching'
   config.num_drafts = (1, 2, 4, 6, 8)

@@ -24,11 +24,17 @@ if TYPE_CHECKING:
   from listcoupling.decoding.generate import Generation, generate
   from listcoupling.decoding.language_model import LanguageModel
   from listcoupling.decoding.options import GenerateOptions
+  from listcoupling.decoding.text import (
+    Completion,
+    encode_prompts,
+    generate_text,
+  )
   from listcoupling.models.pretrained import (
     load_pretrained,
     save_pretrained,
     shipped_pair,
   )
+  from listcoupling.models.quantised import quantised_drafter
   from listcoupling.rejection import maximal_coupling
   from listcoupling.weighted_minhash import (
     low_communication_coupling,
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = '0.1.0'
 
 __all__ = [
+  'Completion',
   'GenerateOptions',
   'Generation',
   'LanguageModel',
@@ -47,7 +54,9 @@ __all__ = [
   'compression',
   'coupling',
   'decoding',
+  'encode_prompts',
   'generate',
+  'generate_text',
   'gumbel',
   'gumbel_coupling',
   'gumbel_list_sampling',
@@ -55,6 +64,7 @@ __all__ = [
   'low_communication_coupling',
   'maximal_coupling',
   'models',
+  'quantised_drafter',
   'rejection',
   'save_pretrained',
   'shared_race_list_sampling',
@@ -66,13 +76,17 @@ __all__ = [
 # Imported on first use: Flax and the checkpoint readers are slow. Names of
 # `__all__` that stand neither here nor above are modules.
 _LAZY = {
+  'Completion': 'decoding.text',
   'GenerateOptions': 'decoding.options',
   'Generation': 'decoding.generate',
   'LanguageModel': 'decoding.language_model',
+  'encode_prompts': 'decoding.text',
   'generate': 'decoding.generate',
+  'generate_text': 'decoding.text',
   'load_pretrained': 'models.pretrained',
   'low_communication_coupling': 'weighted_minhash',
   'maximal_coupling': 'rejection',
+  'quantised_drafter': 'models.quantised',
   'save_pretrained': 'models.pretrained',
   'shipped_pair': 'models.pretrained',
   'weighted_minhash_coupling': 'weighted_minhash',

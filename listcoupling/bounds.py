@@ -250,6 +250,10 @@ def compression_error_bound(information_density, num_messages) -> jax.Array:
 
   1 - sum_k 1 / (K + 2^i_k / L_max), whose mean over samples is Proposition 4.
 
+  It is the same for any number of groups G (`compression.encode`): a group of
+  K / G decoders with L G messages adds sum_k 1 / (K / G + 2^i_k / (L G)), and
+  the mean over groups divides by G.
+
   Args:
     information_density: [..., K] bits, i_k = log2 p(w | a) / p(w | t_k).
     num_messages: L_max >= 1.
@@ -281,7 +285,7 @@ def compression_error_bound(information_density, num_messages) -> jax.Array:
 
 
 def codebook_error_bound(
-  encoder_probability, decoder_probability, num_messages
+  encoder_probability, decoder_probability, num_messages, *, num_groups=1
 ) -> jax.Array:
   """Upper bound on P[no decoder finds the encoder's index] at N candidates.
 
@@ -296,18 +300,24 @@ def codebook_error_bound(
   the others is taken inside the convex 1 / (K + z). Not in the paper.
   Probabilities that underflow to 0 count as missed.
 
+  With G groups of decoders (`compression.encode`) it is that of the K / G
+  decoders of the chosen group with L G messages, averaged over groups: in
+  place of z_k stands G times that of L G messages.
+
   Args:
     encoder_probability: [...] q_j, the encoder's law over its N candidates at
       the one it chose.
     decoder_probability: [..., K] p_jk, the decoders' laws over all N
       candidates, before the message is known, at the same candidate.
     num_messages: L >= 1.
+    num_groups: G, which divides K.
 
   Returns:
     [...] in [0, 1]; its mean over trials bounds the error rate.
 
   Raises:
-    ValueError: for values out of [0, 1], shapes that do not fit, or L < 1.
+    ValueError: for values out of [0, 1], shapes that do not fit, L < 1, or G
+      that does not divide K.
 
   Example:
     >>> float(codebook_error_bound(0.5, jnp.array([0.25]), 1))
@@ -315,12 +325,20 @@ def codebook_error_bound(
   """
   _check_choice(encoder_probability, decoder_probability)
   _check_num_messages(num_messages)
+  validation.check_positive_int(num_groups, 'num_groups')
+  if np.shape(decoder_probability)[-1] % num_groups:
+    raise ValueError(
+      f'num_groups must divide the {np.shape(decoder_probability)[-1]} '
+      f'decoders, got {num_groups}.'
+    )
   q, p = (_as_float(x) for x in (encoder_probability, decoder_probability))
   log_q, log_p = jnp.log(q)[..., None], jnp.log(p)
   count = jnp.asarray(num_messages, p.dtype)
   # A candidate that a decoder cannot hold is missed, whatever its weight.
   ratio = jnp.where(log_p > -jnp.inf, log_q - log_p, jnp.inf)
-  log_z = jnp.logaddexp(log_q + jnp.log1p(-1 / count), ratio - jnp.log(count))
+  log_z = jnp.logaddexp(
+    log_q + jnp.log(num_groups - 1 / count), ratio - jnp.log(count)
+  )
   return jnp.mean(jax.nn.sigmoid(log_z - jnp.log(log_p.shape[-1])), axis=-1)
 
 

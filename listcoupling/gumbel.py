@@ -56,6 +56,8 @@ class Domain(enum.IntEnum):
   CLASSIFIER_STEP = 0x80000006
   EVALUATION = 0x80000007  # of a model in training
   PICTURES = 0x80000008  # examples that are drawn for a reader
+  # Texts.
+  SAMPLE = 0x80000009  # the second text and more of one prompt
   # The codec.
   CODEBOOK = 0x80000100  # shared candidates
   LABELS = 0x80000101

@@ -13,11 +13,11 @@ import pathlib
 
 from absl import flags
 
+import listcoupling as lc
 from listcoupling.experiments import (
   benchmark,
   benchmark_loop,
   command,
-  decoding,
   peers,
   results,
 )
@@ -44,7 +44,7 @@ def _cases(what):
   target, drafter = benchmark.load_pair(_SIZE.value)
   if what == 'memory':
     return benchmark_loop.memory_cases(target, drafter)
-  prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
+  prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
   if what == 'overhead':
     return benchmark_loop.overhead_cases(
       target, drafter, prompts[:1], lengths[:1]

@@ -5,23 +5,20 @@ python scripts/check_invariance.py --batch 40 --max_new_tokens 256
 
 import pathlib
 
-import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import listcoupling as lc
-from listcoupling.experiments import (
-  benchmark,
-  command,
-  decoding,
-  invariance,
-  results,
-)
+from listcoupling import gumbel
+from listcoupling.experiments import command, tables
+from listcoupling.experiments.language import consistency
 from listcoupling.models import pretrained
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/invariance', 'For the table.')
-_BATCH = flags.DEFINE_integer('batch', 40, 'Rows.')
-_MAX_NEW = flags.DEFINE_integer('max_new_tokens', 256, 'Tokens per row.')
+_BATCH = flags.DEFINE_integer('batch', 40, 'Rows.', lower_bound=2)
+_MAX_NEW = flags.DEFINE_integer(
+  'max_new_tokens', 256, 'Tokens per row.', lower_bound=1
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of the text.')
 _METHODS = flags.DEFINE_list(
   'methods',
@@ -31,14 +28,12 @@ _METHODS = flags.DEFINE_list(
 _PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
 
 
-def main(argv):
+def main(_):
   """One table."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
   target, drafter = pretrained.shipped_pair()
-  prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
-  rows = invariance.table(
-    jax.random.key(_SEED.value),
+  prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
+  rows = consistency.count_changes(
+    gumbel.seed_key(_SEED.value),
     target,
     drafter,
     np.resize(prompts, (_BATCH.value, prompts.shape[1])),
@@ -46,10 +41,11 @@ def main(argv):
     lc.GenerateOptions(max_new_tokens=_MAX_NEW.value),
     methods=_METHODS.value,
   )
-  results.write_csv(pathlib.Path(_WORKDIR.value) / 'results.csv', rows)
-  print(benchmark.format_rows(rows))
-  diverged = [row for row in rows if row['largest_margin'] > invariance.EPSILON]
-  print(f'Divergences beyond rounding ({invariance.EPSILON}): {len(diverged)}')
+  tables.write_csv(pathlib.Path(_WORKDIR.value) / 'results.csv', rows)
+  print(tables.as_text(rows))
+  limit = consistency.EPSILON
+  diverged = [row for row in rows if row['largest_margin'] > limit]
+  print(f'Divergences beyond rounding ({limit}): {len(diverged)}')
   if diverged:
     raise SystemExit(1)
 

@@ -15,9 +15,9 @@ import jax
 from absl import app, flags
 
 import listcoupling as lc
+from listcoupling.decoding import comparison
 from listcoupling.experiments import (
   command,
-  decoding,
   images,
   plots,
   results,
@@ -57,18 +57,17 @@ def _couplings(workdir):
 def _text(workdir):
   """Every method on the shipped pair, and one text twice."""
   target, drafter = pretrained.shipped_pair()
-  prompts, lengths = decoding.encode_prompts(target.tokenizer, _PROMPTS)
+  prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
   key = jax.random.key(_SEED.value)
   options = lc.GenerateOptions(max_new_tokens=96)
-  rows = decoding.compare_methods(
+  rows = comparison.compare_methods(
     key, target, [drafter], prompts, lengths, options, methods=_METHODS
   )
-  print(decoding.format_comparison(rows))
+  print(comparison.format_comparison(rows))
   results.write_csv(workdir / 'decoding.csv', rows)
   plots.block_efficiency(rows, workdir / 'decoding.png')
   out = lc.generate(key, target, [drafter], prompts, lengths, options)
-  report = decoding.report(out, target.tokenizer, prompts, lengths)
-  print(f'\n{_PROMPTS[0]}{report["rows"][0]["text"]}')
+  print(f'\n{_PROMPTS[0]}{target.tokenizer.decode(out.tokens[0])}')
 
 
 def _digits(workdir):

@@ -10,21 +10,16 @@ or given by directory (--config.target DIR --config.drafter DIR). A run that
 was stopped resumes when the command is repeated.
 """
 
-import importlib
-import pathlib
-import sys
+from absl import flags
 
-from absl import app, flags
-from ml_collections import config_flags
-
-# Configs import each other as a package from the repository root.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-
-from listcoupling.experiments import command  # noqa: E402
-
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', 'configs/decoding_iid.py', 'Which table, and its settings.'
+from listcoupling.experiments import command
+from listcoupling.experiments.language import (
+  block_efficiency,
+  consistency,
+  matching,
 )
+
+_CONFIG = command.define_config('configs/decoding_iid.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where the results are written.', required=True
 )
@@ -34,27 +29,27 @@ _PROMPTS = flags.DEFINE_string(
   '',
   'Folder of the data sets (instead of LISTCOUPLING_DATA), or the file of one.',
 )
-_EXPERIMENTS = ('language_tables', 'matching', 'consistency')
+_EXPERIMENTS = {
+  'block_efficiency': block_efficiency,
+  'matching': matching,
+  'consistency': consistency,
+}
 
 
-def main(argv):
+def main(_):
   """Runs the table, prints it and says where it is."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
   config = _CONFIG.value
+  name = config.get('experiment')
+  if name not in _EXPERIMENTS:
+    raise ValueError(
+      f'config.experiment must be one of {", ".join(_EXPERIMENTS)}, got '
+      f'{name!r}; is the config for another script?'
+    )
   if _PROMPTS.value:
     config.prompts = _PROMPTS.value
-  if config.experiment not in _EXPERIMENTS:
-    raise app.UsageError(
-      f'config.experiment must be one of {", ".join(_EXPERIMENTS)}, got '
-      f'{config.experiment!r}.'
-    )
-  experiment = importlib.import_module(
-    f'listcoupling.experiments.{config.experiment}'
-  )
-  rows = experiment.run(config, _WORKDIR.value, _SEED.value)
-  print(experiment.as_text(rows))
-  print(f'results.csv, results.json and plots are in {_WORKDIR.value}')
+  rows = _EXPERIMENTS[name].run(config, _WORKDIR.value, _SEED.value)
+  print(_EXPERIMENTS[name].as_text(rows))
+  print(f'\nresults.csv, results.json and plots are in {_WORKDIR.value}')
 
 
 if __name__ == '__main__':

@@ -2,113 +2,103 @@
 
   python scripts/generate.py --prompt 'def main(' --method gumbel_tree
   python scripts/generate.py --target DIR --drafter DIR,DIR --prompt_ids 1,2,3
+  python scripts/generate.py --target DIR --drafter ngram --prompts prompts.txt
   python scripts/generate.py --prompt 'class ' --compare
 
 Without --target the small pair of Python text that ships with the library is
 used. The same --seed gives the same text whatever the drafter with the
-methods autoregressive, gumbel_tree and gumbel_chains.
+methods autoregressive, gumbel_tree and gumbel_chains. --prompts is a file with
+one prompt a line, or .jsonl with "prompt" or "messages" a line. --drafter ngram
+guesses from the text itself. --prompt, --prompt_ids and --stop_string may be
+repeated.
 """
 
 import json
-import pathlib
+import time
 
-import jax
-from absl import app, flags
+from absl import flags
 
 import listcoupling as lc
-from listcoupling.decoding.options import METHODS
-from listcoupling.experiments import command, decoding
-from listcoupling.models import pretrained
+from listcoupling import files
+from listcoupling.data import prompt_files
+from listcoupling.decoding import comparison, text
+from listcoupling.experiments import command, option_flags
+from listcoupling.models.pretrained import SHIPPED
 
 _TARGET = flags.DEFINE_string('target', None, 'Directory or hub name.')
-_DRAFTER = flags.DEFINE_list('drafter', [], 'Directories or hub names.')
+_DRAFTER = flags.DEFINE_list('drafter', [], 'Directories, hub names or ngram.')
+_DTYPE = flags.DEFINE_string('dtype', 'float32', 'Of the weights, or auto.')
 _PROMPT = flags.DEFINE_multi_string('prompt', [], 'Text; may be repeated.')
-_PROMPT_IDS = flags.DEFINE_list('prompt_ids', [], 'Token ids: 1,2,3.')
-_PROMPTS = flags.DEFINE_string('prompts', None, 'File, one prompt per line.')
-_METHOD = flags.DEFINE_enum('method', 'gumbel_tree', METHODS, 'Scheme.')
-_NUM_DRAFTS = flags.DEFINE_integer('num_drafts', 4, 'K.')
-_LENGTH = flags.DEFINE_integer('draft_length', 4, 'L.')
-_MAX_NEW = flags.DEFINE_integer('max_new_tokens', 128, 'Tokens per prompt.')
-_TEMPERATURE = flags.DEFINE_float('temperature', 1.0, '0 is greedy.')
-_TOP_K = flags.DEFINE_integer('top_k', 0, '0 keeps all.')
-_TOP_P = flags.DEFINE_float('top_p', 1.0, 'In (0, 1].')
-_STOP = flags.DEFINE_list(
-  'stop_tokens', None, "Ids that end a row; unset: the checkpoint's, none: ''."
-)
+_IDS = flags.DEFINE_multi_string('prompt_ids', [], 'Such as 1,2,3.')
+_FILE = flags.DEFINE_string('prompts', None, 'Text file or .jsonl of prompts.')
+_WHOLE_FILE = flags.DEFINE_bool('whole_file', False, '--prompts is one prompt.')
+_CHAT = flags.DEFINE_bool('chat', False, "Fill in the target's chat template.")
+_SPECIAL = flags.DEFINE_bool('add_special_tokens', None, 'None: unless --chat.')
+_SAMPLES = flags.DEFINE_integer('num_samples', 1, 'Texts per prompt.')
+_STOP = flags.DEFINE_multi_string('stop_string', [], 'Ends a text.')
+_BATCH = flags.DEFINE_integer('batch_size', 16, 'Texts written at a time.')
+_LOGPROBS = flags.DEFINE_bool('logprobs', False, 'Of tokens, for json.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of the text.')
 _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'Output.')
-_STREAM = flags.DEFINE_bool('stream', False, 'Print as text comes (1 prompt).')
+_STREAM = flags.DEFINE_bool('stream', False, 'Print one text as it comes.')
 _COMPARE = flags.DEFINE_bool('compare', False, 'All methods side by side.')
+_OPTIONS = option_flags.define(lc.GenerateOptions)
+flags.adopt_module_key_flags(option_flags)
 
 
 def _models():
-  drafters = [pretrained.load_pretrained(name) for name in _DRAFTER.value]
-  if _TARGET.value is not None:
-    return pretrained.load_pretrained(_TARGET.value), drafters
-  target, drafter = pretrained.shipped_pair()
-  return target, drafters or [drafter]
+  target = _TARGET.value or SHIPPED / 'target'
+  target = lc.load_pretrained(target, dtype=_DTYPE.value)
+  shipped = [SHIPPED / 'drafter'] if _TARGET.value is None else []
+  return target, [
+    lc.decoding.NGramDrafter(target.config.vocab_size)
+    if name == 'ngram'
+    else lc.load_pretrained(name, dtype=_DTYPE.value)
+    for name in _DRAFTER.value or shipped
+  ]
 
 
-def _prompts(tokenizer):
-  texts = list(_PROMPT.value)
-  if _PROMPTS.value:
-    texts += pathlib.Path(_PROMPTS.value).read_text('utf-8').splitlines()
-  if bool(texts) == bool(_PROMPT_IDS.value):
-    raise app.UsageError('Give either --prompt/--prompts or --prompt_ids.')
-  if _PROMPT_IDS.value:
-    return decoding.pad_prompts([[int(i) for i in _PROMPT_IDS.value]])
-  return decoding.encode_prompts(tokenizer, texts)
-
-
-def _stop_tokens(target):
-  if _STOP.value is None:
-    return target.config.stop_tokens
-  return tuple(int(token) for token in _STOP.value)
+def _compare(*call):
+  rows = comparison.compare_methods(*call)
+  as_json = _FORMAT.value == 'json'
+  print(json.dumps(rows) if as_json else comparison.format_comparison(rows))
 
 
 def main(argv):
   """Flags, one call, one print."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
-  target, drafters = _models()
-  prompts, lengths = _prompts(target.tokenizer)
-  key = jax.random.key(_SEED.value)
-  options = lc.GenerateOptions(
-    method=_METHOD.value,
-    num_drafts=_NUM_DRAFTS.value,
-    draft_length=_LENGTH.value,
-    max_new_tokens=_MAX_NEW.value,
-    temperature=_TEMPERATURE.value,
-    top_k=_TOP_K.value,
-    top_p=_TOP_P.value,
-    stop_tokens=_stop_tokens(target),
+  del argv
+  options, as_json = _OPTIONS(), _FORMAT.value == 'json'
+  prompts = prompt_files.collect(
+    _PROMPT.value, _FILE.value, _IDS.value, whole_file=_WHOLE_FILE.value
   )
+  if _STREAM.value and (as_json or len(prompts) * _SAMPLES.value > 1):
+    raise ValueError('--stream prints one text, and not as --format=json.')
+  key, (target, drafters) = lc.gumbel.seed_key(_SEED.value), _models()
   if _COMPARE.value:
-    rows = decoding.compare_methods(
-      key, target, drafters, prompts, lengths, options
-    )
-    as_json = _FORMAT.value == 'json'
-    print(json.dumps(rows) if as_json else decoding.format_comparison(rows))
-    return
-  stream = _STREAM.value
-  if stream and (
-    _FORMAT.value == 'json' or len(prompts) != 1 or target.tokenizer is None
-  ):
-    raise app.UsageError('--stream prints the text of one prompt.')
-  out = lc.generate(
+    arrays = lc.encode_prompts(target.tokenizer, prompts)
+    return _compare(key, target, drafters, *arrays, options)
+  chat = lc.decoding.read_chat_template(_TARGET.value) if _CHAT.value else None
+  began = time.perf_counter()
+  texts = lc.generate_text(
     key,
     target,
     drafters,
     prompts,
-    lengths,
     options,
-    on_block=decoding.printer(target.tokenizer) if stream else None,
+    batch_size=_BATCH.value,
+    num_samples=_SAMPLES.value,
+    stop_strings=_STOP.value,
+    add_special_tokens=_SPECIAL.value,
+    logprobs=_LOGPROBS.value,
+    chat_template=chat,
+    on_text=text.show if _STREAM.value else None,
   )
-  report = decoding.report(out, target.tokenizer, prompts, lengths)
-  if _FORMAT.value == 'json':
-    print(json.dumps(report))
+  report = text.report(texts, time.perf_counter() - began)
+  if as_json:
+    print(json.dumps(files.plain(report)))
   else:
-    print('' if stream else decoding.format_report(report))
+    show = text.format_rates if _STREAM.value else text.format_report
+    print(show(report))
 
 
 if __name__ == '__main__':

@@ -1,23 +1,20 @@
 """Couplings of next-token laws along real text, see configs/next_token.py."""
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from listcoupling.experiments import command, next_token, next_token_report
+from listcoupling.experiments import command, next_token
 
-_CONFIG = config_flags.DEFINE_config_file('config', 'configs/next_token.py')
+_CONFIG = command.define_config('configs/next_token.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/next_token', 'Where the results are written.'
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the positions and of all noise.')
 
 
-def main(argv):
+def main(_):
   """Runs the table, prints it and says where it is."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments {argv[1:]}')
   rows = next_token.run(_CONFIG.value, _WORKDIR.value, _SEED.value)
-  print(next_token_report.as_text(rows, _CONFIG.value.repetitions))
+  print(next_token.as_text(rows, _CONFIG.value.repetitions))
   print(f'results.csv, results.json, next_token.png are in {_WORKDIR.value}')
 
 

@@ -117,7 +117,7 @@ def test_every_name_is_reachable_as_written():
 
 
 def test_every_method_is_in_the_decoding_table():
-  from listcoupling.decoding.options import METHODS
+  from listcoupling.decoding.methods import METHODS
 
   rows = re.findall(r'^\| `(\w+)`', _section('Decoding'), re.M)
   assert rows == ['method', *METHODS]

@@ -5,7 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROMPTS = ('import ', 'def main(argv):')
 
 
 def _run(*arguments):
@@ -19,32 +22,65 @@ def _run(*arguments):
   )
 
 
-def _generate(*flags):
+def _generate(*flags, num_tokens=12):
   done = _run(
     'scripts/generate.py',
-    '--max_new_tokens=12',
-    '--format=json',
-    '--prompt=import ',
-    '--prompt=def main(argv):',
+    f'--max_new_tokens={num_tokens}',
+    '--stop_tokens=',
     *flags,
   )
   assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout)
+  return done.stdout
 
 
-def test_generate_writes_the_same_text_with_and_without_drafts():
-  plain = _generate('--method=autoregressive')
-  tree = _generate('--method=gumbel_tree', '--num_drafts=2')
-  assert len(plain['rows']) == 2
-  for a, b in zip(plain['rows'], tree['rows']):
-    assert a['token_ids'] == b['token_ids'] and len(a['token_ids']) == 12
-    assert a['text'] == b['text'] != ''
-    assert a['block_efficiency'] == 1 <= b['block_efficiency']
-    assert b['target_calls'] + b['accepted_tokens'] >= 12
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory):
+  """The plain sampler's report, prompts from a file."""
+  path = tmp_path_factory.mktemp('prompts') / 'prompts.txt'
+  path.write_text('\n\n'.join(PROMPTS) + '\n')
+  return json.loads(
+    _generate(
+      f'--prompts={path}', '--method=autoregressive', '--format=json',
+      '--logprobs',
+    )
+  )  # fmt: skip
 
 
-def test_a_missing_checkpoint_is_named():
-  done = _run(
-    'scripts/generate.py', '--target=./no_such_model', '--prompt_ids=1'
+def test_the_same_text_with_and_without_drafts_each_under_its_prompt(plain):
+  shown = _generate(
+    *[f'--prompt={prompt}' for prompt in PROMPTS],
+    '--num_drafts=2',
+    '--drafter=ngram',
   )
-  assert done.returncode != 0 and 'no_such_model' in done.stderr
+  assert [row['prompt'] for row in plain['rows']] == list(PROMPTS)
+  for number, row in enumerate(plain['rows'], 1):
+    assert len(row['token_ids']) == len(row['logprobs']) == 12
+    assert row['block_efficiency'] == 1 and row['finish_reason'] == 'length'
+    under = f'== Prompt {number}\n{row["prompt"]}\n-- Text {number}\n'
+    assert under + row['text'] in shown
+  assert 'tokens/s in the decoding loop' in shown
+  assert 'with compilation and prompts' in shown
+  assert plain['tokens_per_second'] > plain['tokens_per_second_overall'] > 0
+
+
+def test_a_text_is_streamed_and_ends_at_a_stop_string(plain):
+  text = plain['rows'][0]['text']
+  stop = text[4:6]
+  streamed = _generate(
+    '--prompt=import ', '--stream', '--num_drafts=2', f'--stop_string={stop}'
+  )
+  assert streamed.startswith(text[: text.find(stop)] + '\n[')
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (['--target=./no_such_model', '--prompt_ids=1'], 'no_such_model'),
+    (['--prompt_ids=1,2,x'], "'x' in '1,2,x'"),
+    (['--prompt=a', '--stream', '--num_samples=2'], '--stream'),
+  ],
+)
+def test_a_mistake_is_one_line(flags, message):
+  done = _run('scripts/generate.py', *flags)
+  assert done.returncode == 1 and message in done.stderr
+  assert len(done.stderr.strip().splitlines()) <= 2

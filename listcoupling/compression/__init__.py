@@ -4,11 +4,17 @@ Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5. `encode` and `decode`
 work on any candidates; `gaussian` is one of the paper's two sources.
 """
 
-from listcoupling.compression import gaussian, list_quantiser
+from listcoupling.compression import (
+  gaussian,
+  gaussian_baselines,
+  list_quantiser,
+  poisson_functional,
+)
 from listcoupling.compression.codec import Encoding, decode, encode
 from listcoupling.compression.labels import (
   balanced_labels,
   interval_labels,
+  kmeans_labels,
   lattice_labels,
   random_labels,
 )
@@ -19,8 +25,11 @@ __all__ = [
   'decode',
   'encode',
   'gaussian',
+  'gaussian_baselines',
   'interval_labels',
+  'kmeans_labels',
   'lattice_labels',
   'list_quantiser',
+  'poisson_functional',
   'random_labels',
 ]

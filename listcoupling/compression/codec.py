@@ -7,10 +7,14 @@ only the label of Y. Decoder k runs race k among the candidates that carry the
 label, weighted by what its side information says of them, and succeeds if it
 picks Y too.
 
+With G groups each message stands for G labels, one per group: decoder k looks
+only at those of its own group, k mod G, so that its index is worth log2 G bits
+more. Within a group races are as above, K / G of them. G = 1 is the paper.
+
 Weights are importance weights, in logs: for candidates drawn from a prior,
 log p(u | what I know) - log prior(u). Constants drop out of a race.
 
-Legend: N candidates, K decoders.
+Legend: N candidates, K decoders, L messages, G groups.
 """
 
 import functools
@@ -28,17 +32,27 @@ class Encoding(NamedTuple):
 
   Attributes:
     index: [] int32, the candidate; -1 if none was possible.
-    message: [] int32, its label: all that is sent; -1 if index is -1.
+    message: [] int32, its label // G: all that is sent; -1 if index is -1.
   """
 
   index: jax.Array  # []
   message: jax.Array  # []
 
 
-def _check(key, log_weights, labels, num_decoders) -> None:
+def check_groups(num_groups, num_decoders) -> None:
+  """Raises ValueError unless G groups of equal size hold the K decoders."""
+  validation.check_positive_int(num_groups, 'num_groups')
+  if num_decoders % num_groups:
+    raise ValueError(
+      f'num_groups must divide num_decoders = {num_decoders}, got {num_groups}.'
+    )
+
+
+def _check(key, log_weights, labels, num_decoders, num_groups) -> None:
   """Raises ValueError for what encoder and decoder refuse alike."""
   validation.check_key(key)
   validation.check_positive_int(num_decoders, 'num_decoders')
+  check_groups(num_groups, num_decoders)
   shape, dtype = jnp.shape(log_weights), jnp.result_type(log_weights)
   if len(shape) != 1 or shape[0] == 0:
     raise ValueError(
@@ -47,6 +61,18 @@ def _check(key, log_weights, labels, num_decoders) -> None:
     )
   if not jnp.issubdtype(dtype, jnp.floating):
     raise ValueError(f'log_weights must be of a float type, got {dtype}.')
+  if validation.is_concrete(log_weights):
+    values = np.asarray(log_weights).astype(np.float64)
+    bad = values[~(values < np.inf)]
+    if bad.size:
+      raise ValueError(
+        'log_weights must hold finite numbers or -inf (impossible), got '
+        f'{bad[0]}.'
+      )
+  _check_labels(labels, shape, num_groups)
+
+
+def _check_labels(labels, shape, num_groups) -> None:
   if jnp.shape(labels) != shape:
     raise ValueError(
       'labels must have one entry per candidate, got shape '
@@ -54,25 +80,29 @@ def _check(key, log_weights, labels, num_decoders) -> None:
     )
   if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
     raise ValueError(f'labels must be integers, got {jnp.result_type(labels)}.')
-  if validation.is_concrete(log_weights):
-    values = np.asarray(log_weights, np.float64)
-    bad = values[~(values < np.inf)]
-    if bad.size:
-      raise ValueError(
-        'log_weights must hold finite numbers or -inf (impossible), got '
-        f'{bad[0]}.'
-      )
-  if validation.is_concrete(labels) and np.asarray(labels).min() < 0:
+  if not validation.is_concrete(labels):
+    return
+  labels = np.asarray(labels)
+  if labels.min() < 0:
+    raise ValueError(f'labels must be at least 0, got {labels.min()}.')
+  missing = set(range(num_groups)) - set((labels % num_groups).tolist())
+  if missing:
     raise ValueError(
-      f'labels must be at least 0, got {np.asarray(labels).min()}.'
+      f'labels must have candidates in each of num_groups = {num_groups} '
+      f'groups (label % {num_groups}), got none in group {min(missing)}; make '
+      f'them with num_groups={num_groups}.'
     )
 
 
-def _check_decoder(decoder, num_decoders) -> None:
-  if jnp.shape(decoder) or not jnp.issubdtype(
-    jnp.result_type(decoder), jnp.integer
+def _check_scalar(value, name) -> None:
+  if jnp.shape(value) or not jnp.issubdtype(
+    jnp.result_type(value), jnp.integer
   ):
-    raise ValueError(f'decoder must be an integer scalar, got {decoder!r}.')
+    raise ValueError(f'{name} must be an integer scalar, got {value!r}.')
+
+
+def _check_decoder(decoder, num_decoders) -> None:
+  _check_scalar(decoder, 'decoder')
   if validation.is_concrete(decoder) and not 0 <= decoder < num_decoders:
     raise ValueError(
       f'decoder must be in 0..{num_decoders - 1} for num_decoders = '
@@ -80,17 +110,16 @@ def _check_decoder(decoder, num_decoders) -> None:
     )
 
 
-def _check_message(message, labels) -> None:
-  if jnp.shape(message) or not jnp.issubdtype(
-    jnp.result_type(message), jnp.integer
-  ):
-    raise ValueError(f'message must be an integer scalar, got {message!r}.')
+def _check_message(message, labels, num_groups) -> None:
+  _check_scalar(message, 'message')
   if validation.is_concrete(message, labels):
-    if not np.any(np.asarray(labels) == np.asarray(message)):
+    named = np.asarray(labels) // num_groups
+    if not np.any(named == np.asarray(message)):
       raise ValueError(
         f'message must be the label of some candidate, got {message}; labels '
-        f'lie in {np.asarray(labels).min()}..{np.asarray(labels).max()}. Are '
-        'key and labels those of the encoder?'
+        f'{"" if num_groups == 1 else f"// {num_groups} "}lie in '
+        f'{named.min()}..{named.max()}. Are key and labels those of the '
+        'encoder?'
       )
 
 
@@ -101,23 +130,26 @@ def encode(
   *,
   num_decoders: int,
   shared_race: bool = False,
+  num_groups: int = 1,
 ) -> Encoding:
-  """Picks a candidate ~ exp(log_weights) and names its label.
+  """Picks a candidate ~ exp(log_weights) and names its label, but the group.
 
   Args:
     key: typed key shared with the decoders; fresh for each source symbol.
     log_weights: [N] log of p(u_i | source) / prior(u_i), -inf = impossible.
-    labels: [N] integers from 0, shared with the decoders.
+    labels: [N] integers in 0..L G - 1, shared with the decoders.
     num_decoders: K, static; must be the same at the decoders.
     shared_race: one race for all instead of one per decoder, the baseline of
       the paper; static.
+    num_groups: G, static; divides K. A candidate belongs to group label % G.
 
   Returns:
     `Encoding`; (-1, -1) inside jit if every weight is zero or one is NaN.
 
   Raises:
     ValueError: for a legacy key, wrong shapes or types, NaN or +inf weights,
-      no possible candidate, negative labels or K < 1.
+      no possible candidate, negative labels, a group without candidates, K < 1
+      or G that does not divide K.
 
   Example:
     >>> key = jax.random.key(0)
@@ -125,9 +157,13 @@ def encode(
     >>> index, message = encode(key, jnp.zeros(4), labels, num_decoders=2)
     >>> bool(message == labels[index])
     True
+    >>> index, message = encode(key, jnp.zeros(4), labels, num_decoders=2,
+    ...                         num_groups=2)
+    >>> int(message)  # both labels: decoder k looks at label k
+    0
   """
   log_weights, labels = jnp.asarray(log_weights), jnp.asarray(labels)
-  _check(key, log_weights, labels, num_decoders)
+  _check(key, log_weights, labels, num_decoders, num_groups)
   validation.check_logits(log_weights, 'log_weights')
   return _encode(
     key,
@@ -135,15 +171,24 @@ def encode(
     jnp.asarray(labels, jnp.int32),
     num_decoders=num_decoders,
     shared_race=shared_race,
+    num_groups=num_groups,
   )
 
 
-@functools.partial(jax.jit, static_argnames=('num_decoders', 'shared_race'))
-def _encode(key, log_weights, labels, *, num_decoders, shared_race):
+_compiled = functools.partial(
+  jax.jit, static_argnames=('num_decoders', 'shared_race', 'num_groups')
+)
+
+
+@_compiled
+def _encode(key, log_weights, labels, *, num_decoders, shared_race, num_groups):
   index = coupling.conditional_encode(
-    key, log_weights, num_decoders=num_decoders, shared_race=shared_race
+    key,
+    log_weights,
+    num_decoders=num_decoders // num_groups,
+    shared_race=shared_race,
   )
-  return Encoding(index, jnp.where(index < 0, -1, labels[index]))
+  return Encoding(index, jnp.where(index < 0, -1, labels[index] // num_groups))
 
 
 def decode(
@@ -155,23 +200,27 @@ def decode(
   decoder,
   num_decoders: int,
   shared_race: bool = False,
+  num_groups: int = 1,
 ) -> jax.Array:
   """The candidate that one decoder picks, given the message.
 
   If no candidate with the label has weight, the race is over the label alone,
-  each of its candidates weighted alike.
+  each of its candidates weighted alike. If the decoder's group has none with
+  the message at all, it looks at those of the other groups.
 
   Args:
     key: the encoder's key.
     log_weights: [N] log of p(u_i | side information) / prior(u_i).
     labels: [N] the encoder's labels.
-    message: [] integer, a label.
-    decoder: [] integer from 0 to K-1; may be traced.
+    message: [] integer, a label // G.
+    decoder: [] integer k from 0 to K-1; may be traced.
     num_decoders: K, static, as at the encoder.
     shared_race: as at the encoder; static.
+    num_groups: G, static, as at the encoder. The decoder looks at labels with
+      label % G == k % G and runs race k // G.
 
   Returns:
-    [] int32 index; -1 inside jit if no candidate carries the label or a
+    [] int32 index; -1 inside jit if no candidate carries the message or a
     weight of the label is NaN.
 
   Raises:
@@ -185,32 +234,36 @@ def decode(
     True
   """
   log_weights, labels = jnp.asarray(log_weights), jnp.asarray(labels)
-  _check(key, log_weights, labels, num_decoders)
+  _check(key, log_weights, labels, num_decoders, num_groups)
   _check_decoder(decoder, num_decoders)
-  _check_message(message, labels)
+  _check_message(message, labels, num_groups)
   return _decode(
     key,
     jnp.asarray(log_weights, jnp.float32),
     jnp.asarray(labels, jnp.int32),
-    message,
-    decoder,
+    jnp.asarray(message, jnp.int32),
+    jnp.asarray(decoder, jnp.int32),
     num_decoders=num_decoders,
     shared_race=shared_race,
+    num_groups=num_groups,
   )
 
 
-@functools.partial(jax.jit, static_argnames=('num_decoders', 'shared_race'))
+@_compiled
 def _decode(
-  key, log_weights, labels, message, decoder, *, num_decoders, shared_race
-):
-  carries = labels == message  # [N]
+  key, log_weights, labels, message, decoder, *,
+  num_decoders, shared_race, num_groups,
+):  # fmt: skip
+  group, race = decoder % num_groups, decoder // num_groups
+  own = labels == message * num_groups + group  # [N]
+  carries = jnp.where(jnp.any(own), own, labels // num_groups == message)
   weights = jnp.where(carries, log_weights, -jnp.inf)
   none_left = jnp.max(weights) == -jnp.inf
-  label_alone = jnp.where(carries, 0.0, -jnp.inf)
+  label_alone = jnp.where(carries, jnp.float32(0), -jnp.inf)
   return coupling.conditional_decode(
     key,
     jnp.where(none_left, label_alone, weights),
-    decoder=decoder,
-    num_decoders=num_decoders,
+    decoder=race,
+    num_decoders=num_decoders // num_groups,
     shared_race=shared_race,
   )

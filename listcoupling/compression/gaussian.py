@@ -1,25 +1,30 @@
 """The Gaussian source of Rowan, Phan, Khisti (2025), arXiv 2506.05632, sec. 5.
 
-A ~ N(0, 1); decoder k sees T_k = A + N(0, s). The test channel is
+A ~ N(0, 1); decoder k sees T_k = A + N(0, s_k). The test channel is
 W | A = a ~ N(a, v), so the prior of W is N(0, 1 + v) and
 W | T = t ~ N(t / (1 + s), 1 + v - 1 / (1 + s)). A decoder that holds (w, t)
-answers with the MMSE estimate (s w + v t) / (s + v + s v).
+answers with the MMSE estimate (s w + v t) / (s + v + s v). One without side
+information has s = inf: its law of W is the prior, its estimate w / (1 + v).
 
 The paper's "distortion (dB)" is the mean over trials of 10 log10 of the
 squared error of the best decoder, not 10 log10 of its mean: `Trials` keeps
-the squared errors so that both can be had.
+the squared error of every decoder so that both can be had, and those of the
+mean and the worst decoder.
 
 Legend: N candidates, K decoders, R trials.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from listcoupling import validation
+from listcoupling import gumbel, validation
 from listcoupling.compression import codec, labels
+from listcoupling.gumbel import Domain, domain_key
 
 LABELS = ('random', 'interval')
 
@@ -27,8 +32,8 @@ LABELS = ('random', 'interval')
 class Trials(NamedTuple):
   """What happened in R independent uses of the codec."""
 
-  squared_error: jax.Array  # [R], of the best of the K decoders
-  is_match: jax.Array  # [R] bool, some decoder found the encoder's candidate
+  squared_error: jax.Array  # [R, K]
+  is_match: jax.Array  # [R] bool, some decoder has the encoder's candidate
   information_density: jax.Array  # [R, K] i(W; A | T_k) in bits
 
 
@@ -47,76 +52,119 @@ def log_encoder(w, a, v):
 
 
 def log_decoder(w, t, s, v):
-  """Log density of W | T = t."""
-  return _log_normal(w, t / (1 + s), 1 + v - 1 / (1 + s))
+  """Log density of W | T = t; that of the prior for s = inf."""
+  return _log_normal(w, posterior_mean(t, s), 1 + v - 1 / (1 + s))
 
 
 def information_density(w, a, t, s, v):
   """i(w; a | t) = log2 p(w | a) / p(w | t), in bits."""
-  return (log_encoder(w, a, v) - log_decoder(w, t, s, v)) / jnp.log(2.0)
+  return (log_encoder(w, a, v) - log_decoder(w, t, s, v)) / math.log(2)
+
+
+def posterior_mean(t, s):
+  """E[A | T = t]; 0 for s = inf, whatever t."""
+  s = jnp.asarray(s, jnp.float32)
+  return jnp.where(jnp.isinf(s), 0.0, t / (1 + s))
+
+
+def posterior_variance(s):
+  """Variance of A given T; 1 for s = inf."""
+  return 1 - 1 / (1 + jnp.asarray(s, jnp.float32))
 
 
 def estimate(w, t, s, v):
   """E[A | W = w, T = t].
 
   Example:
-    >>> round(estimate(1.0, 0.0, 0.5, 1e-9), 6)
+    >>> round(float(estimate(1.0, 0.0, 0.5, 1e-9)), 6)
     1.0
   """
-  return (s * w + v * t) / (s + v + s * v)
+  variance = posterior_variance(s)
+  return (variance * w + v * posterior_mean(t, s)) / (variance + v)
 
 
-def draw_source(key, num_decoders, s):
-  """One source symbol [] and the side information of K decoders [K]."""
-  source_key, side_key = jax.random.split(key)
-  a = jax.random.normal(source_key)
-  # By decoder, so that the first decoders of a larger K see the same.
+def draw_source(key, num_decoders, side_variance):
+  """One source symbol [] and the side information of K decoders [K].
+
+  Args:
+    key: typed key; its domains of source and side information are used.
+    num_decoders: K. The first decoders of a larger K see the same.
+    side_variance: [] or [K] s; inf for no side information, seen as 0.
+  """
+  s = jnp.broadcast_to(jnp.asarray(side_variance, jnp.float32), (num_decoders,))
+  a = jax.random.normal(domain_key(key, Domain.SOURCE), (), jnp.float32)
   noise = jax.vmap(
-    lambda k: jax.random.normal(jax.random.fold_in(side_key, k))
-  )(jnp.arange(num_decoders))
-  return a, a + jnp.sqrt(s) * noise
+    lambda k: jax.random.normal(
+      domain_key(key, Domain.SIDE_INFORMATION, k), (), jnp.float32
+    )
+  )(jnp.arange(num_decoders, dtype=jnp.int32))
+  return a, jnp.where(jnp.isinf(s), 0.0, a + jnp.sqrt(s) * noise)
 
 
-def _draw_labels(key, candidates, num_messages, width, kind):
+def trial_key(key, trial):
+  """Key of one trial: its domains are source, codebook, labels, races."""
+  return domain_key(key, Domain.TRIALS, trial)
+
+
+def _draw_labels(key, candidates, num_messages, width, kind, num_groups):
   if kind == 'random':
-    return labels.random_labels(key, candidates.shape[0], num_messages)
-  offset = jax.random.uniform(key) * num_messages * width
-  return labels.interval_labels(candidates, width, num_messages, offset)
+    return labels.random_labels(
+      domain_key(key, Domain.LABELS), candidates.shape[0], num_messages,
+      num_groups=num_groups,
+    )  # fmt: skip
+  count = (num_messages * num_groups).astype(jnp.float32)
+  dither = gumbel.uniform(domain_key(key, Domain.DITHER), 1)[0]
+  return labels.interval_labels(
+    candidates, width, num_messages, dither * count * width,
+    num_groups=num_groups,
+  )  # fmt: skip
 
 
 def _trial(
-  key, v, num_messages, width, s, *, num_decoders, num_candidates, scheme
-):
+  key, v, num_messages, width, s, *,
+  num_candidates, num_groups, label_kind, shared_race,
+):  # fmt: skip
   """One use of the codec; see `simulate`."""
-  shared_race, kind = scheme
-  source_key, prior_key, label_key, race_key = jax.random.split(key, 4)
-  a, t = draw_source(source_key, num_decoders, s)  # [], [K]
-  u = jnp.sqrt(1 + v) * jax.random.normal(prior_key, (num_candidates,))  # [N]
-  tags = _draw_labels(label_key, u, num_messages, width, kind)  # [N]
-  options = dict(num_decoders=num_decoders, shared_race=shared_race)
+  num_decoders = s.size
+  a, t = draw_source(key, num_decoders, s)  # [], [K]
+  u = jnp.sqrt(1 + v) * jax.random.normal(
+    domain_key(key, Domain.CODEBOOK), (num_candidates,), jnp.float32
+  )  # [N]
+  named = _draw_labels(key, u, num_messages, width, label_kind, num_groups)
+  race_key = domain_key(key, Domain.RACES)
+  options = dict(
+    num_decoders=num_decoders, shared_race=shared_race, num_groups=num_groups
+  )
   prior = log_prior(u, v)
   index, message = codec.encode(
-    race_key, log_encoder(u, a, v) - prior, tags, **options
+    race_key, log_encoder(u, a, v) - prior, named, **options
   )
-  found = jnp.stack(
+  answer = jnp.stack(
     [
       codec.decode(
-        race_key,
-        log_decoder(u, t[k], s, v) - prior,
-        tags,
-        message,
-        decoder=k,
-        **options,
+        race_key, log_decoder(u, t[k], s[k], v) - prior, named, message,
+        decoder=k, **options,
       )
       for k in range(num_decoders)
     ]
-  )  # [K]
-  error = (estimate(u[found], t, s, v) - a) ** 2  # [K]
+  )  # fmt: skip
   return Trials(
-    jnp.min(error),
-    jnp.any((found == index) & (index >= 0)),
+    (estimate(u[answer], t, s, v) - a) ** 2,
+    jnp.any((answer == index) & (index >= 0)),
     information_density(u[index], a, t, s, v),
   )
+
+
+def check_side_variance(side_variance, num_decoders) -> np.ndarray:
+  """[K] float32 from [] or [K]; ValueError unless positive (inf: none)."""
+  s = np.asarray(side_variance, np.float32)
+  if s.shape not in ((), (num_decoders,)) or not np.all(s > 0):
+    raise ValueError(
+      'side_variance must be positive, one number or one for each of the '
+      f'{num_decoders} decoders (inf: no side information), got '
+      f'{side_variance}.'
+    )
+  return np.broadcast_to(s, (num_decoders,))
 
 
 def simulate(
@@ -129,6 +177,7 @@ def simulate(
   num_candidates: int = 2**15,
   side_variance=0.5,
   shared_race: bool = False,
+  num_groups: int = 1,
   label_kind: str = 'random',
   width=1.0,
 ) -> Trials:
@@ -139,79 +188,87 @@ def simulate(
 
   Args:
     key: typed key.
-    v: [] variance of the test channel; traced.
+    v: [] variance of the test channel.
     num_messages: [] integer L; traced.
     num_trials: R.
     num_decoders: K.
     num_candidates: N.
-    side_variance: [] s; traced.
+    side_variance: [] or [K] s; inf for a decoder without side information.
     shared_race: the baseline of the paper instead of K races.
+    num_groups: G, which divides K; see `codec.encode`.
     label_kind: "random" (paper) or "interval".
-    width: [] length of the intervals; traced.
+    width: [] length of the intervals; a label returns every L G width.
 
   Returns:
     `Trials` of R.
 
   Raises:
     ValueError: for a `label_kind` that is not known, variances or a width that
-      are not positive, or L, R, K or N below 1.
+      are not positive, G that does not divide K, or L, R, K or N below 1.
 
   Example:
     >>> out = simulate(jax.random.key(0), .05, 8, num_trials=10,
     ...                num_decoders=2, num_candidates=64)
     >>> out.squared_error.shape
-    (10,)
+    (10, 2)
   """
   if label_kind not in LABELS:
     raise ValueError(f'label_kind must be one of {LABELS}, got {label_kind!r}.')
-  validation.check_positive(v=v, side_variance=side_variance, width=width)
+  validation.check_positive(v=v, width=width)
   for name, value in (
     ('num_messages', num_messages), ('num_trials', num_trials),
     ('num_decoders', num_decoders), ('num_candidates', num_candidates),
   ):  # fmt: skip
     if validation.is_concrete(value) and not value >= 1:
       raise ValueError(f'{name} must be at least 1, got {value}.')
+  codec.check_groups(num_groups, num_decoders)
   return _simulate(
-    key, v, num_messages, side_variance, width,
-    num_trials=num_trials, num_decoders=num_decoders,
-    num_candidates=num_candidates, scheme=(shared_race, label_kind),
-  )  # fmt: skip
+    key,
+    jnp.asarray(v, jnp.float32),
+    jnp.asarray(num_messages, jnp.int32),
+    jnp.asarray(width, jnp.float32),
+    check_side_variance(side_variance, num_decoders),
+    num_trials=num_trials,
+    num_candidates=num_candidates,
+    num_groups=num_groups,
+    label_kind=label_kind,
+    shared_race=shared_race,
+  )
 
 
 @functools.partial(
   jax.jit,
-  static_argnames=('num_trials', 'num_decoders', 'num_candidates', 'scheme'),
-)
-def _simulate(
-  key, v, num_messages, side_variance, width, *,
-  num_trials, num_decoders, num_candidates, scheme,
-):  # fmt: skip
-  one = functools.partial(
-    _trial,
-    num_decoders=num_decoders,
-    num_candidates=num_candidates,
-    scheme=scheme,
-  )
+  static_argnames=(
+    'num_trials', 'num_candidates', 'num_groups', 'label_kind', 'shared_race'
+  ),
+)  # fmt: skip
+def _simulate(key, v, num_messages, width, s, *, num_trials, **options):
   return jax.lax.map(
-    lambda r: one(
-      jax.random.fold_in(key, r), v, num_messages, width, side_variance
-    ),
-    jnp.arange(num_trials),
+    lambda r: _trial(trial_key(key, r), v, num_messages, width, s, **options),
+    jnp.arange(num_trials, dtype=jnp.int32),
   )
 
 
-@functools.partial(jax.jit, static_argnames=('num_trials', 'num_decoders'))
 def simulate_no_message(
   key: jax.Array, *, num_trials: int, num_decoders: int, side_variance=0.5
 ) -> jax.Array:
-  """Squared error [R] of the best decoder that answers E[A | T_k].
+  """Squared errors [R, K] of decoders that answer E[A | T_k].
 
   Sources and side information are those of `simulate` with the same key.
+
+  Example:
+    >>> key = jax.random.key(0)
+    >>> simulate_no_message(key, num_trials=4, num_decoders=2).shape
+    (4, 2)
   """
+  s = check_side_variance(side_variance, num_decoders)
+  return _simulate_no_message(key, s, num_trials=num_trials)
 
+
+@functools.partial(jax.jit, static_argnames='num_trials')
+def _simulate_no_message(key, s, *, num_trials):
   def one(r):
-    source_key = jax.random.split(jax.random.fold_in(key, r), 4)[0]
-    a, t = draw_source(source_key, num_decoders, side_variance)
-    return jnp.min((t / (1 + side_variance) - a) ** 2)
+    a, t = draw_source(trial_key(key, r), s.size, s)
+    return (posterior_mean(t, s) - a) ** 2
 
-  return jax.vmap(one)(jnp.arange(num_trials))
+  return jax.vmap(one)(jnp.arange(num_trials, dtype=jnp.int32))

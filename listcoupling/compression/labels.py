@@ -2,11 +2,14 @@
 
 `random_labels` are those of Rowan, Phan, Khisti (2025), arXiv 2506.05632,
 section 5. The others are not in the paper. `balanced_labels` only remove the
-luck of the draw. `interval_labels`, `lattice_labels` and `cell_labels` have
+luck of the draw. `interval_labels`, `lattice_labels` and `kmeans_labels` have
 structure: close candidates, which a decoder cannot tell apart and need not,
 share a label, so the message is spent on telling distant ones apart.
 
-Legend: N candidates, D their size, L messages.
+With G groups of decoders there are L G labels instead of L: the message is
+label // G, the group label % G (`codec.encode`).
+
+Legend: N candidates, D their size, L messages, G groups.
 """
 
 import functools
@@ -29,11 +32,11 @@ def _check_num_messages(num_messages) -> None:
       )
 
 
-def _check_width(width) -> None:
-  if validation.is_concrete(width) and not (
-    np.all(np.asarray(width) > 0) and np.all(np.isfinite(width))
-  ):
-    raise ValueError(f'width must be positive and finite, got {width}.')
+def _num_labels(num_messages, num_groups) -> jax.Array:
+  """L G, checked; L may be traced."""
+  _check_num_messages(num_messages)
+  validation.check_positive_int(num_groups, 'num_groups')
+  return jnp.asarray(num_messages, jnp.int32) * num_groups
 
 
 def _check_finite(name, value) -> None:
@@ -42,53 +45,55 @@ def _check_finite(name, value) -> None:
 
 
 def random_labels(
-  key: jax.Array, num_candidates: int, num_messages
+  key: jax.Array, num_candidates: int, num_messages, *, num_groups: int = 1
 ) -> jax.Array:
-  """iid uniform labels in {0, ..., L-1}.
+  """iid uniform labels in {0, ..., L G - 1}.
 
-  Label i depends on (key, i) and L alone. For L that is no power of two the
+  Label i depends on (key, i) and L G alone. Where that is no power of two the
   probabilities are uniform up to 2^-32.
 
   Args:
     key: typed key, other than the key of the race.
     num_candidates: N, static.
     num_messages: [] integer L; may be traced.
+    num_groups: G, static.
 
   Returns:
     [N] int32.
 
   Raises:
-    ValueError: for a legacy key, N < 1 or L < 1.
+    ValueError: for a legacy key, or N, L or G below 1.
 
   Example:
     >>> labels = random_labels(jax.random.key(0), 6, 2)
   """
   validation.check_key(key)
   validation.check_positive_int(num_candidates, 'num_candidates')
-  _check_num_messages(num_messages)
+  count = _num_labels(num_messages, num_groups)
   bits = jax.random.bits(key, (num_candidates,), jnp.uint32)  # [N]
-  return (bits % jnp.asarray(num_messages, jnp.uint32)).astype(jnp.int32)
+  return (bits % count.astype(jnp.uint32)).astype(jnp.int32)
 
 
 def interval_labels(
-  candidates: jax.Array, width, num_messages, offset=0.0
+  candidates: jax.Array, width, num_messages, offset=0.0, *, num_groups: int = 1
 ) -> jax.Array:
-  """Labels of a modulo quantiser: floor((u + offset) / width) mod L.
+  """Labels of a modulo quantiser: floor((u + offset) / width) mod L G.
 
   Args:
     candidates: [N] real candidates.
     width: [] length of an interval, positive; each label returns every
-      L * width.
+      L * G * width.
     num_messages: [] integer L.
-    offset: [] dither; a uniform draw on [0, L * width) from the shared key
+    offset: [] dither; a uniform draw on [0, L * G * width) from the shared key
       makes the labels uniform.
+    num_groups: G, static; the G intervals of a message lie side by side.
 
   Returns:
-    [N] int32 in {0, ..., L-1}.
+    [N] int32 in {0, ..., L G - 1}.
 
   Raises:
-    ValueError: if candidates are not one-dimensional, width is not positive
-      or L < 1.
+    ValueError: if candidates are not one-dimensional, width is not positive,
+      L < 1 or G < 1.
 
   Example:
     >>> interval_labels(jnp.array([-.1, .1, .6, 1.1]), .5, 2).tolist()
@@ -98,29 +103,32 @@ def interval_labels(
     raise ValueError(
       f'candidates must be one-dimensional, got shape {jnp.shape(candidates)}.'
     )
-  _check_width(width)
-  _check_num_messages(num_messages)
+  validation.check_positive(width=width)
+  count = _num_labels(num_messages, num_groups).astype(jnp.float32)
   for name, value in (('candidates', candidates), ('offset', offset)):
     _check_finite(name, value)
-  cells = jnp.floor((candidates + offset) / width)
-  return jnp.mod(cells, num_messages).astype(jnp.int32)
+  u, offset, width = (
+    jnp.asarray(x, jnp.float32) for x in (candidates, offset, width)
+  )
+  return jnp.mod(jnp.floor((u + offset) / width), count).astype(jnp.int32)
 
 
 def balanced_labels(
-  key: jax.Array, num_candidates: int, num_messages
+  key: jax.Array, num_candidates: int, num_messages, *, num_groups: int = 1
 ) -> jax.Array:
-  """Labels in random order, each on N // L or N // L + 1 candidates.
+  """Labels in random order, each on N // (L G) candidates or on one more.
 
   Args:
     key: typed key, other than the key of the race.
     num_candidates: N, static.
     num_messages: [] integer L; may be traced.
+    num_groups: G, static.
 
   Returns:
     [N] int32. Each label alone is uniform; together they are dependent.
 
   Raises:
-    ValueError: for a legacy key, N < 1 or L < 1.
+    ValueError: for a legacy key, or N, L or G below 1.
 
   Example:
     >>> labels = balanced_labels(jax.random.key(0), 6, 2)
@@ -129,12 +137,14 @@ def balanced_labels(
   """
   validation.check_key(key)
   validation.check_positive_int(num_candidates, 'num_candidates')
-  _check_num_messages(num_messages)
+  count = _num_labels(num_messages, num_groups)
   order_key, shift_key = jax.random.split(key)
-  order = jax.random.permutation(order_key, num_candidates)  # [N]
-  # L that does not divide N gives some labels one more: which, is random.
-  shift = random_labels(shift_key, 1, num_messages)
-  return jnp.mod(order + shift, num_messages).astype(jnp.int32)
+  order = jax.random.permutation(
+    order_key, jnp.arange(num_candidates, dtype=jnp.int32)
+  )
+  # L G that does not divide N gives some labels one more: which, is random.
+  shift = random_labels(shift_key, 1, count)
+  return jnp.mod(order + shift, count)
 
 
 def _candidate_multipliers(num_messages: int, size: int):
@@ -193,9 +203,14 @@ def lattice_multipliers(num_messages: int, size: int) -> tuple[int, ...]:
 
 
 def lattice_labels(
-  candidates: jax.Array, width, num_messages: int, offset=0.0
+  candidates: jax.Array,
+  width,
+  num_messages: int,
+  offset=0.0,
+  *,
+  num_groups: int = 1,
 ) -> jax.Array:
-  """Cosets of a lattice: floor((u + offset) / width) combined mod L.
+  """Cosets of a lattice: floor((u + offset) / width) combined mod L G.
 
   In one dimension these are `interval_labels`; in D, neighbouring cubes
   differ and those of one label are far apart (`lattice_multipliers`).
@@ -205,13 +220,14 @@ def lattice_labels(
     width: [] edge of a cube, positive.
     num_messages: L, static.
     offset: [] or [D] dither; see `lattice_dither`.
+    num_groups: G, static; the G cubes of a message lie side by side.
 
   Returns:
-    [N] int32 in {0, ..., L-1}.
+    [N] int32 in {0, ..., L G - 1}.
 
   Raises:
     ValueError: if candidates are not [N, D] or not finite, width is not
-      positive or L < 1.
+      positive, L < 1 or G < 1.
 
   Example:
     >>> u = jnp.array([[.1, .1], [.6, .1], [.1, .6], [1.1, 1.1]])
@@ -222,17 +238,26 @@ def lattice_labels(
     raise ValueError(
       f'candidates must be [N, D], got shape {jnp.shape(candidates)}.'
     )
-  _check_width(width)
+  validation.check_positive(width=width)
   for name, value in (('candidates', candidates), ('offset', offset)):
     _check_finite(name, value)
-  multipliers = lattice_multipliers(num_messages, candidates.shape[1])
-  cells = jnp.floor((candidates + offset) / width).astype(jnp.int32)  # [N, D]
+  validation.check_positive_int(num_groups, 'num_groups')
+  u, offset, width = (
+    jnp.asarray(x, jnp.float32) for x in (candidates, offset, width)
+  )
+  multipliers = lattice_multipliers(num_messages * num_groups, u.shape[1])
+  offset = jnp.broadcast_to(offset, u.shape)
+  cubes = jnp.floor((u + offset) / width).astype(jnp.int32)  # [N, D]
   # Reduced first, so that no product overflows.
-  products = jnp.mod(cells, num_messages) * jnp.array(multipliers, jnp.int32)
-  return jnp.mod(jnp.sum(products, -1), num_messages)
+  label = jnp.zeros(u.shape[0], jnp.int32)
+  for d, a in enumerate(multipliers):
+    label += jnp.mod(cubes[:, d], num_messages * num_groups) * a
+  return jnp.mod(label, num_messages * num_groups)
 
 
-def lattice_dither(key: jax.Array, width, num_messages, size: int) -> jax.Array:
+def lattice_dither(
+  key: jax.Array, width, num_messages, size: int, *, num_groups: int = 1
+) -> jax.Array:
   """Offset [D] that makes every candidate's lattice label uniform.
 
   Args:
@@ -240,43 +265,57 @@ def lattice_dither(key: jax.Array, width, num_messages, size: int) -> jax.Array:
     width: [] edge of a cube.
     num_messages: [] L.
     size: D, static.
+    num_groups: G, static.
 
   Returns:
-    [D] float32, uniform on [0, L * width) in each coordinate.
+    [D] float32, uniform on [0, L * G * width) in each coordinate.
 
   Raises:
     ValueError: for a legacy key or a width that is not positive.
   """
   validation.check_key(key)
-  _check_width(width)
-  return jax.random.uniform(key, (size,)) * num_messages * width
+  validation.check_positive(width=width)
+  count = _num_labels(num_messages, num_groups).astype(jnp.float32)
+  width = jnp.asarray(width, jnp.float32)
+  return jax.random.uniform(key, (size,), jnp.float32) * (count * width)
 
 
-def cell_labels(candidates: jax.Array, centres: jax.Array) -> jax.Array:
+def kmeans_labels(
+  candidates: jax.Array, centres: jax.Array, *, num_groups: int = 1
+) -> jax.Array:
   """Index of the nearest centre, e.g. of k-means on the training latents.
 
   Args:
     candidates: [N, D].
-    centres: [L, D]; rows of inf are never nearest (padding).
+    centres: [L G, D]; rows of inf are never nearest (padding). With groups,
+      in an order where neighbours are alike: G in a row share a message.
+    num_groups: G, static.
 
   Returns:
-    [N] int32 in {0, ..., L-1}.
+    [N] int32 in {0, ..., L G - 1}.
 
   Raises:
-    ValueError: if the shapes do not fit, or for NaN.
+    ValueError: if the shapes do not fit, G does not divide the number of
+      centres, or for NaN.
 
   Example:
-    >>> cell_labels(jnp.array([[0.], [.9]]), jnp.array([[1.], [0.]])).tolist()
+    >>> kmeans_labels(jnp.array([[0.], [.9]]), jnp.array([[1.], [0.]])).tolist()
     [1, 0]
   """
   shapes = jnp.shape(candidates), jnp.shape(centres)
   if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
     raise ValueError(
-      'candidates and centres must be [N, D] and [L, D], got shapes '
+      'candidates and centres must be [N, D] and [L G, D], got shapes '
       f'{shapes[0]} and {shapes[1]}.'
+    )
+  validation.check_positive_int(num_groups, 'num_groups')
+  if shapes[1][0] % num_groups:
+    raise ValueError(
+      f'num_groups must divide the {shapes[1][0]} centres, got {num_groups}.'
     )
   for name, value in (('candidates', candidates), ('centres', centres)):
     if validation.is_concrete(value) and np.isnan(value).any():
       raise ValueError(f'{name} must not hold NaN, got nan.')
-  distance = jnp.sum((candidates[:, None] - centres) ** 2, -1)  # [N, L]
+  u, centres = (jnp.asarray(x, jnp.float32) for x in (candidates, centres))
+  distance = jnp.sum((u[:, None] - centres[None]) ** 2, -1)  # [N, L G]
   return jnp.argmin(distance, -1).astype(jnp.int32)

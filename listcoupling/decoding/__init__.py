@@ -4,12 +4,25 @@
 """
 
 from listcoupling.decoding import analysis, filters
+from listcoupling.decoding.chat import ChatTemplate, read_chat_template
+from listcoupling.decoding.comparison import (
+  compare_methods,
+  format_comparison,
+)
 from listcoupling.decoding.drafters import Drafter, NGramDrafter, Text
+from listcoupling.decoding.text import TextStream, pad_prompts, printer
 
 __all__ = [
+  'ChatTemplate',
   'Drafter',
   'NGramDrafter',
   'Text',
+  'TextStream',
   'analysis',
+  'compare_methods',
   'filters',
+  'format_comparison',
+  'pad_prompts',
+  'printer',
+  'read_chat_template',
 ]

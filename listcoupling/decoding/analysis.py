@@ -8,6 +8,7 @@ the same seed must give the same token on any machine and with any drafter.
 Legend: B batch, T tokens of a row, V vocabulary, K drafts.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,8 @@ from listcoupling import bounds, gumbel
 from listcoupling.decoding import filters, tree
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
+
+_BUCKET = 64
 
 
 class Acceptance(NamedTuple):
@@ -34,20 +37,53 @@ class Acceptance(NamedTuple):
 def logits_along(model: LanguageModel, tokens) -> jax.Array:
   """Logits [B, T, V] after every token of rows [B, T]."""
   tokens = jnp.asarray(tokens, jnp.int32)
-  batch, size = tokens.shape
-
-  @jax.jit
-  def forward(params, tokens):
-    start = jnp.zeros(batch, jnp.int32)
-    cache = model.init_cache(batch, size)
-    mask = tree.cache_mask(
-      tree.causal(size, batch), start, model.capacity(cache)
-    )
-    positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
-    return model.apply(params, tokens, positions, mask, cache, start)[0]
-
   known = jnp.clip(tokens, 0, model.config.vocab_size - 1)
-  return forward(model.params, known).astype(jnp.float32)
+  return _logits_along(model.params, known, model.static).astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def _logits_along(params, tokens, model):
+  return _forward(model, params, tokens)
+
+
+def log_probabilities(model: LanguageModel, tokens) -> np.ndarray:
+  """Natural log-probability of every token of rows [B, T] but the first.
+
+  At temperature 1 and without filters. One row is looked at at a time: the
+  memory is that of [T, V] logits.
+
+  Args:
+    model: a language model.
+    tokens: [B, T] ids.
+
+  Returns:
+    [B, T - 1] float32.
+  """
+  tokens = np.asarray(tokens, np.int32)
+  size = tokens.shape[1]
+  # Few lengths are ever compiled; nothing looks at what comes after it.
+  tokens = np.pad(tokens, ((0, 0), (0, -size % _BUCKET)))
+  scores = _log_probabilities(model.params, tokens, model.static)
+  return np.asarray(scores)[:, : size - 1]
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def _log_probabilities(params, tokens, model):
+  def row(tokens):
+    logits = _forward(model, params, tokens[None, :-1])[0]
+    logits = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return jnp.take_along_axis(logits, tokens[1:, None], axis=1)[:, 0]
+
+  return jax.lax.map(row, tokens)
+
+
+def _forward(model, params, tokens):
+  batch, size = tokens.shape
+  start = jnp.zeros(batch, jnp.int32)
+  cache = model.init_cache(batch, size)
+  mask = tree.cache_mask(tree.causal(size, batch), start, model.capacity(cache))
+  positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
+  return model.apply(params, tokens, positions, mask, cache, start)[0]
 
 
 def rows_of(prompts, prompt_lengths, generation) -> np.ndarray:

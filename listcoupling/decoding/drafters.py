@@ -1,10 +1,11 @@
 """Drafters: anything that gives laws for the children of draft nodes.
 
-A drafter is a hashable object with the four members of `Drafter`; its arrays
-travel beside it as `params` and `state`. A bad drafter costs speed alone.
+A drafter is an object with the members of `Drafter`. Its arrays stand in
+`params` and in its state; the rest of it is static. A bad drafter costs speed
+alone.
 
-Legend: B batch, K slots of this drafter, L draft length, T tokens, V
-vocabulary.
+Legend: B batch, K slots of this drafter, L draft length, T tokens, R tokens
+read again, V vocabulary.
 """
 
 import dataclasses
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from listcoupling.decoding import tree
-from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.language_model import LanguageModel, read_tokens
 
 
 class Text(NamedTuple):
@@ -25,9 +27,38 @@ class Text(NamedTuple):
 
 
 class Drafter(Protocol):
-  """Laws for the children of draft nodes, one depth at a time."""
+  """Laws for the children of draft nodes, one depth at a time.
+
+  Every method is traced: arrays come through its arguments, `params` among
+  them. A drafter that can be hashed is compiled once for all its equals, any
+  other once for itself.
+
+  Example:
+    A table of what follows each token, learned elsewhere:
+
+    >>> class Bigrams:
+    ...   vocab_size = 1024
+    ...   def __init__(self, logits):
+    ...     self.params = logits  # [V, V]
+    ...   def prefill(self, params, text, shape, capacity):
+    ...     return ()
+    ...   def open_block(self, params, state, text):
+    ...     last = jnp.take_along_axis(text.tokens, text.root[:, None], 1)
+    ...     return params[last], state  # [B, R, V] with R = 1
+    ...   def extend(self, params, state, text, depth, nodes, parents):
+    ...     return params[nodes], state  # [B, K, V]
+    >>> import listcoupling as lc
+    >>> target, _ = lc.shipped_pair()
+    >>> drafter = Bigrams(jnp.zeros((1024, 1024)))
+    >>> options = lc.GenerateOptions(max_new_tokens=4)
+    >>> lc.generate(
+    ...     jax.random.key(0), target, drafter, [[1, 2]], [2], options
+    ... ).lengths.tolist()
+    [4]
+  """
 
   vocab_size: int
+  params: Any  # pytree of arrays, handed to every method; may be None
 
   def prefill(self, params, text: Text, shape, capacity: int) -> Any:
     """State after reading the prompt, of the form `open_block` returns.
@@ -37,10 +68,19 @@ class Drafter(Protocol):
     """
 
   def open_block(self, params, state, text: Text):
-    """Logits [B, V] after the root, and a state without draft nodes."""
+    """Logits after the last tokens, and a state without draft nodes.
+
+    The logits are [B, R, V], those after the root last, or [B, V] of the root
+    alone. With R > 1 a best-first tree learns from the tokens in between how
+    far to trust the drafter.
+    """
 
   def extend(self, params, state, text: Text, depth, nodes, parents):
-    """Logits [B, K, V] after the nodes [B, K] just drafted at `depth`."""
+    """Logits [B, K, V] after the nodes just drafted at `depth`, and a state.
+
+    `nodes` [B, K] are tokens, -1 where a slot is empty; `parents` [B, K] their
+    slots one depth up.
+    """
 
 
 class _ModelState(NamedTuple):
@@ -66,17 +106,12 @@ class ModelDrafter:
 
   def prefill(self, params, text, shape, capacity):
     """Reads all tokens up to the root."""
-    batch, size = text.tokens.shape
+    batch = text.tokens.shape[0]
     length, slots = shape
     scratch = length * (slots + 1)
     cache = self.model.init_cache(batch, capacity + scratch)
-    start = jnp.zeros(batch, jnp.int32)
-    mask = tree.cache_mask(
-      tree.causal(size, batch), start, self.model.capacity(cache)
-    )
-    positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
     tokens = self._known(text.tokens)
-    _, cache = self.model.apply(params, tokens, positions, mask, cache, start)
+    cache = read_tokens(self.model, params, tokens, text.root + 1, cache)
     return _ModelState(cache, jnp.zeros((batch, slots, length * slots), bool))
 
   def _known(self, tokens):
@@ -91,15 +126,16 @@ class ModelDrafter:
     window = jax.vmap(
       lambda row, first: jax.lax.dynamic_slice_in_dim(row, first, size)
     )(text.tokens, start)
-    mask = tree.cache_mask(
-      tree.causal(size, batch), start, self.model.capacity(state.cache)
-    )
+    entries = self.model.capacity(state.cache)
+    mask = tree.cache_mask(tree.causal(size, batch), start, entries)
     positions = start[:, None] + jnp.arange(size)
     logits, cache = self.model.apply(
       params, self._known(window), positions, mask, state.cache, start
     )
-    last = (text.root - start)[:, None, None]
-    logits = jnp.take_along_axis(logits, last, axis=1)[:, 0]
+    # A text shorter than the window starts with logits that nobody asks for.
+    places = (text.root - start)[:, None] + jnp.arange(1 - size, 1)
+    places = jnp.maximum(places, 0)[:, :, None]
+    logits = jnp.take_along_axis(logits, places, axis=1)
     return logits, _ModelState(cache, jnp.zeros_like(state.visible))
 
   def extend(self, params, state, text, depth, nodes, parents):
@@ -109,9 +145,8 @@ class ModelDrafter:
     first = (depth - 1) * slots
     itself = jnp.arange(slots)[:, None] + first == jnp.arange(paths.shape[-1])
     paths = paths | itself
-    mask = tree.cache_mask(
-      paths, text.root + 1, self.model.capacity(state.cache)
-    )
+    entries = self.model.capacity(state.cache)
+    mask = tree.cache_mask(paths, text.root + 1, entries)
     positions = jnp.broadcast_to((text.root + depth)[:, None], nodes.shape)
     logits, cache = self.model.apply(
       params,
@@ -144,6 +179,8 @@ class NGramDrafter:
   order: int = 3
   sharpness: float = 100.0
 
+  params = None
+
   def prefill(self, params, text, shape, capacity):
     """Nothing to read: the row itself is the memory."""
     del params, capacity
@@ -152,11 +189,19 @@ class NGramDrafter:
   def open_block(self, params, state, text):
     """State: the last `order` tokens of every slot's path, [B, K, order]."""
     del params
+    # Two laws: what it would have said of the root is what trust rests on.
+    before = text._replace(root=jnp.maximum(text.root - 1, 0))
+    logits = [
+      self._logits(each, self._suffix(each)[:, None]) for each in (before, text)
+    ]
+    suffix = jnp.broadcast_to(self._suffix(text)[:, None], state.shape)
+    return jnp.concatenate(logits, axis=1), suffix
+
+  def _suffix(self, text):
+    """The last `order` tokens up to the root, -1 before the row: [B, order]."""
     back = text.root[:, None] - jnp.arange(self.order - 1, -1, -1)
     suffix = jnp.take_along_axis(text.tokens, jnp.maximum(back, 0), axis=1)
-    suffix = jnp.where(back >= 0, suffix, -1)[:, None]  # [B, 1, order]
-    logits = self._logits(text, suffix)[:, 0]
-    return logits, jnp.broadcast_to(suffix, state.shape)
+    return jnp.where(back >= 0, suffix, -1)
 
   def extend(self, params, state, text, depth, nodes, parents):
     """Appends the nodes to their paths."""
@@ -184,11 +229,42 @@ class NGramDrafter:
     return jax.vmap(slots)(text.tokens, text.root, suffix)
 
 
+class _Unhashable:
+  """A drafter that compares by identity, so that it can be static."""
+
+  def __init__(self, drafter):
+    self._drafter = drafter
+
+  def __getattr__(self, name):
+    return getattr(self._drafter, name)
+
+  def __hash__(self):
+    return id(self._drafter)
+
+  def __eq__(self, other):
+    return isinstance(other, _Unhashable) and self._drafter is other._drafter
+
+
 def as_drafter(drafter):
-  """A drafter object and its params from what the caller gave."""
+  """A hashable drafter and its params from what the caller gave."""
   if isinstance(drafter, LanguageModel):
     return ModelDrafter(drafter.static), drafter.params
-  return drafter, getattr(drafter, 'params', None)
+  params = getattr(drafter, 'params', None)
+  try:
+    hash(drafter)
+  except TypeError:  # a dataclass of arrays, say
+    drafter = _Unhashable(drafter)
+  return drafter, params
+
+
+def as_list(drafters) -> list:
+  """One drafter or several as a list; a `LanguageModel` is a tuple, too."""
+  if drafters is None:
+    return []
+  single = isinstance(drafters, LanguageModel) or hasattr(
+    drafters, 'open_block'
+  )
+  return [drafters] if single else list(drafters)
 
 
 def check_drafter(drafter) -> None:
@@ -201,4 +277,80 @@ def check_drafter(drafter) -> None:
     raise ValueError(
       f'a drafter must be a LanguageModel or have {", ".join(members)}; '
       f'{type(drafter).__name__} lacks {", ".join(missing)}.'
+    )
+
+
+def check_shapes(drafter, params, batch: int, shape, capacity: int) -> None:
+  """Traces a drafter and raises ValueError where its results do not fit.
+
+  Args:
+    drafter: to be looked at.
+    params: its arrays.
+    batch: B.
+    shape: (L, K).
+    capacity: T.
+  """
+  name, (_, slots) = type(drafter).__name__, shape
+
+  def trace(method, *args):
+    try:
+      return jax.eval_shape(method, *args)
+    except Exception as error:
+      raise ValueError(
+        f'{name}.{method.__name__} cannot be traced: {error} Its arrays must '
+        'come through params and state; see '
+        'listcoupling.decoding.drafters.Drafter.'
+      ) from error
+
+  def array(*size):
+    return jax.ShapeDtypeStruct(size, np.int32)
+
+  text = Text(array(batch, capacity), array(batch))
+
+  def prefill(params, text):
+    return drafter.prefill(params, text, shape, capacity)
+
+  state = trace(prefill, params, text)
+  root, opened = _logits_and_state(
+    name, 'open_block', trace(drafter.open_block, params, state, text)
+  )
+  _expect(
+    name, 'open_block', root, ((batch, None), (batch, None, None)), drafter
+  )
+  nodes = array(batch, slots)
+  logits, _ = _logits_and_state(
+    name,
+    'extend',
+    trace(drafter.extend, params, opened, text, array(), nodes, nodes),
+  )
+  _expect(name, 'extend', logits, ((batch, slots, None),), drafter)
+  if jax.tree.structure(state) != jax.tree.structure(opened):
+    raise ValueError(
+      f'{name}.prefill must return a state like that of open_block, got '
+      f'{jax.tree.structure(state)} and {jax.tree.structure(opened)}.'
+    )
+
+
+def _logits_and_state(name, method, returned):
+  if not isinstance(returned, tuple) or len(returned) != 2:
+    raise ValueError(
+      f'{name}.{method} must return (logits, state), got '
+      f'{type(returned).__name__}.'
+    )
+  return returned
+
+
+def _expect(name, method, logits, shapes, drafter):
+  """Raises unless the logits have one of the shapes, V last, None any."""
+  found = getattr(logits, 'shape', None)
+  wanted = [(*shape[:-1], drafter.vocab_size) for shape in shapes]
+  if not any(
+    found is not None
+    and len(found) == len(shape)
+    and all(size in (None, own) for size, own in zip(shape, found))
+    for shape in wanted
+  ):
+    shown = ' or '.join(str(shape).replace('None', 'R') for shape in wanted)
+    raise ValueError(
+      f'{name}.{method} must give logits of shape {shown}, got {found}.'
     )

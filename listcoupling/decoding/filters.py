@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import gumbel
-from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.sampling_params import sampling_params
 
 COLDEST = float(np.finfo(np.float32).tiny)  # below it a law is greedy
 
@@ -58,10 +58,7 @@ def probabilities(law: Law, vocab_size: int) -> jax.Array:
 
 
 def target_law(
-  logits: jax.Array,
-  seen: jax.Array | None,
-  num_new: jax.Array,
-  options: GenerateOptions,
+  logits: jax.Array, seen: jax.Array | None, num_new: jax.Array, options
 ) -> Law:
   """The target law at one position.
 
@@ -69,65 +66,58 @@ def target_law(
     logits: [V] of the target.
     seen: [V] bool, tokens of the row so far; None without a penalty.
     num_new: [] tokens generated before this one.
-    options: see `GenerateOptions`.
+    options: `GenerateOptions`, or the `SamplingParams` of one.
 
   Returns:
     The law of the next token.
   """
-  if options.logit_bias:
-    tokens, biases = zip(*options.logit_bias)
-    logits = logits.at[jnp.array(tokens)].add(jnp.array(biases, jnp.float32))
-  if options.repetition_penalty != 1:
-    penalty = jnp.where(
-      logits > 0, 1 / options.repetition_penalty, options.repetition_penalty
-    )
+  params = sampling_params(options)
+  logits = logits.at[params.bias_tokens].add(params.bias_values, mode='drop')
+  if params.repetition_penalty is not None:
+    penalty = params.repetition_penalty
+    penalty = jnp.where(logits > 0, 1 / penalty, penalty)
     logits = jnp.where(seen, logits * penalty, logits)
-  if options.min_new_tokens and options.stop_tokens:
-    banned = logits.at[jnp.array(options.stop_tokens)].set(-jnp.inf)
-    logits = jnp.where(num_new < options.min_new_tokens, banned, logits)
-  return warp(logits, options.temperature, options)
+  if params.min_new_tokens is not None:
+    banned = logits.at[params.stop_tokens].set(-jnp.inf, mode='drop')
+    logits = jnp.where(num_new < params.min_new_tokens, banned, logits)
+  return warp(logits, params.temperature, params)
 
 
-def warp(logits: jax.Array, temperature, options: GenerateOptions) -> Law:
-  """Temperature (a number or traced, 0 = greedy), top-k, top-p and min-p.
+def warp(logits: jax.Array, temperature, options) -> Law:
+  """Temperature (0 = greedy), top-k, top-p and min-p.
 
   A temperature that float32 does not hold as a normal number is 0.
+
+  Args:
+    logits: [V].
+    temperature: [] number or traced.
+    options: `GenerateOptions`, or the `SamplingParams` of one.
   """
+  params = sampling_params(options)
   logits = logits.astype(jnp.float32)
   logits = logits - jnp.max(logits)  # a tiny temperature must not overflow
-  if not isinstance(temperature, jax.Array):
-    if temperature >= COLDEST:
-      return _truncate(logits / temperature, options)
-    return _greedy(_truncate(logits, options))
-  law = _truncate(
-    logits / jnp.where(temperature >= COLDEST, temperature, 1.0), options
-  )
-  greedy = _greedy(law).logits
   warm = temperature >= COLDEST
-  return law._replace(logits=jnp.where(warm, law.logits, greedy))
-
-
-def _greedy(law):
+  law = _truncate(logits / jnp.where(warm, temperature, 1.0), params)
   likeliest = jnp.arange(law.logits.shape[-1]) == gumbel.argmax(law.logits)
   # A NaN row stays impossible.
   only = jnp.where(likeliest, 0.0 * jnp.max(law.logits), -jnp.inf)
-  return law._replace(logits=only)
+  return law._replace(logits=jnp.where(warm, law.logits, only))
 
 
-def _truncate(logits, options):
+def _truncate(logits, params):
   """Top-k, top-p and min-p on tempered logits [V]."""
   tokens = None
-  if 0 < options.top_k < logits.shape[-1]:
-    logits, tokens = jax.lax.top_k(logits, options.top_k)
+  if 0 < params.top_k < logits.shape[-1]:
+    logits, tokens = jax.lax.top_k(logits, params.top_k)
     tokens = tokens.astype(jnp.int32)
-  if options.top_p < 1:
+  if params.top_p is not None:
     descending = -jnp.sort(-logits)
     probs = jax.nn.softmax(descending)
     before = jnp.cumsum(probs) - probs  # mass of the more likely tokens
-    kept = before < options.top_p
+    kept = before < params.top_p
     lowest = jnp.min(jnp.where(kept, descending, jnp.inf))
     logits = jnp.where(logits >= lowest, logits, -jnp.inf)
-  if options.min_p > 0:
-    floor = jnp.max(logits) + jnp.log(options.min_p)
+  if params.min_p is not None:
+    floor = jnp.max(logits) + jnp.log(params.min_p)
     logits = jnp.where(logits >= floor, logits, -jnp.inf)
   return Law(logits, tokens)

@@ -1,21 +1,30 @@
-"""The public door of decoding: checks, bucketing, timing, results."""
+"""The public door of decoding: checks, buckets, timing, results."""
 
+import dataclasses
 import functools
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import validation
-from listcoupling.decoding import loop, metrics
-from listcoupling.decoding.drafters import as_drafter, check_drafter
+from listcoupling.decoding import loop, metrics, programs
+from listcoupling.decoding.drafters import (
+  as_drafter,
+  as_list,
+  check_drafter,
+  check_shapes,
+)
 from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-
-_BUCKET = 32  # prompts are padded to multiples, to compile once for many
+from listcoupling.decoding.sampling_params import (
+  SamplingParams,
+  sampling_params,
+)
 
 
 class Generation(NamedTuple):
@@ -46,13 +55,14 @@ def generate(
     key: one typed key, folded by row, or [B] keys, one per row; then a row
       does not depend on its neighbours.
     target: the language model whose law the text follows.
-    drafters: language models or other drafters; draft k uses drafter k mod D.
-      Empty for `autoregressive`.
+    drafters: one drafter or several, language models or others; draft k uses
+      drafter k mod D. Empty for `autoregressive`.
     prompts: [B, P] token ids, right-padded.
     prompt_lengths: [B], at least 1.
     options: see `GenerateOptions`.
     on_block: called after every block with tokens [B, M] and lengths [B] so
-      far; costs one host round trip per block.
+      far; costs one host round trip per block. It may return [B] bool, the rows
+      that end here. Its `finish()`, if it has one, is called after the last.
 
   Returns:
     `Generation`.
@@ -78,68 +88,182 @@ def generate(
 
 
 def _generate(key, target, drafters, prompts, lengths, options, on_block):
-  vocab_size = _check_models(target, drafters, options)
-  prompts, lengths = _check_prompts(prompts, lengths, target.config.vocab_size)
-  keys = _row_keys(key, prompts.shape[0])
-  engine, params = _engine(target, drafters, options, vocab_size, prompts)
-  prompts = _bucket(prompts, engine.capacity)
-  call = dict(engine=engine)
-  state = loop.prefill(params, prompts, lengths, **call)
-  step = loop.block if on_block else loop.run
-  _compile(step, keys, params, state, **call)
-  jax.block_until_ready(state)
+  call = prepare(key, target, drafters, prompts, lengths, options)
+  state, info = jax.block_until_ready(call.prefill())
+  step = call.compiled(loop.block if on_block else loop.run, state, info)
   began = time.perf_counter()
   if on_block is None:
-    state = step(keys, params, state, **call)
+    state, info = step(*call.arguments, state, info)
   else:
-    while not bool(jnp.all(state.done)):
-      state = step(keys, params, state, **call)
-      on_block(*_text(state, lengths, options))
+    while not np.asarray(state.done).all():
+      state, info = step(*call.arguments, state, info)
+      ended = on_block(*_text(state, call))
+      if ended is not None:
+        done = np.array(state.done)
+        done[: len(ended)] |= np.asarray(ended)
+        state = state._replace(done=jax.device_put(done, state.done.sharding))
   jax.block_until_ready(state)
   seconds = time.perf_counter() - began
-  tokens, counts = _text(state, lengths, options)
-  figures = metrics.summarize(counts, state.counters, seconds)
-  _check_outcome(tokens, counts, figures, options)
+  if hasattr(on_block, 'finish'):
+    on_block.finish()
+  tokens, counts = _text(state, call)
+  figures = metrics.summarize(counts, info, seconds)
+  _check_outcome(tokens, counts, figures, call.options)
   return Generation(tokens, counts, figures)
 
 
-def _compile(function, *args, **static):
-  """Compiles now, so that the clock sees only the run."""
-  function.lower(*args, **static).compile()
+class Call(NamedTuple):
+  """A checked call of `generate`: its programs' arguments.
+
+  Rows are padded to a bucket; those past the prompts are done from the start.
+  """
+
+  sampler: loop.Sampler
+  options: GenerateOptions
+  keys: jax.Array  # [B]
+  params: loop.Params
+  sampling: SamplingParams
+  tokens: np.ndarray  # [B, T]
+  lengths: np.ndarray  # [B]
+  prompt_lengths: np.ndarray  # of the rows that were asked for
+
+  @property
+  def arguments(self):
+    """Arguments of `loop.run` and `loop.block` before the state."""
+    return self.keys, self.params, self.sampling
+
+  def prefill(self) -> tuple[loop.State, loop.Info]:
+    """Reads the prompts."""
+    done = np.arange(self.lengths.size) >= self.prompt_lengths.size
+    args = self.params, self.tokens, self.lengths, done, self.sampling
+    return programs.get(loop.prefill, *args, sampler=self.sampler)(*args)
+
+  def compiled(self, function: Callable, state, info) -> Callable:
+    """`loop.run` or `loop.block` for this call; the state is given up."""
+    return programs.get(
+      function,
+      *self.arguments,
+      state,
+      info,
+      donate=(3, 4),
+      sampler=self.sampler,
+    )
 
 
-def _text(state, prompt_lengths, options):
+def prepare(key, target, drafters, prompts, lengths, options) -> Call:
+  """Checks the arguments of `generate` and shapes them into buckets."""
+  drafters = as_list(drafters)
+  vocab_size, options = _check_models(target, drafters, options)
+  prompts, lengths = _check_prompts(prompts, lengths, target.config.vocab_size)
+  _check_positions(target, drafters, lengths, options)
+  batch = rows_bucket(len(prompts))
+  capacity = _capacity(prompts, options)
+  drafts = METHODS[options.method].propose is not None
+  pairs = [as_drafter(each) for each in drafters if drafts]
+  sampler = loop.make_sampler(
+    target,
+    [drafter for drafter, _ in pairs],
+    options,
+    vocab_size=vocab_size,
+    capacity=capacity,
+  )
+  for d, (drafter, own) in enumerate(pairs):
+    if not isinstance(drafters[d], LanguageModel):
+      shape = (options.draft_length, len(sampler.speculation.slots(d)))
+      check_shapes(drafter, own, batch, shape, capacity)
+  tokens = np.zeros((batch, capacity), np.int32)
+  tokens[: len(prompts), : prompts.shape[1]] = prompts
+  return Call(
+    sampler=sampler,
+    options=options,
+    keys=_row_keys(key, len(prompts), batch),
+    params=loop.Params(target.params, tuple(own for _, own in pairs)),
+    sampling=sampling_params(options),
+    tokens=tokens,
+    lengths=np.append(lengths, np.ones(batch - len(lengths), np.int32)),
+    prompt_lengths=lengths,
+  )
+
+
+def rows_bucket(count: int) -> int:
+  """Rows that are compiled for `count`: 1 to 4, 6, 8, 12 ... 64, 128 ..."""
+  if count > 64:
+    return -(-count // 64) * 64
+  size = 1 << (count - 1).bit_length()
+  return size * 3 // 4 if size > 2 and count <= size * 3 // 4 else size
+
+
+def tokens_bucket(count: int) -> int:
+  """Tokens a row that holds `count` has room for: a quarter more at most."""
+  step = max(32, 1 << max(0, (count - 1).bit_length() - 3))
+  return -(-count // step) * step
+
+
+def _capacity(prompts, options):
+  """Tokens per row: what was asked for, or a bucket that holds the text."""
+  needed = prompts.shape[1] + options.max_new_tokens
+  if options.cache_length is None:
+    return tokens_bucket(needed)
+  if options.cache_length < needed:
+    raise ValueError(
+      f'cache_length={options.cache_length} cannot hold prompts of '
+      f'{prompts.shape[1]} tokens and max_new_tokens='
+      f'{options.max_new_tokens}; {needed} are needed.'
+    )
+  return options.cache_length
+
+
+def _text(state, call):
   """Generated tokens [B, M], padded, and their number [B]."""
-  columns = jnp.arange(options.max_new_tokens)
-  places = jnp.minimum(
-    prompt_lengths[:, None] + columns, state.tokens.shape[1] - 1
+  rows, size = call.prompt_lengths.size, call.options.max_new_tokens
+  written, counts = np.asarray(state.tokens), np.asarray(state.num_new)[:rows]
+  columns = np.arange(size)
+  places = np.minimum(
+    call.prompt_lengths[:, None] + columns, written.shape[1] - 1
   )
-  tokens = jnp.take_along_axis(state.tokens, places, axis=1)
-  tokens = jnp.where(
-    columns < state.num_new[:, None], tokens, options.pad_token
-  )
-  return np.asarray(tokens), np.asarray(state.num_new)
+  tokens = np.take_along_axis(written[:rows], places, axis=1)
+  known = columns < counts[:, None]
+  return np.where(known, tokens, np.int32(call.options.pad_token)), counts
 
 
-def _row_keys(key, batch):
-  """[B] keys from one key or [B] keys."""
-  shape = (batch,) if getattr(key, 'ndim', 0) == 1 else ()
+def _row_keys(key, count, size):
+  """[size] keys from one key or [count] keys; the rest are never read."""
+  shape = (count,) if getattr(key, 'ndim', 0) == 1 else ()
   validation.check_key(key, shape)
+  rows = np.arange(size)
   if shape:
-    return key
-  return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
+    return key if size == count else key[np.minimum(rows, count - 1)]
+  return _fold_rows(key, rows.astype(np.int32))
+
+
+@jax.jit
+def _fold_rows(key, rows):
+  return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
 def _check_models(target, drafters, options):
-  """Checks that the models fit; returns the common vocabulary size."""
+  """Checks that the models fit.
+
+  Returns:
+    The common vocabulary size, and the options with the checkpoint's stop
+    tokens where none were given.
+  """
   if not isinstance(target, LanguageModel):
     raise ValueError(
       f'target must be a LanguageModel, got {type(target).__name__}; see '
       'listcoupling.load_pretrained.'
     )
+  if not isinstance(options, GenerateOptions):
+    raise ValueError(
+      f'options must be GenerateOptions, got {type(options).__name__}.'
+    )
+  if options.stop_tokens is None:
+    stops = getattr(target.config, 'stop_tokens', None) or ()
+    options = dataclasses.replace(options, stop_tokens=stops)
   options.check(target.config.vocab_size)
-  if options.method == 'autoregressive':
-    return target.config.vocab_size
+  method = METHODS[options.method]
+  if method.propose is None:
+    return target.config.vocab_size, options
   if not drafters:
     raise ValueError(
       f'method {options.method!r} needs at least one drafter, got none; use '
@@ -154,10 +278,10 @@ def _check_models(target, drafters, options):
     raise ValueError(
       f'replacement=False draws from one law, got {len(drafters)} drafters.'
     )
-  if options.method == 'spectr' and len(drafters) > 1:
+  if method.one_law and len(drafters) > 1:
     raise ValueError(
-      f'spectr needs K drafts from one law, got {len(drafters)} drafters; '
-      'choose specinfer or gls for different drafters.'
+      f'{options.method} needs K drafts from one law, got {len(drafters)} '
+      'drafters; choose specinfer or gls for different drafters.'
     )
   sizes = [target.config.vocab_size]
   for drafter in drafters:
@@ -165,7 +289,32 @@ def _check_models(target, drafters, options):
     _check_tokenizers(target, drafter)
     own = drafter.config if isinstance(drafter, LanguageModel) else drafter
     sizes.append(own.vocab_size)
-  return max(sizes)
+  return max(sizes), options
+
+
+def _check_positions(target, drafters, lengths, options):
+  """Refuses rows that outgrow the target's positions; warns of drafters'."""
+  row = int(np.argmax(lengths))
+  needed = int(lengths[row]) + options.max_new_tokens
+  asked = (
+    f'row {row} may reach {needed} tokens ({lengths[row]} of the prompt and '
+    f'max_new_tokens={options.max_new_tokens})'
+  )
+  limit = getattr(target.config, 'max_positions', None)
+  if limit is not None and needed > limit and not options.allow_long:
+    raise ValueError(
+      f'{asked}, past the {limit} positions that the target was made for '
+      '(max_position_embeddings); write fewer, or insist with allow_long=True.'
+    )
+  for d, drafter in enumerate(drafters):
+    config = getattr(drafter, 'config', None)
+    limit = getattr(config, 'max_positions', None)
+    if limit is not None and needed > limit:
+      warnings.warn(
+        f'{asked}, past the {limit} positions of drafter {d}: the text is '
+        'unharmed, its drafts may be poor there.',
+        stacklevel=4,
+      )
 
 
 def _check_tokenizers(target, drafter):
@@ -216,37 +365,7 @@ def _check_prompts(prompts, lengths, vocab_size):
     raise ValueError(
       f'prompts hold token {bad}, outside the vocabulary of {vocab_size}.'
     )
-  return prompts.astype(np.int32), jnp.asarray(lengths, jnp.int32)
-
-
-def _engine(target, drafters, options, vocab_size, prompts):
-  """The static engine and the traced parameters."""
-  needed = prompts.shape[1] + options.max_new_tokens
-  if options.cache_length is not None and options.cache_length < needed:
-    raise ValueError(
-      f'cache_length={options.cache_length} cannot hold prompts of '
-      f'{prompts.shape[1]} tokens and max_new_tokens='
-      f'{options.max_new_tokens}; {needed} are needed.'
-    )
-  padded = -(-prompts.shape[1] // _BUCKET) * _BUCKET
-  capacity = options.cache_length or padded + options.max_new_tokens
-  if options.method == 'autoregressive':
-    drafters = ()
-  pairs = [as_drafter(drafter) for drafter in drafters]
-  engine = loop.Engine(
-    target.static,
-    vocab_size,
-    tuple(drafter for drafter, _ in pairs),
-    options,
-    capacity,
-  )
-  return engine, loop.Params(target.params, tuple(p for _, p in pairs))
-
-
-def _bucket(prompts, capacity):
-  """Pads prompts so that few lengths are ever compiled."""
-  size = min(-(-prompts.shape[1] // _BUCKET) * _BUCKET, capacity)
-  return jnp.pad(jnp.asarray(prompts), ((0, 0), (0, size - prompts.shape[1])))
+  return prompts.astype(np.int32), lengths.astype(np.int32)
 
 
 def _check_outcome(tokens, lengths, figures, options):
@@ -259,11 +378,13 @@ def _check_outcome(tokens, lengths, figures, options):
       'or all -inf logits); repair the model, or relax logit_bias and '
       'min_new_tokens.'
     )
-  invalid = int(figures.invalid_drafts.sum())
+  invalid = figures.invalid_drafts
   # Without replacement a small support leaves slots empty by right.
-  if invalid and options.replacement and options.method in loop.REJECTION:
-    raise ValueError(
-      f'{invalid} drafts had no possible token (NaN or all -inf logits of a '
-      f'drafter), which method {options.method!r} cannot verify; repair the '
-      'drafter or use gumbel_tree, which such drafts cannot harm.'
-    )
+  if METHODS[options.method].rejection and options.replacement:
+    for row in np.flatnonzero(invalid)[:1]:
+      raise ValueError(
+        f'row {row}: {invalid[row]} drafts had no possible token (NaN or all '
+        f'-inf logits of a drafter), which method {options.method!r} cannot '
+        'verify; repair the drafter or use gumbel_tree, which such drafts '
+        'cannot harm.'
+      )

@@ -24,6 +24,10 @@ import jax.numpy as jnp
 
 Cache = Any  # pytree of arrays
 
+_CHUNK = 64  # prompt tokens read at once
+_LONG = 1024  # rows of more capacity are read in
+_LONG_CHUNK = 256  # tokens, which fill an accelerator
+
 
 class Apply(Protocol):
   """One forward pass over S new tokens per row."""
@@ -117,3 +121,45 @@ class LanguageModel(NamedTuple):
   def static(self) -> 'LanguageModel':
     """The model without parameters and tokenizer: hashable."""
     return self._replace(params=None, tokenizer=None)
+
+
+def read_tokens(
+  model: LanguageModel, params, tokens: jax.Array, lengths: jax.Array, cache
+) -> Cache:
+  """Reads rows into entries 0, 1, ... of a cache, chunk by chunk.
+
+  One program serves prompts of every length, and what a forward needs in
+  passing does not grow with them.
+
+  Args:
+    model: the language model.
+    params: its parameters.
+    tokens: [B, T], T at most the cache's capacity.
+    lengths: [B] tokens that count; the rest may be read or not.
+    cache: an empty cache.
+
+  Returns:
+    The cache with all tokens that count.
+  """
+  batch, size = tokens.shape
+  chunk = min(size, _CHUNK if size <= _LONG else _LONG_CHUNK)
+  causal = jnp.tri(chunk, dtype=bool)
+
+  def step(carry):
+    index, cache = carry
+    first = jnp.minimum(index * chunk, size - chunk)  # the last one overlaps
+    start = jnp.broadcast_to(first, (batch,))
+    own = jax.lax.dynamic_slice_in_dim(tokens, first, chunk, axis=1)
+    seen = jnp.arange(model.capacity(cache)) < first
+    mask = jnp.broadcast_to(seen, (chunk, seen.size))
+    mask = jax.lax.dynamic_update_slice(mask, causal, (0, first))
+    positions = start[:, None] + jnp.arange(chunk)
+    mask = jnp.broadcast_to(mask, (batch, *mask.shape))
+    _, cache = model.apply(params, own, positions, mask, cache, start)
+    return index + 1, cache
+
+  end = jnp.max(lengths)
+  _, cache = jax.lax.while_loop(
+    lambda carry: carry[0] * chunk < end, step, (jnp.int32(0), cache)
+  )
+  return cache

@@ -1,77 +1,70 @@
-"""The engine: prefill, then one compiled loop over blocks for a whole batch.
+"""The compiled loop: prompts are read, then blocks for a whole batch.
 
-A block drafts a tree, runs the target once on its 1 + K L nodes against the
-prefix cache, walks the tree, and commits the accepted path. Rows advance by
-their own lengths inside one `lax.while_loop`; nothing returns to the host per
-token.
+A block drafts a tree, runs the target once on its nodes against the prefix
+cache, walks the tree, and commits the accepted path. Rows advance by their own
+lengths inside one `lax.while_loop`; nothing returns to the host per token.
 
-Legend: B batch, P padded prompt, M new tokens, T row capacity, K drafts, L
-draft length, S = 1 + K L nodes, V vocabulary.
+Legend: B batch, T row capacity, N nodes besides the root, L draft length, S =
+1 + N, V vocabulary.
 """
 
-import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel
-from listcoupling.decoding import draft, tree, verify
+from listcoupling.decoding import calibration, draft, tree, verify
 from listcoupling.decoding.drafters import Text
-from listcoupling.decoding.language_model import Cache, LanguageModel
+from listcoupling.decoding.language_model import (
+  Cache,
+  LanguageModel,
+  read_tokens,
+)
+from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 
-# How each method proposes. Rejection schemes need draft noise independent of
-# their own; sharing it is not expressible here.
-PROPOSALS = {
-  'gumbel_tree': 'beam',
-  'gumbel_chains': 'grouped',
-  'gls': 'streams',
-  'gls_strong': 'streams',
-  'specinfer': 'streams',
-  'spectr': 'streams',
-  'single': 'streams',
-  'block': 'streams',
-}
-REJECTION = ('specinfer', 'spectr', 'single', 'block')
 
-
-class Engine(NamedTuple):
+class Sampler(NamedTuple):
   """Everything static about a generation; hashable."""
 
   target: LanguageModel  # without parameters
-  vocab_size: int
-  drafters: tuple
-  options: GenerateOptions
+  method: str
+  speculation: draft.SpeculativeConfig
   capacity: int  # T, tokens a row may hold
 
-  @property
-  def shape(self) -> tuple[int, int]:
-    """(L, K) of the draft tree; (0, 1) without one."""
-    if not self.drafters:
-      return 0, 1
-    return self.options.draft_length, self.options.num_drafts
 
-  @property
-  def plan(self) -> draft.Plan:
-    """How blocks are drafted."""
-    method = self.options.method
-    return draft.Plan(
-      self.drafters,
-      PROPOSALS[method],
-      self.vocab_size,
-      method in REJECTION,
-      self.options,
-    )
+def make_sampler(
+  target: LanguageModel,
+  drafters: Sequence,
+  options: GenerateOptions,
+  *,
+  vocab_size: int,
+  capacity: int,
+) -> Sampler:
+  """The static part of a generation.
 
-
-class Counters(NamedTuple):
-  """What happened, per row."""
-
-  target_calls: jax.Array  # [B]
-  drafted: jax.Array  # [B] proposals judged
-  invalid: jax.Array  # [B] slots without a possible token
-  accepted_per_position: jax.Array  # [B, L]
+  Args:
+    target: the target model; its parameters are left out.
+    drafters: hashable, as `drafters.as_drafter` gives them.
+    options: checked.
+    vocab_size: V, the largest of all models'.
+    capacity: T.
+  """
+  method = METHODS[options.method]
+  drafts = method.propose is not None
+  speculation = draft.SpeculativeConfig(
+    drafters=tuple(drafters) if drafts else (),
+    vocab_size=vocab_size,
+    num_drafts=options.num_drafts if drafts else 1,
+    draft_length=options.draft_length if drafts else 0,
+    num_nodes=options.tree_nodes() if drafts else 0,
+    keep_laws=method.rejection,
+    replacement=options.replacement,
+  )
+  return Sampler(target.static, options.method, speculation, capacity)
 
 
 class State(NamedTuple):
@@ -81,10 +74,19 @@ class State(NamedTuple):
   lengths: jax.Array  # [B] int32, tokens known; the last one is the root
   num_new: jax.Array  # [B] int32, of them generated
   done: jax.Array  # [B] bool
-  cache: Cache  # target's, T + K L entries
-  draft_states: tuple
+  cache: Cache  # target's, T + max(N, L) entries
+  draft: draft.DraftState
   seen: jax.Array | None  # [B, V] bool
-  counters: Counters
+
+
+class Info(NamedTuple):
+  """What a reader wants to know, per row; blocks add up."""
+
+  target_calls: jax.Array  # [B]
+  drafted: jax.Array  # [B] proposals judged
+  invalid: jax.Array  # [B] nodes without a possible token
+  accepted_per_position: jax.Array  # [B, L]
+  predicted_per_position: jax.Array  # [B, L] float32, NaN where untold
 
 
 class Params(NamedTuple):
@@ -94,105 +96,120 @@ class Params(NamedTuple):
   drafters: tuple
 
 
-@functools.partial(jax.jit, static_argnames='engine')
-def prefill(params: Params, prompts, lengths, *, engine: Engine) -> State:
-  """Reads the prompts: [B, P] right-padded, [B] lengths."""
-  batch, size = prompts.shape
-  length, width = engine.shape
-  row = engine.capacity + length + 1
-  tokens = jnp.pad(prompts, ((0, 0), (0, row - size)))
-  cache = engine.target.init_cache(batch, engine.capacity + width * length)
-  start = jnp.zeros(batch, jnp.int32)
-  mask = tree.cache_mask(
-    tree.causal(size, batch), start, engine.target.capacity(cache)
-  )
-  positions = jnp.broadcast_to(jnp.arange(size), (batch, size))
-  _, cache = engine.target.apply(
-    params.target, prompts, positions, mask, cache, start
-  )
-  text = Text(prompts, lengths - 1)
-  states = tuple(
-    drafter.prefill(own, text, _slots(engine, d), row)
-    for d, (drafter, own) in enumerate(zip(engine.drafters, params.drafters))
-  )
-  seen = None
-  if engine.options.repetition_penalty != 1:
-    valid = jnp.arange(size) < lengths[:, None]
-    seen = jnp.zeros((batch, engine.vocab_size), bool)
-    seen = jax.vmap(lambda s, t, v: s.at[t].max(v))(seen, prompts, valid)
-  counters = Counters(start, start, start, jnp.zeros((batch, length), int))
-  return State(tokens, lengths, start, start > 0, cache, states, seen, counters)
+def prefill(
+  params: Params, tokens, lengths, done, sampling, *, sampler: Sampler
+) -> tuple[State, Info]:
+  """Reads the prompts.
 
-
-def _slots(engine, drafter):
-  return engine.shape[0], len(engine.plan.slots(drafter))
-
-
-@functools.partial(jax.jit, static_argnames='engine', donate_argnames='state')
-def run(keys, params: Params, state: State, *, engine: Engine) -> State:
-  """Blocks until every row is done; `keys` [B]; `state` is given up."""
-  return jax.lax.while_loop(
-    lambda state: ~jnp.all(state.done),
-    lambda state: block(keys, params, state, engine=engine),
-    state,
-  )
-
-
-@functools.partial(jax.jit, static_argnames='engine', donate_argnames='state')
-def block(keys, params: Params, state: State, *, engine: Engine) -> State:
-  """One block: draft, judge, commit. Rows that are done stay as they are.
-
-  The buffers of `state` are given up to the new one.
+  Args:
+    params: of the models.
+    tokens: [B, T] int32, right-padded.
+    lengths: [B] int32, of the prompts.
+    done: [B] bool, rows that write nothing.
+    sampling: see `SamplingParams`.
+    sampler: static.
   """
-  options = engine.options
+  batch, speculation = tokens.shape[0], sampler.speculation
+  length = speculation.draft_length
+  chex.assert_shape(tokens, (batch, sampler.capacity))
+  scratch = max(speculation.num_nodes, length)
+  cache = sampler.target.init_cache(batch, sampler.capacity + scratch)
+  cache = read_tokens(sampler.target, params.target, tokens, lengths, cache)
+  tokens = jnp.pad(tokens, ((0, 0), (0, length + 1)))
+  text = Text(tokens, lengths - 1)
+  states = tuple(
+    drafter.prefill(own, text, (length, len(slots)), tokens.shape[1])
+    for drafter, own, slots in zip(
+      speculation.drafters,
+      params.drafters,
+      map(speculation.slots, range(len(speculation.drafters))),
+    )
+  )
+  calibrations = ()
+  if METHODS[sampler.method].best_first:
+    calibrations = tuple(calibration.start(text.root) for _ in states)
+  seen = None
+  if sampling.repetition_penalty is not None:
+    valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
+    seen = jnp.zeros((batch, speculation.vocab_size), bool)
+    seen = _mark(seen, tokens, valid)
+  start = jnp.zeros(batch, jnp.int32)
+  depths = jnp.zeros((batch, length), jnp.int32)
+  state = draft.DraftState(states, calibrations)
+  return (
+    State(tokens, lengths, start, done, cache, state, seen),
+    Info(start, start, start, depths, depths.astype(jnp.float32)),
+  )
+
+
+def _mark(seen, tokens, valid):
+  """`seen` [B, V] with the valid ones of `tokens` [B, n]."""
+  return jax.vmap(lambda s, t, v: s.at[t].max(v))(seen, tokens, valid)
+
+
+def run(
+  keys, params: Params, sampling, state: State, info: Info, *, sampler: Sampler
+) -> tuple[State, Info]:
+  """Blocks until every row is done; `keys` [B]."""
+  return jax.lax.while_loop(
+    lambda carry: ~jnp.all(carry[0].done),
+    lambda carry: block(keys, params, sampling, *carry, sampler=sampler),
+    (state, info),
+  )
+
+
+def block(
+  keys, params: Params, sampling, state: State, info: Info, *, sampler: Sampler
+) -> tuple[State, Info]:
+  """One block: draft, judge, commit. Rows that are done stay as they are."""
+  method, speculation = METHODS[sampler.method], sampler.speculation
   text = Text(state.tokens, state.lengths - 1)
-  if options.method in REJECTION:
+  if method.rejection:
     # A verifier that looks ahead is biased by draft noise it met before.
     keys = jax.vmap(gumbel.position_key)(keys, text.root)
-  states = state.draft_states
-  proposals = tree.empty_tree(state.done.shape[0])
-  if engine.drafters:
-    proposals, states = draft.draft_tree(
-      keys, params.drafters, states, text, engine.plan
+  proposals, drafts = tree.empty_tree(state.done.shape[0]), state.draft
+  if method.propose is not None:
+    proposals, drafts = method.propose(
+      keys,
+      params.drafters,
+      drafts,
+      text,
+      ~state.done,
+      speculation,
+      sampling,
     )
-  logits, cache = _judge(params, state.cache, text, proposals, engine)
-  rows = verify.Row(keys, text.root, state.num_new, state.seen, logits)
-  verdict = jax.vmap(lambda row, tree: verify.verify(row, tree, options))(
-    rows, proposals
-  )
-  cache = engine.target.commit(cache, text.root, verdict.path)
-  count = jnp.minimum(verdict.count, options.max_new_tokens - state.num_new)
-  count = jnp.where(state.done, 0, count)
+  logits, cache = judge(params, state.cache, text, proposals, sampler)
+  context = verify.Context(keys, text.root, state.num_new, state.seen, logits)
+  found = method.verify(context, proposals, speculation, sampling)
+  left = sampling.max_new_tokens - state.num_new
+  count = jnp.where(state.done, 0, jnp.minimum(found.count, left))
+  info = _report(info, ~state.done, proposals, found, count)
   state = state._replace(
-    cache=cache,
-    draft_states=states,
-    counters=_count(state, proposals, verdict, count),
+    cache=sampler.target.commit(cache, text.root, found.path), draft=drafts
   )
-  return _append(state, verdict.tokens, count, options)
+  return _append(state, found.tokens, count, sampling), info
 
 
-def _judge(params, cache, text, proposals, engine):
+def judge(params, cache, text, proposals, sampler):
   """The target's logits at every node, [B, S, V]."""
-  length, width = engine.shape
   root = jnp.take_along_axis(text.tokens, text.root[:, None], axis=1)[:, 0]
-  tokens = tree.node_tokens(root, proposals)
-  depths = tree.node_depths(width, length)
-  visible = tree.ancestors(proposals.parents)
-  entries = engine.target.capacity(cache)
-  mask = tree.cache_mask(visible, text.root, entries)
-  logits, cache = engine.target.apply(
-    params.target, tokens, text.root[:, None] + depths, mask, cache, text.root
+  visible = tree.ancestors(proposals.parents, sampler.speculation.draft_length)
+  mask = tree.cache_mask(visible, text.root, sampler.target.capacity(cache))
+  logits, cache = sampler.target.apply(
+    params.target,
+    tree.node_tokens(root, proposals),
+    text.root[:, None] + tree.node_depths(proposals),
+    mask,
+    cache,
+    text.root,
   )
-  missing = engine.vocab_size - logits.shape[-1]
-  logits = jnp.pad(
-    logits, ((0, 0), (0, 0), (0, missing)), constant_values=-jnp.inf
-  )
+  logits = draft.widen(logits, sampler.speculation.vocab_size)
   return logits.astype(jnp.float32), cache
 
 
-def _append(state, new, count, options):
-  """Writes the verdict's tokens behind the text."""
-  valid = jnp.arange(new.shape[1]) < count[:, None]  # [B, L + 1]
+def _append(state, new, count, sampling):
+  """Writes tokens [B, L + 1] behind the text, as far as they count."""
+  valid = jnp.arange(new.shape[1]) < count[:, None]
 
   def row(tokens, new, valid, length):
     old = jax.lax.dynamic_slice_in_dim(tokens, length, new.shape[0])
@@ -201,30 +218,37 @@ def _append(state, new, count, options):
     )
 
   num_new = state.num_new + count
-  stopped = jnp.any(verify.is_stop(new, options) & valid, axis=1)
-  seen = state.seen
-  if seen is not None:
-    seen = jax.vmap(lambda s, t, v: s.at[t].max(v))(seen, new, valid)
+  stopped = jnp.any(verify.is_stop(new, sampling) & valid, axis=1)
   return state._replace(
     tokens=jax.vmap(row)(state.tokens, new, valid, state.lengths),
     lengths=state.lengths + count,
     num_new=num_new,
-    done=state.done | stopped | (num_new >= options.max_new_tokens),
-    seen=seen,
+    done=state.done | stopped | (num_new >= sampling.max_new_tokens),
+    seen=None if state.seen is None else _mark(state.seen, new, valid),
   )
 
 
-def _count(state, proposals, verdict, count):
-  """Adds one block to the counters of the rows that are not done."""
-  running = ~state.done
-  accepted = jnp.minimum(verdict.num_accepted, count)[:, None]
-  depths = jnp.arange(proposals.tokens.shape[1])
-  proposed = jnp.sum(proposals.tokens >= 0, axis=(1, 2))
-  slots = proposals.tokens[0].size
-  old = state.counters
-  return Counters(
-    old.target_calls + running,
-    old.drafted + jnp.where(running, proposed, 0),
-    old.invalid + jnp.where(running, slots - proposed, 0),
-    old.accepted_per_position + (running[:, None] & (depths < accepted)),
+def _report(info, running, proposals, found, count):
+  """Adds one block of the running rows."""
+  length = info.accepted_per_position.shape[1]
+  accepted = jnp.minimum(found.num_accepted, count)[:, None]
+  proposed = jnp.sum(proposals.tokens >= 0, axis=1)
+  size = proposals.tokens.shape[1]
+  predicted = jnp.full((count.shape[0], length), jnp.nan)
+  if proposals.log_worths is not None:
+    worths = jnp.exp(proposals.log_worths)[:, :, None]
+    own = proposals.depths[:, :, None] == jnp.arange(1, length + 1)
+    predicted = jnp.sum(jnp.where(own, worths, 0.0), axis=1)
+  block = Info(
+    jnp.ones_like(count),
+    proposed,
+    size - proposed,
+    jnp.arange(length) < accepted,
+    predicted,
   )
+
+  def add(old, new):
+    mask = running.reshape(-1, *[1] * (new.ndim - 1))
+    return old + jnp.where(mask, new, 0).astype(old.dtype)
+
+  return jax.tree.map(add, info, block)

@@ -13,10 +13,21 @@ class Metrics(NamedTuple):
   drafted_tokens: np.ndarray  # [B] proposals judged by the target
   accepted_tokens: np.ndarray  # [B] drafted tokens that are in the text
   accepted_per_position: np.ndarray  # [B, L] blocks that accepted depth j
+  # [B, L] the same as the best-first tree expected; NaN for other methods.
+  predicted_per_position: np.ndarray
   invalid_drafts: np.ndarray  # [B] slots left empty: no possible token
   # Whole batch, wall clock from the end of the prompt's forward to the last
   # token, compilation excluded.
   tokens_per_second: float
+
+  def row(self, b: int) -> 'Metrics':
+    """The figures of one row, without the axis B; the rate is the batch's."""
+    figures = {
+      name: value[b]
+      for name, value in self._asdict().items()
+      if name != 'tokens_per_second'
+    }
+    return self._replace(**figures)
 
   @property
   def acceptance_rate(self) -> np.ndarray:
@@ -24,18 +35,27 @@ class Metrics(NamedTuple):
     calls = np.maximum(self.target_calls, 1)
     return self.accepted_per_position / calls[:, None]
 
+  @property
+  def mean_acceptance_length(self) -> np.ndarray:
+    """[B] 1 + accepted tokens per target call."""
+    return 1 + self.accepted_tokens / np.maximum(self.target_calls, 1)
 
-def summarize(lengths, counters, seconds: float) -> Metrics:
-  """`Metrics` from the lengths [B], the loop's counters and the time."""
-  lengths = np.asarray(lengths)
-  calls = np.asarray(counters.target_calls)
-  accepted = np.asarray(counters.accepted_per_position)
+  @property
+  def draft_acceptance_rate(self) -> np.ndarray:
+    """[B] accepted tokens per drafted token; 0 without drafts."""
+    return self.accepted_tokens / np.maximum(self.drafted_tokens, 1)
+
+
+def summarize(lengths, info, seconds: float) -> Metrics:
+  """`Metrics` from the lengths [B], the loop's `Info` and the time."""
+  info = type(info)(*(np.asarray(leaf)[: len(lengths)] for leaf in info))
   return Metrics(
-    block_efficiency=lengths / np.maximum(calls, 1),
-    target_calls=calls,
-    drafted_tokens=np.asarray(counters.drafted),
-    accepted_tokens=accepted.sum(axis=1),
-    accepted_per_position=accepted,
-    invalid_drafts=np.asarray(counters.invalid),
+    block_efficiency=lengths / np.maximum(info.target_calls, 1),
+    target_calls=info.target_calls,
+    drafted_tokens=info.drafted,
+    accepted_tokens=info.accepted_per_position.sum(axis=1),
+    accepted_per_position=info.accepted_per_position,
+    predicted_per_position=info.predicted_per_position,
+    invalid_drafts=info.invalid,
     tokens_per_second=float(lengths.sum()) / max(seconds, 1e-9),
   )

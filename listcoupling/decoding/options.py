@@ -3,20 +3,10 @@
 import dataclasses
 import functools
 import math
+import operator
+from collections.abc import Mapping
 
-METHODS = (
-  'autoregressive',
-  'gumbel_tree',
-  'gumbel_chains',
-  'gls',
-  'gls_strong',
-  'specinfer',
-  'spectr',
-  'single',
-  'block',
-)
-
-SINGLE_DRAFT = ('single', 'block')
+from listcoupling.decoding.methods import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +16,18 @@ class GenerateOptions:
   The law of the text is set by temperature, top_k, top_p, min_p,
   repetition_penalty, logit_bias, min_new_tokens and stop_tokens, applied in
   the order of the transformers library: bias, penalty, minimum length,
-  temperature, top-k, top-p, min-p. The rest changes speed alone.
+  temperature, top-k, top-p, min-p. The rest changes speed alone. Numbers may
+  be numpy or jax scalars, lists any sequence, logit_bias a mapping.
 
   Attributes:
-    method: one of `METHODS`.
-    num_drafts: K, nodes per depth of the draft tree; becomes 1 for the methods
-      of one draft, single and block.
-    draft_length: L, depths of the draft tree.
+    method: one of `methods.METHODS`.
+    num_drafts: K, drafts; the width of the beam of gumbel_tree; becomes 1 for
+      the methods of one draft, single and block.
+    draft_length: L, largest depth of the draft tree.
     max_new_tokens: M, most tokens generated per row.
     temperature: of the target; 0 takes the most likely token.
-    replacement: False draws the K drafts after the root without replacement
-      (specinfer with one drafter and one draft temperature only).
     draft_temperatures: of the drafts, cycled over the K of them; None means
-      the target's. The beam of gumbel_tree leaves the root at the first that
-      each drafter has.
+      the target's. For gumbel_tree they are cycled over the drafters.
     top_k: keep the k most likely tokens (lowest ids on ties); 0 keeps all.
     top_p: keep the fewest most likely tokens of at least this mass.
     min_p: keep tokens of at least this share of the most likely one's mass.
@@ -47,10 +35,19 @@ class GenerateOptions:
       tokens already in the row; 1 is off.
     logit_bias: ((token, bias), ...) added to the logits.
     min_new_tokens: stop tokens are impossible before this many.
-    stop_tokens: ids that end a row; the stop token is part of the text.
+    stop_tokens: ids that end a row; the stop token is part of the text. None
+      means those of the target's checkpoint, () none.
     pad_token: fills the rest of a row.
     cache_length: tokens a row may hold, prompt included; None takes what is
       needed.
+    num_nodes: nodes of gumbel_tree besides the root that the target judges;
+      None is a budget of K L.
+    allow_long: write past the largest position the target was made for.
+    replacement: False draws the K drafts after the root without replacement
+      (specinfer with one drafter and one draft temperature only).
+
+  Raises:
+    ValueError: for a value of the wrong type; `check` for those out of range.
 
   Example:
     >>> options = GenerateOptions(method='gls', num_drafts=8, top_k=50)
@@ -69,81 +66,76 @@ class GenerateOptions:
   repetition_penalty: float = 1.0
   logit_bias: tuple[tuple[int, float], ...] = ()
   min_new_tokens: int = 0
-  stop_tokens: tuple[int, ...] = ()
+  stop_tokens: tuple[int, ...] | None = None
   pad_token: int = 0
   cache_length: int | None = None
+  num_nodes: int | None = None
+  allow_long: bool = False
   replacement: bool = True
 
   def __post_init__(self):
-    """Lists become tuples: options are static, so they must be hashable."""
-    freeze = functools.partial(object.__setattr__, self)
-    if self.method in SINGLE_DRAFT:
-      freeze('num_drafts', min(self.num_drafts, 1))
-    freeze('stop_tokens', tuple(self.stop_tokens))
-    freeze('logit_bias', tuple(tuple(pair) for pair in self.logit_bias))
-    if self.draft_temperatures is not None:
-      freeze('draft_temperatures', tuple(self.draft_temperatures))
-
-  def check(self, vocab_size: int) -> None:
-    """Raises ValueError naming the first option that makes no sense."""
-    if self.method not in METHODS:
+    """Values of a plain meaning become Python's: options are hashable."""
+    if not isinstance(self.method, str) or self.method not in METHODS:
       raise ValueError(
         f'method must be one of {", ".join(METHODS)}, got {self.method!r}.'
       )
+    freeze = functools.partial(object.__setattr__, self)
+    for field in dataclasses.fields(self)[1:]:
+      value = getattr(self, field.name)
+      if value is not None or field.default is not None:
+        freeze(field.name, _READERS[field.name](field.name, value))
+    if METHODS[self.method].single_draft:
+      freeze('num_drafts', min(self.num_drafts, 1))
+
+  def check(self, vocab_size: int) -> None:
+    """Raises ValueError naming the first option that makes no sense."""
     self._check_ranges()
     self._check_tokens(vocab_size)
-    if not self.replacement and (
-      self.method != 'specinfer' or len(set(self.slot_temperatures())) > 1
-    ):
+    method, shared = (
+      METHODS[self.method],
+      len(set(self.slot_temperatures())) < 2,
+    )
+    if not self.replacement and (self.method != 'specinfer' or not shared):
       raise ValueError(
         'replacement=False needs method specinfer and one draft temperature, '
         f'got {self.method} and {self.draft_temperatures}.'
       )
-    if self.method == 'spectr' and len(set(self.slot_temperatures())) > 1:
+    if method.one_law and not shared:
       raise ValueError(
-        'spectr needs K drafts from one law, got draft_temperatures='
+        f'{self.method} needs K drafts from one law, got draft_temperatures='
         f'{self.draft_temperatures}; choose specinfer or gls for diverse '
         'drafts.'
       )
+    if self.num_nodes is not None and not method.best_first:
+      raise ValueError(
+        f'num_nodes={self.num_nodes} is for gumbel_tree alone, got method '
+        f'{self.method!r}, whose K chains of L tokens are its nodes; set '
+        'num_drafts and draft_length.'
+      )
 
   def _check_ranges(self):
-    finite = (
-      ('temperature', self.temperature, 0, math.inf),
-      ('min_p', self.min_p, 0, 1),
-      ('repetition_penalty', self.repetition_penalty, 1e-6, math.inf),
-    )
-    for temperature in self.draft_temperatures or ():
-      finite += (('draft_temperatures', temperature, 0, math.inf),)
-    for name, value, low, high in finite:
-      if not (low <= value <= high) or not math.isfinite(value):
-        raise ValueError(
-          f'{name} must be a finite number in [{low}, {high}], got {value}.'
-        )
-    if not 0 < self.top_p <= 1:
-      raise ValueError(f'top_p must be in (0, 1], got {self.top_p}.')
-    if self.draft_temperatures is not None and not self.draft_temperatures:
+    for name, (minimum, maximum) in _RANGES.items():
+      values = getattr(self, name)
+      if values is None:
+        continue
+      for value in values if isinstance(values, tuple) else (values,):
+        if not minimum <= value <= maximum or math.isinf(value):
+          wanted = (
+            f'in [{minimum}, {maximum}]'
+            if maximum < math.inf
+            else f'at least {minimum}' + (' and finite' if value > 0 else '')
+          )
+          raise ValueError(f'{name} must be {wanted}, got {value}.')
+    if self.top_p == 0:
+      raise ValueError('top_p must be in (0, 1], got 0.0; 1 keeps all.')
+    if self.draft_temperatures == ():
       raise ValueError(
         'draft_temperatures must hold at least one number, got (); use None '
         "for the target's temperature."
       )
-    integers = (
-      ('num_drafts', 1),
-      ('draft_length', 1),
-      ('max_new_tokens', 1),
-      ('top_k', 0),
-      ('min_new_tokens', 0),
-    )
-    if self.cache_length is not None:
-      integers += (('cache_length', 1),)
-    for name, minimum in integers:
-      value = getattr(self, name)
-      if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f'{name} must be an int, got {value!r}.')
-      if value < minimum:
-        raise ValueError(f'{name} must be at least {minimum}, got {value}.')
 
   def _check_tokens(self, vocab_size):
-    named = [('stop_tokens', token) for token in self.stop_tokens]
+    named = [('stop_tokens', token) for token in self.stop_tokens or ()]
     named += [('logit_bias', token) for token, _ in self.logit_bias]
     for name, token in named:
       if not 0 <= token < vocab_size:
@@ -161,3 +153,124 @@ class GenerateOptions:
     """Temperature of draft k = 0..K-1."""
     cycle = self.draft_temperatures or (self.temperature,)
     return tuple(cycle[k % len(cycle)] for k in range(self.num_drafts))
+
+  def tree_nodes(self) -> int:
+    """Nodes besides the root that the target judges in a block."""
+    return self.num_nodes or self.num_drafts * self.draft_length
+
+
+_RANGES = {
+  'num_drafts': (1, math.inf),
+  'draft_length': (1, math.inf),
+  'max_new_tokens': (1, math.inf),
+  'temperature': (0, math.inf),
+  'draft_temperatures': (0, math.inf),
+  'top_k': (0, math.inf),
+  'top_p': (0, 1),
+  'min_p': (0, 1),
+  'repetition_penalty': (1e-6, math.inf),
+  'min_new_tokens': (0, math.inf),
+  'cache_length': (1, math.inf),
+  'num_nodes': (1, math.inf),
+}
+
+_OFF = {
+  'temperature': '0 takes the most likely token',
+  'top_k': '0 keeps all tokens',
+  'top_p': '1 keeps all tokens',
+  'min_p': '0 keeps all tokens',
+  'repetition_penalty': '1 turns it off',
+  'logit_bias': 'give {token: bias} or ((token, bias), ...)',
+  'stop_tokens': 'give token ids, None or ()',
+  'draft_temperatures': "give numbers, or None for the target's temperature",
+}
+
+
+def _refuse(name, value, wanted):
+  remedy = _OFF.get(name)
+  return ValueError(
+    f'{name} must be {wanted}, got {value!r}'
+    + (f'; {remedy}.' if remedy else '.')
+  )
+
+
+def _integer(name, value):
+  try:
+    if _kind(value) == 'b':
+      raise TypeError
+    return operator.index(value)
+  except TypeError:
+    raise _refuse(name, value, 'an int') from None
+
+
+def _kind(value):
+  """Kind of a scalar: 'b' for truth values, as numpy names it."""
+  return (
+    'b'
+    if isinstance(value, bool)
+    else getattr(getattr(value, 'dtype', None), 'kind', '')
+  )
+
+
+def _number(name, value):
+  try:
+    if isinstance(value, str) or _kind(value) == 'b':
+      raise TypeError
+    return float(value)
+  except (TypeError, ValueError):
+    raise _refuse(name, value, 'a number') from None
+
+
+def _truth(name, value):
+  if _kind(value) != 'b':
+    raise _refuse(name, value, 'True or False')
+  return bool(value)
+
+
+def _several(read, wanted):
+  """Reads one value or a sequence of them."""
+
+  def reader(name, values):
+    if isinstance(values, (str, bytes, Mapping)):
+      raise _refuse(name, values, wanted)
+    try:
+      values = list(values)
+    except TypeError:
+      values = [values]
+    return tuple(read(name, value) for value in values)
+
+  return reader
+
+
+def _pairs(name, pairs):
+  if isinstance(pairs, Mapping):
+    pairs = pairs.items()
+  try:
+    pairs = [tuple(pair) for pair in pairs]
+  except TypeError:
+    raise _refuse(name, pairs, 'pairs of token and bias') from None
+  for pair in pairs:
+    if len(pair) != 2:
+      raise _refuse(name, pair, 'pairs of token and bias')
+  return tuple((_integer(name, i), _number(name, bias)) for i, bias in pairs)
+
+
+_READERS = dict(
+  num_drafts=_integer,
+  draft_length=_integer,
+  max_new_tokens=_integer,
+  temperature=_number,
+  draft_temperatures=_several(_number, 'numbers'),
+  top_k=_integer,
+  top_p=_number,
+  min_p=_number,
+  repetition_penalty=_number,
+  logit_bias=_pairs,
+  min_new_tokens=_integer,
+  stop_tokens=_several(_integer, 'token ids'),
+  pad_token=_integer,
+  cache_length=_integer,
+  num_nodes=_integer,
+  allow_long=_truth,
+  replacement=_truth,
+)

@@ -1,11 +1,11 @@
-"""The draft tree: L depths of K nodes, each with a parent one depth up.
+"""The draft tree: nodes with a parent and a depth each, in any shape.
 
-Node 0 is the root, the last token of the text; node 1 + (j-1) K + k is slot k
-at depth j. K independent chains have parents 0..K-1 at every depth. A token
-of -1 marks a slot without a proposal; it never matches.
+Node 0 is the root, the last token of the text; node 1 + n is the n-th
+proposal. Chains, beams and best-first trees are ways to fill it. A token of -1
+marks a node without a proposal; it never matches.
 
-Legend: B batch, K drafts, L draft length, S = 1 + K L nodes, C cache entries,
-A atoms of a law.
+Legend: B batch, N proposals, S = 1 + N nodes, L largest depth, C cache
+entries, A atoms of a law.
 """
 
 from typing import NamedTuple
@@ -19,53 +19,85 @@ from listcoupling.decoding.filters import Law
 class DraftTree(NamedTuple):
   """Proposals of one block."""
 
-  tokens: jax.Array  # [B, L, K] int32, -1 = none
-  parents: jax.Array  # [B, L, K] int32, slot one depth up (any at depth 1)
-  laws: Law | None  # [B, L, K, A] of the drafts, for rejection schemes
+  tokens: jax.Array  # [B, N] int32, -1 = none
+  parents: jax.Array  # [B, N] int32, nodes; 0 is the root
+  depths: jax.Array  # [B, N] int32, 1..L
+  laws: Law | None = None  # [B, N, A] of the drafts, for rejection schemes
+  log_worths: jax.Array | None = None  # [B, N] that the text passes there
 
 
 def empty_tree(batch: int) -> DraftTree:
-  """The tree of the root alone (L = 0): plain sampling."""
-  none = jnp.zeros((batch, 0, 1), jnp.int32)
-  return DraftTree(none, none, None)
+  """The tree of the root alone (N = 0): plain sampling."""
+  none = jnp.zeros((batch, 0), jnp.int32)
+  return DraftTree(none, none, none)
 
 
-def node_depths(num_drafts: int, draft_length: int) -> jax.Array:
-  """Depth of every node: [S] int32, 0 for the root."""
-  inner = jnp.repeat(jnp.arange(1, draft_length + 1), num_drafts)
-  return jnp.concatenate([jnp.zeros(1, jnp.int32), inner.astype(jnp.int32)])
+def chains(tokens: jax.Array, laws: Law | None = None) -> DraftTree:
+  """K chains from one root: tokens [B, L, K], laws [B, L, K, A].
+
+  Example:
+    >>> chains(jnp.array([[[5, 6], [7, 8]]])).parents.tolist()
+    [[0, 0, 1, 2]]
+  """
+  batch, length, width = tokens.shape
+  nodes = jnp.arange(1, length * width + 1, dtype=jnp.int32)
+  shape = (batch, length * width)
+  return DraftTree(
+    tokens.reshape(shape),
+    jnp.broadcast_to(jnp.maximum(nodes - width, 0), shape),
+    jnp.broadcast_to(1 + (nodes - 1) // width, shape),
+    jax.tree.map(lambda leaf: leaf.reshape(*shape, -1), laws),
+  )
+
+
+def node_depths(tree: DraftTree) -> jax.Array:
+  """Depth of every node: [B, S] int32, 0 for the root."""
+  return jnp.pad(tree.depths, ((0, 0), (1, 0)))
 
 
 def node_tokens(root: jax.Array, tree: DraftTree) -> jax.Array:
   """Tokens of all nodes for the target's forward: [B, S], none as 0."""
-  drafted = tree.tokens.reshape(tree.tokens.shape[0], -1)
-  return jnp.concatenate([root[:, None], jnp.maximum(drafted, 0)], axis=1)
+  return jnp.concatenate([root[:, None], jnp.maximum(tree.tokens, 0)], axis=1)
 
 
-def ancestors(parents: jax.Array) -> jax.Array:
+def lineage(parents: jax.Array, length: int) -> jax.Array:
+  """Every node, its parent, and so on up to the root.
+
+  Args:
+    parents: [..., N] nodes.
+    length: L, at least the largest depth.
+
+  Returns:
+    [..., S, L + 1] nodes; the root once it is reached.
+
+  Example:
+    >>> lineage(jnp.array([0, 1, 1]), 2).tolist()
+    [[0, 0, 0], [1, 0, 0], [2, 1, 0], [3, 1, 0]]
+  """
+  up = jnp.pad(parents, [(0, 0)] * (parents.ndim - 1) + [(1, 0)])
+  steps = [jnp.broadcast_to(jnp.arange(up.shape[-1], dtype=up.dtype), up.shape)]
+  for _ in range(length):
+    steps.append(jnp.take_along_axis(up, steps[-1], axis=-1))
+  return jnp.stack(steps, axis=-1)
+
+
+def ancestors(parents: jax.Array, length: int) -> jax.Array:
   """Which nodes lie on the path to which: [..., S, S] bool.
 
   Args:
-    parents: [..., L, K] slots one depth up.
+    parents: [..., N] nodes.
+    length: L, at least the largest depth.
 
   Returns:
     Row n is True at node n, its ancestors and the root.
 
   Example:
-    >>> ancestors(jnp.zeros((1, 2), int)).astype(int).tolist()
-    [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+    >>> ancestors(jnp.array([0, 1]), 2).astype(int).tolist()
+    [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
   """
-  *batch, length, width = parents.shape
-  size = 1 + length * width
-  itself = jnp.eye(size, dtype=bool)
-  paths = [jnp.broadcast_to(itself[:1], (*batch, 1, size))]
-  for depth in range(length):
-    up = paths[-1]
-    if depth:
-      up = jnp.take_along_axis(up, parents[..., depth, :, None], axis=-2)
-    first = 1 + depth * width
-    paths.append(up | itself[first : first + width])
-  return jnp.concatenate(paths, axis=-2)
+  path = lineage(parents, length)  # [..., S, L + 1]
+  nodes = jnp.arange(path.shape[-2])
+  return jnp.any(path[..., None] == nodes, axis=-2)
 
 
 def cache_mask(visible: jax.Array, start: jax.Array, entries: int) -> jax.Array:

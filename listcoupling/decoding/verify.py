@@ -1,118 +1,209 @@
 """Verification: the target walks the draft tree and writes the text.
 
-One walk serves every method. At the root, and then at each accepted node, the
-target's law is formed, one token is chosen, and the walk goes on while a live
-draft proposed that token. The methods differ only in how the token is chosen:
+At the root, and then at each accepted node, the target's law is formed, one
+token is chosen, and the walk goes on while a live draft proposed that token.
+The methods differ in how the token is chosen:
 
 *   canonical (`gumbel_tree`, `gumbel_chains`, `autoregressive`): argmin E / q
-    with the canonical race E of the position.
+    with the canonical race E of the position; over trees of any shape.
 *   `gls`: argmin_i min over live drafts of S^(k)_i / q_i (Algorithm 2 of arXiv
     2506.05632); `gls_strong`: the minimum over all K drafts (Prop. 6).
 *   `specinfer`, `spectr`, `single`: accept or reject the live proposals, whose
     noise is independent of the verifier's.
 
 `block` (arXiv 2403.10444) looks ahead along its one draft and has a walk of
-its own. Functions verify one row and are mapped with `jax.vmap`.
+its own.
 
-Legend: K drafts, L draft length, S = 1 + K L nodes, V vocabulary.
+Legend: B batch, K drafts, L draft length, N proposals, S = 1 + N nodes, V
+vocabulary.
 """
 
+import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel, rejection
 from listcoupling.decoding import filters
-from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.draft import SpeculativeConfig
+from listcoupling.decoding.sampling_params import SamplingParams
 from listcoupling.decoding.tree import DraftTree
 
 
-class Row(NamedTuple):
-  """What the walk knows of one row."""
+class Context(NamedTuple):
+  """What the verifier knows of the rows."""
 
-  key: jax.Array  # noise of the block
-  root: jax.Array  # [] index of the last token
-  num_new: jax.Array  # [] tokens generated so far
-  seen: jax.Array | None  # [V] bool, with a repetition penalty only
-  logits: jax.Array  # [S, V] of the target at every node
+  keys: jax.Array  # [B] noise of the block
+  root: jax.Array  # [B] index of the last token
+  num_new: jax.Array  # [B] tokens generated so far
+  seen: jax.Array | None  # [B, V] bool, with a repetition penalty only
+  logits: jax.Array  # [B, S, V] of the target at every node
 
 
-class Verdict(NamedTuple):
+class Verification(NamedTuple):
   """The tokens a block returns."""
 
-  tokens: jax.Array  # [L + 1] int32, valid up to `count`
-  count: jax.Array  # [] int32 in [1, L + 1]
-  path: jax.Array  # [L] int32, accepted node per depth (any past the end)
-  num_accepted: jax.Array  # [] int32, drafted tokens in the text
+  tokens: jax.Array  # [B, L + 1] int32, valid up to `count`
+  count: jax.Array  # [B] int32 in [1, L + 1]
+  path: jax.Array  # [B, L] int32, accepted node per depth (any past the end)
+  num_accepted: jax.Array  # [B] int32, drafted tokens in the text
 
 
 class _Walk(NamedTuple):
-  node: jax.Array  # [] node whose children are judged
-  alive: jax.Array  # [K] slots at this depth that end in the text
-  running: jax.Array  # [] bool
-  seen: jax.Array | None  # [V]
+  depth: jax.Array  # [] of the node that is judged next
+  node: jax.Array  # [B] accepted node whose children are judged
+  alive: jax.Array  # [B, S] nodes of this depth that end in the text
+  running: jax.Array  # [B] bool
+  seen: jax.Array | None  # [B, V]
+  result: Verification
 
 
-def verify(row: Row, tree: DraftTree, options: GenerateOptions) -> Verdict:
-  """Verifies one block of one row.
+def verify_canonical(
+  context: Context,
+  tree: DraftTree,
+  config: SpeculativeConfig,
+  sampling: SamplingParams,
+) -> Verification:
+  """Takes the winner of the canonical race while the tree holds it.
 
   Args:
-    row: see `Row`.
-    tree: proposals of this row, [L, K].
-    options: see `GenerateOptions`.
+    context: see `Context`.
+    tree: proposals in any shape.
+    config: see `SpeculativeConfig`.
+    sampling: see `SamplingParams`.
 
   Returns:
-    The `Verdict`: at least one token.
+    The `Verification`: at least one token per row.
   """
-  if options.method == 'block':
-    return _verify_block(row, tree, options)
-  return _verify_walk(row, tree, options)
+  batch, size = context.logits.shape[:2]
+  chex.assert_shape(tree.tokens, (batch, size - 1))
+  length = config.draft_length
+
+  def step(walk):
+    token = jax.vmap(_canonical_token, (0, 0, 0, 0, 0, None, None))(
+      context.keys,
+      context.root,
+      context.num_new,
+      walk.seen,
+      jnp.take_along_axis(context.logits, walk.node[:, None, None], 1)[:, 0],
+      walk.depth,
+      sampling,
+    )
+    alive = jnp.take_along_axis(walk.alive, tree.parents, axis=1)
+    alive &= (tree.tokens == token[:, None]) & (token >= 0)[:, None]
+    alive = jnp.pad(alive, ((0, 0), (1, 0)))
+    accepted = walk.running & jnp.any(alive, axis=1)
+    node = jnp.where(accepted, gumbel.argmax(alive), 0).astype(jnp.int32)
+    old = walk.result
+    return _Walk(
+      walk.depth + 1,
+      node,
+      alive,
+      accepted & ~is_stop(token, sampling),
+      _see(walk.seen, token),
+      Verification(
+        old.tokens.at[:, walk.depth].set(token),
+        old.count + walk.running,
+        old.path.at[:, walk.depth].set(node),
+        old.num_accepted + accepted,
+      ),
+    )
+
+  nothing = jnp.zeros(batch, jnp.int32)
+  places = jnp.zeros((batch, length + 1), jnp.int32)
+  walk = _Walk(
+    jnp.int32(0),
+    nothing,
+    jnp.broadcast_to(jnp.arange(size) == 0, (batch, size)),
+    nothing == 0,
+    context.seen,
+    Verification(places, nothing, places, nothing),
+  )
+  walk = jax.lax.while_loop(
+    lambda walk: (walk.depth <= length) & jnp.any(walk.running), step, walk
+  )
+  return walk.result._replace(path=walk.result.path[:, :length])
 
 
-def _verify_walk(row, tree, options):
-  length, width = tree.tokens.shape
+def _canonical_token(key, root, num_new, seen, logits, depth, sampling):
+  law = filters.target_law(logits, seen, num_new + depth, sampling)
+  key = gumbel.position_key(key, root + 1 + depth)
+  return filters.sample(filters.noise(key, law), law)
+
+
+def is_stop(token: jax.Array, sampling: SamplingParams) -> jax.Array:
+  """Whether a token ends the row."""
+  stops = jnp.expand_dims(sampling.stop_tokens, tuple(range(token.ndim)))
+  return jnp.any(token[..., None] == stops, axis=-1)
+
+
+def _see(seen, tokens):
+  """Marks one token per row [B] as seen."""
+  if seen is None:
+    return None
+  return jax.vmap(lambda row, token: row.at[token].set(True))(seen, tokens)
+
+
+class _Judged(NamedTuple):
+  """One depth of the chains of one row."""
+
+  tokens: jax.Array  # [K]
+  laws: filters.Law | None  # [K, A]
+  live: jax.Array  # [K] bool, chains that agree with the text so far
+
+
+def _verify_chains(context, tree, config, sampling, *, choose):
+  """The walk over K chains; `choose` picks a token from live proposals."""
+  row = functools.partial(
+    _walk_chains, config=config, sampling=sampling, choose=choose
+  )
+  return jax.vmap(row)(context, _depths(tree, config))
+
+
+def _depths(tree, config):
+  """Tokens and laws of chains by depth: [B, L, K, ...]."""
+  shape = (-1, config.draft_length, config.num_drafts)
+  return tree.tokens.reshape(shape), jax.tree.map(
+    lambda leaf: leaf.reshape(*shape, leaf.shape[-1]), tree.laws
+  )
+
+
+def _walk_chains(row, chains, *, config, sampling, choose):
+  length, width = config.draft_length, config.num_drafts
+  tokens, laws = chains
   # After the last depth one more token is chosen with nothing to judge.
-  tail = jnp.full((1, width), -1, jnp.int32)
-  tokens = jnp.concatenate([tree.tokens, tail])
-  chain = jnp.arange(width, dtype=jnp.int32)[None]
-  parents = jnp.concatenate([tree.parents, chain])
-  laws = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1]]), tree.laws)
+  tokens = jnp.pad(tokens, ((0, 1), (0, 0)), constant_values=-1)
+  laws = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1]]), laws)
 
   def step(walk, judged):
-    depth, key, tokens, parents, laws = judged
-    live = jnp.where(depth == 0, True, walk.alive[parents])
+    node, live, running, seen = walk
+    depth, key, tokens, laws = judged
     law = filters.target_law(
-      row.logits[walk.node], walk.seen, row.num_new + depth, options
+      row.logits[node], seen, row.num_new + depth, sampling
     )
-    probs = _dense(laws, row.logits.shape[-1])
-    if not options.replacement:
-      probs = _without_earlier(probs, tokens, live)
-    token = _choose(key, law, tokens, probs, live, options)
-    alive = live & (tokens == token) & (token >= 0)
-    accepted = walk.running & jnp.any(alive)
-    node = 1 + depth * width + gumbel.argmax(alive)
-    next_ = _Walk(
-      jnp.where(accepted, node, 0).astype(jnp.int32),
-      alive,
-      accepted & ~is_stop(token, options),
-      _see(walk.seen, token),
-    )
-    return next_, (token, walk.running, node.astype(jnp.int32), accepted)
+    token = choose(key, law, _Judged(tokens, laws, live), config)
+    live = live & (tokens == token) & (token >= 0)
+    accepted = running & jnp.any(live)
+    node = (1 + depth * width + gumbel.argmax(live)).astype(jnp.int32)
+    seen = None if seen is None else seen.at[token].set(True)
+    going = accepted & ~is_stop(token, sampling)
+    next_ = jnp.where(accepted, node, 0), live, going, seen
+    return next_, (token, running, node, accepted)
 
-  start = _Walk(jnp.int32(0), jnp.ones(width, bool), jnp.bool_(True), row.seen)
+  start = (jnp.int32(0), jnp.ones(width, bool), jnp.bool_(True), row.seen)
   depths = jnp.arange(length + 1)
   keys = jax.vmap(gumbel.position_key, (None, 0))(
-    row.key, row.root + 1 + depths
+    row.keys, row.root + 1 + depths
   )
-  judged = (depths, keys, tokens, parents, laws)
   # Fewer passes on CPU; the loop over drafts of a rejection scheme is unrolled
   # already, and both would take the compiler several times as long.
   unroll = 1 if laws is not None else 8
   _, (text, valid, path, accepted) = jax.lax.scan(
-    step, start, judged, unroll=unroll
+    step, start, (depths, keys, tokens, laws), unroll=unroll
   )
-  return Verdict(
+  return Verification(
     text,
     jnp.sum(valid, dtype=jnp.int32),
     path[:length],
@@ -120,36 +211,37 @@ def _verify_walk(row, tree, options):
   )
 
 
-def is_stop(token: jax.Array, options: GenerateOptions) -> jax.Array:
-  """Whether a token ends the row."""
-  if not options.stop_tokens:
-    return jnp.zeros(jnp.shape(token), bool)
-  stops = jnp.array(options.stop_tokens)
-  return jnp.any(jnp.expand_dims(token, -1) == stops, axis=-1)
+def _choose_gls(key, law, judged, config, *, strong):
+  """Minimum of the races of the live drafts, or of all."""
+  noise = gumbel.exponential_streams(key, filters.atoms(law), config.num_drafts)
+  if not strong:  # past the last depth `live` holds the survivors
+    noise = jnp.where(judged.live[:, None], noise, jnp.inf)
+  return filters.sample(gumbel.earliest(noise), law)
 
 
-def _see(seen, token):
-  return None if seen is None else seen.at[token].set(True)
+def _choose_by_rejection(key, law, judged, config, *, accept):
+  size, tokens = config.vocab_size, judged.tokens
+  probs = jax.vmap(lambda law: filters.probabilities(law, size))(judged.laws)
+  if not config.replacement:
+    probs = _without_earlier(probs, tokens, judged.live)
+  token, _ = accept(
+    tokens,
+    probs,
+    filters.probabilities(law, size),
+    gumbel.uniform(key, config.num_drafts, gumbel.ACCEPT),
+    gumbel.exponential(key, size, gumbel.RESIDUAL),
+    judged.live & (tokens >= 0),
+  )
+  return token
 
 
-def _choose(key, law, tokens, probs, live, options):
-  """The target's token given the live proposals; [] int32."""
-  method, width = options.method, tokens.shape[0]
-  if method in ('gls', 'gls_strong'):
-    noise = gumbel.exponential_streams(key, filters.atoms(law), width)
-    if method == 'gls':  # past the last depth `live` holds the survivors
-      noise = jnp.where(live[:, None], noise, jnp.inf)
-    return filters.sample(gumbel.earliest(noise), law)
-  if method in ('specinfer', 'spectr', 'single'):
-    return _choose_by_rejection(key, law, tokens, probs, live, method)
-  return filters.sample(filters.noise(key, law), law)
+def _specinfer(*step):
+  return rejection.specinfer_accept(*step)
 
 
-def _dense(laws, vocab_size):
-  """Laws [..., A] of several drafts as probabilities [..., V]."""
-  if laws is None:
-    return None
-  return jax.vmap(lambda law: filters.probabilities(law, vocab_size))(laws)
+def _spectr(tokens, probs, target, uniforms, noise, live):
+  shared = probs[gumbel.argmax(live)]  # dead drafts have laws of their own
+  return rejection.spectr_accept(tokens, shared, target, uniforms, noise, live)
 
 
 def _without_earlier(probs, tokens, live):
@@ -161,44 +253,70 @@ def _without_earlier(probs, tokens, live):
   return left / jnp.where(mass > 0, mass, 1.0)
 
 
-def _choose_by_rejection(key, law, tokens, probs, live, method):
-  vocab_size = probs.shape[-1]
-  target = filters.probabilities(law, vocab_size)
-  uniforms = gumbel.uniform(key, tokens.shape[0], gumbel.ACCEPT)
-  noise = gumbel.exponential(key, vocab_size, gumbel.RESIDUAL)
-  live = live & (tokens >= 0)
-  if method == 'spectr':
-    shared = probs[gumbel.argmax(live)]  # dead drafts have laws of their own
-    token, _ = rejection.spectr_accept(
-      tokens, shared, target, uniforms, noise, live
-    )
-  else:
-    token, _ = rejection.specinfer_accept(
-      tokens, probs, target, uniforms, noise, live
-    )
-  return token
+def _by(choose, **settings):
+  """A verifier of chains from a choice of its tokens."""
+  return functools.partial(
+    _verify_chains, choose=functools.partial(choose, **settings)
+  )
 
 
-def _verify_block(row, tree, options):
+verify_gls = _by(_choose_gls, strong=False)
+verify_gls_strong = _by(_choose_gls, strong=True)
+verify_specinfer = _by(_choose_by_rejection, accept=_specinfer)
+verify_spectr = _by(_choose_by_rejection, accept=_spectr)
+
+
+def verify_block(context, tree, config, sampling) -> Verification:
   """Block verification: the longest acceptable prefix of one draft.
 
   With p_0 = 1 and p_i = min(1, p_{i-1} q(x_i) / p(x_i)), prefix i is accepted
   with probability h_i = r_i / (r_i + 1 - p_i), r_i = sum (p_i q - p)+, h_L =
   p_L, each with its own uniform; the longest accepted prefix i is followed by
   a draw from (p_i q - p)+ (from q for i = L).
+
+  Arguments and result as `verify_canonical`.
   """
-  length, vocab_size = tree.tokens.shape[0], row.logits.shape[-1]
-  draft = tree.tokens[:, 0]
-  laws = _dense(jax.tree.map(lambda leaf: leaf[:, 0], tree.laws), vocab_size)
+  row = functools.partial(_verify_block, sampling=sampling)
+  return jax.vmap(row)(context, _depths(tree, config))
+
+
+def _verify_block(row, chain, *, sampling):
+  vocab_size = row.logits.shape[-1]
+  tokens, laws = jax.tree.map(lambda leaf: leaf[:, 0], chain)
+  length = tokens.shape[0]
+  probs = jax.vmap(lambda law: filters.probabilities(law, vocab_size))(laws)
   # Past the last depth nothing was drafted: the residual is q itself.
-  laws = jnp.concatenate([laws, jnp.zeros((1, vocab_size))])
-  next_ = jnp.append(draft, 0)
+  probs = jnp.concatenate([probs, jnp.zeros((1, vocab_size))])
+  next_ = jnp.append(tokens, 0)
+  accept, residuals = _prefixes(row, next_, probs, sampling)
+  uniforms = gumbel.uniform(row.keys, length + 1, gumbel.ACCEPT)
+  accepted = (uniforms <= accept).at[0].set(True)
+  count = length - gumbel.argmax(accepted[::-1])  # longest accepted prefix
+  # Nothing after a stop token is read.
+  stops = jnp.append(is_stop(tokens, sampling), True)
+  first_stop = gumbel.argmax(stops)  # index of the drafted stop token, or L
+  key = gumbel.position_key(row.keys, row.root + count + 1)
+  noise = gumbel.exponential(key, vocab_size, gumbel.RESIDUAL)
+  extra = gumbel.race(noise, jnp.log(residuals[count]))
+  text = jnp.where(jnp.arange(length + 1) < count, next_, extra)
+  stopped = first_stop < count
+  return Verification(
+    text,
+    jnp.where(stopped, first_stop + 1, count + 1).astype(jnp.int32),
+    jnp.arange(1, length + 1, dtype=jnp.int32),
+    jnp.where(stopped, first_stop + 1, count).astype(jnp.int32),
+  )
+
+
+def _prefixes(row, tokens, probs, sampling):
+  """h_i [L + 1] and residuals [L + 1, V] of every prefix of a draft."""
+  length, vocab_size = probs.shape[0] - 1, probs.shape[1]
 
   def step(carry, judged):
     depth, token, draft_law = judged
     weight, seen = carry
     law = filters.target_law(
-      row.logits[depth], seen, row.num_new + depth, options
+      row.logits[depth], seen, row.num_new + depth, sampling
     )
     target = filters.probabilities(law, vocab_size)
     residual = jnp.maximum(weight * target - draft_law, 0)
@@ -208,28 +326,12 @@ def _verify_block(row, tree, options):
     ratio = _ratio(target[token], draft_law[token])
     # The carried weight and law belong to the next, longer prefix.
     weight = jnp.minimum(weight * ratio, 1.0)
-    return (weight, _see(seen, token)), (accept, residual)
+    seen = None if seen is None else seen.at[token].set(True)
+    return (weight, seen), (accept, residual)
 
   start = (jnp.float32(1), row.seen)
-  judged = (jnp.arange(length + 1), next_, laws)
-  _, (accept, residuals) = jax.lax.scan(step, start, judged)
-  uniforms = gumbel.uniform(row.key, length + 1, gumbel.ACCEPT)
-  accepted = (uniforms <= accept).at[0].set(True)
-  count = length - gumbel.argmax(accepted[::-1])  # longest accepted prefix
-  # Nothing after a stop token is read.
-  stops = jnp.append(is_stop(draft, options), True)
-  first_stop = gumbel.argmax(stops)  # index of the drafted stop token, or L
-  key = gumbel.position_key(row.key, row.root + count + 1)
-  noise = gumbel.exponential(key, vocab_size, gumbel.RESIDUAL)
-  extra = gumbel.race(noise, jnp.log(residuals[count]))
-  text = jnp.where(jnp.arange(length + 1) < count, next_, extra)
-  stopped = first_stop < count
-  return Verdict(
-    text,
-    jnp.where(stopped, first_stop + 1, count + 1).astype(jnp.int32),
-    jnp.arange(1, length + 1, dtype=jnp.int32),
-    jnp.where(stopped, first_stop + 1, count).astype(jnp.int32),
-  )
+  judged = (jnp.arange(length + 1), tokens, probs)
+  return jax.lax.scan(step, start, judged)[1]
 
 
 def _ratio(numerator, denominator):

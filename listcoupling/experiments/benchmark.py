@@ -18,12 +18,10 @@ import numpy as np
 import tqdm
 
 from listcoupling import coupling, gumbel
-from listcoupling.decoding.options import (
-  METHODS,
-  SINGLE_DRAFT,
-  GenerateOptions,
-)
-from listcoupling.experiments import decoding, peer_checkpoints, results
+from listcoupling.decoding import comparison
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import peer_checkpoints, results
 from listcoupling.models import pretrained, transformer
 
 _DECODING = GenerateOptions(draft_length=4, max_new_tokens=128)
@@ -149,7 +147,7 @@ def decoding_cases(
   batches: Sequence[int] = (1, 8, 32),
   drafts: Sequence[int] = (1, 2, 4, 8),
   options: GenerateOptions = _DECODING,
-  methods: Sequence[str] = METHODS,
+  methods: Sequence[str] = tuple(METHODS),
   rounds: int = 3,
 ) -> list[Case]:
   """Tokens per second and block efficiency of every method, K and batch.
@@ -165,10 +163,10 @@ def decoding_cases(
   @functools.cache
   def reference(batch, num_drafts):
     own = dataclasses.replace(options, num_drafts=num_drafts)
-    return decoding.plain_text(key, target, *texts(batch), own)
+    return comparison.plain_text(key, target, *texts(batch), own)
 
   def measure(batch, num_drafts, method):
-    row = decoding.measure_method(
+    row = comparison.measure_method(
       key,
       target,
       [drafter],
@@ -179,7 +177,11 @@ def decoding_cases(
     )
     return dict(batch=batch, **row)
 
-  once = ('autoregressive', *SINGLE_DRAFT)
+  once = [
+    name
+    for name, method in METHODS.items()
+    if method.propose is None or method.single_draft
+  ]
   return [
     Case(
       f'{method}, K = {num_drafts}, batch {batch}',

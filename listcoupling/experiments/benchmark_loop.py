@@ -1,6 +1,6 @@
 """The compiled loop of decoding: its overhead and its memory.
 
-It looks into the loop (`decoding.loop`) and its engine, which no user needs.
+It looks into the loop (`decoding.loop`) which no user needs.
 """
 
 import functools
@@ -23,29 +23,25 @@ def overhead(
   Returns:
     Milliseconds of both and the share of the block that is not the models.
   """
-  prompts, lengths = generate._check_prompts(
-    prompts, lengths, target.config.vocab_size
+  call = generate.prepare(
+    jax.random.key(0), target, [drafter], prompts, lengths, options
   )
-  engine, params = generate._engine(
-    target, [drafter], options, target.config.vocab_size, prompts
+  state, info = call.prefill()
+  models = jax.jit(
+    lambda params, state: _model_calls(params, state, call.sampler)
   )
-  state = loop.prefill(params, prompts, lengths, engine=engine)
-  keys = generate._row_keys(jax.random.key(0), prompts.shape[0])
-  models = jax.jit(lambda params, state: _model_calls(params, state, engine))
   # The loop donates its state; here the same state is used again.
-  block = jax.jit(
-    lambda keys, params, state: loop.block(keys, params, state, engine=engine)
-  )
+  block = jax.jit(functools.partial(loop.block, sampler=call.sampler))
   times = milliseconds(
     {
-      'block': lambda: block(keys, params, state),
-      'models': lambda: models(params, state),
+      'block': lambda: block(*call.arguments, state, info),
+      'models': lambda: models(call.params, state),
     },
     rounds=rounds,
   )
   return dict(
     method=options.method,
-    batch=prompts.shape[0],
+    batch=len(prompts),
     num_drafts=options.num_drafts,
     block_ms=times['block'],
     models_ms=times['models'],
@@ -53,14 +49,16 @@ def overhead(
   )
 
 
-def _model_calls(params, state, engine):
+def _model_calls(params, state, sampler):
   """The forwards of one block and nothing else; returns all they compute."""
-  length, width = engine.shape
+  speculation = sampler.speculation
+  length, width = speculation.draft_length, speculation.num_drafts
   text = Text(state.tokens, state.lengths - 1)
-  nodes = jnp.zeros((text.root.shape[0], width), jnp.int32)
+  batch = text.root.shape[0]
+  nodes = jnp.zeros((batch, width), jnp.int32)
   parents = jnp.broadcast_to(jnp.arange(width), nodes.shape)
-  drafter, own = engine.drafters[0], params.drafters[0]
-  logits, draft_state = drafter.open_block(own, state.draft_states[0], text)
+  drafter, own = speculation.drafters[0], params.drafters[0]
+  logits, draft_state = drafter.open_block(own, state.draft.drafters[0], text)
 
   def extend(carry, depth):
     draft_state, total = carry
@@ -72,11 +70,8 @@ def _model_calls(params, state, engine):
   (draft_state, total), _ = jax.lax.scan(
     extend, (draft_state, jnp.sum(logits)), jnp.arange(1, length)
   )
-  chains = jnp.broadcast_to(
-    jnp.arange(width), (text.root.shape[0], length, width)
-  )
-  proposals = tree.DraftTree(jnp.zeros_like(chains), chains, None)
-  logits, cache = loop._judge(params, state.cache, text, proposals, engine)
+  proposals = tree.chains(jnp.zeros((batch, length, width), jnp.int32))
+  logits, cache = loop.judge(params, state.cache, text, proposals, sampler)
   return draft_state, cache, total + jnp.sum(logits)
 
 
@@ -105,29 +100,21 @@ def memory(target, drafter, num_drafts: int, capacity: int, batch: int) -> dict:
     num_drafts=num_drafts, max_new_tokens=64, cache_length=capacity
   )
   prompts = np.ones((batch, capacity - 64), np.int32)
-  engine, params = generate._engine(
-    target, [drafter], options, target.config.vocab_size, prompts
+  lengths = np.full(batch, prompts.shape[1])
+  call = generate.prepare(
+    jax.random.key(0), target, [drafter], prompts, lengths, options
   )
-  state = jax.eval_shape(
-    lambda params: loop.prefill(
-      params,
-      jnp.asarray(prompts),
-      jnp.full(batch, prompts.shape[1]),
-      engine=engine,
-    ),
-    params,
-  )
-  keys = jax.random.split(jax.random.key(0), batch)
-  compiled = loop.run.lower(keys, params, state, engine=engine).compile()
+  state, info = jax.eval_shape(call.prefill)
+  compiled = call.compiled(loop.run, state, info)
   analysis = compiled.memory_analysis()
   return dict(
     num_drafts=num_drafts,
     capacity=capacity,
     batch=batch,
-    cache_entries=engine.target.capacity(state.cache),
+    cache_entries=target.capacity(state.cache),
     cache_bytes=_bytes(state.cache),
     state_bytes=_bytes(state),
-    parameter_bytes=_bytes(params),
+    parameter_bytes=_bytes(call.params),
     temporary_bytes=analysis.temp_size_in_bytes,
     argument_bytes=analysis.argument_size_in_bytes,
   )

@@ -6,7 +6,6 @@ import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -24,6 +23,8 @@ def define_config(default: str) -> flags.FlagHolder:
     The flag; its value is a ConfigDict. A misspelt field on the command line
     ends the script with one line.
   """
+  from ml_collections import config_flags  # scripts without one run bare
+
   sys.path.insert(0, str(_ROOT))
   try:
     return config_flags.DEFINE_config_file(
@@ -58,11 +59,11 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
 def guard(main, choices: tuple[str, ...] = ()):
   """`main`, but answering with the exit status.
 
-  ValueError and OSError, which say what was wrong with the input, are printed
-  in one line with exit status 1; with LISTCOUPLING_TRACEBACK in the environment
-  they are raised. Ctrl-C ends with status 130 and the notes of the exception,
-  which say what is kept. Warnings are logged, other notes only with
-  --verbosity.
+  ValueError, OSError and ImportError, which say what is wrong with the input or
+  what is missing, are printed in one line with exit status 1; with
+  LISTCOUPLING_TRACEBACK in the environment they are raised. Ctrl-C ends with
+  status 130 and the notes of the exception, which say what is kept. Warnings
+  are logged, other notes only with --verbosity.
 
   Args:
     main: takes the arguments that are no flags, the name of the script first.
@@ -86,7 +87,7 @@ def guard(main, choices: tuple[str, ...] = ()):
       notes = ' '.join(['Stopped.', *getattr(stop, '__notes__', ())])
       print(f'\n{_name(argv)}: {notes}', file=sys.stderr)
       return _STOPPED
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
       if os.environ.get(_TRACEBACK):
         raise
       return _fail(argv, error)

@@ -4,8 +4,9 @@ Every (scheme, K, L) has its variance v of the test channel (and its width of
 intervals) chosen on selection trials and is then evaluated on trials of
 another key, so that the best of many is not reported by its luck. Trials of
 one key share source, side information, candidates and races across settings.
-The races are simulated in law by their first arrivals (`compression.arrivals`)
-or, with `exact_codec`, by the codec itself on all N candidates.
+The races are simulated in law by their first arrivals
+(`compression.poisson_functional`) or, with `exact_codec`, by the codec itself
+on all N candidates.
 
 Rows: no message; gls (the paper); shared_race (its baseline); the same races
 with interval labels, width and v chosen for mean-dB (`interval`) or for the
@@ -19,7 +20,7 @@ import pathlib
 import numpy as np
 import tqdm
 
-from listcoupling.compression import arrivals
+from listcoupling.compression import poisson_functional
 from listcoupling.experiments import (
   gaussian_jobs,
   gaussian_plots,
@@ -33,7 +34,7 @@ from listcoupling.experiments import (
 SCHEMES = (
   'no_message',
   *gaussian_jobs.RACES,
-  *gaussian_jobs.RIVALS,
+  *gaussian_jobs.BASELINES,
   'limit',
 )
 as_text = gaussian_rows.as_text
@@ -60,9 +61,11 @@ def check_config(config) -> None:
   unknown = set(config.schemes) - set(SCHEMES)
   if unknown:
     raise ValueError(f'schemes must be among {SCHEMES}, got {sorted(unknown)}.')
-  if not config.exact_codec and config.num_candidates % arrivals.BLOCK:
+  if (
+    not config.exact_codec and config.num_candidates % poisson_functional.BLOCK
+  ):
     raise ValueError(
-      f'num_candidates must be a multiple of {arrivals.BLOCK} unless '
+      f'num_candidates must be a multiple of {poisson_functional.BLOCK} unless '
       f'exact_codec, got {config.num_candidates}.'
     )
 
@@ -82,7 +85,7 @@ def decibels(squared_error) -> dict[str, float]:
   """
   error = np.asarray(squared_error)
   return gaussian_sums.figures(
-    gaussian_sums.moments(error[:, None, None])[0, 0]
+    gaussian_sums.moments(error[:, None, None, None])[0, 0]
   )
 
 

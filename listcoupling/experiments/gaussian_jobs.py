@@ -9,13 +9,16 @@ Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 import itertools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import bounds
-from listcoupling.compression import gaussian, gaussian_grid, gaussian_rivals
-from listcoupling.experiments.gaussian_sums import moments
+from listcoupling.compression import (
+  gaussian,
+  gaussian_baselines,
+  poisson_functional,
+)
+from listcoupling.experiments.gaussian_sums import SIZE, by_list_size, moments
+from listcoupling.gumbel import Domain, domain_key
 
 # scheme: (selected by, kind)
 RACES = {
@@ -24,7 +27,7 @@ RACES = {
   'interval': ('mean_db', 'interval'),
   'interval_mse': ('mse_db', 'interval'),
 }
-RIVALS = {
+BASELINES = {
   'seed_aware': ('mean_db', 'seed_aware'),
   'modulo': ('mean_db', 'modulo'),
   'modulo_mse': ('mse_db', 'modulo'),
@@ -64,15 +67,27 @@ def candidates(config) -> list[Job]:
   return jobs
 
 
+def _bound(information_density, jobs):
+  """Bound of Proposition 4 [R, J, K]; the same for any number of groups."""
+  count = information_density.shape[2]
+  bound = np.empty(information_density.shape[:3])
+  for j, n in itertools.product(range(len(jobs)), range(count)):
+    bound[:, j, n] = bounds.compression_error_bound(
+      information_density[:, j, n, : n + 1], jobs[j].num_messages
+    )
+  return bound
+
+
 def _races_exactly(key, trials, jobs, config):
-  """[R, J, K] by the codec itself, one use after the other."""
+  """Sums [J, K, SIZE] by the codec itself, one use after the other."""
   num_decoders = jobs[0].test_variance.size
-  error = np.empty((len(trials), len(jobs), num_decoders))
-  match, bound = np.empty_like(error), np.empty_like(error)
+  shape = len(trials), len(jobs), num_decoders
+  error = np.full((*shape, num_decoders), np.nan)
+  density, match = error.copy(), np.empty(shape)
   for j, n in itertools.product(range(len(jobs)), range(num_decoders)):
     job = jobs[j]
     out = gaussian.simulate(
-      jax.random.fold_in(key, trials[0]),
+      domain_key(key, Domain.REPEAT, int(trials[0])),
       job.test_variance[n],
       job.num_messages,
       num_trials=len(trials),
@@ -83,21 +98,20 @@ def _races_exactly(key, trials, jobs, config):
       label_kind='interval' if job.kind == 'interval' else 'random',
       width=job.period[n] / job.num_messages,
     )
-    error[:, j, n], match[:, j, n] = out.squared_error, out.is_match
-    bound[:, j, n] = bounds.compression_error_bound(
-      out.information_density, job.num_messages
-    )
-  return moments(error, match, bound)
+    error[:, j, n, : n + 1] = out.squared_error
+    density[:, j, n, : n + 1] = out.information_density
+    match[:, j, n] = out.is_match
+  return moments(error, match, _bound(density, jobs))
 
 
 def _races(key, trials, jobs, config, complete):
-  """Sums [J, K, 7] of the codec; variance and period of a job are [K]."""
+  """Sums [J, K, SIZE] of the codec; variance and period of a job are [K]."""
   if config.exact_codec:
     return _races_exactly(key, trials, jobs, config)
   num_decoders = jobs[0].test_variance.size
-  settings = gaussian_grid.join(
+  settings = poisson_functional.join(
     *(
-      gaussian_grid.make_settings(
+      poisson_functional.make_settings(
         job.test_variance[None],
         [job.num_messages],
         period=job.period[None] if job.kind == 'interval' else None,
@@ -107,7 +121,7 @@ def _races(key, trials, jobs, config, complete):
       for job in jobs
     )
   )
-  out = gaussian_grid.simulate(
+  out = poisson_functional.simulate(
     key,
     trials,
     settings,
@@ -115,46 +129,39 @@ def _races(key, trials, jobs, config, complete):
     side_variance=config.side_variance,
     complete=complete,
   )
-  if not complete:
-    return moments(out.squared_error, out.is_match)
-  bound = np.empty(out.squared_error.shape)
-  for j, n in itertools.product(range(len(jobs)), range(num_decoders)):
-    density = out.information_density[:, j, n, : n + 1]
-    bound[:, j, n] = bounds.compression_error_bound(
-      density, jobs[j].num_messages
-    )
+  bound = _bound(out.information_density, jobs) if complete else None
   return moments(out.squared_error, out.is_match, bound)
 
 
 def _modulo(key, trials, jobs, config, num_decoders):
-  """Sums [J, K, 7]; a job has one width per number of decoders."""
+  """Sums [J, K, SIZE]; a job has one width per number of decoders."""
   parts = []
   for job in jobs:
-    error = np.empty((len(trials), num_decoders))
+    error = np.empty((len(trials), num_decoders, num_decoders))
     for period in set(job.period.tolist()):
       use = job.period == period
-      found = gaussian_rivals.modulo_quantiser(
+      each = gaussian_baselines.modulo_quantiser(
         key,
-        jnp.asarray(trials),
+        trials,
         job.num_messages,
         period / job.num_messages,
         config.side_variance,
         num_decoders=num_decoders,
       )
-      error[:, use] = np.asarray(found)[:, use]
+      error[:, use] = by_list_size(each)[:, use]
     parts.append(moments(error[:, None])[0])
   return np.stack(parts)
 
 
 def _seed_aware(key, trials, jobs, config, num_decoders):
-  """Sums [J, K, 7]; every variance serves all numbers of messages."""
+  """Sums [J, K, SIZE]; every variance serves all numbers of messages."""
   counts = tuple(config.num_messages)
-  errors = np.empty((len(trials), len(jobs), num_decoders))
+  errors = np.empty((len(trials), len(jobs), num_decoders, num_decoders))
   for v in sorted({v for job in jobs for v in job.test_variance.tolist()}):
-    found = np.asarray(
-      gaussian_rivals.seed_aware(
+    each = by_list_size(
+      gaussian_baselines.seed_aware(
         key,
-        jnp.asarray(trials),
+        trials,
         v,
         config.side_variance,
         num_messages=counts,
@@ -164,12 +171,12 @@ def _seed_aware(key, trials, jobs, config, num_decoders):
     )
     for j, job in enumerate(jobs):
       use = job.test_variance == v
-      errors[:, j, use] = found[:, counts.index(job.num_messages)][:, use]
+      errors[:, j, use] = each[:, counts.index(job.num_messages)][:, use]
   return moments(errors)
 
 
 def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
-  """Sums [J, K, 7] of jobs of any kind on the trials [R] (integers)."""
+  """Sums [J, K, SIZE] of jobs of any kind on the trials [R] (integers)."""
   num_decoders = max(config.num_decoders)
   jobs = [
     job._replace(
@@ -178,7 +185,7 @@ def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
     )
     for job in jobs
   ]
-  sums = np.zeros((len(jobs), num_decoders, 7))
+  sums = np.zeros((len(jobs), num_decoders, SIZE))
   runners = {
     'modulo': lambda part: _modulo(key, trials, part, config, num_decoders),
     'seed_aware': lambda part: _seed_aware(

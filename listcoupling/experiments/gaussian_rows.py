@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from listcoupling.compression import gaussian_rivals
+from listcoupling.compression import gaussian_baselines
 from listcoupling.experiments import gaussian_jobs, gaussian_sums, results
 
 # arXiv 2506.05632, distortion in dB as the mean of decibels: (scheme, K, L).
@@ -31,7 +31,7 @@ PAPER_DB = {
 
 
 def _row(scheme, num_decoders, num_messages, sums, jobs=()) -> dict:
-  """One row from the sums [7] of every repeat, and what was chosen in each."""
+  """One row from the sums [SIZE] and the choices of every repeat."""
   each = [gaussian_sums.figures(x) for x in sums]
   row = {
     'scheme': scheme,
@@ -60,10 +60,10 @@ def _row(scheme, num_decoders, num_messages, sums, jobs=()) -> dict:
 def _limit_rows(config) -> list[dict]:
   rows = []
   for n, count in itertools.product(config.num_decoders, config.num_messages):
-    mse = gaussian_rivals.list_mse_limit(count, n, config.side_variance)
+    mse = gaussian_baselines.list_mse_limit(count, n, config.side_variance)
     found = {'limit_list': mse}
     if n == 1:
-      found['limit_wyner_ziv'] = gaussian_rivals.wyner_ziv_mse(
+      found['limit_wyner_ziv'] = gaussian_baselines.wyner_ziv_mse(
         count, config.side_variance
       )
     rows += [

@@ -15,13 +15,19 @@ import numpy as np
 
 from listcoupling.compression import gaussian
 from listcoupling.experiments import gaussian_jobs, results
-from listcoupling.experiments.gaussian_jobs import RACES, RIVALS, Job
-from listcoupling.experiments.gaussian_sums import figures, moments
+from listcoupling.experiments.gaussian_jobs import BASELINES, RACES, Job
+from listcoupling.experiments.gaussian_sums import (
+  by_list_size,
+  figures,
+  moments,
+)
+from listcoupling.gumbel import Domain, domain_key, seed_key
 
 
-def trial_keys(seed: int, repeat: int) -> jax.Array:
-  """Typed keys [2] of the selection's and of the evaluation's trials."""
-  return jax.random.split(jax.random.fold_in(jax.random.key(seed), repeat))
+def trial_keys(seed: int, repeat: int) -> tuple[jax.Array, jax.Array]:
+  """Typed keys of the selection's and of the evaluation's trials."""
+  key = domain_key(seed_key(seed), Domain.REPEAT, repeat)
+  return domain_key(key, Domain.SELECTION), domain_key(key, Domain.ASSESSMENT)
 
 
 def accumulate(path, key, total, jobs, config, progress, *, complete):
@@ -34,10 +40,10 @@ def accumulate(path, key, total, jobs, config, progress, *, complete):
     jobs: what to run.
     config: see configs/gaussian.py.
     progress: called with the number of trials done.
-    complete: see `gaussian_grid.simulate`.
+    complete: see `poisson_functional.simulate`.
 
   Returns:
-    [J, K, 7].
+    [J, K, SIZE].
   """
   done, sums = 0, 0.0
   if path.exists():
@@ -63,7 +69,7 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
   """The best setting of each (scheme, L); variance and period are [K]."""
   chosen = {}
   num_decoders = max(config.num_decoders)
-  schemes = RACES | RIVALS
+  schemes = RACES | BASELINES
   for scheme, count in itertools.product(config.schemes, config.num_messages):
     if scheme not in schemes:
       continue
@@ -98,7 +104,7 @@ def run_repeat(config, workdir, seed, repeat, progress):
 
   Returns:
     Chosen jobs by (scheme, L), variance and period [K], and their sums
-    [K, 7] on the trials of the evaluation.
+    [K, SIZE] on the trials of the evaluation.
   """
   selection_key, key = trial_keys(seed, repeat)
   jobs = gaussian_jobs.candidates(config)
@@ -127,18 +133,12 @@ def run_repeat(config, workdir, seed, repeat, progress):
 
 
 def no_message(config, seed, repeat) -> dict[int, np.ndarray]:
-  """Sums [7] by number of decoders, on the trials of the evaluation."""
-  key = trial_keys(seed, repeat)[1]
-  return {
-    n: moments(
-      np.asarray(
-        gaussian.simulate_no_message(
-          key,
-          num_trials=config.trials,
-          num_decoders=n,
-          side_variance=config.side_variance,
-        )
-      )[:, None, None]
-    )[0, 0]
-    for n in config.num_decoders
-  }
+  """Sums [SIZE] by number of decoders, on the trials of the evaluation."""
+  error = gaussian.simulate_no_message(
+    trial_keys(seed, repeat)[1],
+    num_trials=config.trials,
+    num_decoders=max(config.num_decoders),
+    side_variance=config.side_variance,
+  )
+  sums = moments(by_list_size(error)[:, None])[0]
+  return {n: sums[n - 1] for n in config.num_decoders}

@@ -16,66 +16,58 @@ Legend: M contexts, S tokens of a context, V vocabulary, R repetitions.
 """
 
 import functools
+import os
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
-from listcoupling import bounds, coupling, weighted_minhash
+from listcoupling import bounds, coupling, files, gumbel, weighted_minhash
 from listcoupling.data import text
-from listcoupling.experiments import (
-  cells,
-  next_token_record,
-  next_token_report,
-  results,
-)
+from listcoupling.experiments import plots, tables
+from listcoupling.experiments.language.protocol import load_pair
+from listcoupling.experiments.run import Field, check_config, open_run
+from listcoupling.experiments.tables import Column
+from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained, transformer
 
+# Text and split of the shipped pair, see listcoupling/models/shipped/README.md.
+SHIPPED_TEXT = (
+  '55939deabcf0c585db86373af4d57e83149021bfe5dfd3c331bfa6d852cc753a',
+  0.05,
+)
+FIELDS = {
+  'target': Field(str, empty=True),
+  'drafter': Field(str, empty=True),
+  'dtype': Field(str),
+  'data': Field(str, many=True),
+  'held_out_fraction': Field(float, least=0),
+  'num_positions': Field(int, least=2),
+  'context_length': Field(int, least=2),
+  'temperature': Field(float, above=0),
+  'repetitions': Field(int, least=2),
+}
+COUPLINGS = ('gumbel', 'minhash')
+COLUMNS = (
+  Column('TV', 'bin'),
+  Column('n', 'positions'),
+  Column('TV', 'total_variation', '.4f'),
+  Column('bound', 'lower_bound', '.4f'),
+  Column('MinHash', 'minhash_exact', '.4f'),
+  Column('sampled', 'minhash', '.4f'),
+  Column('Gumbel', 'gumbel_exact', '.4f'),
+  Column('sampled', 'gumbel', '.4f'),
+  Column('1 - TV', 'optimum', '.4f'),
+)
+# Exact values are float32 sums of up to 1e5 terms.
+ROUNDING = 2e-6
 # Races of this many entries fit the caches of a CPU core.
 _CHUNK = 1 << 17
-
-
-def check_config(config) -> None:
-  """Raises ValueError for settings that make no sense."""
-  for name in ('num_positions', 'context_length', 'repetitions'):
-    if not isinstance(config[name], int) or config[name] < 2:
-      raise ValueError(f'{name} must be an int >= 2, got {config[name]!r}.')
-  if not config.temperature > 0:
-    raise ValueError(f'temperature must be positive, got {config.temperature}.')
-  if bool(config.target) != bool(config.drafter):
-    raise ValueError(
-      'give both target and drafter or neither (the shipped pair), got '
-      f'{config.target!r} and {config.drafter!r}.'
-    )
-
-
-def directories(config) -> tuple:
-  """Directories or hub names of target and drafter."""
-  return (
-    config.target or pretrained.SHIPPED / 'target',
-    config.drafter or pretrained.SHIPPED / 'drafter',
-  )
-
-
-def load_pair(config):
-  """(target, drafter); the shipped pair where the config names none.
-
-  Raises:
-    ValueError: no tokenizer, or two different ones.
-    FileNotFoundError: a directory is missing.
-  """
-  names = directories(config)
-  pair = [pretrained.load_pretrained(n, dtype=config.dtype) for n in names]
-  for name, model in zip(names, pair, strict=True):
-    if model.tokenizer is None:
-      raise ValueError(f'{name} has no tokenizer.json, which text needs.')
-  if pair[0].tokenizer.get_vocab() != pair[1].tokenizer.get_vocab():
-    raise ValueError(
-      f'{names[0]} and {names[1]} have different tokenizers; their next-token '
-      'laws are on different tokens.'
-    )
-  return tuple(pair)
+_NAMES = tuple(column.name for column in COLUMNS[2:])
+_EDGES = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 
 def contexts(seed: int, config, tokenizer) -> tuple[np.ndarray, dict]:
@@ -167,7 +159,7 @@ def match_rates(key, draft_logits, target_logits, *, repetitions):
 def row(seed: int, config, position: int, draft_logits, target_logits) -> dict:
   """One row of the table: a position, its bounds, rates and exact values."""
   p, q = jax.nn.softmax(draft_logits), jax.nn.softmax(target_logits)
-  key = jax.random.fold_in(jax.random.key(seed), position)
+  key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TRIALS, position)
   rates = match_rates(
     key, draft_logits, target_logits, repetitions=config.repetitions
   )
@@ -180,10 +172,9 @@ def row(seed: int, config, position: int, draft_logits, target_logits) -> dict:
     'gumbel_exact': float(bounds.gumbel_coupling_probability(p, q)),
     'minhash_exact': float(bounds.weighted_minhash_probability(p, q)),
   }
-  for name, rate in zip(next_token_report.COUPLINGS, np.asarray(rates)):
-    rate = float(rate)
+  for name, rate in zip(COUPLINGS, map(float, rates)):
     table[name] = rate
-    table[f'{name}_se'] = np.sqrt(rate * (1 - rate) / config.repetitions)
+    table[f'{name}_se'] = tables.binomial_error(rate, config.repetitions)
   return table
 
 
@@ -199,7 +190,7 @@ def run(config, workdir, seed: int) -> list[dict]:
     seed: of the places in the text and of all noise.
 
   Returns:
-    The rows, by position; see `next_token_report.summary` for their checks.
+    The rows, by position; see `summary` for their checks.
 
   Raises:
     ValueError: for settings that make no sense, too little text, a pair
@@ -207,38 +198,217 @@ def run(config, workdir, seed: int) -> list[dict]:
       models or text.
     FileNotFoundError: text or models are missing.
   """
-  check_config(config)
-  workdir = pathlib.Path(workdir)
-  target, drafter = load_pair(config)
-  windows, record = contexts(seed, config, target.tokenizer)
-  models = {'target': target, 'drafter': drafter}
-  settings = next_token_record.settings(config, seed, record, models, windows)
-  splits = next_token_record.training_splits(
-    dict(zip(models, directories(config))),
-    record['sha256'],
-    config.held_out_fraction,
-  )
+  check_config(config, FIELDS)
+  models = dict(zip(('target', 'drafter'), load_pair(config)))
+  windows, record = contexts(seed, config, models['target'].tokenizer)
+  settings = {
+    'config': config,
+    'seed': seed,
+    'text': record,
+    'models': {
+      name: files.digest(model.params, str(model.config))
+      for name, model in models.items()
+    },
+    'contexts': files.digest(windows),
+  }
+  splits = training_splits(config, record['sha256'])
 
   @functools.cache  # a finished table needs none
   def laws():
-    return pair_logits(config, windows, target, drafter)
+    return pair_logits(config, windows, **models)
 
   def compute(position):
     p_logits, q_logits = (law[position] for law in laws())
     return row(seed, config, position, p_logits, q_logits)
 
-  rows = cells.fill(
-    workdir,
-    settings,
-    [(position, position) for position in range(config.num_positions)],
-    compute,
-    table='results.csv',
-    key='position',
-  )
-  record = results.read_json(workdir / 'results.json') | {
-    'training_split': splits,
-    'summary': next_token_report.summary(rows, config.repetitions),
-  }
-  results.write_json(workdir / 'results.json', record)
-  next_token_report.plot(rows, workdir / 'next_token.png')
+  with open_run(workdir, settings) as record:
+    places = range(config.num_positions)
+    rows = record.rows([(i, i) for i in places], compute, key='position')
+    record.note(
+      training_split=splits, summary=summary(rows, config.repetitions)
+    )
+    plot(rows, record.workdir / 'next_token.png')
   return rows
+
+
+def is_training_split(
+  directory: str | os.PathLike, sha256: str, held_out_fraction: float
+) -> bool | None:
+  """Whether a text and its split are those a model was trained with.
+
+  Then, and only then, is it known that the held-out side was not trained on.
+
+  Args:
+    directory: of the model. The record is known for the shipped pair, and
+      where record.json and train_config.json of the training run stand in
+      the directory or in the one above.
+    sha256: of the text, see `listcoupling.data.text`.
+    held_out_fraction: of the split.
+
+  Returns:
+    True or False; None where there is no record.
+  """
+  directory = pathlib.Path(directory)
+  if directory.absolute().parent == pretrained.SHIPPED.absolute():
+    return (sha256, held_out_fraction) == SHIPPED_TEXT
+  for folder in (directory, directory.parent):
+    record, config = folder / 'record.json', folder / 'train_config.json'
+    if record.exists() and config.exists():
+      known = files.read_json(record).get('text', {}).get('sha256')
+      fraction = files.read_json(config).get('held_out_fraction')
+      return (sha256, held_out_fraction) == (known, fraction)
+  return None
+
+
+def training_splits(config, sha256: str) -> dict[str, bool | None]:
+  """`is_training_split` of both models; warns unless both are True."""
+  directories = {
+    name: config[name] or pretrained.SHIPPED / name
+    for name in ('target', 'drafter')
+  }
+  splits = {
+    name: is_training_split(directory, sha256, config.held_out_fraction)
+    for name, directory in directories.items()
+  }
+  if not all(splits.values()):
+    logging.warning(
+      'The contexts are not known to be held out of training (None: no record '
+      'of it; False: another text or split): %s',
+      splits,
+    )
+  return splits
+
+
+def _column(rows, name) -> np.ndarray:
+  return np.array([row[name] for row in rows], np.float64)
+
+
+def _z_scores(rows, name: str, repetitions: int) -> np.ndarray:
+  """Sampled minus exact, in standard errors of the exact value; 0 / 0 = 0."""
+  exact = np.clip(_column(rows, f'{name}_exact'), 0, 1)
+  # Half a repetition: where the exact value is 1, one miss must show.
+  variance = np.maximum(exact * (1 - exact), 0.25 / repetitions)
+  difference = _column(rows, name) - exact
+  return difference / np.sqrt(variance / repetitions)
+
+
+def summary(rows: Sequence[dict], repetitions: int) -> dict:
+  """What the table says as a whole.
+
+  Args:
+    rows: of `run`.
+    repetitions: of each sampled rate.
+
+  Returns:
+    dict of `mean` and `standard_error` over positions of every column;
+    `positions`; `pareto`, the positions where Gumbel matches at least as often
+    as Weighted MinHash (exact values, up to rounding), and `smallest_gain`;
+    `above_bound`, the positions where both exact values respect
+    (1 - TV) / (1 + TV) and 1 - TV; `largest_z` and `root_mean_square_z`,
+    sampled against exact in standard errors.
+  """
+  gain = _column(rows, 'gumbel_exact') - _column(rows, 'minhash_exact')
+  inside = [
+    (_column(rows, f'{name}_exact') >= _column(rows, 'lower_bound') - ROUNDING)
+    & (_column(rows, f'{name}_exact') <= _column(rows, 'optimum') + ROUNDING)
+    for name in COUPLINGS
+  ]
+  scores = np.stack([_z_scores(rows, n, repetitions) for n in COUPLINGS])
+  means = _means(rows)
+  return {
+    'positions': len(rows),
+    'mean': {name: means[name] for name in _NAMES},
+    'standard_error': {name: means[f'{name}_se'] for name in _NAMES},
+    'pareto': int(np.sum(gain >= -ROUNDING)),
+    'smallest_gain': gain.min(),
+    'above_bound': int(np.sum(inside[0] & inside[1])),
+    'largest_z': np.abs(scores).max(),
+    'root_mean_square_z': np.sqrt(np.mean(scores**2)),
+  }
+
+
+def _means(rows) -> dict[str, float | None]:
+  """Mean over positions of every column that is shown, and its error."""
+  out = {}
+  for name in _NAMES:
+    out[name], out[f'{name}_se'] = tables.mean_error(_column(rows, name))
+  return out
+
+
+def as_text(rows: Sequence[dict], repetitions: int) -> str:
+  """Means by total variation, and the checks, as aligned text."""
+  shown = []
+  for low, high in zip(_EDGES, _EDGES[1:]):
+    above = high if high < 1 else 2.0  # disjoint laws belong to the last
+    part = [row for row in rows if low <= row['total_variation'] < above]
+    if part:
+      means = {name: _means(part)[name] for name in _NAMES}  # without errors
+      count = {'bin': f'{low:.1f} to {high:.1f}', 'positions': len(part)}
+      shown.append(count | means)
+  shown.append({'bin': 'all', 'positions': len(rows), **_means(rows)})
+  found, total = summary(rows, repetitions), len(rows)
+  return '\n'.join(
+    [
+      tables.as_text(shown, COLUMNS),
+      f'Gumbel >= Weighted MinHash (exact values) at {found["pareto"]} of '
+      f'{total} positions; smallest difference {found["smallest_gain"]:.1e}, '
+      f'rounding {ROUNDING:.0e}',
+      f'both within (1 - TV) / (1 + TV) and 1 - TV at {found["above_bound"]} '
+      f'of {total} positions',
+      f'sampled against exact, {repetitions} repetitions: largest |z| '
+      f'{found["largest_z"]:.2f}, root mean square '
+      f'{found["root_mean_square_z"]:.2f}',
+    ]
+  )
+
+
+def plot(rows: Sequence[dict], path: str | os.PathLike) -> None:
+  """Match rate against total variation, one point per position.
+
+  Args:
+    rows: of `run`.
+    path: of the PNG.
+  """
+  distance = _column(rows, 'total_variation')
+  grid = np.linspace(0, 1, 201)
+  styles = (
+    ('gumbel', 'Gumbel', plots.RED, 'o'),
+    ('minhash', 'Weighted MinHash', plots.BLUE, 's'),
+  )
+  with plots.figure(path, size=(5.6, 4.2)) as canvas:
+    axes = canvas.add_subplot()
+    axes.plot(grid, 1 - grid, color=plots.BLACK, label='optimum, $1 - TV$')
+    axes.plot(
+      grid,
+      (1 - grid) / (1 + grid),
+      color=plots.BLACK,
+      linestyle='--',
+      label='bound, $(1 - TV)/(1 + TV)$',
+    )
+    for name, label, color, marker in styles:
+      axes.errorbar(
+        distance,
+        _column(rows, name),
+        yerr=_column(rows, f'{name}_se'),
+        linestyle='none',
+        marker=marker,
+        markerfacecolor='none',
+        markeredgewidth=0.9,
+        elinewidth=0.8,
+        color=color,
+        label=f'{label}, sampled',
+      )
+      axes.plot(
+        distance,
+        _column(rows, f'{name}_exact'),
+        linestyle='none',
+        marker='.',
+        markersize=2.5,
+        color=color,
+        label=f'{label}, exact',
+      )
+    axes.set_xlabel('total variation $TV$ of drafter and target')
+    axes.set_ylabel('probability that the tokens match')
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.01)
+    axes.legend(loc='lower left')

@@ -109,7 +109,7 @@ def block_efficiency(rows: list[dict], path: str | os.PathLike) -> None:
   """Bars of tokens per target call, one per method, with standard errors.
 
   Args:
-    rows: of `experiments.decoding.compare_methods`.
+    rows: of `decoding.comparison.compare_methods`.
     path: of the PNG.
   """
   with figure(path, size=(5.2, 0.9 + 0.3 * len(rows))) as canvas:

@@ -45,7 +45,8 @@ class Field(NamedTuple):
     above: numbers are greater than this.
     among: all values there are.
     many: a sequence of such values.
-    empty: an empty sequence or string will do.
+    empty: an empty sequence or string will do; strings in a sequence may be
+      empty anyway.
   """
 
   kind: type
@@ -58,7 +59,7 @@ class Field(NamedTuple):
   def allows(self, value: Any) -> bool:
     """Whether a value is of this kind and within these limits."""
     if self.many:
-      one = self._replace(many=False, empty=False)
+      one = self._replace(many=False, empty=True)
       if not isinstance(value, (tuple, list)):
         return False
       return (self.empty or len(value) > 0) and all(map(one.allows, value))
@@ -184,17 +185,34 @@ def open_run(
 def _alone(workdir: pathlib.Path) -> Iterator[None]:
   """Holds the folder's lock; the system frees it when a process dies."""
   workdir.mkdir(parents=True, exist_ok=True)
-  with (workdir / '.lock').open('a') as file:
+  path = workdir / '.lock'
+  with path.open('a') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+      # Its last holder may have removed the file since it was opened.
+      taken = not _is_open(path, file)
+    except BlockingIOError:
+      taken = True
+    except OSError as error:  # some network file systems
+      logging.warning('%s cannot be locked (%s).', workdir, error)
+      taken = False
+    if taken:
       raise ValueError(
         f'{workdir} is in use by another process; wait until it ends or choose '
         'another workdir.'
-      ) from error
-    except OSError as error:  # some network file systems
-      logging.warning('%s cannot be locked (%s).', workdir, error)
-    yield
+      )
+    try:
+      yield
+    finally:
+      path.unlink(missing_ok=True)
+
+
+def _is_open(path: pathlib.Path, file) -> bool:
+  """Whether the file at `path` is the open one."""
+  try:
+    return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+  except FileNotFoundError:
+    return False
 
 
 def _claim(workdir, settings, may_change) -> dict[str, Any]:

@@ -22,7 +22,12 @@ import tokenizers
 from listcoupling import files
 from listcoupling.decoding import language_model
 from listcoupling.models import checkpoint_format as form
-from listcoupling.models import config_format, transformer, weight_files
+from listcoupling.models import (
+  config_format,
+  quantised,
+  transformer,
+  weight_files,
+)
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 _SHORT_DTYPES = {
@@ -219,6 +224,11 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
   if model.config.qkv_bias and model.config.qk_norm:
     raise ValueError(
       'No Hugging Face family has both qkv_bias and qk_norm; leave one out.'
+    )
+  if quantised.is_quantised(model.params):
+    raise ValueError(
+      'a quantised model is not saved: save the float model it was made of, '
+      'and quantise that after loading.'
     )
   directory = pathlib.Path(directory)
   if (directory / form.INDEX).exists():

@@ -24,8 +24,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from listcoupling.decoding import language_model
+from listcoupling.models import quantised
 from listcoupling.models.attention import (
   attend,
+  move_entries,
   padded,
   rope_frequencies,
   rotate,
@@ -65,14 +67,23 @@ def _rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
   return (wide * jax.lax.rsqrt(square + eps)).astype(x.dtype) * weight
 
 
+def _kernel(module: nn.Module, name: str, shape, scale=1.0):
+  """A kernel as it is stored, which may be `quantised`."""
+  if module.has_variable('params', name):
+    return module.get_variable('params', name)
+  init = nn.initializers.normal(0.02 * scale, jnp.float32)
+  return module.param(name, init, shape)
+
+
 class Block(nn.Module):
   """One pre-norm layer: attention, then perceptron, each with a residual."""
 
   config: TransformerConfig
 
-  def _kernel(self, name: str, *shape: int, scale=1.0):
-    init = nn.initializers.normal(0.02 * scale)
-    return self.param(name, init, shape).astype(self.config.dtype)
+  def _project(self, x, name: str, *shape: int, scale=1.0):
+    """x [..., I] by a kernel [I, *shape]."""
+    kernel = _kernel(self, name, (x.shape[-1], *shape), scale)
+    return quantised.product(x, kernel)
 
   def _scale(self, name: str, size: int):
     scale = self.param(name, nn.initializers.ones, (size,))
@@ -86,8 +97,7 @@ class Block(nn.Module):
     c = self.config
     j, e = c.num_kv_heads, c.head_dim
     g = c.num_heads // j
-    kernel = self._kernel('qkv', c.hidden_size, j, g + 2, e)
-    heads = jnp.einsum('bsd,djge->bsjge', x, kernel)
+    heads = self._project(x, 'qkv', j, g + 2, e)  # [B, S, J, G + 2, E]
     if c.qkv_bias:
       bias = self.param('qkv_bias', nn.initializers.zeros, (j, g + 2, e))
       heads = heads + bias.astype(heads.dtype)
@@ -113,18 +123,14 @@ class Block(nn.Module):
       values = write_entries(cache[1], values, start)
       used = jnp.max(start) + x.shape[1]
     mixed = attend(queries, keys, values, mask, used)
-    out = self._kernel(
-      'attention_out', mixed.shape[-1], c.hidden_size, scale=residual_scale
+    x = x + self._project(
+      mixed, 'attention_out', c.hidden_size, scale=residual_scale
     )
-    x = x + mixed @ out
     normed = self._norm('perceptron_norm', x)
-    kernel = self._kernel('gate_up', c.hidden_size, 2, c.intermediate_size)
-    gate_up = jnp.einsum('bsd,dtf->bstf', normed, kernel)
+    gate_up = self._project(normed, 'gate_up', 2, c.intermediate_size)
     gated = jax.nn.silu(gate_up[:, :, 0]) * gate_up[:, :, 1]
-    down = self._kernel(
-      'down', c.intermediate_size, c.hidden_size, scale=residual_scale
-    )
-    return x + gated @ down, (keys, values)
+    down = self._project(gated, 'down', c.hidden_size, scale=residual_scale)
+    return x + down, (keys, values)
 
 
 class Transformer(nn.Module):
@@ -147,9 +153,8 @@ class Transformer(nn.Module):
       logits [B, S, V] float32 and the updated cache.
     """
     c = self.config
-    init = nn.initializers.normal(0.02)
-    embed = self.param('embed', init, (c.vocab_size, c.hidden_size))
-    x = jnp.take(embed, tokens, axis=0, mode='clip').astype(c.dtype)
+    embed = _kernel(self, 'embed', (c.vocab_size, c.hidden_size))
+    x = quantised.rows(embed, tokens, c.dtype)
     phase = positions[..., None].astype(jnp.float32) * rope_frequencies(c)
     phase = phase[:, :, None, None]  # [B, S, 1, 1, E / 2]
     cos, sin = jnp.cos(phase).astype(c.dtype), jnp.sin(phase).astype(c.dtype)
@@ -162,13 +167,8 @@ class Transformer(nn.Module):
     weight = self.param('final_norm', nn.initializers.ones, (c.hidden_size,))
     x = _rms_norm(x, weight.astype(x.dtype), c.rms_eps)
     if not c.tie_embeddings:
-      embed = self.param('head', init, (c.vocab_size, c.hidden_size))
-    logits = jnp.einsum(
-      'bsd,vd->bsv',
-      x,
-      embed.astype(x.dtype),
-      preferred_element_type=jnp.float32,
-    )
+      embed = _kernel(self, 'head', (c.vocab_size, c.hidden_size))
+    logits = quantised.logits(x, embed)
     if cache is not None:
       placed = write_entries(
         cache.positions[:, None, :, None], positions[:, None, :, None], start
@@ -208,10 +208,12 @@ def make_init_cache(config: TransformerConfig):
 
 def commit(cache: Cache, root: jax.Array, path: jax.Array) -> Cache:
   """Moves an accepted path behind the root; see `LanguageModel`."""
-  return Cache(
-    language_model.move_entries(cache.layers, root, path, axis=2),
-    language_model.move_entries(cache.positions, root, path),
-  )
+
+  def move(leaf):
+    return move_entries(leaf, root[:, None] + path, root + 1)
+
+  positions = move(cache.positions[:, None, :, None])
+  return Cache(jax.tree.map(move, cache.layers), positions[:, 0, :, 0])
 
 
 def num_entries(cache: Cache) -> int:

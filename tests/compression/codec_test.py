@@ -158,6 +158,122 @@ def test_one_use_by_hand(shared_race):
   assert (len(set(found)) == 1) == shared_race  # on this key
 
 
+GROUPED = np.array([0, 1, 2, 3, 3, 0])  # two messages of two groups
+
+
+@functools.cache
+def _grouped():
+  """TRIALS uses with K = 4 in two groups: index, message [R], found [R, 4]."""
+  options = dict(num_decoders=4, num_groups=2)
+  laws = _log(P[[0, 1, 2, 0]])
+
+  @jax.jit
+  @jax.vmap
+  def one(key):
+    index, message = compression.encode(key, _log(Q), GROUPED, **options)
+    found = jax.vmap(
+      lambda k, w: compression.decode(
+        key, w, GROUPED, message, decoder=k, **options
+      )
+    )(jnp.arange(4), laws)
+    return index, message, found
+
+  out = one(jax.random.split(jax.random.key(12), TRIALS))
+  return [np.asarray(x) for x in out]
+
+
+def test_groups_keep_the_law_and_send_the_label_but_the_group():
+  index, message, found = _grouped()
+  statistics.assert_law(index, Q)
+  np.testing.assert_array_equal(message, GROUPED[index] // 2)
+  for k in range(4):
+    np.testing.assert_array_equal(
+      GROUPED[found[:, k]], message * 2 + k % 2, err_msg=str(k)
+    )
+
+
+def test_decoders_of_one_group_run_races_of_their_own():
+  _, message, found = _grouped()
+  ones = message == 1
+  for k in (1, 3):  # label 3: candidates 3 and 4
+    law = np.where(GROUPED == 3, P[[0, 1, 2, 0][k]], 0)
+    # A message of 1 says nothing of race k // 2 beyond its label.
+    assert set(found[ones, k]) == set(np.flatnonzero(law))
+  assert 0.05 < np.mean(found[ones, 1] != found[ones, 3]) < 0.95
+
+
+def test_groups_by_hand():
+  key = jax.random.key(8)
+  noise = np.stack([gumbel.exponential(key, N, k) for k in range(2)])
+  options = dict(num_decoders=4, num_groups=2)
+  with np.errstate(divide='ignore'):
+    index, message = compression.encode(key, _log(Q), GROUPED, **options)
+    assert index == (noise.min(0) / Q).argmin()
+    assert message == GROUPED[index] // 2
+    for k in range(4):
+      own = GROUPED == 2 * int(message) + k % 2
+      wanted = (noise[k // 2] / np.where(own, P[0], 0)).argmin()
+      assert wanted == compression.decode(
+        key, _log(P[0]), GROUPED, message, decoder=k, **options
+      )
+
+
+def test_match_rate_of_groups_obeys_the_bound_for_random_labels():
+  """iid labels: that of the group's K / G decoders with L G messages."""
+  count, trials = 40, 6000
+  rng = np.random.default_rng(3)
+  q, *p = rng.dirichlet(np.full(count, 0.3), 5)
+  p = 0.9 * np.stack(p) + 0.1 * q  # [K, N]
+
+  @functools.partial(jax.jit, static_argnames='num_groups')
+  def run(keys, num_groups):
+    def one(key):
+      race_key, label_key = jax.random.split(key)
+      named = compression.random_labels(
+        label_key, count, 4, num_groups=num_groups
+      )
+      options = dict(num_decoders=4, num_groups=num_groups)
+      index, message = compression.encode(race_key, _log(q), named, **options)
+      found = [
+        compression.decode(
+          race_key, _log(p[k]), named, message, decoder=k, **options
+        )
+        for k in range(4)
+      ]
+      return index, (jnp.stack(found) == index).any()
+
+    return jax.vmap(one)(keys)
+
+  for num_groups in (1, 2, 4):
+    keys = jax.random.split(jax.random.key(num_groups), trials)
+    index, match = (np.asarray(x) for x in run(keys, num_groups))
+    bound = np.asarray(
+      bounds.codebook_error_bound(
+        q[index], p[:, index].T, 4, num_groups=num_groups
+      )
+    )
+    excess = 1 - match - bound
+    error = excess.std() / np.sqrt(trials)
+    assert -0.25 < excess.mean() < 5 * error, num_groups
+    # Control: with 16 times the messages the bound would be broken.
+    loose = np.asarray(
+      bounds.codebook_error_bound(
+        q[index], p[:, index].T, 256, num_groups=num_groups
+      )
+    )
+    assert (1 - match - loose).mean() > 5 * error
+
+
+def test_a_group_without_candidates_of_the_message_takes_those_of_others():
+  named = np.array([0, 1, 2, 2, 1, 0])  # message 1 has none of group 1
+  options = dict(decoder=1, num_decoders=2, num_groups=2)
+  keys = jax.random.split(jax.random.key(6), TRIALS)
+  found = jax.vmap(
+    lambda key: compression.decode(key, _log(P[0]), named, 1, **options)
+  )(keys)
+  statistics.assert_law(found, np.where(named // 2 == 1, P[0], 0))
+
+
 def test_a_label_without_weight_is_decoded_by_the_label_alone():
   keys = jax.random.split(jax.random.key(6), TRIALS)
   for weights in (jnp.where(LABELS == 0, 0.0, -jnp.inf), jnp.full(N, -jnp.inf)):
@@ -210,6 +326,10 @@ _BAD = [
   (dict(labels=LABELS - 1), 'labels'),
   (dict(num_decoders=0), 'num_decoders'),
   (dict(num_decoders=2.0), 'num_decoders'),
+  (dict(num_groups=0), 'num_groups'),
+  (dict(num_groups=1.0), 'num_groups'),
+  (dict(num_decoders=3, num_groups=2), 'divide num_decoders = 3, got 2'),
+  (dict(num_decoders=3, num_groups=3), 'none in group 2; make them with'),
 ]
 
 

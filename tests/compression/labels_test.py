@@ -95,6 +95,27 @@ def _neighbour_labels(num_messages, size):
   return np.asarray(here), np.asarray(moved)
 
 
+@pytest.mark.parametrize('num_groups', [2, 3])
+def test_labels_with_groups_are_those_of_all_messages_and_groups(num_groups):
+  """L messages with G groups number the labels of L G messages anew."""
+  u = jax.random.normal(KEY, (500, 2))
+  count = 4 * num_groups
+  for make in (
+    lambda m, g: labels.random_labels(KEY, 500, m, num_groups=g),
+    lambda m, g: labels.balanced_labels(KEY, 500, m, num_groups=g),
+    lambda m, g: labels.interval_labels(u[:, 0], 0.3, m, 0.1, num_groups=g),
+    lambda m, g: labels.lattice_labels(
+      u, 0.3, m, labels.lattice_dither(KEY, 0.3, m, 2, num_groups=g),
+      num_groups=g,
+    ),
+    lambda m, g: labels.kmeans_labels(u, u[:count], num_groups=g),
+  ):  # fmt: skip
+    grouped = np.asarray(make(4, num_groups))
+    np.testing.assert_array_equal(grouped, make(count, 1))
+    assert set(grouped // num_groups) == set(range(4))
+    assert set(grouped % num_groups) == set(range(num_groups))
+
+
 @pytest.mark.parametrize('num_messages', [2, 4, 64])
 @pytest.mark.parametrize('size', [1, 2, 4])
 def test_neighbouring_cubes_differ(num_messages, size):
@@ -142,10 +163,10 @@ def test_dither_makes_lattice_labels_uniform():
 def test_cells_are_the_nearest_centres():
   latents = jnp.array([[0.0, 0.0], [2.0, 0.0], [0.9, 5.0]])
   centres = jnp.array([[1.9, 0.0], [0.0, 0.1], [jnp.inf, jnp.inf]])
-  found = labels.cell_labels(latents, centres)
+  found = labels.kmeans_labels(latents, centres)
   np.testing.assert_array_equal(found, [1, 0, 1])
   # Nearest in the Euclidean sense: 8 < 9, though 4 steps are more than 3.
-  corner = labels.cell_labels(
+  corner = labels.kmeans_labels(
     jnp.zeros((1, 2)), jnp.array([[3.0, 0.0], [2.0, 2.0]])
   )
   assert corner.tolist() == [1]
@@ -174,8 +195,17 @@ def test_far_candidates_do_not_overflow():
     (lambda: labels.lattice_labels(jnp.zeros((3, 2)), -1.0, 2), 'width'),
     (lambda: labels.lattice_labels(jnp.zeros((3, 2)), 1.0, 0), 'num_messages'),
     (lambda: labels.lattice_dither(KEY, 0.0, 2, 2), 'width'),
-    (lambda: labels.cell_labels(jnp.zeros((3, 2)), jnp.zeros((4, 3))), 'shape'),
-    (lambda: labels.cell_labels(jnp.full((3, 2), jnp.nan), jnp.eye(2)), 'NaN'),
+    (lambda: labels.kmeans_labels(jnp.eye(2), jnp.zeros((4, 3))), 'shape'),
+    (
+      lambda: labels.kmeans_labels(jnp.full((3, 2), jnp.nan), jnp.eye(2)),
+      'NaN',
+    ),
+    (lambda: labels.random_labels(KEY, 4, 2, num_groups=0), 'num_groups'),
+    (lambda: labels.lattice_labels(jnp.eye(2), 1.0, 2, num_groups=0), 'groups'),
+    (
+      lambda: labels.kmeans_labels(jnp.eye(3), jnp.eye(3), num_groups=2),
+      '3 ce',
+    ),
   ],
 )
 def test_bad_input_is_refused_by_name(call, message):

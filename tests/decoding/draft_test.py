@@ -1,4 +1,4 @@
-"""Draft trees against exhaustive search, exact laws and slow twins."""
+"""Drafted chains and n-grams against exact laws and slow twins."""
 
 import functools
 import itertools
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from listcoupling import gumbel
-from listcoupling.decoding import draft, filters
+from listcoupling.decoding import draft, filters, loop
 from listcoupling.decoding.drafters import NGramDrafter, Text, as_drafter
+from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.sampling_params import sampling_params
 from tests import fakes, statistics
 from tests.decoding import exact
 
@@ -21,39 +23,41 @@ CAPACITY = 16
 ROWS = 10
 
 
-def propose(keys, models, options, proposal, keep_laws=False, row=ROW):
+def propose(keys, models, options, row=ROW):
   """The `DraftTree` of one block after `row`, for each of the keys."""
-  batch = len(keys)
   pairs = [as_drafter(model) for model in models]
-  plan = draft.Plan(
-    tuple(drafter for drafter, _ in pairs), proposal, VOCAB, keep_laws, options
+  sampler = loop.make_sampler(
+    models[0],
+    [drafter for drafter, _ in pairs],
+    options,
+    vocab_size=VOCAB,
+    capacity=CAPACITY,
   )
+  params = tuple(params for _, params in pairs)
+  found = _draft(keys, params, sampling_params(options), sampler, row)
+  shape = (len(keys), options.draft_length, options.num_drafts)
+  return jax.tree.map(
+    lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[2:]), found
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _draft(keys, params, sampling, sampler, row):
+  batch, config = len(keys), sampler.speculation
   tokens = jnp.zeros((batch, CAPACITY), jnp.int32)
   tokens = tokens.at[:, : len(row)].set(jnp.array(row))
   text = Text(tokens, jnp.full(batch, len(row) - 1, jnp.int32))
-  params = tuple(params for _, params in pairs)
-  return jax.tree.map(np.asarray, _draft(keys, params, text, plan=plan))
-
-
-@functools.partial(jax.jit, static_argnames='plan')
-def _draft(keys, params, text, *, plan):
-  states = []
-  for d, drafter in enumerate(plan.drafters):
-    shape = (plan.options.draft_length, len(plan.slots(d)))
-    states.append(drafter.prefill(params[d], text, shape, CAPACITY))
-  return draft.draft_tree(keys, params, tuple(states), text, plan)[0]
-
-
-def node_paths(proposals, row):
-  """Token path of every slot at every depth: dict (depth, slot) -> tuple."""
-  paths = {}
-  length, width = proposals.tokens.shape[1:]
-  for depth, slot in itertools.product(range(length), range(width)):
-    before = ()
-    if depth:
-      before = paths[depth - 1, int(proposals.parents[row, depth, slot])]
-    paths[depth, slot] = (*before, int(proposals.tokens[row, depth, slot]))
-  return paths
+  states = tuple(
+    drafter.prefill(
+      own, text, (config.draft_length, len(config.slots(d))), CAPACITY
+    )
+    for d, (drafter, own) in enumerate(zip(config.drafters, params))
+  )
+  running = jnp.ones(batch, bool)
+  state = draft.DraftState(states)
+  return METHODS[sampler.method].propose(
+    keys, params, state, text, running, config, sampling
+  )[0]
 
 
 def log_law(model, path, temperature):
@@ -64,87 +68,17 @@ def log_law(model, path, temperature):
   return scores - np.log(np.exp(scores).sum())
 
 
-def summed_gap(key, model, path, temperature):
-  """Sum over the path of max_i(log p + G) - (log p_node + G_node)."""
-  total = 0.0
-  for depth, token in enumerate(path):
-    position = gumbel.position_key(key, len(ROW) + depth)
-    score = log_law(model, path[:depth], temperature) + np.asarray(
-      gumbel.gumbel(position, VOCAB), np.float64
-    )
-    total += score.max() - score[token]
-  return total
-
-
-@pytest.mark.parametrize(
-  'count,width,temperature', [(1, 3, 1.0), (1, 6, 0.5), (2, 5, 1.3)]
-)
-def test_beam_is_the_exhaustive_search(count, width, temperature):
-  """Of all children of the kept nodes, the smallest summed gaps.
-
-  Drafter d has a beam of its own in slots d, d + D, ...
-  """
-  models = fakes.random_pair(VOCAB, 1.0, 0, count)[1]
-  options = GenerateOptions(
-    num_drafts=width, draft_length=3, draft_temperatures=(temperature,)
-  )
-  keys = jax.random.split(jax.random.key(7), ROWS)
-  proposals = propose(keys, models, options, 'beam')
-  for (row, key), d in itertools.product(enumerate(keys), range(count)):
-    paths, kept = node_paths(proposals, row), [()]
-    slots = range(d, width, count)
-    for depth in range(3):
-      gaps = {
-        (*path, token): summed_gap(key, models[d], (*path, token), temperature)
-        for path in kept
-        for token in range(VOCAB)
-      }
-      best = sorted(gaps, key=gaps.get)[: len(slots)]
-      for slot, path in itertools.zip_longest(slots, best):
-        if path is None:  # V < K at the first depth
-          assert proposals.tokens[row, depth, slot] == -1
-        else:
-          assert paths[depth, slot] == path
-      kept = best
-
-
-def test_the_first_beam_node_is_what_the_target_would_take_from_the_draft():
-  """With the target as its own drafter the best path is the text itself."""
-  target = fakes.random_pair(VOCAB, 1.0)[0]
-  keys = jax.random.split(jax.random.key(1), ROWS)
-  options = GenerateOptions(
-    num_drafts=3, draft_length=3, draft_temperatures=(1.0,)
-  )
-  proposals = propose(keys, [target], options, 'beam')
-  for row, key in enumerate(keys):
-    path = ()
-    for depth in range(3):
-      noise = gumbel.gumbel(gumbel.position_key(key, len(ROW) + depth), VOCAB)
-      path += (int(np.argmax(log_law(target, path, 1.0) + noise)),)
-    assert node_paths(proposals, row)[2, 0] == path
-
-
-def test_greedy_beam_is_the_beam_of_the_most_likely_paths():
-  model = fakes.random_pair(VOCAB, 1.0)[1][0]
-  options = GenerateOptions(num_drafts=3, draft_length=1, temperature=0.0)
-  proposals = propose(
-    jax.random.split(jax.random.key(0), 2), [model], options, 'beam'
-  )
-  best = np.argsort(-log_law(model, (), 1.0))[:3]
-  np.testing.assert_array_equal(proposals.tokens[:, 0], [best, best])
-
-
-@pytest.mark.parametrize('proposal', ['grouped', 'streams'])
-def test_every_chain_follows_its_own_law(proposal):
+@pytest.mark.parametrize('method', ['gumbel_chains', 'specinfer'])
+def test_every_chain_follows_its_own_law(method):
   """K = 3 on two drafters and two temperatures; chain k: drafter k mod 2."""
   models = fakes.random_pair(VOCAB, 1.0, 0, 2)[1]
   options = GenerateOptions(
-    num_drafts=3, draft_length=3, draft_temperatures=(0.6, 1.5)
+    method, num_drafts=3, draft_length=3, draft_temperatures=(0.6, 1.5)
   )
   keys = jax.random.split(jax.random.key(3), 30_000)
-  proposals = propose(keys, models, options, proposal, keep_laws=True)
+  proposals = propose(keys, models, options)
   np.testing.assert_array_equal(
-    proposals.parents, np.broadcast_to(np.arange(3), (30_000, 3, 3))
+    proposals.parents[0], [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
   )
   for slot in range(3):
     temperature = (0.6, 1.5)[slot % 2]
@@ -153,12 +87,14 @@ def test_every_chain_follows_its_own_law(proposal):
       [np.exp(log_law(model, (i,), temperature)) for i in range(VOCAB)]
     )
     pairs = proposals.tokens[:, 0, slot] * VOCAB + proposals.tokens[:, 1, slot]
-    print(proposal, slot, statistics.law_p_value(pairs, joint.ravel()))
+    print(method, slot, statistics.law_p_value(pairs, joint.ravel()))
     statistics.assert_law(pairs, joint.ravel())
     other = np.exp(log_law(models[1 - slot % 2], (), temperature))
     statistics.assert_not_law(proposals.tokens[:, 0, slot], other)
     # The laws handed to rejection verifiers are those that were sampled.
     for row, depth in itertools.product(range(20), range(3)):
+      if proposals.laws is None:
+        break
       path = proposals.tokens[row, :depth, slot]
       law = filters.Law(proposals.laws.logits[row, depth, slot], None)
       np.testing.assert_allclose(
@@ -168,12 +104,12 @@ def test_every_chain_follows_its_own_law(proposal):
       )
 
 
-@pytest.mark.parametrize('proposal', ['grouped', 'streams'])
-def test_chains_of_one_prefix_are_independent(proposal):
+@pytest.mark.parametrize('method', ['gumbel_chains', 'gls'])
+def test_chains_of_one_prefix_are_independent(method):
   model = fakes.random_pair(VOCAB, 1.0)[1][0]
-  options = GenerateOptions(num_drafts=3, draft_length=2)
+  options = GenerateOptions(method, num_drafts=3, draft_length=2)
   keys = jax.random.split(jax.random.key(5), 30_000)
-  tokens = propose(keys, [model], options, proposal).tokens
+  tokens = propose(keys, [model], options).tokens
   law = np.exp(log_law(model, (), 1.0))
   pairs = tokens[:, 0, 0] * VOCAB + tokens[:, 0, 2]
   statistics.assert_law(pairs, np.outer(law, law).ravel())
@@ -190,8 +126,8 @@ def test_the_first_grouped_arrival_is_the_canonical_one():
   """The chains of a prefix race on times whose minimum is canonical."""
   target = fakes.random_pair(VOCAB, 1.0)[0]
   keys = jax.random.split(jax.random.key(6), 2000)
-  options = GenerateOptions(num_drafts=3, draft_length=1)
-  tokens = propose(keys, [target], options, 'grouped').tokens[:, 0]
+  options = GenerateOptions('gumbel_chains', num_drafts=3, draft_length=1)
+  tokens = propose(keys, [target], options).tokens[:, 0]
   noise = jax.vmap(
     lambda key: gumbel.gumbel(gumbel.position_key(key, len(ROW)), VOCAB)
   )(keys)
@@ -203,42 +139,33 @@ def test_the_first_grouped_arrival_is_the_canonical_one():
     assert not np.all((others == canonical[:, None]).any(axis=1))
 
 
-@pytest.mark.parametrize('proposal', ['beam', 'grouped'])
-def test_slots_belong_to_the_drafters_in_turn(proposal):
-  """K = 5 on two drafters: slots 0, 2, 4 and 1, 3, and paths stay inside."""
+def test_slots_belong_to_the_drafters_in_turn():
+  """K = 5 on two drafters: slots 0, 2, 4 and 1, 3."""
   # Drafter d can only ever say token d.
   tables = [
     np.where(np.arange(VOCAB) == d, 0.0, -np.inf) + np.zeros((VOCAB,) * 3)
     for d in range(2)
   ]
-  options = GenerateOptions(num_drafts=5, draft_length=3)
+  options = GenerateOptions('gumbel_chains', num_drafts=5, draft_length=3)
   proposals = propose(
     jax.random.split(jax.random.key(0), 2),
     [fakes.table_model(t) for t in tables],
     options,
-    proposal,
   )
-  for depth in range(3):
-    said = proposals.tokens[0, depth]
-    if proposal == 'grouped':
-      np.testing.assert_array_equal(said, [0, 1, 0, 1, 0])
-    else:  # a beam of one possible child has one node
-      np.testing.assert_array_equal(said, [0, 1, -1, -1, -1])
-    np.testing.assert_array_equal(proposals.parents[0, depth, :2], [0, 1])
+  np.testing.assert_array_equal(proposals.tokens, [[[0, 1, 0, 1, 0]] * 3] * 2)
 
 
-@pytest.mark.parametrize('proposal', ['beam', 'grouped'])
-def test_top_k_and_impossible_drafts_leave_slots_empty(proposal):
+def test_impossible_drafts_leave_slots_empty():
   table = np.zeros((VOCAB,) * 3)
-  options = GenerateOptions(num_drafts=3, draft_length=2, top_k=2)
+  options = GenerateOptions(
+    'gumbel_chains', num_drafts=3, draft_length=2, top_k=2
+  )
   keys = jax.random.split(jax.random.key(0), 2)
-  good = propose(keys, [fakes.table_model(table)], options, proposal)
-  if proposal == 'beam':  # the root has 2 children, and they have 4
-    np.testing.assert_array_equal(good.tokens[:, 0] == -1, [[0, 0, 1]] * 2)
-  assert (good.tokens[:, 1] >= 0).all()
+  good = propose(keys, [fakes.table_model(table)], options)
+  assert (good.tokens >= 0).all()
   table[3, 1] = np.nan  # after the root of ROW
-  bad = propose(keys, [fakes.table_model(table)], options, proposal)
-  assert (bad.tokens[:, 0] == -1).all()
+  bad = propose(keys, [fakes.table_model(table)], options)
+  assert (bad.tokens == -1).all()
 
 
 class SlowNGram:
@@ -279,6 +206,13 @@ def test_ngram_laws_match_the_slow_version(order):
   slow = SlowNGram(VOCAB, order, 10.0)
   state = drafter.prefill(None, text, (3, 2), CAPACITY)
   root, state = drafter.open_block(None, state, text)
+  before = [row[:-1] for row in rows]
+  for index, row in enumerate(before[1:], start=1):
+    np.testing.assert_allclose(  # what it would have said of the root
+      exact.softmax(np.asarray(root[index, -2], np.float64)),
+      slow.law(row, []),
+      rtol=1e-4,
+    )
   first = np.array([[0, 2]] * 5)
   chain = jnp.broadcast_to(jnp.arange(2), (5, 2))
   depth1, state = drafter.extend(
@@ -289,7 +223,7 @@ def test_ngram_laws_match_the_slow_version(order):
   depth2, _ = drafter.extend(None, state, text, 2, jnp.asarray(second), crossed)
   for index, row in enumerate(rows):
     np.testing.assert_allclose(
-      exact.softmax(np.asarray(root[index], np.float64)),
+      exact.softmax(np.asarray(root[index, -1], np.float64)),
       slow.law(row, []),
       rtol=1e-4,
     )
@@ -311,7 +245,7 @@ def test_ngram_ignores_tokens_outside_its_vocabulary():
   drafter = NGramDrafter(3, order=1)
   state = drafter.prefill(None, text, (1, 1), 4)
   logits, _ = drafter.open_block(None, state, text)
-  law = exact.softmax(np.asarray(logits[0], np.float64))
+  law = exact.softmax(np.asarray(logits[0, -1], np.float64))
   # 9 and 2 followed 1; 1 followed 9 and 2.
   np.testing.assert_allclose(law, [0, 2 / 102, 100 / 102], rtol=1e-5)
 
@@ -328,5 +262,5 @@ def test_nothing_follows_a_slot_without_a_token():
     draft_temperatures=(1.0,),
   )
   keys = jax.random.split(jax.random.key(2), ROWS)
-  tokens = propose(keys, [model], options, 'streams', keep_laws=True).tokens
+  tokens = propose(keys, [model], options).tokens
   assert (tokens[:, :, 2] == -1).all() and (tokens[:, :, :2] >= 0).all()

@@ -9,7 +9,8 @@ import pytest
 
 from listcoupling import gumbel
 from listcoupling.decoding.generate import generate
-from listcoupling.decoding.options import METHODS, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from tests import fakes
 
 VOCAB = 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from listcoupling.decoding.options import METHODS
+from listcoupling.decoding.methods import METHODS
 from tests import statistics
 from tests.decoding import exact
 from tests.decoding.samples import (

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from listcoupling.decoding.generate import generate
-from listcoupling.decoding.options import METHODS, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from tests import fakes
 
 VOCAB, ROWS, LENGTH = 6, 16, 9
@@ -34,7 +35,9 @@ def test_greedy_text_is_the_argmax_path(method):
   rng = np.random.default_rng(0)
   prompts = rng.integers(0, VOCAB, (ROWS, 3))
   lengths = rng.integers(1, 4, ROWS)
-  options = options_of(method, temperature=0.0)
+  # Nodes enough for a tree that is not yet sure of its drafter.
+  nodes = dict(num_nodes=2 * VOCAB) if METHODS[method].best_first else {}
+  options = options_of(method, temperature=0.0, **nodes)
   calls = {}
   for name, drafter in (('itself', TARGET), ('other', DRAFTER)):
     out = generate(

@@ -1,22 +1,31 @@
 """Negative controls: broken noise must show in the joint law.
 
-The engine cannot express these mistakes, so each test breaks it by hand. Every
-control has a pad_token of its own: options are static, so the broken loop is
-compiled apart and never reused.
+The decoder cannot express these mistakes, so each test breaks it by hand.
 """
 
-import jax.numpy as jnp
+import functools
 
-from listcoupling import gumbel
-from listcoupling.decoding import loop, verify
+import jax.numpy as jnp
+import pytest
+
+from listcoupling import gumbel, rejection
+from listcoupling.decoding import loop, methods, programs, verify
 from tests import statistics
-from tests.decoding.samples import VOCAB, p_values, plain
+from tests.decoding.samples import p_values, plain
+
+
+@pytest.fixture(autouse=True)
+def _compiled_apart():
+  """Programs of a broken decoder are never called by another test."""
+  programs.clear()
+  yield
+  programs.clear()
 
 
 def test_rejection_with_the_noise_of_its_drafts_is_biased(monkeypatch):
-  """Trap 1, which the engine cannot express."""
+  """Trap 1: noise of the verifier that the draft was drawn with."""
   monkeypatch.setattr(gumbel, 'RESIDUAL', 0)  # the stream of draft 0
-  found = p_values(plain('single', pad_token=VOCAB + 1), num_drafters=1)
+  found = p_values(plain('single'), num_drafters=1)
   print('shared noise', found)
   assert min(found) <= statistics.LEVEL
 
@@ -35,34 +44,43 @@ def test_block_verification_with_noise_by_position_alone_is_biased(
 ):
   """Trap 4: it looks ahead at drafts that the next block draws again."""
   monkeypatch.setattr(loop, 'gumbel', _PositionsAlone)
-  found = p_values(plain('block', pad_token=VOCAB + 2), num_drafters=1)
+  found = p_values(plain('block'), num_drafters=1)
   print('noise by position', found)
   assert min(found) <= statistics.LEVEL
 
 
+def replace_verifier(monkeypatch, name, choose):
+  """The method `name` with another choice of its tokens."""
+  broken = functools.partial(verify._verify_chains, choose=choose)
+  method = methods.METHODS[name]._replace(verify=broken)
+  monkeypatch.setitem(methods.METHODS, name, method)
+
+
 def test_active_drafts_chosen_by_their_next_token_are_biased(monkeypatch):
   """Trap 2: conditional list sampling must not look at the tokens judged."""
-  choose = verify._choose
 
-  def peeking(key, law, tokens, probs, live, options):
-    live = live & (tokens == tokens[gumbel.argmax(live)])
-    return choose(key, law, tokens, probs, live, options)
+  def peeking(key, law, judged, config):
+    first = judged.tokens[gumbel.argmax(judged.live)]
+    live = judged.live & (judged.tokens == first)
+    return verify._choose_gls(
+      key, law, judged._replace(live=live), config, strong=False
+    )
 
-  monkeypatch.setattr(verify, '_choose', peeking)
-  found = p_values(plain('gls', pad_token=VOCAB + 3))
+  replace_verifier(monkeypatch, 'gls', peeking)
+  found = p_values(plain('gls'))
   print('peeking', found)
   assert min(found) <= statistics.LEVEL
 
 
 def test_drafts_of_another_slots_law_are_biased(monkeypatch):
   """Each draft is judged by the law it was drawn from, not by slot 0's."""
-  accept = verify.rejection.specinfer_accept
 
-  def careless(tokens, probs, target, uniforms, noise, live):
+  def careless(tokens, probs, *rest):
     probs = jnp.broadcast_to(probs[:1], probs.shape)
-    return accept(tokens, probs, target, uniforms, noise, live)
+    return rejection.specinfer_accept(tokens, probs, *rest)
 
-  monkeypatch.setattr(verify.rejection, 'specinfer_accept', careless)
-  found = p_values(plain('specinfer', pad_token=VOCAB + 4))
+  choose = functools.partial(verify._choose_by_rejection, accept=careless)
+  replace_verifier(monkeypatch, 'specinfer', choose)
+  found = p_values(plain('specinfer'))
   print('law of slot 0', found)
   assert min(found) <= statistics.LEVEL

@@ -1,61 +1,69 @@
 """Tree masks against brute force."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from listcoupling.decoding import tree
 
-SHAPES = [(1, 1), (1, 4), (4, 1), (3, 3), (2, 5)]  # (L, K)
+LENGTH = 4  # no tree here is deeper
 
 
-def random_parents(length, width, batch=3):
-  rng = np.random.default_rng(length * 10 + width)
-  return rng.integers(0, width, (batch, length, width))
+def random_tree(size, batch=3):
+  """Parents [batch, size]: any earlier node that is not too deep."""
+  rng = np.random.default_rng(size)
+  parents = np.zeros((batch, size), int)
+  for row in range(batch):
+    depths = [0]
+    for n in range(size):
+      allowed = [i for i, depth in enumerate(depths) if depth < LENGTH]
+      parents[row, n] = rng.choice(allowed)
+      depths.append(depths[parents[row, n]] + 1)
+  return parents
 
 
 def slow_path(parents, node):
-  """Nodes from `node` up to the root, by following parents [L, K]."""
-  width, path = parents.shape[1], [node]
-  while node:
-    depth, slot = divmod(node - 1, width)
-    node = 1 + (depth - 1) * width + parents[depth, slot] if depth else 0
-    path.append(node)
+  """Nodes from `node` up to the root, by following parents [N]."""
+  path = [node]
+  while path[-1]:
+    path.append(parents[path[-1] - 1])
   return path
 
 
-@pytest.mark.parametrize('length,width', SHAPES)
-def test_ancestors_follow_the_parents(length, width):
-  parents = random_parents(length, width)
-  found = np.asarray(tree.ancestors(jnp.asarray(parents)))
-  size = 1 + length * width
-  assert found.shape == (3, size, size)
+@pytest.mark.parametrize('size', [0, 1, 5, 12])
+def test_ancestors_and_lineage_follow_the_parents(size):
+  parents = random_tree(size)
+  found = np.asarray(tree.ancestors(jnp.asarray(parents), LENGTH))
+  lineage = np.asarray(tree.lineage(jnp.asarray(parents), LENGTH))
+  assert found.shape == (3, size + 1, size + 1)
   for row in range(3):
-    for node in range(size):
-      wanted = np.zeros(size, bool)
-      wanted[slow_path(parents[row], node)] = True
+    for node in range(size + 1):
+      path = slow_path(parents[row], node)
+      wanted = np.zeros(size + 1, bool)
+      wanted[path] = True
       np.testing.assert_array_equal(found[row, node], wanted)
+      path += [0] * (LENGTH + 1 - len(path))
+      np.testing.assert_array_equal(lineage[row, node], path)
 
 
-def test_ancestors_of_the_empty_tree():
-  empty = tree.empty_tree(2)
+def test_chains_continue_slot_by_slot():
+  tokens = jnp.arange(12).reshape(1, 3, 4)
+  chains = tree.chains(tokens)
+  found = np.asarray(tree.ancestors(chains.parents, 3))[0]
+  for depth, slot in itertools.product(range(3), range(4)):
+    path = np.flatnonzero(found[1 + depth * 4 + slot])
+    np.testing.assert_array_equal(
+      path, [0, *(1 + d * 4 + slot for d in range(depth + 1))]
+    )
   np.testing.assert_array_equal(
-    tree.ancestors(empty.parents), np.ones((2, 1, 1))
+    tree.node_depths(chains)[0], [0] + [1] * 4 + [2] * 4 + [3] * 4
   )
 
 
-@pytest.mark.parametrize('length,width', [(0, 1), *SHAPES])
-def test_depths_agree_with_the_ancestors(length, width):
-  parents = random_parents(length, width)
-  depths = tree.node_depths(width, length)
-  count = np.asarray(tree.ancestors(jnp.asarray(parents))).sum(-1)
-  np.testing.assert_array_equal(count - 1, np.broadcast_to(depths, count.shape))
-
-
-def test_node_tokens_start_with_the_root_and_hide_empty_slots():
-  proposals = tree.DraftTree(
-    jnp.array([[[4, -1], [5, 6]]]), jnp.zeros((1, 2, 2), int), None
-  )
+def test_node_tokens_start_with_the_root_and_hide_empty_nodes():
+  proposals = tree.chains(jnp.array([[[4, -1], [5, 6]]]))
   tokens = tree.node_tokens(jnp.array([9]), proposals)
   np.testing.assert_array_equal(tokens, [[9, 4, 0, 5, 6]])
 

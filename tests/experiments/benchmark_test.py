@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from listcoupling.decoding.options import METHODS, GenerateOptions
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import benchmark, benchmark_loop, results
 from tests import fakes
 

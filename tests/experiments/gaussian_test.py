@@ -97,7 +97,8 @@ def test_selection_takes_the_best_of_each_number_of_decoders():
   error = np.empty((4, 2, 2))
   error[:, 0, 0], error[:, 1, 0] = [1e-6, 1e-6, 4, 4], 0.5  # mean dB: first
   error[:, 0, 1], error[:, 1, 1] = 0.1, 0.2
-  chosen = gaussian_stages.select(jobs, gaussian_sums.moments(error), config)
+  sums = gaussian_sums.moments(gaussian_sums.by_list_size(error))
+  chosen = gaussian_stages.select(jobs, sums, config)
   assert chosen['interval', 2].test_variance.tolist() == [0.1, 0.1]
   assert chosen['interval_mse', 2].test_variance.tolist() == [0.2, 0.1]
   assert chosen['interval_mse', 2].period.tolist() == [2.0, 1.0]

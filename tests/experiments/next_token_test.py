@@ -3,21 +3,17 @@
 import dataclasses
 import inspect
 import os
+import re
 import shutil
 
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from configs import next_token as next_token_config
+from listcoupling import files
 from listcoupling.data import text
-from listcoupling.experiments import (
-  next_token,
-  next_token_record,
-  next_token_report,
-  results,
-)
+from listcoupling.experiments import next_token, tables
 from listcoupling.models import pretrained
 
 REPETITIONS = 2000
@@ -48,7 +44,7 @@ def test_sampled_rates_are_the_exact_values(finished):
   assert [row['position'] for row in rows] == [0, 1, 2]
   for row in rows:
     assert 0.01 < row['total_variation'] < 0.99
-    for name in next_token_report.COUPLINGS:
+    for name in next_token.COUPLINGS:
       exact = row[f'{name}_exact']
       error = np.sqrt(exact * (1 - exact) / REPETITIONS)
       assert abs(row[name] - exact) < 5 * error
@@ -60,7 +56,7 @@ def test_sampled_rates_are_the_exact_values(finished):
   swapped = [
     row | {'gumbel': row['minhash'], 'minhash': row['gumbel']} for row in rows
   ]
-  assert next_token_report.summary(swapped, REPETITIONS)['largest_z'] > 5
+  assert next_token.summary(swapped, REPETITIONS)['largest_z'] > 5
 
 
 def test_table_holds_laws_of_the_models(finished):
@@ -101,7 +97,7 @@ def test_table_holds_laws_of_the_models(finished):
 
 def test_summary_sees_order_and_bounds(finished):
   _, rows = finished
-  found = next_token_report.summary(rows, REPETITIONS)
+  found = next_token.summary(rows, REPETITIONS)
   assert found['positions'] == found['pareto'] == found['above_bound'] == 3
   assert found['smallest_gain'] > 0
   values = [row['gumbel_exact'] for row in rows]
@@ -110,53 +106,38 @@ def test_summary_sees_order_and_bounds(finished):
     np.std(values, ddof=1) / np.sqrt(3)
   )
   worse = [row | {'gumbel_exact': row['minhash_exact'] - 1e-4} for row in rows]
-  assert next_token_report.summary(worse, REPETITIONS)['pareto'] == 0
+  assert next_token.summary(worse, REPETITIONS)['pareto'] == 0
   high = [row | {'gumbel_exact': row['optimum'] + 1e-4} for row in rows]
-  assert next_token_report.summary(high, REPETITIONS)['above_bound'] == 0
+  assert next_token.summary(high, REPETITIONS)['above_bound'] == 0
 
 
 def test_a_certain_match_that_fails_is_seen():
-  row = dict.fromkeys(next_token_report._COLUMNS, 1.0)
+  row = dict.fromkeys(next_token._NAMES, 1.0)
   low = row | {'gumbel': 0.995}
-  found = next_token_report.summary([row, low], REPETITIONS)
+  found = next_token.summary([row, low], REPETITIONS)
   assert found['largest_z'] > 5
-  assert next_token_report.summary([row, row], REPETITIONS)['largest_z'] == 0
+  assert next_token.summary([row, row], REPETITIONS)['largest_z'] == 0
 
 
 def test_files_and_text(finished):
   workdir, rows = finished
-  stored = results.read_csv(workdir / 'results.csv')
+  stored = tables.read_csv(workdir / 'results.csv')
   assert stored == rows
-  record = results.read_json(workdir / 'results.json')
+  record = files.read_json(workdir / 'results.json')
   assert record['summary']['pareto'] == 3 and record['seconds'] > 0
   assert record['settings']['text']['tokens'] > 1000
-  with Image.open(workdir / 'next_token.png') as image:
-    assert len(np.unique(np.asarray(image.convert('L')))) > 10
-  lines = next_token_report.as_text(rows, REPETITIONS).splitlines()
-  assert 'Gumbel >= Weighted MinHash (exact values) at 3 of 3' in '\n'.join(
-    lines
-  )
-  counts = [int(line[12:16]) for line in lines if ' to ' in line[:12]]
+  shown = next_token.as_text(rows, REPETITIONS)
+  assert 'Gumbel >= Weighted MinHash (exact values) at 3 of 3' in shown
+  counts = [int(n) for n in re.findall(r'^\S+ to \S+ +(\d+) ', shown, re.M)]
   assert sum(counts) == 3
+  mean, error = tables.mean_error([row['gumbel_exact'] for row in rows])
+  assert f'{mean:.4f} ± {error:.4f}' in shown
 
 
-def test_resumes_with_the_same_rows(finished, tmp_path, monkeypatch):
-  _, rows = finished
-  calls, row = [], next_token.row
-
-  def counted(seed, config, position, *laws):
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    calls.append(position)
-    return row(seed, config, position, *laws)
-
-  monkeypatch.setattr(next_token, 'row', counted)
-  with pytest.raises(KeyboardInterrupt):
-    next_token.run(small_config(), tmp_path, seed=3)
-  assert len(results.read_csv(tmp_path / 'results.csv')) == 2
-  calls.clear()
-  assert next_token.run(small_config(), tmp_path, seed=3) == rows
-  assert calls == [2]
+def test_a_finished_table_is_read(finished, monkeypatch):
+  workdir, rows = finished
+  monkeypatch.setattr(next_token, 'pair_logits', None)
+  assert next_token.run(small_config(), workdir, seed=3) == rows
 
 
 def files_of(folder):
@@ -177,7 +158,7 @@ def test_a_table_of_other_settings_is_refused_and_kept(finished, tmp_path):
   (tmp_path / 'results.json').unlink()
   with pytest.raises(ValueError, match='results.csv has no results.json'):
     next_token.run(small_config(), tmp_path, seed=3)
-  assert results.read_csv(tmp_path / 'results.csv') == rows
+  assert tables.read_csv(tmp_path / 'results.csv') == rows
 
 
 def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
@@ -204,17 +185,17 @@ def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
 
 
 def test_training_split_is_told_from_the_record(finished, tmp_path):
-  record = results.read_json(finished[0] / 'results.json')
+  record = files.read_json(finished[0] / 'results.json')
   assert record['training_split'] == {'target': False, 'drafter': False}
-  sha256, fraction = next_token_record.SHIPPED_TEXT
+  sha256, fraction = next_token.SHIPPED_TEXT
   assert sha256 in (pretrained.SHIPPED / 'README.md').read_text()
-  check = next_token_record.is_training_split
+  check = next_token.is_training_split
   drafter = pretrained.SHIPPED / 'drafter'
   assert check(drafter, sha256, fraction) is True
   assert check(drafter, sha256, 0.1) is check(drafter, 'x', fraction) is False
   assert check(tmp_path / 'model', sha256, fraction) is None
-  results.write_json(tmp_path / 'record.json', {'text': {'sha256': 'a'}})
-  results.write_json(tmp_path / 'train_config.json', {'held_out_fraction': 0.2})
+  files.write_json(tmp_path / 'record.json', {'text': {'sha256': 'a'}})
+  files.write_json(tmp_path / 'train_config.json', {'held_out_fraction': 0.2})
   assert check(tmp_path / 'model', 'a', 0.2) is True
   assert check(tmp_path / 'model', 'b', 0.2) is False
 
@@ -255,7 +236,7 @@ def test_a_shorter_vocabulary_is_filled_and_heat_flattens():
   [
     ({'repetitions': 1}, ValueError, 'repetitions.*1'),
     ({'temperature': 0.0}, ValueError, 'temperature.*0'),
-    ({'target': 'somewhere'}, ValueError, 'both target and drafter'),
+    ({'target': 'somewhere'}, ValueError, "'somewhere' and drafter ''"),
     ({'num_positions': 10**8}, ValueError, 'too few for 100000000'),
     (
       {'target': './nowhere', 'drafter': './nowhere'},

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from listcoupling.models import attention
 from listcoupling.models.transformer_config import (
@@ -88,14 +89,35 @@ def test_a_long_capacity_is_whole_blocks():
   assert attention.padded(attention.DENSE + 1) == 3 * attention.BLOCK
 
 
-def test_write_entries_per_row():
-  cache = jnp.zeros((3, 2, 7, 2))
-  values = jnp.arange(1.0, 25.0).reshape(3, 2, 2, 2)
-  written = attention.write_entries(cache, values, jnp.asarray([0, 3, 5]))
-  expected = np.zeros((3, 2, 7, 2))
+@pytest.mark.parametrize(
+  'write', [attention.write_entries, attention.write_lines]
+)
+def test_write_entries_per_row(write):
+  rng = np.random.default_rng(1)
+  cache, values = rng.normal(size=(3, 2, 7, 2)), rng.normal(size=(3, 2, 2, 2))
+  expected = np.float32(cache)
   for row, start in enumerate([0, 3, 5]):
     expected[row, :, start : start + 2] = values[row]
-  np.testing.assert_array_equal(written, expected)
+  arrays = jnp.float32(cache), jnp.float32(values), jnp.array([0, 3, 5])
+  np.testing.assert_array_equal(write(*arrays), expected)
+
+
+def test_a_tpu_writes_without_a_loop():
+  shapes = jax.ShapeDtypeStruct((3, 2, 7, 2), jnp.float32)
+  starts = jax.ShapeDtypeStruct((3,), jnp.int32)
+  moved = jax.ShapeDtypeStruct((3, 4), jnp.int32)
+
+  def text(function, *arguments):
+    lowered = export.export(jax.jit(function), platforms=['tpu'])(*arguments)
+    return lowered.mlir_module()
+
+  written = text(attention.write_entries, shapes, shapes, starts)
+  moved = text(attention.move_entries, shapes, moved, starts)
+  for module in (written, moved):
+    assert module.count('"stablehlo.scatter"(') == 1
+    # Windows of S entries are what the compiler would loop over.
+    assert 'input_batching_dims' not in module
+    assert 'inserted_window_dims = [0, 1, 2]' in module
 
 
 def test_llama3_frequencies():

@@ -10,6 +10,7 @@ Needs libtpu and jax-cuda13-plugin (`pip install listcoupling[aot]`); no TPU
 and no GPU.
 """
 
+import functools
 import math
 import os
 import time
@@ -25,6 +26,7 @@ from listcoupling.decoding import loop
 from listcoupling.decoding.drafters import as_drafter
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.sampling_params import sampling_params
 from listcoupling.experiments.benchmarks import hlo
 from listcoupling.models import transformer
 
@@ -181,34 +183,42 @@ def _abstract(config) -> LanguageModel:
 
 
 def _programs(case: Case, layers):
-  """The static engine and the shapes of its arguments."""
+  """A program and the shapes of its arguments; the vocabulary's size."""
   target, drafter = pair(layers)
   own, params = as_drafter(drafter)
-  engine = loop.Engine(
-    target.apply,
-    target.init_cache,
-    target.config.vocab_size,
-    (own,),
-    case.options,
-    case.capacity,
+  vocab_size = target.config.vocab_size
+  sampler = loop.make_sampler(
+    target, [own], case.options, vocab_size=vocab_size, capacity=case.capacity
   )
   params = loop.Params(target.params, (params,))
-  prompts = jax.ShapeDtypeStruct((case.batch, case.prompt), jnp.int32)
-  lengths = jax.ShapeDtypeStruct((case.batch,), jnp.int32)
-  if case.program == 'prefill':
-    return loop.prefill, (params, prompts, lengths), engine
-  state = jax.eval_shape(
-    lambda *args: loop.prefill(*args, engine=engine), params, prompts, lengths
+
+  def array(dtype, *shape):
+    return jax.ShapeDtypeStruct((case.batch, *shape), dtype)
+
+  sampling = sampling_params(case.options)
+  prefill = functools.partial(loop.prefill, sampler=sampler)
+  prompts = (
+    params,
+    array(jnp.int32, case.capacity),
+    array(jnp.int32),
+    array(bool),
+    sampling,
   )
+  if case.program == 'prefill':
+    return jax.jit(prefill), prompts, vocab_size
+  state, info = jax.eval_shape(prefill, *prompts)
   keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), case.batch))
-  return loop.run, (keys, params, state), engine
+  run = jax.jit(
+    functools.partial(loop.run, sampler=sampler), donate_argnums=(3, 4)
+  )
+  return run, (keys, params, sampling, state, info), vocab_size
 
 
 _SPECS = {
   'qkv': PartitionSpec(None, 'tp'),
   'qkv_bias': PartitionSpec('tp'),
   'attention_out': PartitionSpec('tp', None),
-  'gate_up': PartitionSpec(None, 'tp'),
+  'gate_up': PartitionSpec(None, None, 'tp'),
   'down': PartitionSpec('tp', None),
   'embed': PartitionSpec('tp', None),
   'head': PartitionSpec('tp', None),
@@ -258,8 +268,8 @@ def measure(case: Case, layers=(2, 2)) -> tuple[dict, str]:
   mesh = Mesh(np.array(devices(case.platform)[: case.tp]), ('tp',))
   began = time.process_time()
   with jax.enable_x64(False):
-    function, args, engine = _programs(case, layers)
-    lowered = function.lower(*_place(args, mesh), engine=engine)
+    function, args, vocab_size = _programs(case, layers)
+    lowered = function.lower(*_place(args, mesh))
     compiled = lowered.compile(compiler_options=_COMPILER[case.platform])
     # Parameters and state of the full depth, in place for either program.
     _, full, _ = _programs(case._replace(program='run'), _FULL)
@@ -271,7 +281,7 @@ def measure(case: Case, layers=(2, 2)) -> tuple[dict, str]:
     'temporary_gb': temporary / 1e9,
     'all_gb': (_bytes(_place(full, mesh)) + temporary) / 1e9,
     'serial_loops': len(hlo.serial_loops(text)),
-    'long_sorts': len(hlo.sorts(text, engine.vocab_size // 2)),
+    'long_sorts': len(hlo.sorts(text, vocab_size // 2)),
     **{f'{kind}_mb': by_kind.get(kind, 0) / 1e6 for kind in hlo.COLLECTIVES},
     'largest_collective_mb': largest / 1e6,
     'cpu_seconds': time.process_time() - began,

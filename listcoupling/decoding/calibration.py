@@ -1,0 +1,160 @@
+"""How far a drafter is to be trusted, learned from the text itself.
+
+The text takes token i with a probability near softmax((a log p + G) / tau)_i,
+where p is the drafter's law and G the noise of the position: tau is how far
+the drafter's logits lie from the target's, a how much of what a noisy drafter
+says is worth keeping. Both are chosen on a grid by the likelihood of the
+tokens written so far, old ones counting less and less. Under canonical noise
+the text cannot depend on any of this. (Not in the papers.)
+
+Legend: B batch, R tokens read again, A atoms of a law, V vocabulary.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from listcoupling import gumbel
+from listcoupling.decoding import filters
+
+SCALES = np.float32((0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0))  # a
+# tau, in steps of sqrt(1/2): every other one is a square of its neighbour.
+TEMPERATURES = np.float32(2.0 ** (1 - 0.5 * np.arange(12)))
+_START = (1.0, 0.5)
+_START_TOKENS = 10.0  # what the start weighs
+_CURVATURE = 0.25  # log-likelihood lost per token, per squared log of a or tau
+_MEMORY = 0.995  # share of the past kept per token
+
+
+class Calibration(NamedTuple):
+  """What the tokens so far say of one drafter."""
+
+  log_likelihoods: jax.Array  # [B, a, tau]
+  inside: jax.Array  # [B] tokens that its laws allowed
+  outside: jax.Array  # [B] tokens that they did not
+  scored: jax.Array  # [B] int32, position of the last token counted
+
+
+class Fit(NamedTuple):
+  """The parameters in use."""
+
+  scale: jax.Array  # [B] a
+  temperature: jax.Array  # [B] tau
+  log_hit: jax.Array  # [B] log-probability that the law allows the token
+
+
+def start(root: jax.Array) -> Calibration:
+  """Before any token: a = 1 and tau = 1/2 at the weight of ten tokens."""
+  away = jnp.log(SCALES / _START[0])[:, None] ** 2
+  away = away + jnp.log(TEMPERATURES / _START[1]) ** 2
+  batch = root.shape[0]
+  prior = -_START_TOKENS * _CURVATURE * away
+  return Calibration(
+    jnp.broadcast_to(prior, (batch, *prior.shape)),
+    jnp.full(batch, _START_TOKENS - 0.1, jnp.float32),
+    jnp.full(batch, 0.1, jnp.float32),
+    root,
+  )
+
+
+def fit(calibration: Calibration) -> Fit:
+  """The likeliest (a, tau) of every row and the share of possible tokens."""
+  batch = calibration.inside.shape[0]
+  best = gumbel.argmax(calibration.log_likelihoods.reshape(batch, -1))
+  scale, temperature = jnp.divmod(best, len(TEMPERATURES))
+  total = calibration.inside + calibration.outside
+  return Fit(
+    jnp.array(SCALES)[scale],
+    jnp.array(TEMPERATURES)[temperature],
+    jnp.log(calibration.inside / total),
+  )
+
+
+def perturbed(key, logits, temperature, sampling):
+  """The drafter's law and the noise of one position.
+
+  Args:
+    key: of the position.
+    logits: [V] of the drafter.
+    temperature: [] of the draft; 0 is the law itself without noise: the
+      likeliest path is wanted.
+    sampling: filters.
+
+  Returns:
+    The `filters.Law` over A atoms and Gumbel noise [A].
+  """
+  greedy = temperature < filters.COLDEST
+  law = filters.warp(logits, jnp.where(greedy, 1.0, temperature), sampling)
+  noise = -jnp.log(filters.noise(key, law))
+  return law, jnp.where(greedy, 0.0, noise)
+
+
+def update(
+  calibration: Calibration, keys, tokens, root, logits, temperature, sampling
+) -> Calibration:
+  """Scores the tokens written since the last block.
+
+  Args:
+    calibration: of one drafter.
+    keys: [B] keys of the rows.
+    tokens: [B, T] text.
+    root: [B] position of the last token.
+    logits: [B, R, V] of the drafter after the last R tokens; R = 1 tells
+      nothing.
+    temperature: [] of the draft.
+    sampling: filters.
+
+  Returns:
+    The calibration with the last R - 1 tokens in it, as far as they are new.
+  """
+  batch, size = logits.shape[:2]
+  chex.assert_shape((calibration.inside, root), (batch,))
+  places = root[:, None] + jnp.arange(2 - size, 1)  # [B, R - 1]
+  new = places > calibration.scored[:, None]
+  written = jnp.take_along_axis(tokens, jnp.maximum(places, 0), axis=1)
+
+  def one(key, place, logits, token):
+    key = gumbel.position_key(key, place)
+    law, noise = perturbed(key, logits, temperature, sampling)
+    return _log_likelihoods(law, noise, token)
+
+  scores = jax.vmap(jax.vmap(one, (None, 0, 0, 0)))(
+    keys, places, logits[:, :-1], written
+  )  # [B, R - 1, a, tau]
+  possible = jnp.all(jnp.isfinite(scores), axis=(-2, -1))
+  inside = jnp.sum(new & possible, axis=1)
+  outside = jnp.sum(new & ~possible, axis=1)
+  kept = _MEMORY ** (inside + outside).astype(jnp.float32)
+  scores = jnp.where((new & possible)[..., None, None], scores, 0.0)
+  return Calibration(
+    calibration.log_likelihoods * kept[:, None, None] + jnp.sum(scores, 1),
+    calibration.inside * kept + inside,
+    calibration.outside * kept + outside,
+    root,
+  )
+
+
+def _log_likelihoods(law, noise, token):
+  """log softmax((a log p + G) / tau) of a token on the grid: [a, tau].
+
+  Not finite for a token that the law does not allow.
+  """
+  ids = jnp.arange(law.logits.shape[-1]) if law.tokens is None else law.tokens
+  index = gumbel.argmax(ids == token)
+  known = ids[index] == token
+
+  def scaled(scale):
+    score = scale * law.logits + noise
+    score = score - jnp.max(score)
+    # The exponentials of two temperatures give all the others as powers.
+    weights = [jnp.exp(score / tau) for tau in TEMPERATURES[:2]]
+    while len(weights) < len(TEMPERATURES):
+      weights.append(weights[-2] * weights[-2])
+    mass = jnp.stack([jnp.sum(w) for w in weights])
+    own = jnp.where(known, score[index], -jnp.inf)
+    return own / TEMPERATURES - jnp.log(mass)
+
+  return jnp.stack([scaled(scale) for scale in SCALES])

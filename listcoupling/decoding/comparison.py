@@ -1,0 +1,138 @@
+"""Methods side by side on the same prompts and seed.
+
+Block efficiency and token rate as in arXiv 2506.05632, section 5: tokens
+returned per target call, and tokens per second as a percentage above single
+draft speculative decoding of the same length.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from listcoupling.decoding.generate import Generation, generate
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
+
+
+def timed(
+  key, target, drafters, prompts, lengths, options, *, repeats: int = 3
+) -> tuple[Generation, float]:
+  """A generation and the median tokens per second of `repeats` runs."""
+  runs = [
+    generate(key, target, drafters, prompts, lengths, options)
+    for _ in range(repeats)
+  ]
+  return runs[0], float(
+    np.median([run.metrics.tokens_per_second for run in runs])
+  )
+
+
+def plain_text(key, target, prompts, lengths, options) -> np.ndarray:
+  """Tokens [B, M] that the plain sampler writes."""
+  plain = dataclasses.replace(options, method='autoregressive')
+  return generate(key, target, [], prompts, lengths, plain).tokens
+
+
+def measure_method(
+  key: jax.Array,
+  target,
+  drafters: Sequence,
+  prompts: np.ndarray,
+  lengths: np.ndarray,
+  options: GenerateOptions,
+  *,
+  reference: np.ndarray,
+  repeats: int = 3,
+) -> dict:
+  """One row of `compare_methods`; `reference` is the `plain_text` [B, M]."""
+  run, rate = timed(
+    key,
+    target,
+    drafters[:1] if METHODS[options.method].single_draft else drafters,
+    prompts,
+    lengths,
+    options,
+    repeats=repeats,
+  )
+  figures = run.metrics
+  efficiency = figures.block_efficiency
+  error = None  # one row tells nothing about the spread
+  if efficiency.size > 1:
+    error = float(efficiency.std(ddof=1) / efficiency.size**0.5)
+  drafted = max(int(figures.drafted_tokens.sum()), 1)
+  return dict(
+    method=options.method,
+    num_drafts=options.num_drafts,
+    block_efficiency=float(efficiency.mean()),
+    block_efficiency_se=error,
+    tokens_per_second=rate,
+    acceptance_rate=float(figures.accepted_tokens.sum() / drafted),
+    same_text=float((run.tokens == reference).all(axis=1).mean()),
+  )
+
+
+def compare_methods(
+  key: jax.Array,
+  target,
+  drafters: Sequence,
+  prompts: np.ndarray,
+  lengths: np.ndarray,
+  options: GenerateOptions,
+  *,
+  methods: Sequence[str] = tuple(METHODS),
+  repeats: int = 3,
+) -> list[dict]:
+  """Runs every method on the same prompts and seed.
+
+  Args:
+    key: typed key.
+    target: the target model.
+    drafters: as for `generate`.
+    prompts: [B, P].
+    lengths: [B].
+    options: of every method but the number of drafts, 1 where only one is
+      possible.
+    methods: names.
+    repeats: timed runs; the median counts.
+
+  Returns:
+    One row per method: block efficiency over the rows with its standard
+    error (None for a single row), tokens per second, share of drafted tokens
+    accepted, and the share of rows whose text is the plain sampler's.
+  """
+  texts = prompts, lengths
+  reference = plain_text(key, target, *texts, options)
+  return [
+    measure_method(
+      key,
+      target,
+      drafters,
+      *texts,
+      dataclasses.replace(options, method=method),
+      reference=reference,
+      repeats=repeats,
+    )
+    for method in methods
+  ]
+
+
+def format_comparison(rows: Sequence[dict]) -> str:
+  """The rows of `compare_methods` as aligned text."""
+  lines = [
+    f'{"method":<15}{"K":>3}{"block efficiency":>20}{"tokens/s":>10}'
+    f'{"accepted":>10}{"same text":>11}'
+  ]
+  for row in rows:
+    drafts = row['num_drafts'] if row['method'] != 'autoregressive' else 0
+    efficiency, error = row['block_efficiency'], row['block_efficiency_se']
+    efficiency = f'{efficiency:.3f} +- ' + (
+      '  ?  ' if error is None else f'{error:.3f}'
+    )
+    lines.append(
+      f'{row["method"]:<15}{drafts:>3}{efficiency:>20}'
+      f'{row["tokens_per_second"]:>10.0f}{row["acceptance_rate"]:>10.1%}'
+      f'{row["same_text"]:>11.0%}'
+    )
+  return '\n'.join(lines)

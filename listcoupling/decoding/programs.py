@@ -1,0 +1,60 @@
+"""A bounded store of compiled programs.
+
+A program is compiled once for its static part and the shapes of its arguments,
+then called as it is: a second generation of equal shapes traces, lowers and
+compiles nothing, and a service that sees many shapes keeps the latest alone.
+"""
+
+import collections
+import functools
+from collections.abc import Callable
+
+import jax
+
+SIZE = 32  # programs kept; one takes about 10 MB
+
+_programs = collections.OrderedDict()
+
+
+def get(function: Callable, *args, donate=(), **static) -> Callable:
+  """The compiled `function(*args, **static)`.
+
+  Args:
+    function: pure.
+    *args: pytrees of arrays; only shapes, types and places matter.
+    donate: indices of the arguments whose buffers the program may reuse.
+    **static: hashable.
+
+  Returns:
+    A callable of the arguments.
+  """
+  leaves, structure = jax.tree.flatten(args)
+  key = (
+    function,
+    tuple(sorted(static.items())),
+    structure,
+    tuple(map(_signature, leaves)),
+    jax.config.jax_default_matmul_precision,
+    jax.config.jax_debug_nans,
+  )
+  program = _programs.pop(key, None)
+  if program is None:
+    # A function of its own: JAX forgets what it traced once it is dropped.
+    jitted = jax.jit(
+      functools.partial(function, **static), donate_argnums=donate
+    )
+    program = jitted.lower(*args).compile()
+  _programs[key] = program  # the latest stands last
+  while len(_programs) > SIZE:
+    _programs.popitem(last=False)
+  return program
+
+
+def clear() -> None:
+  """Drops every program."""
+  _programs.clear()
+
+
+def _signature(leaf):
+  placed = getattr(leaf, 'sharding', None)
+  return leaf.shape, leaf.dtype, getattr(leaf, 'weak_type', False), placed

@@ -1,0 +1,518 @@
+"""Text in, text out: prompts become tokens, tokens become text.
+
+`generate_text` does all of it; the rest are its parts.
+
+Legend: B rows of a batch, R texts asked for, P prompt tokens, M new tokens.
+"""
+
+import bisect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tokenizers
+
+from listcoupling import gumbel, validation
+from listcoupling.decoding import analysis
+from listcoupling.decoding.chat import ChatTemplate
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.metrics import Metrics
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.gumbel import Domain
+
+
+class Completion(NamedTuple):
+  """One text that was asked for."""
+
+  prompt: Any  # as it was given
+  prompt_tokens: tuple[int, ...]
+  text: str | None  # without prompt and special tokens; None: no tokenizer
+  tokens: tuple[int, ...]  # generated, stop token included
+  finish_reason: str  # 'stop_token', 'stop_string' or 'length'
+  logprobs: tuple[float, ...] | None  # of `tokens` under the model as it is
+  metrics: Metrics  # of this row; tokens_per_second is that of its batch
+
+
+def generate_text(
+  key: jax.Array,
+  target: LanguageModel,
+  drafters: Sequence,
+  texts: Sequence[Any],
+  options: GenerateOptions,
+  *,
+  batch_size: int = 16,
+  num_samples: int = 1,
+  stop_strings: Sequence[str] = (),
+  add_special_tokens: bool | None = None,
+  logprobs: bool = False,
+  chat_template: ChatTemplate | None = None,
+  on_text: Callable[[int, str], None] | None = None,
+) -> list[Completion]:
+  """Continues any number of texts, in batches.
+
+  A text depends on its own key and prompt, not on the other prompts, the
+  batches or `num_samples`.
+
+  Args:
+    key: one typed key, folded by prompt as `generate` folds it by row, and by
+      sample from the second on; or [R] keys.
+    target: the language model whose law the texts follow.
+    drafters: as for `generate`.
+    texts: prompts; each a string, a list of messages (with `chat_template`) or
+      a list of token ids.
+    options: see `GenerateOptions`.
+    batch_size: rows that are generated at a time.
+    num_samples: texts per prompt.
+    stop_strings: the first of them in a text ends it and is cut off, with all
+      that follows.
+    add_special_tokens: see `encode_prompts`; None means not under a chat
+      template, which writes them itself, and else yes.
+    logprobs: whether to return natural log-probabilities of the tokens, at
+      temperature 1 and before all filters. Costs a forward of each text.
+    chat_template: from `read_chat_template`; a string is then what a user says.
+    on_text: called with the number of a text, from 0, and what was added to
+      it, as it comes.
+
+  Returns:
+    R = len(texts) * num_samples completions: all samples of the first prompt,
+    then those of the second, and so on.
+
+  Raises:
+    ValueError: as `generate` and `encode_prompts`.
+
+  Example:
+    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> target, drafter = shipped_pair()
+    >>> options = GenerateOptions(max_new_tokens=8)
+    >>> done, = generate_text(gumbel.seed_key(0), target, [drafter],
+    ...                       ['def main('], options)
+    >>> len(done.tokens), done.finish_reason
+    (8, 'length')
+  """
+  validation.check_positive_int(batch_size, 'batch_size')
+  validation.check_positive_int(num_samples, 'num_samples')
+  _check_strings(target.tokenizer, stop_strings, on_text)
+  texts = [texts] if isinstance(texts, str) else list(texts)
+  rows = _prompt_rows(
+    target.tokenizer, texts, add_special_tokens, chat_template
+  )
+  keys = _keys(key, len(rows), num_samples)
+  stop_tokens = options.stop_tokens
+  if stop_tokens is None:
+    stop_tokens = getattr(target.config, 'stop_tokens', None) or ()
+  completions = []
+  for first in range(0, len(keys), batch_size):
+    batch = [i // num_samples for i in range(first, len(keys))[:batch_size]]
+    streams = _Streams(
+      target.tokenizer, len(batch), stop_strings, on_text, first
+    )
+    watched = bool(stop_strings) or on_text is not None
+    out = generate(
+      keys[first : first + batch_size],
+      target,
+      drafters,
+      *pad_prompts([rows[i] for i in batch]),
+      options,
+      on_block=streams if watched else None,
+    )
+    streams(out.tokens, out.lengths, last=True)
+    done = [
+      _completion(texts[i], rows[i], out, b, streams.rows[b], stop_tokens)
+      for b, i in enumerate(batch)
+    ]
+    completions += _scored(done, target) if logprobs else done
+  return completions
+
+
+def _check_strings(tokenizer, stop_strings, on_text):
+  if isinstance(stop_strings, str) or not all(
+    isinstance(stop, str) and stop for stop in stop_strings
+  ):
+    raise ValueError(
+      'stop_strings must be a sequence of non-empty strings, got '
+      f'{stop_strings!r}.'
+    )
+  if tokenizer is None and (stop_strings or on_text is not None):
+    raise ValueError(
+      'the target has no tokenizer.json, which stop_strings and on_text need; '
+      'leave them out, or use stop_tokens.'
+    )
+
+
+def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
+  """Token ids of each prompt, of whatever kind it is."""
+  if add_special_tokens is None:
+    add_special_tokens = chat_template is None
+  tokenizer = _whole(tokenizer)
+  rows = []
+  for row, text in enumerate(texts):
+    if not isinstance(text, (str, Sequence, np.ndarray)):
+      raise ValueError(
+        f'row {row}: a prompt must be a string, a list of messages or of token '
+        f'ids, got {type(text).__name__}.'
+      )
+    is_chat = any(isinstance(each, Mapping) for each in text)
+    if is_chat and chat_template is None:
+      raise ValueError(
+        f'row {row}: messages need a chat_template; read_chat_template takes '
+        "the checkpoint's."
+      )
+    if chat_template is not None and (is_chat or isinstance(text, str)):
+      messages = text if is_chat else [{'role': 'user', 'content': text}]
+      text = chat_template.render(messages)
+    if isinstance(text, str):
+      text = _encode(tokenizer, text, row, add_special_tokens)
+    rows.append([int(token) for token in text])
+  return rows
+
+
+def _keys(key, num_prompts, num_samples):
+  """[R] keys of the texts."""
+  if getattr(key, 'ndim', 0) == 1:
+    validation.check_key(key, (num_prompts * num_samples,))
+    return key
+  validation.check_key(key)
+
+  def one(number):
+    row = gumbel.position_key(key, number // num_samples)
+    sample = number % num_samples
+    other = gumbel.domain_key(row, Domain.SAMPLE, sample)
+    return jnp.where(sample == 0, row, other)
+
+  return jax.vmap(one)(jnp.arange(num_prompts * num_samples, dtype=jnp.int32))
+
+
+class _Streams:
+  """The `on_block` of a batch: hands text on, ends rows at stop strings."""
+
+  def __init__(self, tokenizer, size, stop_strings, on_text, first):
+    self.rows = [TextStream(tokenizer, stop_strings) for _ in range(size)]
+    self._on_text, self._first = on_text, first
+
+  def __call__(self, tokens, lengths, last=False):
+    """Returns [B], whether a row has met a stop string."""
+    for b, stream in enumerate(self.rows):
+      new = stream.push(tokens[b, : lengths[b]].tolist(), last=last)
+      if new and self._on_text is not None:
+        self._on_text(self._first + b, new)
+    return np.array([row.stopped_by is not None for row in self.rows])
+
+
+def _completion(prompt, row, out, b, stream, stop_tokens) -> Completion:
+  """Row b of a batch, and why and where it ends."""
+  tokens = out.tokens[b, : out.lengths[b]].tolist()
+  reason = 'stop_token' if tokens[-1] in stop_tokens else 'length'
+  if stream.stopped_by is not None:
+    reason = 'stop_string'
+    # Up to the token that completed it.
+    sizes = range(1, len(tokens))
+    tokens = tokens[
+      : 1 + bisect.bisect(sizes, False, key=stream.stops_in(tokens))
+    ]
+  return Completion(
+    prompt=prompt,
+    prompt_tokens=tuple(row),
+    text=stream.text,
+    tokens=tuple(tokens),
+    finish_reason=reason,
+    logprobs=None,
+    metrics=out.metrics.row(b),
+  )
+
+
+def _scored(completions, target):
+  """Completions with the log-probabilities of their tokens."""
+  rows = [done.prompt_tokens + done.tokens for done in completions]
+  scores = analysis.log_probabilities(target, pad_prompts(rows)[0])
+  return [
+    done._replace(
+      logprobs=tuple(score[: len(row) - 1][-len(done.tokens) :].tolist())
+    )
+    for done, row, score in zip(completions, rows, scores)
+  ]
+
+
+def encode_prompts(
+  tokenizer: tokenizers.Tokenizer | None,
+  texts: str | Sequence[str],
+  *,
+  add_special_tokens: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Token ids of several texts, right-padded.
+
+  Truncation and padding that the tokenizer may have been saved with do not
+  apply: every prompt is whole, and no more than that.
+
+  Args:
+    tokenizer: of the target.
+    texts: non-empty strings, or one of them; lists of token ids pass through.
+    add_special_tokens: what the tokenizer puts around a text, such as a token
+      that begins it. A prompt that begins with that token already gives a
+      warning.
+
+  Returns:
+    prompts [B, P] int32 and their lengths [B] int32.
+
+  Raises:
+    ValueError: for a text without a token, for what is no text, or without a
+      tokenizer.
+
+  Example:
+    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> prompts, lengths = encode_prompts(shipped_pair()[0].tokenizer, ['def'])
+    >>> prompts.shape[0], int(lengths[0]) >= 1
+    (1, True)
+  """
+  if isinstance(texts, str):
+    texts = [texts]
+  return pad_prompts(_prompt_rows(tokenizer, texts, add_special_tokens, None))
+
+
+def _encode(tokenizer, text, row, add_special_tokens):
+  if tokenizer is None:
+    raise ValueError(
+      'the target has no tokenizer.json, got text prompts; give token ids, or '
+      'put the tokenizer.json of the model beside its weights.'
+    )
+  ids = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+  if not ids:
+    raise ValueError(
+      f'row {row}: prompt {text[:80]!r} has no tokens; give at least one '
+      'character.'
+    )
+  if add_special_tokens and ids[:1] == ids[1:2]:
+    _warn_if_doubled(tokenizer, ids[0], row)
+  return ids
+
+
+def _whole(tokenizer):
+  """The tokenizer, or a copy of it without truncation and padding."""
+  if tokenizer is None:
+    return None
+  if tokenizer.truncation is None and tokenizer.padding is None:
+    return tokenizer
+  tokenizer = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+  tokenizer.no_truncation()
+  tokenizer.no_padding()
+  return tokenizer
+
+
+def _warn_if_doubled(tokenizer, first: int, row: int):
+  if tokenizer.encode('', add_special_tokens=True).ids[:1] == [first]:
+    token = tokenizer.id_to_token(first)
+    warnings.warn(
+      f'row {row}: the prompt begins with {token!r}, which the tokenizer puts '
+      'there, too; the model sees it twice. Take it out, or set '
+      'add_special_tokens=False.',
+      stacklevel=4,
+    )
+
+
+def pad_prompts(
+  rows: Sequence[Sequence[int]],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Rows of token ids, right-padded.
+
+  Args:
+    rows: B lists of at least one token id.
+
+  Returns:
+    prompts [B, P] int32, 0 past the end of a row, and lengths [B] int32.
+
+  Raises:
+    ValueError: for no rows, an empty row, or what is no token id.
+
+  Example:
+    >>> prompts, lengths = pad_prompts([[5, 6], [7]])
+    >>> prompts.tolist(), lengths.tolist()
+    ([[5, 6], [7, 0]], [2, 1])
+  """
+  rows = [np.asarray(row) for row in rows]
+  if not rows:
+    raise ValueError('no prompts were given; give at least one.')
+  for number, row in enumerate(rows):
+    if row.ndim != 1 or not row.size or row.dtype.kind not in 'iu':
+      raise ValueError(
+        f'row {number}: a prompt must be a list of at least one token id, got '
+        f'{row.tolist()!r}.'
+      )
+  lengths = np.array([row.size for row in rows], np.int32)
+  prompts = np.zeros((len(rows), lengths.max()), np.int32)
+  for number, row in enumerate(rows):
+    prompts[number, : row.size] = row
+  return prompts, lengths
+
+
+class TextStream:
+  """The text of one row as its tokens come; special tokens are left out.
+
+  Half a character waits for its other half, and, where strings end the text,
+  so does what may be the beginning of one.
+
+  Example:
+    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> tokenizer = shipped_pair()[0].tokenizer
+    >>> ids, stream = tokenizer.encode('a, b').ids, TextStream(tokenizer)
+    >>> stream.push(ids[:-1]) + stream.push(ids, last=True)
+    'a, b'
+  """
+
+  def __init__(self, tokenizer, stop_strings: Sequence[str] = ()):
+    # So far, cut before a stop string; None without a tokenizer.
+    self.text = None if tokenizer is None else ''
+    self.stopped_by: str | None = None  # the stop string that was met
+    self._tokenizer = tokenizer
+    self._stop_strings = tuple(stop_strings)
+    self._given = ''
+
+  def push(self, tokens: Sequence[int], *, last: bool = False) -> str:
+    """Takes all tokens of the row so far; returns the text that is new.
+
+    Args:
+      tokens: [t] ids, those of earlier calls first.
+      last: nothing more will come: nothing is held back.
+    """
+    if self.stopped_by is not None or self._tokenizer is None:
+      return ''
+    text = self._tokenizer.decode(list(tokens))
+    self.text, self.stopped_by = _cut(text, self._stop_strings)
+    ready = self.text
+    if not last and self.stopped_by is None:
+      ready = text.rstrip('\ufffd')
+      ready = ready[: len(ready) - self._held_back(ready)]
+    if not ready.startswith(self._given):  # a decoder that looks back
+      return ''
+    new = ready[len(self._given) :]
+    self._given = ready
+    return new
+
+  def stops_in(self, tokens: Sequence[int]) -> Callable[[int], bool]:
+    """Tells of a number of first tokens whether a stop string is in them."""
+
+    def stops(size):
+      text = self._tokenizer.decode(list(tokens[:size]))
+      return _cut(text, self._stop_strings)[1] is not None
+
+    return stops
+
+  def _held_back(self, text) -> int:
+    """Length of the longest end of `text` that begins a stop string."""
+    sizes = (
+      size
+      for stop in self._stop_strings
+      for size in range(1, len(stop))
+      if text.endswith(stop[:size])
+    )
+    return max(sizes, default=0)
+
+
+def _cut(text, stop_strings):
+  """Text before the first stop string, and that string or None."""
+  places = [(text.find(stop), stop) for stop in stop_strings]
+  place, stop = min((p for p in places if p[0] >= 0), default=(len(text), None))
+  return text[:place], stop
+
+
+class _Printer:
+  """See `printer`."""
+
+  def __init__(self, tokenizer):
+    self._stream = TextStream(tokenizer)
+    self._tokens = []
+
+  def __call__(self, tokens, lengths):
+    self._tokens = tokens[0, : lengths[0]].tolist()
+    print(self._stream.push(self._tokens), end='', flush=True)
+
+  def finish(self):
+    print(self._stream.push(self._tokens, last=True), end='', flush=True)
+
+
+def show(number: int, new: str) -> None:
+  """An `on_text` of `generate_text` that prints what comes, for one text."""
+  del number
+  print(new, end='', flush=True)
+
+
+def printer(tokenizer: tokenizers.Tokenizer) -> _Printer:
+  """An `on_block` of `generate` that prints what each block added to row 0.
+
+  All that is whole is printed at once; half a character waits for the next
+  block. `generate` calls `finish()` after the last one, which prints the rest,
+  U+FFFD where a character stayed incomplete.
+
+  Args:
+    tokenizer: of the target.
+
+  Returns:
+    A callable of tokens [B, M] and lengths [B] with a method `finish()`.
+  """
+  return _Printer(tokenizer)
+
+
+def report(completions: Sequence[Completion], seconds: float) -> dict:
+  """Completions as plain Python values, for JSON.
+
+  Args:
+    completions: of one call of `generate_text`.
+    seconds: that it took, by the wall clock.
+
+  Returns:
+    `rows`, one per text, and two rates: `tokens_per_second` of the decoding
+    loop alone, and that of the whole call, with compilation and prompts, as
+    `tokens_per_second_overall`.
+  """
+  rows, looped = [], 0.0
+  for done in completions:
+    figures = done.metrics
+    calls = int(figures.target_calls)
+    written = float(figures.block_efficiency) * calls
+    looped += written / max(figures.tokens_per_second, 1e-9)
+    rows.append(
+      dict(
+        prompt=done.prompt,
+        prompt_ids=list(done.prompt_tokens),
+        text=done.text,
+        token_ids=list(done.tokens),
+        finish_reason=done.finish_reason,
+        logprobs=done.logprobs and list(done.logprobs),
+        block_efficiency=float(figures.block_efficiency),
+        target_calls=calls,
+        drafted_tokens=int(figures.drafted_tokens),
+        accepted_tokens=int(figures.accepted_tokens),
+        accepted_per_position=figures.accepted_per_position.tolist(),
+      )
+    )
+  tokens = sum(len(row['token_ids']) for row in rows)
+  return dict(
+    rows=rows,
+    tokens_per_second=tokens / max(looped, 1e-9),
+    tokens_per_second_overall=tokens / max(seconds, 1e-9),
+  )
+
+
+def format_report(report_: dict) -> str:
+  """A `report` for people: each text under its prompt, then the figures."""
+  parts = []
+  for number, row in enumerate(report_['rows'], 1):
+    prompt = row['prompt']
+    if not isinstance(prompt, str):  # token ids or messages
+      prompt = str(prompt)
+    text = row['token_ids'] if row['text'] is None else row['text']
+    parts += [f'== Prompt {number}\n{prompt}', f'-- Text {number}\n{text}']
+  return '\n'.join([*parts, format_rates(report_)])
+
+
+def format_rates(report_: dict) -> str:
+  """The figures of a `report`, on lines of their own."""
+  tokens = sum(len(row['token_ids']) for row in report_['rows'])
+  calls = sum(row['target_calls'] for row in report_['rows'])
+  return (
+    f'\n[{tokens} tokens, {tokens / max(calls, 1):.2f} per target call.\n'
+    f' {report_["tokens_per_second"]:.0f} tokens/s in the decoding loop, '
+    f'{report_["tokens_per_second_overall"]:.0f} with compilation and prompts]'
+  )

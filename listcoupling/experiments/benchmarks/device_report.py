@@ -1,0 +1,406 @@
+"""What only an accelerator can tell, in one run of a few minutes.
+
+Parity of text with the CPU, the race against the two limits of its hardware,
+blocks of a 1B target with a drafter of its first layers, prefill, a Gaussian
+repeat, one training step of the VAE. Times are wall clock of a second call;
+`compile_seconds` is what the first call took longer. Weights are random.
+
+Legend: B batch, P prompt, T capacity of a row, V vocabulary, R rows.
+"""
+
+import concurrent.futures
+import functools
+import pathlib
+import time
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from listcoupling import files, gumbel
+from listcoupling.compression import poisson_functional
+from listcoupling.decoding import analysis
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments.benchmarks.random_pair import random_pair
+from listcoupling.models import pretrained, transformer
+from listcoupling.models import vae as vae_model
+from listcoupling.training import vae_losses
+
+
+class Sizes(NamedTuple):
+  """How large everything is."""
+
+  target: transformer.TransformerConfig
+  draft_layers: int
+  gain: float
+  methods: tuple[str, ...]  # the first and the last on long rows, too
+  batches: tuple[int, ...]  # B
+  capacities: tuple[int, ...]  # T, the first for all methods
+  draft_length: int  # L
+  new_tokens: int  # M
+  prefills: tuple[tuple[int, int], ...]  # (B, P)
+  sampler: tuple[int, int]  # (R, V)
+  trials: int  # of the Gaussian source
+  images: int  # in a batch of the VAE
+  vae: vae_model.VAEConfig
+
+
+def full() -> Sizes:
+  """A 1B target, a drafter of 120M beside the embeddings, in bfloat16."""
+  config = transformer.TransformerConfig(
+    *(128256, 2048, 16, 32, 8, 64, 8192),
+    rope_theta=5e5,
+    tie_embeddings=False,
+    max_positions=32768,
+    dtype='bfloat16',
+  )
+  return Sizes(
+    config,
+    draft_layers=2,
+    gain=0.1,
+    methods=('autoregressive', 'single', 'gumbel_tree'),
+    batches=(1, 8, 32),
+    capacities=(512, 8192),
+    draft_length=4,
+    new_tokens=128,
+    prefills=((1, 8064), (32, 2048)),
+    sampler=(256, 151936),
+    trials=4096,
+    images=64,
+    vae=vae_model.VAEConfig(),
+  )
+
+
+def toy() -> Sizes:
+  """The same run in seconds on a CPU."""
+  config = transformer.TransformerConfig(*(512, 64, 3, 4, 2, 16, 128))
+  return Sizes(
+    config,
+    draft_layers=1,
+    gain=0.1,
+    methods=('gumbel_tree',),
+    batches=(2,),
+    capacities=(64, 64),
+    draft_length=2,
+    new_tokens=8,
+    prefills=((1, 64),),
+    sampler=(8, 1000),
+    trials=8,
+    images=4,
+    vae=vae_model.VAEConfig(kind='dense', hidden_size=8),
+  )
+
+
+def _timed(function: Callable, repeats: int = 1):
+  """(result, seconds of one call, seconds the first call took longer)."""
+  began = time.perf_counter()
+  jax.block_until_ready(function())
+  first = time.perf_counter() - began
+  began = time.perf_counter()
+  for _ in range(repeats):
+    out = function()
+  jax.block_until_ready(out)
+  seconds = (time.perf_counter() - began) / repeats
+  return out, seconds, max(first - seconds, 0.0)
+
+
+def sampler(sizes: Sizes) -> Iterator[dict]:
+  """The race against copying its logits and against its bare random bits."""
+  rows, size = sizes.sampler
+  keys = jax.random.split(gumbel.seed_key(0), rows)
+  logits = jax.random.normal(gumbel.seed_key(1), (rows, size), jnp.float32)
+
+  def race(key, logits, streams):
+    if streams == 1:
+      return gumbel.race(gumbel.exponential(key, size), logits)
+    noise = gumbel.exponential_streams(key, size, streams)
+    return gumbel.race(gumbel.earliest(noise), logits)
+
+  def bits(key):
+    return jnp.max(jax.random.bits(key, (size,), jnp.uint32))
+
+  repeats = 20
+  copy = jax.jit(lambda x: x + 1)
+  _, copied, _ = _timed(lambda: copy(logits), repeats)
+  bare = jax.jit(jax.vmap(bits))
+  _, drawn, _ = _timed(lambda: bare(keys), repeats)
+  read = copied / 2  # a race reads what a copy reads and writes
+  yield {
+    'what': 'limits',
+    'copy_gb_per_s': 8 * logits.size / copied / 1e9,
+    'threefry_gwords_per_s': logits.size / drawn / 1e9,
+  }
+  for streams in (1, 4):
+    draw = jax.jit(jax.vmap(functools.partial(race, streams=streams)))
+    _, seconds, compiling = _timed(
+      functools.partial(draw, keys, logits), repeats
+    )
+    yield {
+      'what': f'race of {streams} streams',
+      'ms': 1e3 * seconds,
+      'share_of_limit': max(read, streams * drawn) / seconds,
+      'compile_seconds': compiling,
+    }
+
+
+def parity(sizes: Sizes) -> Iterator[dict]:
+  """The shipped pair in float32, here and on the CPU."""
+  cpu = jax.devices('cpu')[0]
+  prompts = np.arange(1, 33, dtype=np.int32).reshape(4, 8)
+  lengths = np.full(4, 8)
+  written = {}
+  for device in (cpu, jax.devices()[0]):
+    with jax.default_device(device), jax.default_matmul_precision('highest'):
+      models = [
+        model._replace(params=jax.device_put(model.params, device))
+        for model in pretrained.shipped_pair()
+      ]
+      key = gumbel.seed_key(2)
+      for method in ('autoregressive', 'gumbel_tree'):
+        options = GenerateOptions(
+          method=method,
+          num_drafts=2,
+          draft_length=sizes.draft_length,
+          max_new_tokens=8 * sizes.new_tokens,
+        )
+        out = generate(key, models[0], models[1:], prompts, lengths, options)
+        written[device, method] = out
+      if device == cpu:
+        margins = analysis.canonical_margins(
+          key,
+          models[0],
+          prompts,
+          lengths,
+          written[cpu, 'autoregressive'],
+          options,
+        )
+  reference = written.pop((cpu, 'autoregressive'))
+  for (device, method), out in written.items():
+    yield {
+      'what': f'{method} on {device.platform}',
+      **_agreement(reference, out, margins),
+    }
+
+
+def _agreement(reference, other, margins) -> dict:
+  """Tokens up to the first that differs, and how close that race was."""
+  agreed, at = 0, []
+  for b, row in enumerate(reference.tokens != other.tokens):
+    if row.any():
+      at.append(float(margins[b, row.argmax()]))
+    agreed += int(row.argmax()) if row.any() else row.size
+  return {
+    'tokens': agreed,
+    'rows_that_differ': len(at),
+    'largest_margin': max(at, default=0.0),
+  }
+
+
+class _Block(NamedTuple):
+  """One row of the table of blocks."""
+
+  method: str
+  batch: int
+  capacity: int
+  prompt: int
+
+  def run(self, pair, sizes):
+    """`Generation` and seconds of the whole call."""
+    options = GenerateOptions(
+      method=self.method,
+      draft_length=sizes.draft_length,
+      max_new_tokens=sizes.new_tokens,
+      cache_length=self.capacity,
+    )
+    prompts = jax.random.randint(
+      gumbel.seed_key(3),
+      (self.batch, self.prompt),
+      0,
+      sizes.target.vocab_size,
+      jnp.int32,
+    )
+    lengths = np.full(self.batch, self.prompt)
+    began = time.perf_counter()
+    out = generate(
+      gumbel.seed_key(4), pair[0], pair[1:], prompts, lengths, options
+    )
+    return out, time.perf_counter() - began
+
+
+def _block_cases(sizes):
+  short, *longer = sizes.capacities
+  cases = [
+    _Block(m, b, short, 32) for b in sizes.batches for m in sizes.methods
+  ]
+  for capacity in longer:
+    full = capacity - sizes.new_tokens
+    cases += [
+      _Block(m, b, capacity, prompt)
+      for b in sizes.batches
+      for m in sorted({sizes.methods[0], sizes.methods[-1]})
+      for prompt in (32, full)
+    ]
+  return cases
+
+
+def blocks(sizes: Sizes) -> Iterator[dict]:
+  """Every method at every batch, on short rows and on full ones."""
+  pair = random_pair(
+    gumbel.seed_key(5),
+    sizes.target,
+    draft_layers=sizes.draft_layers,
+    gain=sizes.gain,
+  )
+  cases = _block_cases(sizes)
+  # Compilers run side by side; what they compile is run again alone.
+  with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    first = list(pool.map(lambda case: case.run(pair, sizes)[1], cases))
+  for case, compiling in zip(cases, first):
+    out, seconds = case.run(pair, sizes)
+    per_second = out.metrics.tokens_per_second
+    calls = int(out.metrics.target_calls.max())
+    yield {
+      **case._asdict(),
+      'tokens_per_s': per_second,
+      'ms_per_block': 1e3 * float(out.lengths.sum()) / per_second / calls,
+      'tokens_per_block': float(out.metrics.block_efficiency.mean()),
+      'compile_seconds': max(compiling - seconds, 0.0),
+    }
+
+
+def prefill(sizes: Sizes) -> Iterator[dict]:
+  """Reading prompts: a whole call for one new token."""
+  pair = random_pair(
+    gumbel.seed_key(5),
+    sizes.target,
+    draft_layers=sizes.draft_layers,
+    gain=sizes.gain,
+  )
+  sizes = sizes._replace(new_tokens=1)
+  count = sum(x.size for x in jax.tree.leaves(pair[0].params))
+  for batch, prompt in sizes.prefills:
+    case = _Block('autoregressive', batch, prompt + 1, prompt)
+    first = case.run(pair, sizes)[1]
+    seconds = case.run(pair, sizes)[1]
+    yield {
+      'batch': batch,
+      'prompt': prompt,
+      'seconds': seconds,
+      'tflop_per_s': 2 * count * batch * prompt / seconds / 1e12,
+      'compile_seconds': max(first - seconds, 0.0),
+    }
+
+
+def gaussian(sizes: Sizes) -> Iterator[dict]:
+  """Trials of the Gaussian source at a few settings."""
+  settings = poisson_functional.make_settings(
+    [0.01, 0.005], [16, 64], num_decoders=2
+  )
+
+  def run():
+    return poisson_functional.simulate(
+      gumbel.seed_key(6), range(sizes.trials), settings
+    )
+
+  out, seconds, compiling = _timed(run)
+  yield {
+    'trials_per_s': sizes.trials * len(settings.num_messages) / seconds,
+    'squared_error': float(out.squared_error[:, 0, 0].mean()),
+    'compile_seconds': compiling,
+  }
+
+
+def vae(sizes: Sizes) -> Iterator[dict]:
+  """One step of training on noise."""
+  rest = types.SimpleNamespace(
+    estimator_loss='contrastive', num_negatives=15, beta=0.1
+  )
+  params = vae_model.init_params(gumbel.seed_key(7), sizes.vae)
+  optimizer = optax.adam(1e-3)
+  halves = jax.random.uniform(
+    gumbel.seed_key(8), (2, sizes.images, *sizes.vae.source_shape), jnp.float32
+  )
+
+  @jax.jit
+  def step(state):
+    params, own = state
+    grads, _ = jax.grad(vae_losses.loss_fn, has_aux=True)(
+      params, gumbel.seed_key(9), *halves, rest, sizes.vae
+    )
+    updates, own = optimizer.update(grads, own)
+    return optax.apply_updates(params, updates), own
+
+  state = params, optimizer.init(params)
+  _, seconds, compiling = _timed(lambda: step(state), 20)
+  yield {'step_ms': 1e3 * seconds, 'compile_seconds': compiling}
+
+
+SECTIONS = {
+  'sampler': sampler,
+  'parity': parity,
+  'blocks': blocks,
+  'prefill': prefill,
+  'gaussian': gaussian,
+  'vae': vae,
+}
+
+
+def run(
+  sizes: Sizes, path: pathlib.Path, *, seconds: float, only=tuple(SECTIONS)
+) -> Iterator[tuple[str, dict]]:
+  """Measures section by section and keeps every row as soon as it is known.
+
+  Args:
+    sizes: see `Sizes`.
+    path: of the JSON file.
+    seconds: no row is begun after them.
+    only: sections.
+
+  Yields:
+    (section, row). A section that fails has a row with `error`, one that was
+    cut short a row with `cut`.
+  """
+  began = time.perf_counter()
+  device = jax.devices()[0]
+  report = {
+    'device': device.device_kind,
+    'platform': device.platform,
+    'jax': jax.__version__,
+    'sections': {},
+  }
+  for name in only:
+    rows = report['sections'].setdefault(name, [])
+    for row in _guarded(SECTIONS[name](sizes)):
+      rows.append(row)
+      report['seconds'] = time.perf_counter() - began
+      files.write_json(path, report)
+      yield name, row
+      if time.perf_counter() - began > seconds:
+        rows.append({'cut': f'after {seconds:.0f} s'})
+        files.write_json(path, report)
+        yield name, rows[-1]
+        return
+
+
+def _guarded(rows):
+  """One failure must not cost what the other sections would tell."""
+  try:
+    yield from rows
+  except Exception as error:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    yield {'error': f'{type(error).__name__}: {error}', 'at': str(where)}
+
+
+def as_text(name: str, row: dict) -> str:
+  """One row as a line."""
+  shown = (
+    f'{key} {value:.4g}' if isinstance(value, float) else f'{key} {value}'
+    for key, value in row.items()
+  )
+  return f'{name:8s}  ' + '  '.join(shown)

@@ -1,0 +1,272 @@
+"""Tables 1 to 6 of arXiv 2506.05632: block efficiency and token rate.
+
+Rows are methods, columns data sets. BE is the number of tokens returned per
+target call, over all prompts of a seed; TR% is the token rate above that of
+single draft speculative decoding with the same L, the median over batches of
+the ratio within a batch. The clock excludes compilation and the forward of the
+prompt. A text ends at the token limit, so the last block of a row counts fewer
+tokens than it drafted. BE is a little low, and lower for methods with longer
+blocks, which lose more: differences between methods are told a little too
+small, the more so the shorter the texts.
+
+Legend: K drafts, L draft length, R rows of a batch, S seeds, B prompts.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import plots, tables
+from listcoupling.experiments.language import protocol
+from listcoupling.experiments.language.protocol import Cell, Setup
+from listcoupling.experiments.tables import Column
+
+REFERENCE = 'single'  # token rates are told above this method's
+COLUMNS = (
+  Column('method', 'method'),
+  Column('K', 'num_drafts'),
+  Column('draft T', 'draft_temperatures'),
+  Column('BE', 'block_efficiency', '.3f'),
+  Column('± prompts', 'block_efficiency_prompt_se', '.3f'),
+  Column('- SpecInfer', 'minus_specinfer', '+.3f'),
+  Column('TR%', 'token_rate_percent', '.1f'),
+)
+LEGEND = (
+  'BE and TR% ± over seeds; ± prompts: of BE over prompts; - SpecInfer: BE '
+  'above\nSpecInfer with the same drafts, ± over the prompts that both had.'
+)
+
+
+class Setting(NamedTuple):
+  """One row of the table."""
+
+  method: str
+  num_drafts: int  # 0 where nothing is drafted
+  draft_temperatures: str  # '0.5/1.0', '' for the target's
+
+  @property
+  def name(self) -> str:
+    """For cells and plots."""
+    parts = [self.method]
+    if self.num_drafts:
+      parts.append(f'K{self.num_drafts}')
+    if self.draft_temperatures:
+      parts.append(f'T{self.draft_temperatures.replace("/", "+")}')
+    return '-'.join(parts)
+
+
+def settings_of(config) -> list[Setting]:
+  """The rows of the table; `single` is always among them.
+
+  Methods of one draft stand once, at config.single_temperature. SpecTr needs
+  drafts of one law and is left out where the temperatures differ.
+  """
+  methods = list(config.methods)
+  if REFERENCE not in methods:
+    methods.insert(0, REFERENCE)
+  rows = []
+  for method in methods:
+    if method == 'autoregressive':
+      rows.append(Setting(method, 0, ''))
+    elif METHODS[method].single_draft:
+      rows.append(Setting(method, 1, config.single_temperature))
+  once = {setting.method for setting in rows}
+  for text in config.draft_temperatures:
+    varied = len(set(protocol.temperatures(text) or ())) > 1
+    rows += [
+      Setting(method, num_drafts, text)
+      for num_drafts in config.num_drafts
+      for method in methods
+      if method not in once and not (method == 'spectr' and varied)
+    ]
+  return rows
+
+
+def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
+  """Options of a row of the table."""
+  return dataclasses.replace(
+    setup.options,
+    method=setting.method,
+    num_drafts=max(setting.num_drafts, 1),
+    draft_temperatures=protocol.temperatures(setting.draft_temperatures),
+  )
+
+
+def measure(setup: Setup, cell: Cell, *, warm_up: bool = False) -> dict:
+  """Columns of a cell: tokens and target calls of every row, and the rate.
+
+  Args:
+    setup: of `protocol.prepare`.
+    cell: what to run.
+    warm_up: run it once before, off the clock: the first run of a program is
+      slow.
+  """
+  options = options_of(setup, cell.setting)
+  for _ in range(2 if warm_up else 1):
+    out = protocol.continue_prompts(setup, cell, options)
+  real = slice(cell.batch.size)
+  metrics = out.metrics
+  return {
+    'rows': tables.join(cell.batch.rows[real]),
+    'tokens': tables.join(out.lengths[real]),
+    'calls': tables.join(metrics.target_calls[real]),
+    'drafted': int(metrics.drafted_tokens[real].sum()),
+    'accepted': int(metrics.accepted_tokens[real].sum()),
+    'tokens_per_second': metrics.tokens_per_second,
+  }
+
+
+def run(config, workdir, seed: int = 0) -> list[dict]:
+  """Fills the table cell by cell, resuming what an earlier run left.
+
+  Args:
+    config: see configs/decoding_iid.py.
+    workdir: folder of cells.csv, results.csv, results.json and the plot.
+    seed: the first of config.seeds.
+
+  Returns:
+    One dictionary per data set and setting, the columns of results.csv:
+    block_efficiency and token_rate_percent with their standard errors over
+    seeds (`_se`); block_efficiency_prompt_se, over prompts; minus_specinfer,
+    the difference of block efficiency to SpecInfer with the same drafts, with
+    its standard error over the prompts that both had; acceptance_rate,
+    accepted over drafted tokens.
+
+  Raises:
+    ValueError: for settings that make no sense, or a workdir of another run.
+    FileNotFoundError: if models or prompts are missing.
+  """
+  setup = protocol.prepare(config)
+  settings = {setting.name: setting for setting in settings_of(config)}
+  for setting in settings.values():
+    options_of(setup, setting).check(setup.target.config.vocab_size)
+  cells, warm = protocol.cells_of(setup, config, seed, settings), set()
+
+  def compute(cell):
+    program = cell.setting, protocol.program_shape(setup, cell)
+    row = measure(setup, cell, warm_up=program not in warm)
+    warm.add(program)
+    return row
+
+  shared = {
+    'draft_length': config.draft_length,
+    'temperature': config.temperature,
+  }
+  rows = protocol.fill(
+    workdir, setup, config, seed, cells, compute,
+    lambda groups, place: summarize(groups, place) | shared,
+  )  # fmt: skip
+  plot(rows, pathlib.Path(workdir) / 'block_efficiency.png')
+  return rows
+
+
+class _Figures(NamedTuple):
+  """What was measured of one setting on one data set."""
+
+  tokens: np.ndarray  # [S, B]
+  calls: np.ndarray  # [S, B]
+  rates: np.ndarray  # [S, batches] tokens per second
+  drafted: int
+  accepted: int
+
+  @property
+  def terms(self) -> np.ndarray:
+    """[B] share of every prompt in the error of the pooled ratio."""
+    return tables.ratio_terms(self.tokens.sum(axis=0), self.calls.sum(axis=0))
+
+
+def _gather(pairs) -> _Figures:
+  """Figures out of the (cell, row) pairs of one setting and data set."""
+  seeds = sorted({cell.seed for cell, _ in pairs})
+  size = sum(cell.batch.size for cell, _ in pairs) // len(seeds)
+  tokens, calls = np.zeros((2, len(seeds), size))
+  rates = [[] for _ in seeds]
+  for cell, row in pairs:
+    place = seeds.index(cell.seed), cell.batch.rows[: cell.batch.size]
+    tokens[place] = tables.split(row['tokens'])
+    calls[place] = tables.split(row['calls'])
+    rates[place[0]].append(row['tokens_per_second'])
+  drafted, accepted = (
+    sum(row[name] for _, row in pairs) for name in ('drafted', 'accepted')
+  )
+  return _Figures(tokens, calls, np.array(rates), drafted, accepted)
+
+
+def summarize(groups: dict, place: tuple[str, Setting]) -> dict:
+  """One row of the table, see `run`.
+
+  Args:
+    groups: (data set, setting) to its (cell, row) pairs.
+    place: of the row among them.
+  """
+  dataset, setting = place
+  own = _gather(groups[place])
+  reference = _gather(
+    next(
+      pairs
+      for (name, other), pairs in groups.items()
+      if name == dataset and other.method == REFERENCE
+    )
+  )
+  efficiency, error = tables.mean_error(
+    own.tokens.sum(axis=1) / own.calls.sum(axis=1)
+  )
+  ratios = np.median(own.rates / reference.rates, axis=1)
+  percent, percent_error = tables.mean_error(100 * (ratios - 1))
+  row = {
+    'dataset': dataset,
+    **setting._asdict(),
+    'block_efficiency': efficiency,
+    'block_efficiency_se': error,
+    'block_efficiency_prompt_se': tables.cluster_error(own.terms),
+    'token_rate_percent': percent,
+    'token_rate_percent_se': percent_error,
+    'tokens_per_second': float(np.median(own.rates)),
+    'acceptance_rate': own.accepted / max(own.drafted, 1),
+    'minus_specinfer': None,
+    'minus_specinfer_se': None,
+    'seeds': own.tokens.shape[0],
+    'prompts': own.tokens.shape[1],
+  }
+  other = dataset, setting._replace(method='specinfer')
+  if other in groups and other != place:
+    theirs = _gather(groups[other])
+    pooled = [f.tokens.sum() / f.calls.sum() for f in (own, theirs)]
+    row['minus_specinfer'] = float(pooled[0] - pooled[1])
+    row['minus_specinfer_se'] = tables.cluster_error(own.terms - theirs.terms)
+  return row
+
+
+def as_text(rows: Sequence[dict]) -> str:
+  """The columns of the paper's tables and their errors, by data set."""
+  return protocol.as_text(rows, COLUMNS, LEGEND)
+
+
+def plot(rows: Sequence[dict], path) -> None:
+  """Bars of tokens per target call: one panel per data set."""
+  shown = [row for row in rows if row['method'] != 'autoregressive']
+  count = len(protocol.by_dataset(shown))
+  size = (0.8 + 2.8 * count, 1.0 + 0.2 * len(shown) / count)
+  with plots.figure(path, size=size) as canvas:
+    for number, (axes, own) in enumerate(protocol.panels(canvas, shown)):
+      own = own[::-1]
+      axes.grid(axis='y', visible=False)
+      axes.barh(
+        range(len(own)),
+        [row['block_efficiency'] for row in own],
+        xerr=[row['block_efficiency_se'] or 0 for row in own],
+        color=[protocol.COLORS[row['method']] for row in own],
+        height=0.7,
+      )
+      labels = [
+        f'{row["method"]}  K={row["num_drafts"]}  {row["draft_temperatures"]}'
+        for row in own
+      ]
+      axes.set_yticks(*((range(len(own)), labels) if not number else ([],)))
+      axes.set_ylim(-0.6, len(own) - 0.4)
+      axes.set_xlabel('tokens per target call')

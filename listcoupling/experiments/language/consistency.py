@@ -1,0 +1,285 @@
+"""Does the text change when everything but the target does?
+
+`run` fills Table 9 of arXiv 2506.05632: every prompt is continued twice with
+the same seed, the drafter's temperature changed in between, and the two texts
+are compared by ROUGE-L. A scheme that is drafter invariant in the strong sense
+writes the same text twice; canonical noise should score 1 up to the rounding
+of the networks.
+
+`count_changes` makes many changes and compares token for token. For canonical
+methods the reference is plain sampling. Networks run forwards of different
+shape, whose logits may differ in the last bits: at a divergence the margin of
+the canonical race tells whether rounding can explain it.
+
+Legend: R rows of a batch.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+import tqdm
+
+from listcoupling import gumbel
+from listcoupling.decoding import analysis
+from listcoupling.decoding.drafters import NGramDrafter
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import plots, tables
+from listcoupling.experiments.language import protocol
+from listcoupling.experiments.language.protocol import Cell, Setup
+from listcoupling.experiments.tables import Column
+
+CANONICAL = ('autoregressive', 'gumbel_tree', 'gumbel_chains')
+# Perturbed logits closer than this may change places by rounding in float32.
+EPSILON = 1e-3
+COLUMNS = (
+  Column('method', 'method'),
+  Column('ROUGE-L', 'rouge_l', '.4f'),
+  Column('same tokens', 'same_tokens', '.1%'),
+)
+
+
+@functools.cache
+def _scorer():
+  from rouge_score import rouge_scorer
+
+  return rouge_scorer.RougeScorer(['rougeL'])
+
+
+def rouge_l(first: str, second: str) -> float:
+  """ROUGE-L F-measure of two texts; equal texts have 1, even without words.
+
+  Words are runs of letters and digits, lower-cased, as in the rouge-score
+  package.
+
+  Example:
+    >>> round(rouge_l('two plus two is four', 'two plus one is three'), 4)
+    0.6
+  """
+  if first == second:
+    return 1.0
+  return _scorer().score(first, second)['rougeL'].fmeasure
+
+
+def continuations(
+  setup: Setup, cell: Cell, config, draft: str
+) -> list[list[int]]:
+  """Token ids of the new text of every row, under one draft temperature."""
+  options = dataclasses.replace(
+    setup.options,
+    method=cell.setting,
+    num_drafts=config.num_drafts[0],
+    draft_temperatures=protocol.temperatures(draft),
+  )
+  out = protocol.continue_prompts(setup, cell, options)
+  rows = list(zip(out.tokens, out.lengths))[: cell.batch.size]
+  return [tokens[:count].tolist() for tokens, count in rows]
+
+
+def measure(setup: Setup, cell: Cell, config) -> dict:
+  """Columns of a cell: ROUGE-L of the texts, equality of the token ids."""
+  pairs = list(
+    zip(
+      *(
+        continuations(setup, cell, config, draft)
+        for draft in config.draft_temperatures
+      )
+    )
+  )
+  decode = setup.target.tokenizer.decode
+  return {
+    'rows': tables.join(cell.batch.rows[: cell.batch.size]),
+    'rouge_l': tables.join([rouge_l(decode(a), decode(b)) for a, b in pairs]),
+    'same': tables.join([float(a == b) for a, b in pairs]),
+  }
+
+
+def run(config, workdir, seed: int = 0) -> list[dict]:
+  """Fills the table cell by cell, resuming what an earlier run left.
+
+  Args:
+    config: see configs/decoding_consistency.py.
+    workdir: folder of cells.csv, results.csv, results.json, consistency.png.
+    seed: the first of config.seeds.
+
+  Returns:
+    One dictionary per data set and method, the columns of results.csv: mean
+    ROUGE-L and share of equal texts, with standard errors over seeds (`_se`).
+
+  Raises:
+    ValueError: for settings that make no sense, or a workdir of another run.
+    FileNotFoundError: if models or prompts are missing.
+  """
+  for name, count in (('draft_temperatures', 2), ('num_drafts', 1)):
+    if len(config.get(name, ())) != count:
+      raise ValueError(
+        f'config.{name} must hold {count} here, got {config.get(name)}.'
+      )
+  setup = protocol.prepare(config)
+  settings = {method: method for method in config.methods}
+  rows = protocol.fill(
+    workdir,
+    setup,
+    config,
+    seed,
+    protocol.cells_of(setup, config, seed, settings),
+    lambda cell: measure(setup, cell, config),
+    functools.partial(summarize, config=config),
+  )
+  plot(rows, pathlib.Path(workdir) / 'consistency.png')
+  return rows
+
+
+def summarize(groups: dict, place: tuple[str, str], *, config) -> dict:
+  """One row of the table: means of the seeds' means and standard errors."""
+  dataset, method = place
+  seeds = {}
+  for cell, row in groups[place]:
+    seeds.setdefault(cell.seed, []).append(row)
+  out = {
+    'dataset': dataset,
+    'method': method,
+    'num_drafts': 1 if METHODS[method].single_draft else config.num_drafts[0],
+    'draft_temperatures': ' then '.join(config.draft_temperatures),
+  }
+  for name, column in (('rouge_l', 'rouge_l'), ('same_tokens', 'same')):
+    values = [
+      np.concatenate([tables.split(row[column]) for row in rows])
+      for rows in seeds.values()
+    ]
+    means = [value.mean() for value in values]
+    out[name], out[f'{name}_se'] = tables.mean_error(means)
+  return out | {'seeds': len(seeds), 'prompts': values[0].size}
+
+
+def as_text(rows: Sequence[dict]) -> str:
+  """The table by data set."""
+  return protocol.as_text(rows, COLUMNS)
+
+
+def plot(rows: Sequence[dict], path) -> None:
+  """Bars of ROUGE-L between two runs: methods, grouped by data set."""
+  names = [name for name, _ in protocol.by_dataset(rows)]
+  methods = list(dict.fromkeys(row['method'] for row in rows))
+  width = 0.8 / len(methods)
+  with plots.figure(path, size=(2.4 + 1.4 * len(names), 3.0)) as canvas:
+    axes = canvas.subplots()
+    for place, method in enumerate(methods):
+      own = [row for row in rows if row['method'] == method]
+      axes.bar(
+        np.arange(len(own)) + (place - (len(methods) - 1) / 2) * width,
+        [row['rouge_l'] for row in own],
+        width,
+        yerr=[row['rouge_l_se'] or 0 for row in own],
+        color=protocol.COLORS[method],
+        label=method,
+      )
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylabel('ROUGE-L of two runs')
+    axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+
+
+def changes(target, drafter, options: GenerateOptions) -> dict[str, tuple]:
+  """Name of a change: (drafters, options)."""
+  ngram = NGramDrafter(vocab_size=target.config.vocab_size)
+  edit = functools.partial(dataclasses.replace, options)
+  longer = edit(cache_length=2 * options.max_new_tokens + 256)
+  return {
+    'as it was': ([drafter], options),
+    'n-gram drafter': ([ngram], options),
+    'drafter = target': ([target], options),
+    'two drafters': ([drafter, ngram], options),
+    'draft temperature 2': ([drafter], edit(draft_temperatures=(2.0,))),
+    'K = 2': ([drafter], edit(num_drafts=2)),
+    'L = 3': ([drafter], edit(draft_length=3)),
+    'longer cache': ([drafter], longer),
+  }
+
+
+def count_changes(
+  key: jax.Array,
+  target,
+  drafter,
+  prompts: np.ndarray,
+  lengths: np.ndarray,
+  options: GenerateOptions,
+  *,
+  methods=('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer'),
+) -> list[dict]:
+  """Identical tokens of every method under every change.
+
+  Args:
+    key: typed key.
+    target: the target model.
+    drafter: its drafter.
+    prompts: [B, P].
+    lengths: [B].
+    options: the setting that is changed.
+    methods: compared methods.
+
+  Returns:
+    One row per method and change: tokens compared, identical tokens, rows
+    that diverge, and for canonical methods the largest margin of the
+    reference at a row's first divergence (NaN without one).
+  """
+  plain = dataclasses.replace(options, method='autoregressive')
+  reference = generate(key, target, [], prompts, lengths, plain)
+  margins = analysis.canonical_margins(
+    key, target, prompts, lengths, reference, plain
+  )
+  rows = []
+  for method in tqdm.tqdm(methods, desc='methods'):
+    own = dataclasses.replace(options, method=method)
+    runs = {
+      name: generate(key, target, drafters, prompts, lengths, changed).tokens
+      for name, (drafters, changed) in changes(target, drafter, own).items()
+    }
+    runs |= _other_batches(key, target, drafter, prompts, lengths, own)
+    canonical = method in CANONICAL
+    expected = reference.tokens if canonical else runs['as it was']
+    for name, tokens in runs.items():
+      same = tokens == expected
+      rows.append(
+        dict(
+          method=method,
+          change=name,
+          tokens=same.size,
+          identical=int(same.sum()),
+          diverging_rows=int((~same).any(axis=1).sum()),
+          largest_margin=_margin(same, margins) if canonical else np.nan,
+        )
+      )
+  return rows
+
+
+def _other_batches(key, target, drafter, prompts, lengths, options):
+  """The same rows among other neighbours, one key per row."""
+  batch = len(prompts)
+  keys = jax.vmap(lambda row: gumbel.position_key(key, row))(np.arange(batch))
+
+  def tokens(rows):
+    return generate(
+      keys[rows], target, [drafter], prompts[rows], lengths[rows], options
+    ).tokens
+
+  half = batch // 2
+  parts = [tokens(slice(None, half)), tokens(slice(half, None))]
+  return {
+    'rows reversed': tokens(slice(None, None, -1))[::-1],
+    'two half batches': np.concatenate(parts),
+  }
+
+
+def _margin(same, margins):
+  """Largest |margin| where a row first differs; NaN where none does."""
+  found = [
+    abs(margins[row, np.argmin(agree)])
+    for row, agree in enumerate(same)
+    if not agree.all()
+  ]
+  return max(found, default=np.nan)

@@ -1,0 +1,237 @@
+"""Tables 7 and 8 of arXiv 2506.05632: matching probability of one step.
+
+The target writes a text; at every token of it the two laws are compared: the
+list matching bound (Theorem 1), the exact probability that GLS matches, what
+sampling it gives, the exact acceptance of SpecInfer and of SpecTr, the optimum
+of any scheme with K iid drafts and of any with K drafts without replacement,
+and the shared-race list, sampled. All are averages over the same tokens: the
+decoder's own share of accepted drafts is not, for its steps begin where the
+last block failed.
+
+Legend: R rows of a batch, P places of a row, M new tokens, T = R M, A atoms, K
+drafts.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from listcoupling.decoding import analysis, filters
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import plots, tables
+from listcoupling.experiments.language import protocol
+from listcoupling.experiments.language.protocol import Cell, Setup
+from listcoupling.experiments.matching_values import (
+  COLUMNS as VALUES,
+)
+from listcoupling.experiments.matching_values import (
+  common_atoms,
+  step_values,
+)
+from listcoupling.experiments.run import Field
+from listcoupling.experiments.tables import Column
+from listcoupling.gumbel import Domain
+
+FIELDS = protocol.FIELDS | {'repetitions': Field(int, least=1)}
+COLUMNS = (
+  Column('K', 'num_drafts'),
+  *(
+    Column(name.replace('_without_replacement', ', top-K'), name, '.4f')
+    for name in VALUES
+  ),
+)
+_STYLE = {
+  'optimum_without_replacement': ('optimum, top-K', plots.BLACK, ':'),
+  'optimum': ('optimum, iid drafts', plots.BLACK, '-'),
+  'shared_race': ('shared-race list, sampled', plots.GREEN, '-'),
+  'spectr': ('SpecTr', plots.SKY, '-'),
+  'specinfer': ('SpecInfer', plots.ORANGE, '-'),
+  'exact': ('GLS, exact', plots.RED, '-'),
+  'bound': ('GLS, Theorem 1', plots.RED, '--'),
+}
+
+
+class Laws(NamedTuple):
+  """Laws along the texts of a batch; the last ones are padding."""
+
+  owner: np.ndarray  # [<= T] row of the token
+  draft: jax.Array  # [T, A]
+  target: jax.Array  # [T, A]
+
+
+def write_text(setup: Setup, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+  """The target's own text of a batch: rows [R, P], chosen places [R, P]."""
+  choice, index = setup.choices[cell.dataset], cell.batch.rows
+  prompts, lengths = choice.tokens[index], choice.lengths[index]
+  out = protocol.continue_prompts(setup, cell, setup.options, plain=True)
+  rows = analysis.rows_of(prompts, lengths, out)
+  # Padded to the cache, so that every batch has the same shape.
+  rows = np.pad(rows, ((0, 0), (0, setup.options.cache_length - rows.shape[1])))
+  places = np.arange(rows.shape[1])
+  first = lengths[:, None] - 1
+  chosen = (places >= first) & (places < first + out.lengths[:, None])
+  chosen[cell.batch.size :] = False
+  return rows, chosen
+
+
+def laws_along(setup: Setup, rows, chosen, options: GenerateOptions) -> Laws:
+  """Laws at the chosen places [R, P] of the rows [R, P]."""
+  size = setup.target.config.vocab_size
+  owner, places = np.nonzero(chosen)
+  # Texts may end early; one shape for all batches is compiled once.
+  missing = (0, len(rows) * options.max_new_tokens - len(owner))
+  at = np.pad(owner, missing), np.pad(places, missing)
+  logits = []
+  for model in (setup.drafter, setup.target):
+    own = analysis.logits_along(model, rows)[at]
+    absent = ((0, 0), (0, size - own.shape[-1]))
+    logits.append(jnp.pad(own, absent, constant_values=-jnp.inf))
+  both = options.slot_temperatures()[0], options.temperature
+  pairs = _laws(tuple(logits), temperatures=both, size=size, options=options)
+  return Laws(owner, *pairs)
+
+
+@functools.partial(jax.jit, static_argnames=('temperatures', 'size', 'options'))
+def _laws(logits, *, temperatures, size, options):
+  def one(pair):
+    laws = (filters.warp(x, t, options) for x, t in zip(pair, temperatures))
+    return common_atoms(*laws, size)
+
+  return jax.lax.map(one, logits)
+
+
+@functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
+def _values(keys, draft, target, *, num_drafts, repetitions):
+  def one(step):
+    return step_values(*step, num_drafts=num_drafts, repetitions=repetitions)
+
+  return jax.lax.map(one, (keys, draft, target))
+
+
+def measure(cell: Cell, laws: Laws, repetitions: int) -> dict:
+  """Columns of a cell: sums over the tokens of every row."""
+  key = protocol.dataset_key(
+    Domain.TRIALS, cell.seed, cell.dataset, cell.setting, cell.number
+  )
+  values = _values(
+    jax.random.split(key, len(laws.target)),
+    laws.draft,
+    laws.target,
+    num_drafts=cell.setting,
+    repetitions=repetitions,
+  )
+  owner, size = laws.owner, cell.batch.size
+  row = {
+    'rows': tables.join(cell.batch.rows[:size]),
+    'tokens': tables.join(np.bincount(owner, minlength=size)),
+  }
+  values = np.asarray(values)[: len(owner)].T
+  for name, column in zip(VALUES, values, strict=True):
+    row[name] = tables.join(np.bincount(owner, column, minlength=size))
+  return row
+
+
+def run(config, workdir, seed: int = 0) -> list[dict]:
+  """Fills the table cell by cell, resuming what an earlier run left.
+
+  Args:
+    config: see configs/decoding_matching.py.
+    workdir: folder of cells.csv, results.csv, results.json and matching.png.
+    seed: the first of config.seeds.
+
+  Returns:
+    One dictionary per data set and K, the columns of results.csv: means over
+    all tokens, with standard errors over prompts (`_se`).
+
+  Raises:
+    ValueError: for settings that make no sense, or a workdir of another run.
+    FileNotFoundError: if models or prompts are missing.
+  """
+  setup = protocol.prepare(config, FIELDS)
+  options = dataclasses.replace(
+    setup.options, draft_temperatures=_temperature(config)
+  )
+  settings = {f'K{count}': count for count in config.num_drafts}
+  cells = protocol.cells_of(setup, config, seed, settings)
+
+  @functools.lru_cache(maxsize=1)  # every K looks at the same text
+  def laws(dataset, seed, number):
+    place = dataset, seed, number
+    cell = next(cell for cell in cells if cell[:3] == place)
+    return laws_along(setup, *write_text(setup, cell), options)
+
+  rows = protocol.fill(
+    workdir, setup, config, seed, cells,
+    lambda cell: measure(cell, laws(*cell[:3]), config.repetitions),
+    summarize,
+  )  # fmt: skip
+  plot(rows, pathlib.Path(workdir) / 'matching.png')
+  return rows
+
+
+def _temperature(config) -> tuple[float] | None:
+  found = [protocol.temperatures(text) for text in config.draft_temperatures]
+  if len(found) != 1 or len(found[0] or (1.0,)) != 1:
+    raise ValueError(
+      'config.draft_temperatures must be one number here, got '
+      f'{config.draft_temperatures}: the optimum is known for iid drafts.'
+    )
+  return found[0]
+
+
+def summarize(groups: dict, place: tuple[str, int]) -> dict:
+  """One row of the table: means over tokens, standard errors over prompts."""
+  sums = {name: {} for name in ('tokens', *VALUES)}
+  for _, row in groups[place]:
+    for name, total in sums.items():
+      for prompt, value in zip(
+        tables.split(row['rows']), tables.split(row[name])
+      ):
+        total[prompt] = total.get(prompt, 0) + value
+  columns = {name: np.array(list(x.values())) for name, x in sums.items()}
+  tokens = columns.pop('tokens')
+  out = {'dataset': place[0], 'num_drafts': place[1]}
+  for name, values in columns.items():
+    out[name] = float(values.sum() / tokens.sum())
+    out[f'{name}_se'] = tables.cluster_error(tables.ratio_terms(values, tokens))
+  return out | {
+    'tokens': int(tokens.sum()),
+    'prompts': tokens.size,
+    'seeds': len({cell.seed for cell, _ in groups[place]}),
+  }
+
+
+def as_text(rows: Sequence[dict]) -> str:
+  """The table by data set."""
+  return protocol.as_text(rows, COLUMNS)
+
+
+def plot(rows: Sequence[dict], path) -> None:
+  """Mean matching probability of a step against K: a panel per data set."""
+  size = (2.0 + 2.7 * len(protocol.by_dataset(rows)), 3.2)
+  with plots.figure(path, size=size) as canvas:
+    for axes, own in protocol.panels(canvas, rows):
+      counts = [row['num_drafts'] for row in own]
+      for name, (label, color, line) in _STYLE.items():
+        values = [row[name] for row in own]
+        axes.plot(counts, values, color=color, linestyle=line, label=label)
+      axes.errorbar(
+        counts,
+        [row['sampled'] for row in own],
+        [row['sampled_se'] or 0 for row in own],
+        color=plots.RED,
+        linestyle='none',
+        marker='o',
+        markerfacecolor='white',
+        label='GLS, sampled',
+      )
+      axes.set_xticks(counts)
+      axes.set_xlabel('number of drafts $K$')
+    canvas.axes[0].set_ylabel('mean matching probability')
+    canvas.axes[-1].legend(loc='center left', bbox_to_anchor=(1.0, 0.5))

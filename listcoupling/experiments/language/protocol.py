@@ -1,0 +1,385 @@
+"""The protocol of the language tables: a pair, prompts, batches, cells.
+
+The tables of arXiv 2506.05632, section 5, run the same pair of models on the
+same prompts and differ in what they measure. All go through data sets, seeds
+and batches alike; a setting is what their rows differ in. The settings take
+turns on every batch, so that a machine that slows down slows all of them.
+
+Legend: B prompts, R rows of a batch, P prompt tokens.
+"""
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import listcoupling
+from listcoupling import files, gumbel
+from listcoupling.data import prompt_choice
+from listcoupling.data import prompts as prompt_data
+from listcoupling.decoding.generate import Generation, generate
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import plots, tables
+from listcoupling.experiments.run import Field, check_config, open_run
+from listcoupling.gumbel import Domain
+from listcoupling.models import pretrained
+
+_BUCKET = 32  # `generate` pads prompts to multiples of it
+_TEXT = Field(str, empty=True)
+_COUNT = Field(int, least=1)
+FIELDS = {
+  'experiment': Field(str),
+  'target': _TEXT,
+  'drafter': _TEXT,
+  'dtype': Field(str),
+  'datasets': Field(str, among=tuple(prompt_data.FORMATS), many=True),
+  'prompts': _TEXT,
+  'source': Field(str, among=prompt_data.SOURCES),
+  'num_prompts': _COUNT,
+  'prompt_seed': Field(int, least=0),
+  'max_prompt_tokens': Field(int, least=2),
+  'long_prompts': Field(str, among=prompt_choice.LONG_PROMPTS),
+  'templates': dict.fromkeys(prompt_data.FORMATS, _TEXT),
+  'methods': Field(str, among=tuple(METHODS), many=True),
+  'num_drafts': Field(int, least=1, many=True),
+  'draft_length': _COUNT,
+  'draft_temperatures': Field(str, many=True),
+  'single_temperature': _TEXT,
+  'temperature': Field(float, least=0),
+  'top_k': Field(int, least=0),
+  'max_new_tokens': _COUNT,
+  'stop_tokens': Field(str, many=True, empty=True),
+  'seeds': _COUNT,
+  'batch_size': _COUNT,
+}
+COLORS = {
+  'gumbel_tree': plots.GREEN,
+  'gumbel_chains': plots.BLUE,
+  'gls': plots.RED,
+  'gls_strong': plots.PINK,
+  'specinfer': plots.ORANGE,
+  'spectr': plots.SKY,
+  'single': '0.45',
+  'block': '0.65',
+  'autoregressive': '0.85',
+}
+
+
+class Setup(NamedTuple):
+  """The pair and the prompts of a run."""
+
+  target: LanguageModel
+  drafter: LanguageModel
+  choices: dict  # data set -> prompt_choice.Choice
+  options: GenerateOptions  # of every run; methods and drafts differ
+  record: dict  # for results.json
+  identity: dict  # what must be the same for a run to be resumed
+
+
+class Cell(NamedTuple):
+  """One batch under one setting."""
+
+  dataset: str
+  seed: int
+  number: int  # of the batch
+  batch: prompt_choice.Batch
+  setting: Any
+  label: str  # of the setting
+
+  @property
+  def name(self) -> str:
+    """Of its row in cells.csv."""
+    return f'{self.dataset}/s{self.seed}/b{self.number}/{self.label}'
+
+
+def temperatures(text: str) -> tuple[float, ...] | None:
+  """Draft temperatures out of the paper's notation; None for ''.
+
+  Example:
+    >>> temperatures('0.5/1.0')
+    (0.5, 1.0)
+  """
+  try:
+    return tuple(float(part) for part in text.split('/')) if text else None
+  except ValueError as error:
+    raise ValueError(
+      f"draft temperatures must look like '0.5/1.0', got {text!r}."
+    ) from error
+
+
+def load_pair(config) -> tuple[LanguageModel, LanguageModel]:
+  """(target, drafter); the shipped pair where the config names none.
+
+  Args:
+    config: with target and drafter, directories or hub names, and dtype.
+
+  Raises:
+    ValueError: one is named without the other, a model has no tokenizer, or
+      the two have different ones.
+    FileNotFoundError: a directory is missing.
+  """
+  names = config.target, config.drafter
+  if not any(names):
+    return pretrained.shipped_pair()
+  if not all(names):
+    raise ValueError(
+      f'target {names[0]!r} and drafter {names[1]!r} must be given both or, '
+      'for the shipped pair, neither.'
+    )
+  pair = [
+    pretrained.load_pretrained(name, dtype=config.dtype) for name in names
+  ]
+  for name, model in zip(names, pair, strict=True):
+    if model.tokenizer is None:
+      raise ValueError(f'{name} has no tokenizer.json, which text needs.')
+  if pair[0].tokenizer.get_vocab() != pair[1].tokenizer.get_vocab():
+    raise ValueError(
+      f'{names[0]} and {names[1]} have different tokenizers; their laws are on '
+      'different tokens.'
+    )
+  return tuple(pair)
+
+
+def prepare(config, fields: Mapping[str, Any] = FIELDS) -> Setup:
+  """Loads the pair and the prompts.
+
+  Args:
+    config: see configs/decoding_iid.py.
+    fields: of the config.
+
+  Raises:
+    ValueError: for settings, checkpoints or prompts that make no sense.
+    FileNotFoundError: if models or prompts are missing.
+  """
+  check_config(config, fields)
+  # Prompts first: what is missing there is known without loading a model.
+  texts = {name: _load_prompts(config, name) for name in config.datasets}
+  target, drafter = load_pair(config)
+  choices = {
+    name: prompt_choice.choose(
+      texts[name],
+      target.tokenizer,
+      num_prompts=config.num_prompts,
+      seed=config.prompt_seed,
+      max_tokens=config.max_prompt_tokens,
+      long_prompts=config.long_prompts,
+    )
+    for name in config.datasets
+  }
+  options = _options(config, target, choices)
+  record = {
+    'prompts': {n: _describe(texts[n], choices[n]) for n in config.datasets},
+    'parameters': {
+      name: sum(leaf.size for leaf in jax.tree.leaves(model.params))
+      for name, model in (('target', target), ('drafter', drafter))
+    },
+    'stop_tokens': options.stop_tokens,
+    'cache_length': options.cache_length,
+  }
+  identity = _identity(target, drafter, choices)
+  return Setup(target, drafter, choices, options, record, identity)
+
+
+def _load_prompts(config, dataset) -> prompt_data.Prompts:
+  return prompt_data.load_prompts(
+    dataset,
+    config.prompts or None,
+    source='files' if config.prompts else config.source,
+    template=config.templates.get(dataset) or None,
+  )
+
+
+def _options(config, target, choices) -> GenerateOptions:
+  # One cache length for all data sets: one compilation per method and K.
+  longest = max(choice.tokens.shape[1] for choice in choices.values())
+  stops = [target.tokenizer.token_to_id(name) for name in config.stop_tokens]
+  options = GenerateOptions(
+    method='autoregressive',
+    draft_length=config.draft_length,
+    max_new_tokens=config.max_new_tokens,
+    temperature=config.temperature,
+    top_k=config.top_k,
+    stop_tokens=tuple(stop for stop in stops if stop is not None),
+    cache_length=-(-longest // _BUCKET) * _BUCKET + config.max_new_tokens,
+  )
+  options.check(target.config.vocab_size)
+  return options
+
+
+def _identity(target, drafter, choices) -> dict:
+  """All that texts and rates depend on beside the settings."""
+  device = jax.devices()[0]
+  return {
+    'library': listcoupling.__version__,
+    'jax': jax.__version__,
+    'device': f'{device.platform} {device.device_kind}',
+    'prompts': {
+      name: files.digest((choice.tokens, choice.lengths))
+      for name, choice in choices.items()
+    },
+    'target': files.digest(target.params, str(target.config)),
+    'drafter': files.digest(drafter.params, str(drafter.config)),
+  }
+
+
+def _describe(prompts, choice) -> dict:
+  return {
+    'source': prompts.source,
+    'available': len(prompts.texts),
+    'chosen': len(choice.names),
+    'cut': choice.num_cut,
+    'dropped': choice.num_dropped,
+    'tokens': int(choice.lengths.sum()),
+    'names': ' '.join(choice.names),
+  }
+
+
+def cells_of(
+  setup: Setup, config, seed: int, settings: Mapping[str, Any]
+) -> list[Cell]:
+  """All cells of a table: by data set, seed, batch and setting.
+
+  Args:
+    setup: of `prepare`.
+    config: with datasets, seeds and batch_size.
+    seed: the first one.
+    settings: by label.
+  """
+  return [
+    Cell(dataset, seed + number, index, batch, setting, label)
+    for dataset in config.datasets
+    for number in range(config.seeds)
+    for index, batch in enumerate(
+      prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
+    )
+    for label, setting in settings.items()
+  ]
+
+
+def fill(
+  workdir,
+  setup: Setup,
+  config,
+  seed: int,
+  cells: Sequence[Cell],
+  measure: Callable[[Cell], dict],
+  summarize: Callable[[list[tuple[Cell, dict]]], dict],
+) -> list[dict]:
+  """Runs the cells that are missing and writes the table.
+
+  Args:
+    workdir: folder of cells.csv, results.csv and results.json.
+    setup: of `prepare`.
+    config: of the run.
+    seed: of the run.
+    cells: of `cells_of`.
+    measure: columns of one cell.
+    summarize: one row out of all cells of a data set and setting, given the
+      groups by (data set, setting) and the place among them.
+
+  Returns:
+    The rows of results.csv.
+
+  Raises:
+    ValueError: the folder belongs to another run.
+  """
+  settings = {'config': config, 'seed': seed, **setup.identity}
+  with open_run(workdir, settings) as record:
+    measured = record.rows(
+      [(cell.name, cell) for cell in cells],
+      measure,
+      key='cell',
+      table='cells.csv',
+    )
+    groups = {}
+    for cell, row in zip(cells, measured, strict=True):
+      groups.setdefault((cell.dataset, cell.setting), []).append((cell, row))
+    rows = [
+      summarize(groups, place)
+      | {
+        'prompts_cut': setup.choices[place[0]].num_cut,
+        'prompts_dropped': setup.choices[place[0]].num_dropped,
+      }
+      for place in groups
+    ]
+    tables.write_csv(record.workdir / 'results.csv', rows)
+    record.note(**setup.record)
+  return rows
+
+
+def row_keys(seed: int, dataset: str, rows: np.ndarray) -> jax.Array:
+  """[R] keys: a prompt's text depends on seed, data set and prompt alone."""
+  key = dataset_key(Domain.TEXTS, seed, dataset)
+  return jax.vmap(lambda row: gumbel.position_key(key, row))(jnp.asarray(rows))
+
+
+def dataset_key(domain: Domain, seed: int, dataset: str, *numbers) -> jax.Array:
+  """Key of one job on one data set."""
+  name = zlib.crc32(dataset.encode())
+  return gumbel.domain_key(gumbel.seed_key(seed), domain, name, *numbers)
+
+
+def continue_prompts(
+  setup: Setup, cell: Cell, options: GenerateOptions, *, plain=False
+) -> Generation:
+  """Continues the prompts of a cell; its rows R include the padding.
+
+  Args:
+    setup: the models and prompts.
+    cell: what to run.
+    options: of the run.
+    plain: without the drafter.
+  """
+  choice, rows = setup.choices[cell.dataset], cell.batch.rows
+  return generate(
+    row_keys(cell.seed, cell.dataset, rows),
+    setup.target,
+    [] if plain else [setup.drafter],
+    choice.tokens[rows],
+    choice.lengths[rows],
+    options,
+  )
+
+
+def program_shape(setup: Setup, cell: Cell) -> tuple[int, int]:
+  """(rows, padded prompt tokens): batches alike in it share programs."""
+  rows = cell.batch.rows
+  longest = int(setup.choices[cell.dataset].lengths[rows].max())
+  return len(rows), -(-longest // _BUCKET) * _BUCKET
+
+
+def as_text(
+  rows: Sequence[dict], columns: Sequence[tables.Column], legend: str = ''
+) -> str:
+  """The table by data set, a line on its prompts above each."""
+  parts = []
+  for _, group in by_dataset(rows):
+    first = group[0]
+    parts.append(
+      f'{first["dataset"]}: {first["prompts"]} prompts, '
+      f'{first["prompts_cut"]} of them cut at the left; '
+      f'{first["prompts_dropped"]} more dropped as too long\n'
+      + tables.as_text(group, columns)
+    )
+  return '\n\n'.join(parts + [legend] * bool(legend))
+
+
+def by_dataset(rows: Iterable[dict]) -> list[tuple[str, list[dict]]]:
+  """Rows of each data set, in their order."""
+  groups = itertools.groupby(rows, key=lambda row: row['dataset'])
+  return [(name, list(group)) for name, group in groups]
+
+
+def panels(canvas, rows: Iterable[dict]):
+  """Yields (axes, rows) for every data set, side by side."""
+  groups = by_dataset(rows)
+  axes = canvas.subplots(1, len(groups), squeeze=False)[0]
+  for place, (name, own) in zip(axes, groups):
+    place.set_title(name)
+    yield place, own

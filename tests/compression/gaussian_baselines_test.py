@@ -1,0 +1,149 @@
+"""Modulo quantiser, seed-aware decoder and limits of the Gaussian source."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from listcoupling.compression import gaussian_baselines as baselines
+from listcoupling.compression import poisson_functional
+
+S = 0.5
+
+
+def test_limits_by_hand():
+  for bits in (0, 1, 3):
+    decibel = 10 * np.log10(baselines.wyner_ziv_mse(2**bits))
+    assert decibel == pytest.approx(-4.77 - 6.02 * bits, abs=0.01)
+  assert baselines.list_mse_limit(8, 2) == pytest.approx(1 / 16**2 / 5)
+  assert baselines.list_mse_limit(8, 1) == pytest.approx(
+    baselines.wyner_ziv_mse(8)
+  )
+
+
+@pytest.mark.parametrize('low', [-9.0, -1.0, 0.0, 0.3, 2.0, 12.0])
+def test_truncated_mean(low):
+  mean, deviation, high = 0.2, 0.6, low + 0.5
+  law = stats.truncnorm(
+    (low - mean) / deviation, (high - mean) / deviation, mean, deviation
+  )
+  found = baselines._truncated_mean(mean, deviation, low, high)
+  exact = law.mean()
+  # Far out in a tail the answer is the near end of the cell.
+  assert float(found) == pytest.approx(
+    exact, abs=0.05 if abs(low) > 5 else 1e-3
+  )
+  assert low <= found <= high
+
+
+def test_modulo_quantiser_by_hand():
+  key, trials, count, width = jax.random.key(1), jnp.arange(200), 4, 0.45
+  error = baselines.modulo_quantiser(key, trials, count, width, num_decoders=2)
+  (a, t, dither), _ = poisson_functional.draw_sources(
+    key, trials, jnp.full(2, S)
+  )
+  shift = np.asarray(dither) * count * width
+  cells = np.arange(-60, 61)
+  for r in range(200):
+    ends = cells * width - shift[r]
+    sent = np.searchsorted(ends, a[r]) - 1
+    same = (cells - cells[sent]) % count == 0
+    best = []
+    for k in (0, 1):
+      law = stats.norm(t[k, r] / (1 + S), np.sqrt(S / (1 + S)))
+      mass = np.where(same, law.cdf(ends + width) - law.cdf(ends), -1)
+      cell = np.argmax(mass)
+      x = np.linspace(ends[cell], ends[cell] + width, 2001)
+      answer = np.sum(x * law.pdf(x)) / np.sum(law.pdf(x))
+      best.append((answer - a[r]) ** 2)
+    np.testing.assert_allclose(error[r], best, atol=2e-3)
+
+
+@pytest.mark.parametrize('width', [0.0, -0.5, np.nan, np.inf])
+def test_an_interval_has_a_length(width):
+  with pytest.raises(ValueError, match='width must be positive'):
+    baselines.modulo_quantiser(
+      jax.random.key(1), jnp.arange(2), 4, width, num_decoders=1
+    )
+
+
+def test_the_encoder_is_rebuilt():
+  rng = np.random.default_rng(0)
+  v, count = 0.01, 400
+  normal = rng.normal(size=count)
+  cost = np.log(np.cumsum(rng.exponential(size=count)))
+  winner, arrival = baselines._rebuild(
+    jnp.asarray(cost, jnp.float32), jnp.asarray(normal, jnp.float32), v, 64
+  )
+  grid = -4.25 + 8.5 / 1024 * (np.arange(1024) + 0.5)
+  u = np.sqrt(1 + v) * normal
+  total = cost + (grid[:, None] - u) ** 2 / (2 * v)  # [G, M]
+  inside = np.abs(grid) < 1.5  # farther out the nearest may be out of reach
+  same = np.asarray(arrival)[np.asarray(winner)] == total.argmin(1)
+  assert same[inside].mean() > 0.98  # cells that hold two are rare
+  wrong = (cost + (grid[:, None] - u - 0.1) ** 2 / (2 * v)).argmin(1)
+  assert (wrong == total.argmin(1))[inside].mean() < 0.7
+
+
+def test_level_sets_are_ranked_by_their_mass():
+  winner = jnp.asarray(np.repeat(np.arange(8), 128))
+  labels = jnp.asarray(np.r_[np.tile([0.0, 1.0], 4), np.zeros(1016)])
+  grid = -4.25 + 8.5 / 1024 * (np.arange(1024) + 0.5)
+  found = baselines._rank(winner, labels, 1.0, 0.3, 0.6, 3)
+  ends = -4.25 + 8.5 / 8 * np.arange(9)
+  law = stats.norm(0.3, 0.6)
+  cells = np.array([1, 3, 5, 7])
+  mass = law.cdf(ends[cells + 1]) - law.cdf(ends[cells])
+  for rank, cell in enumerate(cells[np.argsort(-mass)][:3]):
+    inside = grid[cell * 128 : cell * 128 + 128]
+    mean = np.sum(inside * law.pdf(inside)) / np.sum(law.pdf(inside))
+    assert float(found[rank]) == pytest.approx(mean, abs=1e-3)
+
+
+def _seed_aware_by_hand(drawn, r, a, t, v, count):
+  """Squared errors [K]: all arrivals at every point of a grid, no pool."""
+  log_time, normal, uniform = (np.asarray(x[0, :, r], float) for x in drawn[:3])
+  u, cost = np.sqrt(1 + v) * normal, log_time - normal**2 / 2
+  grid = -4.25 + 8.5 / 1024 * (np.arange(1024) + 0.5)
+  winner = (cost + (grid[:, None] - u) ** 2 / (2 * v)).argmin(1)
+  sent = (cost + (a - u) ** 2 / (2 * v)).argmin()
+  same = np.floor(uniform[winner] * count) == np.floor(uniform[sent] * count)
+  errors = []
+  for rank, side in enumerate(t):
+    density = stats.norm(side / (1 + S), np.sqrt(S / (1 + S))).pdf(grid) * same
+    mass = np.bincount(winner, density)
+    cell = np.argsort(-mass)[rank]
+    mean = np.bincount(winner, density * grid)[cell] / mass[cell]
+    errors.append((mean - a) ** 2)
+  return np.array(errors)
+
+
+def test_decoder_k_takes_the_level_set_of_rank_k():
+  key, v, trials = jax.random.key(8), 0.01, jnp.arange(24)
+  (a, t, _), keys = poisson_functional.draw_sources(key, trials, jnp.full(3, S))
+  drawn = poisson_functional.draw_arrivals(
+    keys, num_races=1, num_arrivals=1 << 12, num_candidates=2**15
+  )
+  found = baselines.seed_aware(
+    key, trials, v, num_messages=(2, 8), num_decoders=3
+  )
+  close = np.empty((24, 2, 3))
+  for r in range(24):
+    for j, count in enumerate((2, 8)):
+      errors = _seed_aware_by_hand(drawn, r, a[r], t[:, r], v, count)
+      close[r, j] = np.abs(np.sqrt(found[r, j]) - np.sqrt(errors)) < 0.01
+  assert close.mean((0, 1)).min() > 0.8  # cells that hold two are rare
+
+
+def test_knowing_the_seed_helps_as_published():
+  error = baselines.seed_aware(
+    jax.random.key(2), jnp.arange(900), 0.01, num_messages=(8,), num_decoders=2
+  )
+  settings = poisson_functional.make_settings([0.01], [8], num_decoders=2)
+  out = poisson_functional.simulate(
+    jax.random.key(2), np.arange(900), settings, complete=False
+  )
+  best = np.minimum.accumulate(np.asarray(error)[:, 0], -1)  # [R, K]
+  gain = 10 * np.log10(np.nanmin(out.squared_error[:, 0], -1) / best)
+  assert np.all(gain.mean(0) > 2 * gain.std(0) / np.sqrt(900))

@@ -1,0 +1,194 @@
+"""The best-first tree against exhaustive search in plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling import gumbel
+from listcoupling.decoding import best_first, tree
+from listcoupling.decoding.drafters import Text
+from listcoupling.decoding.generate import prepare
+from listcoupling.decoding.options import GenerateOptions
+from tests import fakes
+from tests.decoding import exact
+
+VOCAB = 5
+ROW = (2, 0, 3, 1)  # the text of every row; its last token is the root
+ROWS = 6
+KEYS = jax.random.split(jax.random.key(7), ROWS)
+
+
+def propose(models, **changes):
+  """The tree of one block after ROW, for each of the keys."""
+  options = GenerateOptions(**(dict(max_new_tokens=4) | changes))
+  prompts = np.tile(ROW, (ROWS, 1))
+  call = prepare(KEYS, models[0], models, prompts, [len(ROW)] * ROWS, options)
+  state, _ = call.prefill()
+  text = Text(state.tokens, state.lengths - 1)
+  found, _ = best_first.propose_tree(
+    call.keys,
+    call.params.drafters,
+    state.draft,
+    text,
+    ~state.done,
+    call.sampler.speculation,
+    call.sampling,
+  )
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[:ROWS], found)
+
+
+def log_worths(key, model, path, temperature=1.0, scale=1.0, tau=0.5):
+  """Log-worths of all children of a path: the factors of its last token."""
+  before, last = (*ROW, *path)[-2:]
+  scores = np.asarray(model.params, np.float64)[before, last]
+  noise = 0.0
+  if temperature:
+    place = gumbel.position_key(key, len(ROW) + len(path))
+    noise = np.asarray(gumbel.gumbel(place, VOCAB), np.float64)
+    scores = scores / temperature
+  law = exact.softmax((scale * np.log(exact.softmax(scores)) + noise) / tau)
+  return np.log(law) + np.log(1 - 0.1 / 10)  # the share of allowed tokens
+
+
+def exhaustive(key, models, *, width, length, count, temperature=1.0):
+  """The `count` best of all children of the beam: dict path -> log-worth."""
+  worths = {}
+  for model in models:
+    beam = {(): 0.0}
+    for _ in range(length):
+      offered = {
+        (*path, token): above + own
+        for path, above in beam.items()
+        for token, own in enumerate(log_worths(key, model, path, temperature))
+      }
+      for path, worth in offered.items():
+        worths[path] = max(worth, worths.get(path, -np.inf))
+      best = sorted(offered, key=offered.get)[-width:]
+      beam = {path: offered[path] for path in best}
+  best = sorted(worths, key=worths.get)[-count:]
+  return {path: worths[path] for path in best}
+
+
+def paths_of(found, row):
+  """Dict path -> log-worth of the nodes of a tree, by their parents."""
+  paths, worths = {0: ()}, {}
+  for n in range(found.tokens.shape[1]):
+    if found.tokens[row, n] < 0:
+      assert found.log_worths[row, n] == -np.inf
+      continue
+    path = (*paths[found.parents[row, n]], int(found.tokens[row, n]))
+    assert found.depths[row, n] == len(path)
+    assert path not in worths  # no path twice
+    paths[n + 1], worths[path] = path, found.log_worths[row, n]
+  return worths
+
+
+@pytest.mark.parametrize(
+  'count,width,length,nodes,temperature',
+  [(1, 2, 3, 8, 1.0), (1, 3, 4, 6, 0.5), (1, 2, 3, 7, 0.0), (2, 4, 3, 9, 1.3)],
+)
+def test_nodes_are_the_best_of_the_exhaustive_search(
+  count, width, length, nodes, temperature
+):
+  """One or two drafters, warm and greedy; W = K / D slots each."""
+  models = fakes.random_pair(VOCAB, 1.0, 0, count)[1]
+  found = propose(
+    models,
+    num_drafts=width,
+    draft_length=length,
+    num_nodes=nodes,
+    temperature=temperature,
+  )
+  for row, key in enumerate(KEYS):
+    wanted = exhaustive(
+      key,
+      models,
+      width=width // count,
+      length=length,
+      count=nodes,
+      temperature=temperature,
+    )
+    worths = paths_of(found, row)
+    assert worths.keys() == wanted.keys()
+    for path, worth in worths.items():
+      np.testing.assert_allclose(worth, wanted[path], atol=2e-5)
+
+
+def test_trees_are_not_all_alike():
+  """Else the search above might have met one shape alone."""
+  found = propose(
+    fakes.random_pair(VOCAB, 1.0)[1],
+    num_drafts=2,
+    draft_length=3,
+    num_nodes=8,
+  )
+  assert len({tuple(row) for row in found.parents.tolist()}) > 2
+
+
+def test_equal_worths_take_the_lower_depth_first():
+  """A certain drafter: children are worth what their parents are, but 1/100.
+
+  Without that hundredth, and with it, the nodes are one chain.
+  """
+  certain = np.where(np.arange(VOCAB) == 2, 0.0, -np.inf)
+  model = fakes.table_model(certain + np.zeros((VOCAB,) * 3))
+  found = propose([model], num_drafts=3, draft_length=4, num_nodes=6)
+  np.testing.assert_array_equal(found.tokens, [[2, 2, 2, 2, -1, -1]] * ROWS)
+  np.testing.assert_array_equal(found.parents[:, :4], [[0, 1, 2, 3]] * ROWS)
+
+
+def test_selection_is_closed_under_parents_on_ties():
+  pool = best_first._Candidates(
+    jnp.array([[7, 8, 5, 6, 4, 3]]),
+    jnp.array([[-1, -1, 0, 0, 2, 2]]),  # two per depth
+    jnp.array([[-1.0, -np.inf, -1.0, -2.0, -1.0, -1.0]]),
+  )
+  for count, wanted in ((1, [7]), (2, [7, 5]), (3, [7, 5, 4])):
+    found = best_first._select(pool, count, 2)
+    assert found.tokens.tolist() == [wanted]
+    assert found.parents.tolist() == [list(range(count))]
+  found = best_first._select(pool, 6, 2)  # one more than there are
+  assert found.tokens.tolist() == [[7, 5, 6, 4, 3, -1]]
+  assert found.parents.tolist() == [[0, 1, 1, 2, 2, 0]]
+
+
+def test_a_path_of_two_drafters_is_one_node():
+  """The same drafter twice gives its own tree, of half the beam."""
+  (model,) = fakes.random_pair(VOCAB, 1.0)[1]
+  shape = dict(draft_length=3, num_nodes=7)
+  once = propose([model], num_drafts=2, **shape)
+  twice = propose([model, model], num_drafts=4, **shape)
+  for row in range(ROWS):
+    wanted, worths = paths_of(once, row), paths_of(twice, row)
+    assert worths.keys() == wanted.keys()
+    for path, worth in worths.items():
+      np.testing.assert_allclose(worth, wanted[path], atol=1e-5)
+
+
+def test_filters_and_broken_drafters_leave_nodes_empty():
+  table = np.zeros((VOCAB,) * 3)
+  shape = dict(num_drafts=3, draft_length=1, num_nodes=4, top_k=2)
+  good = propose([fakes.table_model(table)], **shape)
+  np.testing.assert_array_equal(good.tokens < 0, [[0, 0, 1, 1]] * ROWS)
+  table[3, 1] = np.nan  # after the root of ROW
+  bad = propose([fakes.table_model(table)], **shape)
+  assert (bad.tokens == -1).all()
+
+
+def test_the_first_node_is_the_text_where_the_target_drafts_for_itself():
+  """With the target as its own drafter the best path is the text itself."""
+  target = fakes.random_pair(VOCAB, 1.0)[0]
+  found = propose([target], num_drafts=3, draft_length=3, num_nodes=9)
+  ancestors = np.asarray(tree.ancestors(jnp.asarray(found.parents), 3))
+  for row, key in enumerate(KEYS):
+    path, alive = (), {0}
+    for _ in range(3):
+      path += (int(np.argmax(log_worths(key, target, path))),)
+      alive = {
+        n + 1
+        for n in range(9)
+        if found.tokens[row, n] == path[-1] and found.parents[row, n] in alive
+      }
+    (last,) = alive
+    assert ancestors[row, last].sum() == 4

@@ -1,0 +1,95 @@
+"""Chat templates are read from a checkpoint and filled in without access."""
+
+import builtins
+import json
+
+import pytest
+
+from listcoupling.decoding import chat
+
+SOURCE = """{{ bos_token }}
+{%- for message in messages %}
+  {%- if message.role not in ('user', 'assistant') %}
+    {{- raise_exception('no role ' + message.role) }}
+  {%- endif %}
+  {%- if message.role == 'assistant' %}
+    {%- generation %}[{{ message.content }}]{% endgeneration %}
+  {%- else %}
+    {{- message | tojson }}
+  {%- endif %}
+  {%- if loop.index > 8 %}{% break %}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}>{% endif %}"""
+TALK = [
+  {'role': 'user', 'content': 'Grüße'},
+  {'role': 'assistant', 'content': 'Hi'},
+]
+WRITTEN = '<s>{"role": "user", "content": "Grüße"}[Hi]'
+
+
+def _write(folder, config, source=None):
+  (folder / 'tokenizer_config.json').write_text(json.dumps(config))
+  if source is not None:
+    (folder / 'chat_template.jinja').write_text(source, 'utf-8')
+  return folder
+
+
+@pytest.mark.parametrize(
+  ('template', 'source'),
+  [
+    (SOURCE, None),
+    ([dict(name='tools', template='x'), dict(name='default', template=SOURCE)],
+     None),
+    (None, SOURCE),
+    ('an older one', SOURCE),
+  ],
+)  # fmt: skip
+def test_a_template_is_found_wherever_a_checkpoint_keeps_it(
+  tmp_path, template, source
+):
+  config = {'bos_token': {'content': '<s>'}, 'eos_token': None, 'n_token': 3}
+  config['chat_template'] = template
+  read = chat.read_chat_template(_write(tmp_path, config, source))
+  assert read.render(TALK) == WRITTEN + '>'
+  assert read.render(TALK, add_generation_prompt=False) == WRITTEN
+  if isinstance(template, list):
+    assert chat.read_chat_template(tmp_path, 'tools').source == 'x'
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path):
+  with pytest.raises(ValueError, match='no chat template'):
+    chat.read_chat_template(tmp_path)
+  _write(tmp_path, {'chat_template': [dict(name='tools', template='x')]})
+  with pytest.raises(ValueError, match=r"'default'.*\['tools'\]"):
+    chat.read_chat_template(tmp_path)
+  (tmp_path / 'tokenizer_config.json').write_text('{')
+  with pytest.raises(ValueError, match='tokenizer_config.json is damaged'):
+    chat.read_chat_template(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('source', 'message'),
+  [
+    (SOURCE, 'no role system'),
+    ('{% for %}', 'cannot be filled in'),
+    ("{{ messages.__class__.__mro__[1].__subclasses__() }}", 'unsafe|access'),
+    ("{{ messages.append(1) }}", 'safe'),
+  ],
+)  # fmt: skip
+def test_a_template_that_cannot_be_filled_in_is_refused(source, message):
+  template = chat.ChatTemplate(source, {'bos_token': ''})
+  with pytest.raises(ValueError, match=message):
+    template.render([{'role': 'system', 'content': ''}])
+
+
+def test_without_jinja_the_remedy_is_named(monkeypatch):
+  real = builtins.__import__
+
+  def absent(name, *args, **kwargs):
+    if name.startswith('jinja2'):
+      raise ImportError(name)
+    return real(name, *args, **kwargs)
+
+  monkeypatch.setattr(builtins, '__import__', absent)
+  with pytest.raises(ImportError, match='pip install jinja2'):
+    chat.ChatTemplate('', {}).render([])

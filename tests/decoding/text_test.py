@@ -1,0 +1,250 @@
+"""Prompts come in whole, text goes out whole."""
+
+import collections
+import contextlib
+import dataclasses
+import io
+import warnings
+
+import jax
+import numpy as np
+import pytest
+import tokenizers
+
+from listcoupling import gumbel
+from listcoupling.decoding import analysis, chat, text
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.models.pretrained import shipped_pair
+
+TOKENIZER = shipped_pair()[0].tokenizer
+
+
+def _copy():
+  return tokenizers.Tokenizer.from_str(TOKENIZER.to_str())
+
+
+@pytest.mark.parametrize('state', ['truncation', 'padding', 'both'])
+def test_what_a_tokenizer_was_saved_with_touches_no_prompt(state):
+  tokenizer, prompt = _copy(), 'def main(argv):\n  """Prints files."""\n'
+  if state != 'padding':
+    tokenizer.enable_truncation(3)
+  if state != 'truncation':
+    tokenizer.enable_padding(length=64)
+  assert len(tokenizer.encode(prompt).ids) in (3, 64)  # it would matter
+  prompts, lengths = text.encode_prompts(tokenizer, [prompt, 'x'])
+  whole = [TOKENIZER.encode(each).ids for each in (prompt, 'x')]
+  assert lengths.tolist() == [len(row) for row in whole]
+  for row, length, ids in zip(prompts, lengths, whole):
+    assert row[:length].tolist() == ids and not row[length:].any()
+  # The caller's tokenizer is as it was.
+  assert len(tokenizer.encode(prompt).ids) in (3, 64)
+
+
+def _with_start_token():
+  tokenizer = _copy()
+  tokenizer.add_special_tokens(['<s>'])
+  start = tokenizer.token_to_id('<s>')
+  tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+    single='<s> $A', special_tokens=[('<s>', start)]
+  )
+  return tokenizer, start
+
+
+def test_special_tokens_are_switched_and_a_doubled_one_is_named():
+  tokenizer, start = _with_start_token()
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    prompts, _ = text.encode_prompts(tokenizer, 'def')
+    bare, _ = text.encode_prompts(tokenizer, 'def', add_special_tokens=False)
+    text.encode_prompts(tokenizer, '<s>def', add_special_tokens=False)
+    text.encode_prompts(TOKENIZER, '  def  def')
+  assert prompts[0].tolist() == [start, *bare[0].tolist()]
+  with pytest.warns(UserWarning, match="row 1: .*'<s>'.*sees it twice"):
+    text.encode_prompts(tokenizer, ['def', '<s>def'])
+
+
+@pytest.mark.parametrize(
+  ('tokenizer', 'texts', 'message'),
+  [
+    (None, ['a'], 'no tokenizer.json'),
+    (TOKENIZER, ['a', ''], "row 1: prompt '' has no tokens"),
+    (TOKENIZER, ['a', 3], 'row 1: .*must be a string.*got int'),
+    (TOKENIZER, [], 'no prompts'),
+  ],
+)
+def test_prompts_that_are_none_are_refused(tokenizer, texts, message):
+  with pytest.raises(ValueError, match=message):
+    text.encode_prompts(tokenizer, texts)
+
+
+@pytest.mark.parametrize('row', [[], [1.5], [[1]], ['a']])
+def test_rows_that_hold_no_ids_are_refused(row):
+  with pytest.raises(ValueError, match='row 1: a prompt must be a list'):
+    text.pad_prompts([[1], row])
+
+
+def _printed(rows):
+  """What a printer shows after each of several states of row 0, and at last."""
+  out, show, shown = io.StringIO(), text.printer(TOKENIZER), []
+  with contextlib.redirect_stdout(out):
+    for row in rows:
+      show(np.array([row + [0] * 9]), np.array([len(row)]))
+      shown.append(out.getvalue())
+    show.finish()
+  return shown, out.getvalue()
+
+
+def test_a_printer_prints_what_is_whole_at_once_and_the_rest_at_last():
+  start = TOKENIZER.encode('x = ').ids
+  words = start + TOKENIZER.encode('return value').ids
+  cat = TOKENIZER.encode('\u732b').ids
+  assert len(cat) > 1
+  shown, whole = _printed([start, words + cat[:1], words + cat])
+  assert shown == ['x = ', 'x = return value', 'x = return value\u732b'] and (
+    whole == shown[-1]
+  )
+  shown, whole = _printed([start, words + cat[:1]])
+  assert shown[-1] == 'x = return value'
+  assert whole == TOKENIZER.decode(words + cat[:1]) == shown[-1] + '\ufffd'
+
+
+def test_a_stop_string_is_held_back_and_cut_off():
+  whole = 'one two\n\nthree'
+  ids = TOKENIZER.encode(whole).ids
+  stream = text.TextStream(TOKENIZER, ['\n\nth', 'zzz'])
+  pieces = [stream.push(ids[:n]) for n in range(1, len(ids) + 1)]
+  assert ''.join(pieces) == stream.text == 'one two'
+  assert stream.stopped_by == '\n\nth'
+  # What only begins a stop string comes in the end.
+  stream = text.TextStream(TOKENIZER, ['threefold'])
+  early = ''.join(stream.push(ids[:n]) for n in range(1, len(ids) + 1))
+  assert early == 'one two\n\n'
+  assert stream.push(ids, last=True) == 'three' and stream.stopped_by is None
+
+
+PAIR = shipped_pair()
+PROMPTS = ['def main(', 'import ', 'class A', 'for x in']
+OPTIONS = GenerateOptions(
+  num_drafts=2, draft_length=2, max_new_tokens=24, stop_tokens=()
+)
+KEY = gumbel.seed_key(3)
+
+
+def _texts(prompts=PROMPTS, key=KEY, options=OPTIONS, **settings):
+  return text.generate_text(
+    key, PAIR[0], [PAIR[1]], prompts, options, **settings
+  )
+
+
+@pytest.fixture(scope='module')
+def alone():
+  """One text per prompt, all in one batch, streamed."""
+  pieces = collections.defaultdict(str)
+
+  def on_text(row, new):
+    pieces[row] += new
+
+  return _texts(on_text=on_text), pieces
+
+
+def test_texts_are_those_of_generate(alone):
+  prompts, lengths = text.encode_prompts(TOKENIZER, PROMPTS)
+  out = generate(KEY, PAIR[0], [PAIR[1]], prompts, lengths, OPTIONS)
+  for b, done in enumerate(alone[0]):
+    assert done.prompt == PROMPTS[b] and done.finish_reason == 'length'
+    assert list(done.prompt_tokens) == prompts[b, : lengths[b]].tolist()
+    assert list(done.tokens) == out.tokens[b].tolist()
+    assert done.text == TOKENIZER.decode(out.tokens[b].tolist())
+    assert done.text == alone[1][b]
+    assert done.metrics.target_calls == out.metrics.target_calls[b]
+
+
+def test_a_text_depends_on_its_key_and_prompt_alone(alone):
+  singles = [done.text for done in alone[0]]
+  several = _texts(batch_size=4, num_samples=3)
+  assert len(several) == 12
+  assert [done.text for done in several[::3]] == singles
+  assert len({done.text for done in several}) == 12
+  keys = text._keys(KEY, 4, 3)
+  picked = [7, 2, 9, 0]
+  again = _texts([PROMPTS[i // 3] for i in picked], keys[np.array(picked)])
+  assert [done.text for done in again] == [several[i].text for i in picked]
+  ids = [list(done.prompt_tokens) for done in alone[0]]
+  by_ids = _texts(ids)
+  assert [done.text for done in by_ids] == singles
+  assert by_ids[0].prompt == ids[0]
+
+
+def test_a_stop_string_ends_a_text_and_is_cut_off(alone):
+  whole = alone[0][1].text
+  stop = whole[5:8]
+  pieces = []
+  ended = _texts(
+    stop_strings=[stop, 'never to be seen'],
+    on_text=lambda row, new: pieces.append(new) if row == 1 else None,
+  )
+  assert ended[1].finish_reason == 'stop_string'
+  assert ended[1].text == whole[: whole.find(stop)] == ''.join(pieces)
+  assert stop in TOKENIZER.decode(list(ended[1].tokens))
+  assert stop not in TOKENIZER.decode(list(ended[1].tokens[:-1]))
+  assert ended[1].tokens == alone[0][1].tokens[: len(ended[1].tokens)]
+  assert ended[1].metrics.target_calls < alone[0][1].metrics.target_calls
+  for row in (0, 2, 3):
+    if stop not in alone[0][row].text:
+      assert ended[row].text == alone[0][row].text
+
+
+def test_a_stop_token_ends_a_text(alone):
+  stop = alone[0][0].tokens[4]
+  options = dataclasses.replace(OPTIONS, stop_tokens=(stop,))
+  done = _texts(options=options)[0]
+  assert done.finish_reason == 'stop_token' and done.tokens[-1] == stop
+  assert done.tokens == alone[0][0].tokens[: len(done.tokens)]
+
+
+def test_log_probabilities_are_those_of_the_model(alone):
+  scored = _texts(logprobs=True)
+  for plain, done in zip(alone[0], scored):
+    row = np.array([done.prompt_tokens + done.tokens])
+    logits = analysis.logits_along(PAIR[0], row)[0]
+    laws = np.asarray(jax.nn.log_softmax(logits, axis=-1))
+    count = len(done.tokens)
+    expected = laws[np.arange(row.size - 1), row[0, 1:]][-count:]
+    np.testing.assert_allclose(done.logprobs, expected, atol=1e-4)
+    assert done._replace(logprobs=None)[:5] == plain[:5]
+
+
+TEMPLATE = chat.ChatTemplate(
+  "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m.content }}"
+  '{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}',
+  {'bos_token': '#'},
+)
+
+
+def test_chat_templates_make_prompts_of_messages(alone):
+  messages = [{'role': 'user', 'content': 'import '}]
+  done = _texts(['import ', messages, PROMPTS[2], [1]], chat_template=TEMPLATE)
+  prompts = [TOKENIZER.decode(list(each.prompt_tokens)) for each in done]
+  assert prompts[0] == prompts[1] == '#<user>import <assistant>'
+  assert done[1].prompt == messages
+  assert done[3].prompt_tokens == (1,)
+  with pytest.raises(ValueError, match='row 0: messages need a chat_template'):
+    _texts([messages])
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (dict(batch_size=0), 'batch_size'),
+    (dict(num_samples=1.5), 'num_samples.*1.5'),
+    (dict(stop_strings='abc'), "sequence of non-empty strings, got 'abc'"),
+    (dict(stop_strings=['']), 'non-empty'),
+    (dict(prompts=['a', '']), 'row 1'),
+    (dict(prompts=['a', 1.5]), 'row 1.*float'),
+    (dict(key=KEY[None]), r'\(4,\)'),
+  ],
+)
+def test_bad_requests_are_named(settings, message):
+  with pytest.raises(ValueError, match=message):
+    _texts(**settings)

@@ -1,0 +1,63 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+from listcoupling.experiments.benchmarks import device_report
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+# What a machine with an accelerator need not have.
+_ABSENT = ('ml_collections', 'tensorflow_datasets', 'tensorboardX', 'sklearn')
+
+
+def test_a_toy_run_measures_every_section(tmp_path):
+  path = tmp_path / 'report.json'
+  sizes = device_report.toy()
+  rows = list(device_report.run(sizes, path, seconds=1e6))
+  assert not [row for _, row in rows if 'error' in row], rows
+  kept = json.loads(path.read_text())
+  assert list(kept['sections']) == list(device_report.SECTIONS)
+  assert all(kept['sections'].values())
+  for row in kept['sections']['parity']:
+    assert row['rows_that_differ'] == 0 and row['tokens'] == 4 * 64
+  for row in kept['sections']['blocks']:
+    assert 1 <= row['tokens_per_block'] <= 3 and row['tokens_per_s'] > 0
+  prompts = {row['prompt'] for row in kept['sections']['blocks']}
+  assert prompts == {32, 64 - sizes.new_tokens}
+
+
+def test_a_failure_is_a_row_and_time_that_is_up_ends_the_run(
+  tmp_path, monkeypatch
+):
+  def broken(sizes):
+    yield {'number': 1}
+    raise ValueError('no such kernel')
+
+  def whole(sizes):
+    yield {'number': 2}
+    yield {'number': 3}
+
+  monkeypatch.setattr(device_report, 'SECTIONS', {'a': broken, 'b': whole})
+  path = tmp_path / 'report.json'
+  run = [
+    row
+    for _, row in device_report.run(None, path, seconds=1e6, only=('a', 'b'))
+  ]
+  assert run[0] == {'number': 1} and 'no such kernel' in run[1]['error']
+  assert run[2:] == [{'number': 2}, {'number': 3}]
+  short = list(device_report.run(None, path, seconds=0.0, only=('a', 'b')))
+  assert [sorted(row) for _, row in short] == [['number'], ['cut']]
+  assert json.loads(path.read_text())['sections']['a'][1]['cut']
+
+
+def test_it_needs_nothing_that_a_bare_machine_lacks():
+  block = ''.join(f'sys.modules[{name!r}] = None\n' for name in _ABSENT)
+  code = (
+    f'import sys\n{block}'
+    'from listcoupling.experiments import command\n'
+    'from listcoupling.experiments.benchmarks import device_report\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, check=False
+  )
+  assert done.returncode == 0, done.stderr.decode()

@@ -1,0 +1,208 @@
+import numpy as np
+import pytest
+
+from configs import (
+  decoding_consistency,
+  decoding_diverse,
+  decoding_iid,
+  decoding_matching,
+)
+from listcoupling import files
+from listcoupling.data.prompt_choice import Batch
+from listcoupling.decoding.generate import generate
+from listcoupling.experiments import tables
+from listcoupling.experiments.language import (
+  block_efficiency,
+  matching,
+  protocol,
+)
+from listcoupling.experiments.language.protocol import Cell
+from listcoupling.experiments.run import check_config
+from tests.experiments.language import fakes
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
+  return fakes.write_prompts(tmp_path / 'data')
+
+
+def _config(folder, **changes):
+  settings = dict(methods=('single', 'gls'), num_drafts=(2,))
+  return fakes.config_of(folder, **{**settings, **changes})
+
+
+def _by_hand(setup, setting, seed):
+  """Tokens and target calls [5] of gsm8k, one row of a batch at a time."""
+  choice, rows = setup.choices['gsm8k'], np.arange(3)
+  options = block_efficiency.options_of(setup, setting)
+  tokens, calls = np.zeros((2, 5))
+  for part in (rows, rows + 2):  # three rows, as in the table
+    keys = protocol.row_keys(seed, 'gsm8k', part)
+    out = generate(
+      keys, setup.target, [setup.drafter],
+      choice.tokens[part], choice.lengths[part], options,
+    )  # fmt: skip
+    tokens[part], calls[part] = out.lengths, out.metrics.target_calls
+  return tokens.sum() / calls.sum()
+
+
+def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
+  folder, monkeypatch
+):
+  config, work = _config(folder), folder / 'work'
+  rows = block_efficiency.run(config, work, 7)
+  assert [row['method'] for row in rows] == 2 * ['single', 'gls']
+  stored = tables.read_csv(work / 'results.csv')
+  assert [{**row, 'draft_temperatures': ''} for row in stored] == rows
+  record = files.read_json(work / 'results.json')
+  assert record['prompts']['mbpp']['chosen'] == 5
+  setup = protocol.prepare(config)
+  setting = block_efficiency.Setting('gls', 2, '')
+  found = [_by_hand(setup, setting, seed) for seed in (7, 8)]
+  mean, error = rows[1]['block_efficiency'], rows[1]['block_efficiency_se']
+  assert mean == pytest.approx(np.mean(found))
+  assert error == pytest.approx(np.std(found, ddof=1) / 2**0.5)
+  # Resumed: nothing is run again, and nothing changes.
+  monkeypatch.setattr(block_efficiency, 'measure', None)
+  before = (work / 'results.json').read_bytes()
+  assert block_efficiency.run(config, work, 7) == rows
+  assert (work / 'results.json').read_bytes() == before
+  config.top_k = 7
+  with pytest.raises(ValueError, match=r'config\.top_k'):
+    block_efficiency.run(config, work, 7)
+  text = block_efficiency.as_text(rows).splitlines()
+  assert text[0].startswith('gsm8k: 5 prompts, 0 of them cut')
+  assert text[3].startswith('gls') and f'{mean:.3f} ± {error:.3f}' in text[3]
+  assert text[5].startswith('mbpp: 5 prompts')
+
+
+def test_no_program_is_timed_cold(folder, monkeypatch):
+  path = folder / 'mbpp' / 'mbpp.jsonl'
+  lines = (
+    f'{{"task_id": {n}, "text": "{"a" * 150}"}}\n' for n in range(11, 16)
+  )
+  path.write_text(''.join(lines))
+  seen = []
+
+  def measure(setup, cell, *, warm_up):
+    size = cell.batch.size
+    seen.append((cell.dataset, cell.setting.method, warm_up))
+    figures = _found(' '.join('3' * size), ' '.join('2' * size), 10.0)
+    return {**figures, 'rows': ''}
+
+  monkeypatch.setattr(block_efficiency, 'measure', measure)
+  block_efficiency.run(_config(folder), folder / 'work')
+  # The longer prompts of the second data set are a program of their own.
+  warm = [(name, method) for name, method, cold in seen if cold]
+  names = [(n, m) for n in ('gsm8k', 'mbpp') for m in ('single', 'gls')]
+  assert warm == names and len(seen) == 2 * 2 * 2 * 2
+
+
+def _cell(setting, seed=0, rows=(0, 1), number=0):
+  batch = Batch(np.array(rows), len(rows))
+  return Cell('gsm8k', seed, number, batch, setting, setting.name)
+
+
+def _found(tokens, calls, rate):
+  return dict(
+    rows='', tokens=tokens, calls=calls, drafted=8, accepted=4,
+    tokens_per_second=rate,
+  )  # fmt: skip
+
+
+def _summarize(cells, found):
+  groups = {}
+  for cell, row in zip(cells, found, strict=True):
+    groups.setdefault((cell.dataset, cell.setting), []).append((cell, row))
+  return [block_efficiency.summarize(groups, place) for place in groups]
+
+
+def test_rates_are_compared_within_a_batch():
+  single = block_efficiency.Setting('single', 1, '')
+  gls = block_efficiency.Setting('gls', 2, '')
+  specinfer = block_efficiency.Setting('specinfer', 2, '')
+  cells, found = [], []
+  for number, speed in enumerate((1.0, 0.1, 3.0)):  # the machine's
+    for setting, rate in ((single, 100), (gls, 120), (specinfer, 90)):
+      rows = (2 * number, 2 * number + 1)
+      cells.append(_cell(setting, 0, rows, number))
+      tokens = {single: '8 10', gls: '7 13', specinfer: '6 12'}[setting]
+      found.append(_found(tokens, '4 5', rate * speed))
+  rows = _summarize(cells, found)
+  percents = [row['token_rate_percent'] for row in rows]
+  np.testing.assert_allclose(percents, [0, 20, -10])
+  efficiency = [row['block_efficiency'] for row in rows]
+  np.testing.assert_allclose(efficiency, [2, 20 / 9, 2])
+  assert rows[1]['minus_specinfer'] == pytest.approx(2 / 9)
+  # (tokens - ratio calls) / 27 is ∓17/9/27 of a prompt for gls, ∓2/27 for its
+  # other, three prompts each way; 6/5 for the mean that was estimated.
+  scale = (6 * 6 / 5) ** 0.5 / 27
+  ours, theirs = rows[1], rows[2]
+  assert ours['block_efficiency_prompt_se'] == pytest.approx(17 / 9 * scale)
+  assert theirs['block_efficiency_prompt_se'] == pytest.approx(2 * scale)
+  paired, apart = (2 - 17 / 9) * scale, np.hypot(2, 17 / 9) * scale
+  assert ours['minus_specinfer_se'] == pytest.approx(paired)
+  with pytest.raises(AssertionError):  # control: as if prompts were others
+    assert ours['minus_specinfer_se'] == pytest.approx(apart)
+  assert rows[0]['minus_specinfer'] is None
+  assert rows[1]['block_efficiency_se'] is None  # one seed
+  assert rows[1]['acceptance_rate'] == pytest.approx(0.5)
+  counts = {'prompts_cut': 31, 'prompts_dropped': 2}
+  shown = block_efficiency.as_text([{**row, **counts} for row in rows])
+  lines = shown.splitlines()
+  assert lines[0].startswith('gsm8k: 6 prompts, 31 of them cut at the left; 2')
+  assert lines[3].split()[2:] == '2.222 0.188 +0.222 ± 0.011 20.0'.split()
+  assert lines[2].split()[2:] == ['2.000', '0.000', '0.0']
+
+
+def test_rows_of_the_tables():
+  names = [
+    setting.name
+    for setting in block_efficiency.settings_of(decoding_iid.get_config())
+  ]
+  assert len(names) == len(set(names)) == 3 + 6 * 3
+  assert names[:3] == ['single-K1', 'block-K1', 'autoregressive']
+  diverse = block_efficiency.settings_of(decoding_diverse.get_config())
+  assert ('spectr', 2, '1.0/1.0') in diverse
+  assert ('spectr', 2, '0.5/1.0') not in diverse
+  assert ('gls', 2, '0.5/1.0') in diverse
+  assert ('single', 1, '1.0') in diverse
+  config = decoding_iid.get_config()
+  config.methods = ('gls',)  # what rates are compared with is always run
+  assert block_efficiency.settings_of(config)[0].method == 'single'
+
+
+@pytest.mark.parametrize('pair', ['', *decoding_iid.PAIRS])
+@pytest.mark.parametrize(
+  'module',
+  [decoding_iid, decoding_diverse, decoding_matching, decoding_consistency],
+)
+def test_every_config_is_accepted(module, pair):
+  config = module.get_config(pair)
+  own = matching if module is decoding_matching else protocol
+  check_config(config, own.FIELDS)
+  assert config.target == decoding_iid.PAIRS.get(pair, ('',))[0]
+  with pytest.raises(ValueError, match='gpt9'):
+    module.get_config('gpt9')
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'datasets': ('gsm8k', 'trivia')}, 'trivia'),
+    ({'methods': ('gls', 'magic')}, 'magic'),
+    ({'num_drafts': (0, 2)}, 'num_drafts'),
+    ({'seeds': 0}, 'seeds'),
+    ({'methods': ()}, 'methods'),
+    ({'draft_temperatures': ('0.5-1',)}, '0.5-1'),
+    ({'draft_temperatures': ('-1.0',)}, 'draft_temperatures'),
+    ({'temperature': -1.0}, 'temperature'),
+    ({'top_k': 2.5}, 'config.top_k'),
+    ({'repetitions': 3}, 'unknown repetitions'),
+  ],
+)
+def test_bad_settings_leave_no_files(folder, changes, message):
+  with pytest.raises(ValueError, match=message):
+    block_efficiency.run(_config(folder, **changes), folder / 'work')
+  assert not (folder / 'work').exists()

@@ -1,0 +1,117 @@
+import types
+
+import jax
+import numpy as np
+import pytest
+from rouge_score import rouge_scorer
+
+from configs import decoding_consistency
+from listcoupling.data.prompt_choice import Batch
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import tables
+from listcoupling.experiments.language import consistency, protocol
+from listcoupling.experiments.language.protocol import Cell
+from tests.experiments.language import fakes
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
+  return fakes.write_prompts(tmp_path / 'data')
+
+
+def _config(folder, **changes):
+  settings = dict(
+    methods=('single', 'gumbel_tree'),
+    datasets=('gsm8k',),
+  )
+  config = decoding_consistency.get_config()
+  return fakes.config_of(folder, config, **{**settings, **changes})
+
+
+def test_invariant_schemes_write_the_same_text(folder):
+  config, work = _config(folder), folder / 'work'
+  rows = {row['method']: row for row in consistency.run(config, work, 2)}
+  same = rows['gumbel_tree']
+  assert same['rouge_l'] == same['same_tokens'] == 1
+  assert same['rouge_l_se'] == 0
+  assert rows['single']['same_tokens'] < 0.9  # the drafter did change
+  assert rows['single']['rouge_l'] < 1
+  assert rows['single']['draft_temperatures'] == '1.0 then 0.5'
+  assert rows['single']['prompts'] == 5 and rows['single']['seeds'] == 2
+  before = (work / 'cells.csv').read_bytes()
+  again = consistency.run(config, work, 2)
+  assert again == list(rows.values())
+  assert (work / 'cells.csv').read_bytes() == before
+  assert tables.read_csv(work / 'results.csv') == again
+  text = consistency.as_text(again).splitlines()
+  assert text[0].startswith('gsm8k: 5 prompts, 0 of them cut')
+  assert text[3].split() == 'gumbel_tree 1.0000 ± 0.0000 100.0% ± 0.0%'.split()
+
+
+def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
+  found = {'1.0': [[0, 1], [2, 3]], '0.5': [[0, 1], [2, 4]]}
+  monkeypatch.setattr(
+    consistency, 'continuations', lambda setup, cell, config, t: found[t]
+  )
+  tokenizer = types.SimpleNamespace(decode=lambda ids: 'one text')
+  setup = types.SimpleNamespace(
+    target=types.SimpleNamespace(tokenizer=tokenizer)
+  )
+  batch = Batch(np.arange(2), 2)
+  cell = Cell('gsm8k', 0, 0, batch, 'gls', 'gls')
+  row = consistency.measure(setup, cell, decoding_consistency.get_config())
+  assert row == {'rows': '0 1', 'rouge_l': '1 1', 'same': '1 0'}
+
+
+def test_rouge_is_the_package_and_equal_texts_are_equal():
+  texts = 'the cat sat on the mat', 'the cat lay on a mat'
+  scorer = rouge_scorer.RougeScorer(['rougeL'])
+  expected = scorer.score(*texts)['rougeL'].fmeasure
+  assert consistency.rouge_l(*texts) == expected == pytest.approx(4 / 6)
+  assert consistency.rouge_l('+ -', '+ -') == 1
+  assert consistency.rouge_l('', '') == 1
+  assert consistency.rouge_l('+ -', '- +') == 0
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'draft_temperatures': ('1.0',)}, 'draft_temperatures'),
+    ({'num_drafts': (2, 4)}, 'num_drafts'),
+  ],
+)
+def test_bad_settings_leave_no_files(folder, changes, message):
+  with pytest.raises(ValueError, match=message):
+    consistency.run(_config(folder, **changes), folder / 'work')
+  assert not (folder / 'work').exists()
+
+
+def test_changes_are_counted_token_by_token(monkeypatch):
+  target, drafter = fakes.pair()
+  plain = np.arange(12).reshape(4, 3)
+
+  def run(key, target, drafters, prompts, lengths, options):
+    rows = plain[prompts[:, 0]].copy()
+    if options.num_drafts == 2:  # one change that is seen
+      rows[prompts[:, 0] == 1, 2] += 1
+    return types.SimpleNamespace(tokens=rows)
+
+  margins = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, -2e-4]] + 2 * [[1.0] * 3])
+  monkeypatch.setattr(consistency, 'generate', run)
+  monkeypatch.setattr(
+    consistency.analysis, 'canonical_margins', lambda *_: margins
+  )
+  rows = consistency.count_changes(
+    jax.random.key(0), target, drafter, np.arange(4)[:, None],
+    np.ones(4, int), GenerateOptions(), methods=('gumbel_tree', 'gls'),
+  )  # fmt: skip
+  assert len(rows) == 2 * 10
+  for row in rows:
+    changed = row['change'] == 'K = 2'
+    assert row['identical'] == 12 - changed
+    assert row['diverging_rows'] == changed
+    if changed and row['method'] == 'gumbel_tree':
+      assert row['largest_margin'] == 2e-4
+    else:
+      assert np.isnan(row['largest_margin'])

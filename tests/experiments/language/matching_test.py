@@ -1,0 +1,156 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import decoding_matching
+from listcoupling.decoding import analysis, filters
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import matching_values, tables
+from listcoupling.experiments.language import matching, protocol
+from tests import reference, statistics
+from tests.experiments.language import fakes
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
+  return fakes.write_prompts(tmp_path / 'data')
+
+
+def _config(folder, **changes):
+  settings = dict(num_drafts=(1, 2), repetitions=30, datasets=('gsm8k',))
+  config = decoding_matching.get_config()
+  return fakes.config_of(folder, config, **{**settings, **changes})
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_rejection_schemes_agree_with_the_slow_twins(count):
+  for seed in range(4):
+    p, q = np.random.default_rng(seed).dirichlet(np.ones(6), 2)
+    q[seed] = 0
+    q /= q.sum()
+    laws = jnp.asarray(p, jnp.float32), jnp.asarray(q, jnp.float32)
+    specinfer = matching_values.specinfer_probability(*laws, count)
+    spectr = matching_values.spectr_probability(*laws, count)
+    expected = reference.specinfer_probability([p] * count, q)
+    np.testing.assert_allclose(specinfer, expected, atol=2e-6)
+    expected = reference.spectr_probability(p, q, count)
+    np.testing.assert_allclose(spectr, expected, atol=2e-6)
+
+
+def test_equal_and_disjoint_laws():
+  p, q = jnp.array([0.3, 0.7, 0, 0]), jnp.array([0, 0, 0.5, 0.5])
+  for name in ('specinfer_probability', 'spectr_probability'):
+    value = getattr(matching_values, name)
+    np.testing.assert_allclose(value(p, p, 2), 1, atol=1e-6)
+    np.testing.assert_allclose(value(p, q, 2), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize('top_k', [0, 4])
+def test_common_atoms_hold_both_laws(top_k):
+  keys = jax.random.split(jax.random.key(0), 2)
+  logits = [2 * jax.random.normal(key, (9,)) for key in keys]
+  options = GenerateOptions(top_k=top_k)
+  laws = [filters.warp(row, 0.8, options) for row in logits]
+  p, q = matching_values.common_atoms(*laws, 9)
+  assert p.shape == q.shape == (2 * top_k or 9,)
+  dense = [np.asarray(filters.probabilities(law, 9)) for law in laws]
+  distance = 0.5 * np.abs(dense[0] - dense[1]).sum()
+  np.testing.assert_allclose(0.5 * jnp.abs(p - q).sum(), distance, atol=1e-6)
+  # The same joint law: every pair of masses stands there once.
+  ours = sorted(zip(p.tolist(), q.tolist()))
+  theirs = sorted(zip(*(law.tolist() for law in dense)))
+  both = [pair for pair in ours if max(pair) > 0]
+  wanted = [pair for pair in theirs if max(pair) > 0]
+  np.testing.assert_allclose(both, wanted, atol=1e-6)
+
+
+def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
+  config = _config(folder)
+  rows = matching.run(config, folder / 'work', 3)
+  assert [row['num_drafts'] for row in rows] == [1, 2]
+  tokens = rows[0]['tokens']
+  assert tokens == 5 * 12 * 2
+  for row in rows:
+    assert row['bound'] <= row['exact'] + 1e-5
+    for name in ('exact', 'specinfer', 'spectr'):
+      assert row[name] <= row['optimum'] + 1e-5
+    assert row['optimum'] <= row['optimum_without_replacement'] + 1e-5
+    trials = tokens * config.repetitions
+    successes = row['sampled'] * trials
+    statistics.assert_proportion(successes, trials, row['exact'])
+  with pytest.raises(AssertionError):  # control: the other K is seen
+    statistics.assert_proportion(successes, trials, rows[0]['exact'])
+  assert rows[1]['shared_race'] > rows[1]['exact']
+  # The engine's analysis of the same texts, K = 2.
+  setup = protocol.prepare(config, matching.FIELDS)
+  choice, found = setup.choices['gsm8k'], []
+  options = dataclasses.replace(setup.options, num_drafts=2)
+  for seed in (3, 4):
+    keys = protocol.row_keys(seed, 'gsm8k', np.arange(5))
+    out = generate(
+      keys, setup.target, [], choice.tokens, choice.lengths, setup.options
+    )
+    found.append(
+      analysis.expected_acceptance(
+        setup.target,
+        setup.drafter,
+        choice.tokens,
+        choice.lengths,
+        out,
+        options,
+      )
+    )
+  for ours, theirs in (
+    ('bound', 'bound'),
+    ('exact', 'gls'),
+    ('optimum', 'optimum'),
+    ('optimum_without_replacement', 'optimum_without_replacement'),
+  ):
+    mean = np.mean([getattr(one, theirs) for one in found])
+    np.testing.assert_allclose(rows[1][ours], mean, atol=2e-5)
+  # Resumed, and printed.
+  before = (folder / 'work' / 'cells.csv').read_bytes()
+  assert matching.run(config, folder / 'work', 3) == rows
+  assert (folder / 'work' / 'cells.csv').read_bytes() == before
+  assert tables.read_csv(folder / 'work' / 'results.csv')[1] == rows[1]
+  lines = matching.as_text(rows).splitlines()
+  assert lines[0].endswith('0 more dropped as too long')
+  assert f'{rows[1]["exact"]:.4f} ± {rows[1]["exact_se"]:.4f}' in lines[3]
+
+
+def test_rows_that_stop_early_count_their_own_tokens(folder):
+  config = _config(
+    folder,
+    num_drafts=(1,),
+    repetitions=1,
+    stop_tokens=('c', 'nothing'),
+    seeds=1,
+  )
+  setup = protocol.prepare(config, matching.FIELDS)
+  assert setup.options.stop_tokens == (2,)
+  row = matching.run(config, folder / 'work')[0]
+  keys = protocol.row_keys(0, 'gsm8k', np.arange(5))
+  choice = setup.choices['gsm8k']
+  out = generate(
+    keys, setup.target, [], choice.tokens, choice.lengths, setup.options
+  )
+  assert row['tokens'] == out.lengths.sum() < 5 * 12
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'repetitions': 0}, 'repetitions'),
+    ({'draft_temperatures': ('0.5/1.0',)}, 'draft_temperatures'),
+    ({'draft_temperatures': ('0.5', '1.0')}, 'draft_temperatures'),
+  ],
+)
+def test_bad_settings_leave_no_files(folder, changes, message):
+  with pytest.raises(ValueError, match=message):
+    matching.run(_config(folder, **changes), folder / 'work')
+  assert not (folder / 'work').exists()
