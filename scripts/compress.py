@@ -48,6 +48,9 @@ flags.DEFINE_integer('num_messages', 16, 'encode: L; log2 L bits per image.')
 flags.DEFINE_integer(
   'num_candidates', None, 'encode: N; as evaluated or fitted, else 256.'
 )
+flags.DEFINE_integer(
+  'num_groups', 1, 'encode: G groups of decoders, of candidates of their own.'
+)
 flags.DEFINE_integer('seed', 0, 'encode: of the shared key.')
 flags.DEFINE_string('labels', None, 'encode: random, balanced, lattice.')
 flags.DEFINE_float('width', 0.0, 'encode: of lattice labels.')

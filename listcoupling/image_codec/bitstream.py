@@ -88,10 +88,11 @@ class Container(NamedTuple):
 def _sizes(c: Container) -> Iterator[str]:
   """What is wrong with sizes and key, in words."""
   n, k, l, g = c.num_candidates, c.num_decoders, c.num_messages, c.num_groups
-  if not 1 <= l <= n <= MAX_CANDIDATES:
+  if not 1 <= l <= l * max(g, 1) <= n <= MAX_CANDIDATES:
     yield (
-      'num_messages must lie in 1..num_candidates and num_candidates be at '
-      f'most {MAX_CANDIDATES}, got {l} messages for {n} candidates.'
+      'num_messages (times num_groups) must lie in 1..num_candidates and '
+      f'num_candidates be at most {MAX_CANDIDATES}, got {l} (times {g}) '
+      f'messages for {n} candidates.'
     )
   if not 1 <= k <= MAX_DECODERS:
     yield f'num_decoders must lie in 1..{MAX_DECODERS}, got {k}.'
@@ -125,6 +126,8 @@ def _kinds(c: Container) -> Iterator[str]:
       'labels must be "kmeans" for gls_kmeans and list_quantiser and others '
       f'for gls, got {c.labels!r} for {c.scheme!r}.'
     )
+  if c.num_groups > 1 and c.scheme == 'list_quantiser':
+    yield f'num_groups of a list quantiser must be 1, got {c.num_groups}.'
   if c.shared_race and c.scheme != 'gls':
     yield f'shared_race belongs to gls, not to {c.scheme!r}.'
   count = c.num_messages * c.num_decoders

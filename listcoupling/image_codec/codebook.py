@@ -62,29 +62,39 @@ def draw(
 
 
 def draw_labels(
-  codebook: Codebook, kind: str, num_messages, width: float = 0.0
+  codebook: Codebook,
+  kind: str,
+  num_messages,
+  *,
+  num_groups: int = 1,
+  width: float = 0.0,
 ) -> jax.Array:
   """Labels of the candidates that do not look at any image.
 
   Args:
     codebook: from `draw`.
     kind: "random" (the paper), "balanced" or "lattice".
-    num_messages: [] L G; may be traced but for lattice labels.
+    num_messages: [] L; may be traced but for lattice labels.
+    num_groups: G.
     width: of lattice labels.
 
   Returns:
-    [B, N] int32.
+    [B, N] int32 in 0..L G - 1.
   """
-  count = codebook.latents.shape[1]
+  count, groups = codebook.latents.shape[1], {'num_groups': num_groups}
 
   def one(key, latents):
     if kind == 'random':
-      return candidate_labels.random_labels(key, count, num_messages)
+      return candidate_labels.random_labels(key, count, num_messages, **groups)
     if kind == 'balanced':
-      return candidate_labels.balanced_labels(key, count, num_messages)
+      return candidate_labels.balanced_labels(
+        key, count, num_messages, **groups
+      )
     offset = candidate_labels.lattice_dither(
-      key, width, num_messages, latents.shape[1]
+      key, width, num_messages, latents.shape[1], **groups
     )
-    return candidate_labels.lattice_labels(latents, width, num_messages, offset)
+    return candidate_labels.lattice_labels(
+      latents, width, num_messages, offset, **groups
+    )
 
   return jax.vmap(one)(codebook.label_keys, codebook.latents)

@@ -16,8 +16,8 @@ from listcoupling.data import image_files
 from listcoupling.image_codec import bitstream, fits, transport
 
 _SETTINGS = (
-  'seed', 'num_decoders', 'num_messages', 'num_candidates', 'labels', 'width',
-  'shared_race',
+  'seed', 'num_decoders', 'num_messages', 'num_candidates', 'num_groups',
+  'labels', 'width', 'shared_race',
 )  # fmt: skip
 
 

@@ -154,6 +154,7 @@ def _race_options(settings: Settings) -> dict:
   return {
     'num_decoders': settings.num_decoders,
     'shared_race': settings.shared_race,
+    'num_groups': settings.num_groups,
   }
 
 
@@ -184,8 +185,9 @@ def _random_labels(prepared, settings):
   return codebooks.draw_labels(
     prepared.codebook,
     settings.labels,
-    settings.num_messages * settings.num_groups,
-    settings.width,
+    settings.num_messages,
+    num_groups=settings.num_groups,
+    width=settings.width,
   )
 
 
@@ -239,8 +241,7 @@ def _encode_kmeans(model, prepared, images, settings):
 def _decode_kmeans(model, prepared, messages, sides, decoders, settings):
   labels = _kmeans_labels(model.fit, prepared, settings)
   index, latent = _decode_race(labels, prepared, messages, decoders, settings)
-  groups = settings.num_groups
-  codeword = messages[:, None] * groups + (decoders % groups)[None]  # [B, C]
+  codeword = jnp.take_along_axis(labels, index, axis=1)
   return _answer(model.fit, index, codeword, latent, sides, settings)
 
 

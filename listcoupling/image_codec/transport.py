@@ -88,7 +88,7 @@ def plan(
   container = bitstream.Container(
     scheme=trained.scheme,
     key_data=tuple(
-      jax.random.key_data(gumbel.seed_key(seed)).astype(int).tolist()
+      np.asarray(jax.random.key_data(gumbel.seed_key(seed))).tolist()
     ),
     num_candidates=(
       trained.num_candidates if num_candidates is None else num_candidates
@@ -132,12 +132,11 @@ def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
       f'the images have shape {tuple(c.shape[1:])}, the model codes '
       f'{tuple(config.source_shape)}.'
     )
-  if c.num_groups != 1:
-    raise bitstream.HeaderError(f'num_groups must be 1, got {c.num_groups}.')
-  if c.labels == 'lattice' and c.num_messages > 1:
-    # The search of lattice_multipliers grows fast with L and D.
-    reach = 2 * int(np.ceil(c.num_messages ** (1 / config.latent_size))) + 1
-    if reach**config.latent_size * min(c.num_messages, 8000) > 1e9:
+  count = c.num_messages * c.num_groups
+  if c.labels == 'lattice' and count > 1:
+    # The search of lattice_multipliers grows fast with L G and D.
+    reach = 2 * int(np.ceil(count ** (1 / config.latent_size))) + 1
+    if reach**config.latent_size * min(count, 8000) > 1e9:
       raise bitstream.HeaderError(
         f'num_messages must be less for lattice labels in {config.latent_size} '
         f'dimensions, got {c.num_messages}.'

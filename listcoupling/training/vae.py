@@ -62,7 +62,10 @@ def check_config(config) -> vae.VAEConfig:
   for name in ('learning_rate', 'beta'):
     if not config[name] > 0:
       raise ValueError(f'{name} must be positive, got {config[name]}.')
-  return vae.VAEConfig(**config.model)
+  try:
+    return vae.VAEConfig(**config.model)
+  except TypeError as error:  # a name that is none of its fields
+    raise ValueError(f'config.train.model: {error}.') from error
 
 
 def load_halves(config) -> dict[str, image_data.Halves]:

@@ -37,7 +37,7 @@ def _kmeans(**changes):
 def _list(count=50, base=6, **changes):
   return _kmeans(
     count=count, base=base, scheme='list_quantiser', num_candidates=4 * base,
-    **changes,
+    num_groups=1, **changes,
   )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _resealed(data, place, value):
   [
     (12, 3, 'scheme 3'),
     (12, 0, 'labels must be "kmeans"'),
-    (12, 2, 'num_candidates of a list'),
+    (12, 2, 'num_groups of a list'),
     (13, 4, 'labels 4'),
     (13, 0, 'labels must be "kmeans"'),
     (10, 1, 'shared_race'),
@@ -273,6 +273,8 @@ def test_another_version_is_named():
     (dict(labels='kmeans', width=0.0), 'labels must be "kmeans"'),
     (dict(_list()._asdict(), shared_race=True), 'shared_race'),
     (dict(_list()._asdict(), num_candidates=17), '24, got 17'),
+    (dict(_list()._asdict(), num_groups=2), 'of a list quantiser must be 1'),
+    (dict(num_groups=4, num_messages=251), r'got 251 \(times 4\)'),
   ],
 )
 def test_fields_that_make_no_sense_are_not_written(tmp_path, change, message):

@@ -31,8 +31,9 @@ def _values(folder, **changes):
   values = dict(
     model=folder / 'model', images=folder / 'images.npy', file=None, crops=None,
     side=None, output=None, decoder=None, num_decoders=K, num_messages=L,
-    num_candidates=N, seed=5, labels=None, width=0.0, shared_race=False,
-    indices=False, scheme='gls', beta=None, names=True, overwrite=False,
+    num_candidates=N, num_groups=1, seed=5, labels=None, width=0.0,
+    shared_race=False, indices=False, scheme='gls', beta=None, names=True,
+    overwrite=False,
   )  # fmt: skip
   return {**values, **changes}
 

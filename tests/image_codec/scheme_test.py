@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from listcoupling import bounds, gumbel
+from listcoupling import gumbel
 from listcoupling.compression import codec
 from listcoupling.data import side_information
 from listcoupling.experiments.images import table
@@ -235,12 +235,29 @@ def test_every_kind_of_label_finds_its_way(images, labels):
   few = images[0][:200], images[1][:200]
   prepared = _prepare(KEY, *few, settings)
   encoding, decoding, _ = _transmit(prepared, few, settings)
-  found = codebook.draw_labels(prepared.codebook, labels, 8, settings.width)
+  found = codebook.draw_labels(
+    prepared.codebook, labels, 8, width=settings.width
+  )
   own = jnp.take_along_axis(found, encoding.index[:, None], 1)[:, 0]
   np.testing.assert_array_equal(own, encoding.message)
   heard = jnp.take_along_axis(found, decoding.index, 1)
   np.testing.assert_array_equal(heard, encoding.message[:, None] + 0 * heard)
   assert np.mean(decoding.index == encoding.index[:, None]) > 0.3
+
+
+def test_every_decoder_looks_at_candidates_of_its_group(images, prepared):
+  settings = _settings(4, num_groups=K)
+  encoding, decoding, _ = _transmit(prepared, images, settings)
+  labels = codebook.draw_labels(prepared.codebook, 'random', 4, num_groups=K)
+  own = jnp.take_along_axis(labels, encoding.index[:, None], 1)[:, 0]
+  np.testing.assert_array_equal(own // K, encoding.message)
+  heard = np.asarray(jnp.take_along_axis(labels, decoding.index, 1))
+  np.testing.assert_array_equal(heard % K, np.arange(K) + 0 * heard)
+  np.testing.assert_array_equal(
+    heard // K, encoding.message[:, None] + 0 * heard
+  )
+  found = decoding.index == encoding.index[:, None]
+  assert 0.3 < found.any(1).mean() and not found.all(1).any()
 
 
 @pytest.fixture(scope='module')

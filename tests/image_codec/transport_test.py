@@ -55,7 +55,7 @@ def coded(folder, models, halves):
     container = transport.encode(
       trained, halves[1], seed=5, num_decoders=K, num_messages=L,
       num_candidates=None if name == 'list_quantiser' else N,
-      with_indices=True,
+      num_groups=K if name == 'gls' else 1, with_indices=True,
     )  # fmt: skip
     bitstream.write(folder / name, container)
     found[name] = container
@@ -165,7 +165,7 @@ book = codebook.draw(key, jnp.arange(5, dtype=jnp.int32), 30, 2)
 np.savez(
   sys.argv[1], latents=book.latents,
   crops=side_information.random_crops(key, left, 2, (3, 3)),
-  **{kind: codebook.draw_labels(book, kind, 6, np.float32(.5))
+  **{kind: codebook.draw_labels(book, kind, 6, width=np.float32(.5))
      for kind in ('random', 'balanced', 'lattice')})
 """
 

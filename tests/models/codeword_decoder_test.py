@@ -1,22 +1,22 @@
-"""The refiner and the classifier: where they start, what they may answer."""
+"""Codeword decoder and classifier: where they start, what they may answer."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from listcoupling.models import refiner
+from listcoupling.models import codeword_decoder
 
 KEY = jax.random.key(3)
-CONFIG = refiner.RefinerConfig(
-  (3, 2), (2, 2), num_cells=4, latent_size=2, hidden_size=16,
-  side_features=8, cell_features=4, max_decoders=3,
+CONFIG = codeword_decoder.CodewordDecoderConfig(
+  (3, 2), (2, 2), num_codewords=4, latent_size=2, hidden_size=16,
+  side_features=8, codeword_features=4, max_decoders=3,
 )  # fmt: skip
-MEANS = np.random.default_rng(0).uniform(0.02, 0.98, (3, 3, 2))
+WORDS = np.random.default_rng(0).uniform(0.02, 0.98, (3, 3, 2))
 
 
 def _batch(size):
-  """Cells, latents, sides and counts, all random."""
+  """Codewords, latents, sides and counts, all random."""
   rng = np.random.default_rng(1)
   return (
     jnp.asarray(rng.integers(0, 4, size)),
@@ -26,49 +26,53 @@ def _batch(size):
   )
 
 
+def _decode(params, *batch):
+  """One decoder per row: [B], [B, D], [B, h, w], [B] -> [B, H, W]."""
+  held = [x[:, None] for x in batch[:3]]
+  return codeword_decoder.decode(params, *held, batch[3], CONFIG)[:, 0]
+
+
 @pytest.fixture(scope='module')
 def trained():
   """Parameters that look at everything, as after training."""
-  params = refiner.init_params(KEY, CONFIG, MEANS)
+  params = codeword_decoder.init_params(KEY, CONFIG, WORDS)
   kernel = jax.random.normal(KEY, params['Dense_3']['kernel'].shape)
   params['Dense_3']['kernel'] = kernel
   return params
 
 
-def test_starts_at_the_mean_of_the_cell_whatever_else_it_holds():
-  params = refiner.init_params(KEY, CONFIG, MEANS)
+def test_starts_at_the_codeword_whatever_else_it_holds():
+  params = codeword_decoder.init_params(KEY, CONFIG, WORDS)
   batch = _batch(40)
-  out = refiner.decoder(CONFIG)(params, *batch)
-  wanted = np.concatenate([MEANS, np.full((1, 3, 2), 0.5)])  # the rest is grey
+  out = _decode(params, *batch)
+  wanted = np.concatenate([WORDS, np.full((1, 3, 2), 0.5)])  # the rest is grey
   np.testing.assert_allclose(out, wanted[batch[0]], atol=1e-6)
 
 
-def test_black_and_white_means_can_still_be_learned_from():
-  params = refiner.init_params(KEY, CONFIG, np.round(MEANS))
-  out = refiner.decoder(CONFIG)(params, *_batch(40))
+def test_black_and_white_codewords_can_still_be_learned_from():
+  params = codeword_decoder.init_params(KEY, CONFIG, np.round(WORDS))
+  out = _decode(params, *_batch(40))
   assert 0.002 < float(out.min()) and float(out.max()) < 0.998
 
 
 @pytest.mark.parametrize('place', range(3))
-def test_cell_latent_and_side_all_matter(trained, place):
-  # Without the table: the cell must reach the network itself too.
+def test_codeword_latent_and_side_all_matter(trained, place):
+  # Without the table: the codeword must reach the network itself too.
   params = trained | {'table': jnp.zeros_like(trained['table'])}
   first = list(_batch(8))
   other = list(first)
   other[place] = (first[place] + 1) % 4
-  one, two = (refiner.decoder(CONFIG)(params, *x) for x in (first, other))
+  one, two = (_decode(params, *x) for x in (first, other))
   assert (np.abs(one - two).max((1, 2)) > 1e-3).all()
 
 
 def test_every_count_has_features_of_its_own(trained):
-  cell, latent, side, _ = (x[:1] for x in _batch(1))
+  word, latent, side, _ = (x[:1] for x in _batch(1))
 
   def answer(params, count):
-    return np.asarray(
-      refiner.decoder(CONFIG)(params, cell, latent, side, jnp.array([count]))
-    )
+    return np.asarray(_decode(params, word, latent, side, jnp.array([count])))
 
-  # Rows of the first joint layer: latent, side, cell, then one per count.
+  # Rows of the first joint layer: latent, side, codeword, then one per count.
   kernel = trained['Dense_1']['kernel']
   assert kernel.shape[0] == 2 + 8 + 4 + 3
   for row in range(3):
@@ -82,9 +86,11 @@ def test_every_count_has_features_of_its_own(trained):
 
 
 def test_the_classifier_never_answers_padding():
-  label = refiner.classifier(5)
+  def label(params, latents, used):
+    return codeword_decoder.classify(params, latents, used, 5)
+
   latents = jax.random.normal(KEY, (300, 2))
-  model = refiner.CellClassifier(5)
+  model = codeword_decoder.Classifier(5)
   params = model.init(KEY, latents)['params']
   last = params['Dense_2']
   for used in (1, 3, 4):
@@ -101,7 +107,7 @@ def test_the_classifier_never_answers_padding():
   )
 
 
-@pytest.mark.parametrize('means', [MEANS[..., :1], np.zeros((5, 3, 2))])
-def test_means_that_do_not_fit_are_refused(means):
-  with pytest.raises(ValueError, match='cell_means'):
-    refiner.init_params(KEY, CONFIG, means)
+@pytest.mark.parametrize('words', [WORDS[..., :1], np.zeros((5, 3, 2))])
+def test_codewords_that_do_not_fit_are_refused(words):
+  with pytest.raises(ValueError, match='codewords'):
+    codeword_decoder.init_params(KEY, CONFIG, words)
