@@ -6,8 +6,8 @@ information (`models.codeword_decoder`). No race and no shared randomness: it is
 to the list codec of Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5,
 what a modulo quantiser is to its Gaussian source, and shows how much of the
 gain of K decoders under "the best of K" is the decoders' index alone, which is
-worth log2 K bits. At K = 1 it is a vector quantiser with side information at the
-decoder.
+worth log2 K bits. At K = 1 it is a vector quantiser with side information at
+the decoder.
 
 Legend: R images, L messages, K decoders, P pixels.
 """
