@@ -1,6 +1,7 @@
 """Training of the image codec: learning, resuming, the estimator's target."""
 
 import json
+import shutil
 import signal
 
 import jax
@@ -91,12 +92,21 @@ def test_a_stop_before_the_first_row_is_no_start_over(tmp_path, monkeypatch):
   )
 
 
-def test_parameters_stand_apart_from_the_training(tmp_path):
-  config = _config(steps=3, steps_per_call=3)
-  sizes, params = vae.train(config, tmp_path)
-  read, known, about = models.load(tmp_path / models.FILE)
+_SHORT = dict(steps=5, steps_per_call=3)  # the last call is shorter
+
+
+@pytest.fixture(scope='module')
+def short(tmp_path_factory):
+  """A finished run of `_SHORT`, and what it returned."""
+  folder = tmp_path_factory.mktemp('short')
+  return folder, *vae.train(_config(**_SHORT), folder)
+
+
+def test_parameters_stand_apart_from_the_training(short):
+  folder, sizes, params = short
+  read, known, about = models.load(folder / models.FILE)
   jax.tree.map(np.testing.assert_array_equal, read, params)
-  assert known == sizes and about['beta'] == config.beta
+  assert known == sizes and about['beta'] == _config().beta
 
 
 @pytest.mark.parametrize(
@@ -108,29 +118,24 @@ def test_parameters_stand_apart_from_the_training(tmp_path):
     ('history.json', '[{"step": 3}]', "no number 'mse'"),
   ],
 )
-def test_damaged_files_of_a_run_are_named(tmp_path, name, text, message):
-  config = _config(steps=3, steps_per_call=3)
-  vae.train(config, tmp_path)
-  (tmp_path / models.FILE).unlink()  # as if the end had not been reached
-  (tmp_path / name).write_text(text)
+def test_damaged_files_of_a_run_are_named(short, tmp_path, name, text, message):
+  folder = tmp_path / 'copy'
+  shutil.copytree(short[0], folder)
+  (folder / models.FILE).unlink()  # as if the end had not been reached
+  (folder / name).write_text(text)
   with pytest.raises(ValueError, match=message):
-    vae.train(config, tmp_path)
+    vae.train(_config(**_SHORT), folder)
 
 
-def test_a_finished_run_of_more_steps_is_refused(tmp_path):
-  vae.train(_config(steps=5, steps_per_call=5), tmp_path)
-  with pytest.raises(ValueError, match="other settings of .'steps'"):
-    vae.train(_config(steps=4, steps_per_call=5), tmp_path)
-
-
-def test_a_finished_run_is_only_read(tmp_path):
-  config = _config(steps=5, steps_per_call=3)  # the last call is shorter
-  _, params = vae.train(config, tmp_path)
-  assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['5']
-  before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
-  _, again = vae.train(config, tmp_path)
+def test_a_finished_run_is_only_read(short):
+  folder, _, params = short
+  assert [p.name for p in (folder / 'checkpoints').iterdir()] == ['5']
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+  _, again = vae.train(_config(**_SHORT), folder)
   jax.tree.map(np.testing.assert_array_equal, params, again)
-  assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')} == before
+  with pytest.raises(ValueError, match="other settings of .'steps'"):
+    vae.train(_config(steps=4, steps_per_call=3), folder)
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
 
 
 @pytest.mark.parametrize('kind', vae.ESTIMATOR_LOSSES)
