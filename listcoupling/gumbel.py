@@ -19,6 +19,7 @@ Everything random in this library starts here. Three properties carry it:
 
 import enum
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -233,6 +234,7 @@ def arrival_times(noise: jax.Array, log_weights: jax.Array) -> jax.Array:
     [..., N] float32; +inf where impossible, NaN in rows that hold NaN or have
     no possible atom. Weights below e^-88 of the largest count as impossible.
   """
+  chex.assert_equal_rank([noise, log_weights])
   if log_weights.dtype != jnp.float64:
     log_weights = log_weights.astype(jnp.float32)
   best = jnp.max(log_weights, axis=-1, keepdims=True)

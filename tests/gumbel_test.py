@@ -167,7 +167,7 @@ def test_first_arrival_of_impossible_rows_is_minus_one():
   assert gumbel.first_arrival(times).tolist() == [-1, -1, 0, 1]
   noise = gumbel.exponential(jax.random.key(0), 3)
   laws = jnp.array([[-inf, -inf, -inf], [nan, 0, 0], [-inf, -200.0, -inf]])
-  assert jax.jit(gumbel.race)(noise, laws).tolist() == [-1, -1, 1]
+  assert jax.jit(gumbel.race)(noise[None], laws).tolist() == [-1, -1, 1]
 
 
 def test_earliest_is_the_minimum():

@@ -58,6 +58,14 @@ def probabilities(law: Law, vocab_size: int) -> jax.Array:
   return jnp.zeros(vocab_size, probs.dtype).at[law.tokens].add(probs)
 
 
+def probabilities_at(law: Law, tokens: jax.Array) -> jax.Array:
+  """Probabilities of some tokens: [N] for [N]."""
+  probs = jax.nn.softmax(law.logits)
+  if law.tokens is None:
+    return probs[tokens]
+  return jnp.sum(jnp.where(law.tokens == tokens[:, None], probs, 0.0), axis=1)
+
+
 def target_law(
   logits: jax.Array, seen: jax.Array | None, num_new: jax.Array, options
 ) -> Law:
