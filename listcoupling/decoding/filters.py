@@ -104,7 +104,7 @@ def warp(logits: jax.Array, temperature, options) -> Law:
   """
   params = sampling_params(options)
   # In the caller's precision; and a tiny temperature must not overflow.
-  logits = (logits - jnp.max(logits)).astype(jnp.float32)
+  logits = (logits - gumbel.largest(logits)).astype(jnp.float32)
   warm = temperature >= COLDEST
   law = _truncate(logits / jnp.where(warm, temperature, 1.0), params)
   likeliest = jnp.arange(law.logits.shape[-1]) == gumbel.argmax(law.logits)

@@ -311,7 +311,7 @@ def gaussian(sizes: Sizes) -> Iterator[dict]:
   out, seconds, compiling = _timed(run)
   yield {
     'trials_per_s': sizes.trials * len(settings.num_messages) / seconds,
-    'squared_error': float(out.squared_error[:, 0, 0].mean()),
+    'squared_error': float(out.squared_error[:, 0, 0, 0].mean()),
     'compile_seconds': compiling,
   }
 
