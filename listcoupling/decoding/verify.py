@@ -105,9 +105,9 @@ def verify_canonical(
       _see(walk.seen, token),
       Verification(
         old.tokens.at[:, walk.depth].set(token),
-        old.count + walk.running,
+        old.count + walk.running.astype(jnp.int32),
         old.path.at[:, walk.depth].set(node),
-        old.num_accepted + accepted,
+        old.num_accepted + accepted.astype(jnp.int32),
       ),
     )
 
