@@ -7,6 +7,7 @@ work on any candidates; `gaussian` is one of the paper's two sources.
 from listcoupling.compression import (
   gaussian,
   gaussian_baselines,
+  lattices,
   list_quantiser,
   poisson_functional,
 )
@@ -29,6 +30,7 @@ __all__ = [
   'interval_labels',
   'kmeans_labels',
   'lattice_labels',
+  'lattices',
   'list_quantiser',
   'poisson_functional',
   'random_labels',

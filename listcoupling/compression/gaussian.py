@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import gumbel, validation
-from listcoupling.compression import codec, labels
+from listcoupling.compression import codec, labels, lattices
 from listcoupling.gumbel import Domain, domain_key
 
 LABELS = ('random', 'interval')
@@ -272,3 +272,77 @@ def _simulate_no_message(key, s, *, num_trials):
     return (posterior_mean(t, s) - a) ** 2
 
   return jax.vmap(one)(jnp.arange(num_trials, dtype=jnp.int32))
+
+
+def simulate_lattice(
+  key: jax.Array,
+  trials,
+  code: lattices.Code,
+  period,
+  *,
+  num_decoders: int,
+  side_variance=0.5,
+  reach: int = 0,
+) -> jax.Array:
+  """Squared errors of decoders whose codebook is a dithered lattice.
+
+  For D = 1 sources and side information are those of `simulate` with the same
+  key and trials; D dimensions take D trials each.
+
+  Args:
+    key: typed key.
+    trials: [R] integers.
+    code: of `lattices.make_code`; its G must divide K.
+    period: [] see `lattices.encode`; traced.
+    num_decoders: K.
+    side_variance: [] or [K] s; inf for no side information.
+    reach: see `lattices.reconstruct`.
+
+  Returns:
+    [R, K], per dimension.
+
+  Raises:
+    ValueError: for a period that is not positive, or G that does not divide K.
+
+  Example:
+    >>> code = lattices.make_code('Z', 4, num_groups=2)
+    >>> simulate_lattice(jax.random.key(0), jnp.arange(5), code, 3.,
+    ...                  num_decoders=2).shape
+    (5, 2)
+  """
+  validation.check_positive(period=period)
+  codec.check_groups(code.num_groups, num_decoders)
+  s = check_side_variance(side_variance, num_decoders)
+  run = _compiled_lattice(
+    code.lattice, code.num_messages, code.num_groups, code.size, len(code.cell),
+    reach,
+  )  # fmt: skip
+  return run(
+    key, jnp.asarray(trials, jnp.int32), jnp.asarray(period, jnp.float32), s
+  )
+
+
+@functools.cache
+def _compiled_lattice(lattice, num_messages, num_groups, size, points, reach):
+  code = lattices.make_code(
+    lattice, num_messages, num_groups=num_groups, size=size, num_points=points
+  )
+
+  def one(key, trial, period, s):
+    parts = trial * size + jnp.arange(size, dtype=jnp.int32)
+    a, t = jax.vmap(lambda r: draw_source(trial_key(key, r), s.size, s))(parts)
+    mean = posterior_mean(t.T, s[:, None])  # [K, D]
+    dither_key = domain_key(trial_key(key, parts[0]), Domain.DITHER)
+    offset = lattices.dither(dither_key, (), code)
+    message = lattices.encode(a, offset, period, code)
+    offset = jnp.broadcast_to(offset, mean.shape)
+    codeword = lattices.decode(
+      jnp.broadcast_to(message, s.shape), mean, offset, period, code,
+      decoder=jnp.arange(s.size, dtype=jnp.int32),
+    )  # fmt: skip
+    answer = lattices.reconstruct(
+      codeword, mean, posterior_variance(s), period, code, reach=reach
+    )
+    return jnp.mean((answer - a[None]) ** 2, -1)
+
+  return jax.jit(jax.vmap(one, (None, 0, None, None)))

@@ -26,6 +26,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from listcoupling import validation
 from listcoupling.compression import gaussian, poisson_functional
@@ -61,6 +62,34 @@ def list_mse_limit(num_messages, num_decoders, side_variance=0.5):
   """
   known = 1 / (1 + num_decoders / side_variance)
   return known / np.square(num_messages * num_decoders, dtype=float)
+
+
+def lloyd_max_mse(num_levels: int, variance: float = 1.0) -> float:
+  """MSE of the best scalar quantiser of N(0, variance) with so many levels.
+
+  Lloyd (1982), Max (1960), by their fixed point. With L K levels and the
+  variance 1 / (1 + K / s) of A given all T_k it is what a scalar scheme for K
+  decoders could have if the best decoder were known: `list_mse_limit`'s limit
+  of long blocks, at block length 1.
+
+  Raises:
+    ValueError: for fewer than one level or a variance that is not positive.
+
+  Example:
+    >>> round(lloyd_max_mse(2), 4)  # 1 - 2 / pi
+    0.3634
+  """
+  validation.check_positive_int(num_levels, 'num_levels')
+  validation.check_positive(variance=variance)
+  levels = stats.norm.ppf((np.arange(num_levels) + 0.5) / num_levels)
+  for _ in range(20_000):
+    ends = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
+    mass = np.diff(stats.norm.cdf(ends))
+    new = -np.diff(stats.norm.pdf(ends)) / mass
+    if np.max(np.abs(new - levels)) < 1e-9:
+      break
+    levels = new
+  return float(variance * (1 - np.sum(mass * new**2)))
 
 
 def _truncated_mean(mean, deviation, low, high):

@@ -22,6 +22,24 @@ def test_limits_by_hand():
   )
 
 
+@pytest.mark.parametrize(
+  'levels, mse', [(1, 1.0), (2, 0.3634), (4, 0.1175), (8, 0.03454)]
+)
+def test_lloyd_max_is_that_of_max_1960(levels, mse):
+  assert baselines.lloyd_max_mse(levels) == pytest.approx(mse, rel=3e-4)
+  scaled = baselines.lloyd_max_mse(levels, 0.2)
+  assert scaled == pytest.approx(0.2 * mse, rel=3e-4)
+
+
+def test_lloyd_max_approaches_panter_and_dite():
+  mse = baselines.lloyd_max_mse(256) * 256**2
+  assert mse == pytest.approx(np.sqrt(3) * np.pi / 2, rel=0.01)
+  with pytest.raises(ValueError, match='num_levels'):
+    baselines.lloyd_max_mse(0)
+  with pytest.raises(ValueError, match='variance must be positive'):
+    baselines.lloyd_max_mse(4, -1.0)
+
+
 @pytest.mark.parametrize('low', [-9.0, -1.0, 0.0, 0.3, 2.0, 12.0])
 def test_truncated_mean(low):
   mean, deviation, high = 0.2, 0.6, low + 0.5

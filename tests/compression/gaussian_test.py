@@ -11,7 +11,13 @@ import pytest
 from scipy import stats
 
 from listcoupling import bounds, gumbel
-from listcoupling.compression import codec, gaussian, labels
+from listcoupling.compression import (
+  codec,
+  gaussian,
+  gaussian_baselines,
+  labels,
+  lattices,
+)
 from listcoupling.gumbel import Domain, domain_key
 from tests import statistics
 
@@ -212,6 +218,58 @@ def test_a_blind_decoder_has_the_laws_of_the_prior():
   )
 
 
+def _lattice_by_hand(r, period):
+  """Errors of trial r, one dimension, L = 4 and K = 2 of a group each."""
+  key = gaussian.trial_key(KEY, r)
+  a, t = (np.asarray(x, float) for x in gaussian.draw_source(key, 2, S))
+  code = lattices.make_code('Z', 4, num_groups=2)
+  dither_key = domain_key(key, Domain.DITHER)
+  offset = float(lattices.dither(dither_key, (), code)[0])
+  delta = period / 8
+  message = int(np.round(a / delta - offset)) % 8 // 2
+  errors = []
+  for k in (0, 1):
+    mean, spread = t[k] / (1 + S), np.sqrt(S / (1 + S))
+    words = (2 * message + k + 8 * np.arange(-20, 21) + offset) * delta
+    word = words[np.abs(words - mean).argmin()]
+    x = word + delta * (np.arange(2000) + 0.5 - 1000) / 2000
+    density = stats.norm(mean, spread).pdf(x)
+    errors.append((np.sum(x * density) / density.sum() - a) ** 2)
+  return errors
+
+
+def test_lattice_trials_by_hand():
+  code = lattices.make_code('Z', 4, num_groups=2)
+  error = gaussian.simulate_lattice(
+    KEY, np.arange(40), code, 2.0, num_decoders=2
+  )
+  wanted = np.array([_lattice_by_hand(r, 2.0) for r in range(40)])
+  np.testing.assert_allclose(error, wanted, rtol=5e-3, atol=2e-4)
+
+
+def test_lattice_beats_the_modulo_quantiser_and_interval_labels():
+  """K = 2, L = 8, mean squared error, periods of the full table."""
+  trials = np.arange(4000)
+  code = lattices.make_code('Z', 8, num_groups=2)
+  lattice, modulo = (
+    np.min(np.asarray(x, np.float64), -1)
+    for x in (
+      gaussian.simulate_lattice(KEY, trials, code, 3.6, num_decoders=2),
+      gaussian_baselines.modulo_quantiser(
+        KEY, trials, 8, 4.0 / 8, num_decoders=2
+      ),
+    )
+  )
+  gain = modulo - lattice
+  assert gain.mean() > 5 * gain.std() / np.sqrt(trials.size)
+  level = gaussian_baselines.lloyd_max_mse(16, 1 / (1 + 2 / S))
+  assert 10 * np.log10(lattice.mean() / level) < 5.5
+  with pytest.raises(ValueError, match='num_groups must divide'):
+    gaussian.simulate_lattice(KEY, trials, code, 3.6, num_decoders=3)
+  with pytest.raises(ValueError, match='period must be positive'):
+    gaussian.simulate_lattice(KEY, trials, code, 0.0, num_decoders=2)
+
+
 _SETTINGS_OF_THE_MACHINE = """
 import os, sys
 os.environ.update(JAX_PLATFORMS='cpu')
@@ -223,13 +281,16 @@ if sys.argv[1] == 'other':
   jax.config.update('jax_numpy_rank_promotion', 'raise')
 import numpy as np
 from listcoupling import compression, gumbel
-from listcoupling.compression import gaussian, labels
+from listcoupling.compression import gaussian, labels, lattices
 key = gumbel.seed_key(5)
 out = gaussian.simulate(
   key, .05, 3, num_trials=3, num_decoders=2, num_candidates=64,
   label_kind='interval', width=.3, num_groups=2)
 for x in out:
   print(np.asarray(x).dtype, np.asarray(x).tobytes().hex())
+code = lattices.make_code('D4', 2, num_groups=2)
+out = gaussian.simulate_lattice(key, range(3), code, 3., num_decoders=2)
+print(np.asarray(out).dtype, np.asarray(out).tobytes().hex())
 weights = np.linspace(-2, 0, 64, dtype=np.float32)
 for named in (
   labels.random_labels(key, 64, 3, num_groups=2),
