@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import quadrature, validation
+from listcoupling import quadrature, rejection, validation
 
 
 def total_variation(p, q) -> jax.Array:
@@ -243,6 +243,64 @@ def _optimal_list_acceptance(p, q, num_drafts, replace):
   else:
     outside = quadrature.outside_prefix_probabilities(p, num_drafts)
   return jnp.minimum(jnp.min(jnp.cumsum(q) + outside), 1.0)
+
+
+def specinfer_probability(p, q, num_drafts: int) -> jax.Array:
+  """P[SpecInfer accepts one of K drafts], iid from p.
+
+  1 - prod_k (1 - sum_i min(p_i, r_k,i)) with r_1 = q and r_{k+1} = (r_k - p)+
+  normalised (Miao et al., arXiv 2305.09781).
+
+  Args:
+    p: [N] law of every draft.
+    q: [N] target law.
+    num_drafts: K, static.
+
+  Returns:
+    [] probability; O(K N).
+
+  Example:
+    >>> p, q = jnp.array([.5, .5]), jnp.array([1., 0.])
+    >>> float(specinfer_probability(p, q, 2))
+    0.75
+  """
+  p, q = validation.as_probability_pair(p, q)
+  validation.check_positive_int(num_drafts, 'num_drafts')
+  return _specinfer_probability(p, q, int(num_drafts))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _specinfer_probability(p, q, num_drafts):
+  def step(_, state):
+    law, failed = state
+    accept = jnp.minimum(jnp.sum(jnp.minimum(p, law)), 1.0)
+    return rejection.excess(law, p), failed * (1 - accept)
+
+  start = q, jnp.ones((), p.dtype)
+  return 1 - jax.lax.fori_loop(0, num_drafts, step, start)[1]
+
+
+def spectr_probability(p, q, num_drafts: int) -> jax.Array:
+  """P[SpecTr k-SEQ accepts one of K drafts], iid from p.
+
+  1 - (1 - b)^K, b = sum_i min(p_i, q_i / rho*) (Sun et al., arXiv
+  2310.15141). Arguments and value as for `specinfer_probability`.
+
+  Example:
+    >>> p, q = jnp.array([.5, .5]), jnp.array([1., 0.])
+    >>> round(float(spectr_probability(p, q, 2)), 6)
+    0.75
+  """
+  p, q = validation.as_probability_pair(p, q)
+  validation.check_positive_int(num_drafts, 'num_drafts')
+  return _spectr_probability(p, q, int(num_drafts))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _spectr_probability(p, q, num_drafts):
+  ratio = rejection.spectr_ratio(p, q, jnp.asarray(num_drafts))
+  accept = jnp.minimum(jnp.sum(jnp.minimum(p, q / ratio)), 1.0)
+  return -jnp.expm1(num_drafts * jnp.log1p(-accept))
 
 
 def compression_error_bound(information_density, num_messages) -> jax.Array:

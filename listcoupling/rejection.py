@@ -27,7 +27,7 @@ def _accepts(uniform, proposed, wanted) -> jax.Array:
   return (uniform * proposed <= wanted) & (wanted > 0)
 
 
-def _excess(law: jax.Array, covered: jax.Array) -> jax.Array:
+def excess(law: jax.Array, covered: jax.Array) -> jax.Array:
   """(law - covered)+ normalised; `law` itself if rounding leaves no mass."""
   rest = jnp.maximum(law - covered, 0)
   mass = jnp.sum(rest)
@@ -64,7 +64,7 @@ def specinfer_accept(
     proposal, probs, uniform, is_alive = draft
     tried = is_alive & ~accepted
     good = tried & _accepts(uniform, probs[proposal], law[proposal])
-    law = jnp.where(tried & ~good, _excess(law, probs), law)
+    law = jnp.where(tried & ~good, excess(law, probs), law)
     token = jnp.where(good, proposal, token)
     return (law, token, accepted | good), None
 
@@ -139,7 +139,7 @@ def spectr_accept(
   accepted = jnp.any(good)
   token = proposals[gumbel.argmax(good)].astype(jnp.int32)
   covered = jnp.where(num_alive > 0, scaled, 0)
-  rest = gumbel.race(noise, jnp.log(_excess(target_probs, covered)))
+  rest = gumbel.race(noise, jnp.log(excess(target_probs, covered)))
   return jnp.where(accepted, token, rest), accepted
 
 

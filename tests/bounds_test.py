@@ -370,3 +370,26 @@ def test_quadrature_rules_are_converged(monkeypatch):
     np.testing.assert_allclose(coarse[1], fine[1], atol=1e-12)
     # The larger the prefix, the rarer an arrival outside.
     assert bool((jnp.diff(coarse[1]) <= 1e-12).all())
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_rejection_schemes_agree_with_the_slow_twins(count):
+  for seed in range(4):
+    p, q = np.random.default_rng(seed).dirichlet(np.ones(6), 2)
+    q[seed] = 0
+    q /= q.sum()
+    laws = jnp.asarray(p, jnp.float32), jnp.asarray(q, jnp.float32)
+    specinfer = bounds.specinfer_probability(*laws, count)
+    spectr = bounds.spectr_probability(*laws, count)
+    expected = reference.specinfer_probability([p] * count, q)
+    np.testing.assert_allclose(specinfer, expected, atol=2e-6)
+    expected = reference.spectr_probability(p, q, count)
+    np.testing.assert_allclose(spectr, expected, atol=2e-6)
+
+
+def test_equal_and_disjoint_laws():
+  p, q = jnp.array([0.3, 0.7, 0, 0]), jnp.array([0, 0, 0.5, 0.5])
+  for name in ('specinfer_probability', 'spectr_probability'):
+    value = getattr(bounds, name)
+    np.testing.assert_allclose(value(p, p, 2), 1, atol=1e-6)
+    np.testing.assert_allclose(value(p, q, 2), 0, atol=1e-6)

@@ -5,7 +5,7 @@ from. From them follow the acceptance that theory expects, and how close each
 race was: where the winner's margin is larger than what rounding can change,
 the same seed must give the same token on any machine and with any drafter.
 
-Legend: B batch, T tokens of a row, V vocabulary, K drafts.
+Legend: A atoms, B batch, T tokens of a row, V vocabulary, K drafts.
 """
 
 import functools
@@ -223,3 +223,31 @@ def canonical_margins(
   )
   valid = np.arange(width) < np.asarray(generation.lengths)[:, None]
   return np.where(valid, np.asarray(margins), np.nan)
+
+
+def common_atoms(
+  draft: filters.Law, target: filters.Law, vocab_size: int
+) -> tuple[jax.Array, jax.Array]:
+  """Both laws as probabilities on the tokens that either can have.
+
+  Args:
+    draft: law over tokens.
+    target: law over tokens.
+    vocab_size: V.
+
+  Returns:
+    p [A] and q [A]; under top-k A is the number of tokens kept by both
+    together, far below V.
+  """
+  p, q = jax.nn.softmax(draft.logits), jax.nn.softmax(target.logits)
+  if draft.tokens is None or target.tokens is None:
+    return tuple(
+      filters.probabilities(law, vocab_size) for law in (draft, target)
+    )
+  same = draft.tokens[:, None] == target.tokens  # [draft, target]
+  shared = jnp.sum(jnp.where(same, p[:, None], 0), axis=0)
+  alone = jnp.where(jnp.any(same, axis=1), 0, p)
+  return (
+    jnp.concatenate([shared, alone]),
+    jnp.concatenate([q, jnp.zeros_like(alone)]),
+  )

@@ -9,6 +9,7 @@ read again, V vocabulary.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -233,16 +234,16 @@ class _Unhashable:
   """A drafter that compares by identity, so that it can be static."""
 
   def __init__(self, drafter):
-    self._drafter = drafter
+    self.drafter = drafter
 
   def __getattr__(self, name):
-    return getattr(self._drafter, name)
+    return getattr(self.drafter, name)
 
   def __hash__(self):
-    return id(self._drafter)
+    return id(self.drafter)
 
   def __eq__(self, other):
-    return isinstance(other, _Unhashable) and self._drafter is other._drafter
+    return isinstance(other, _Unhashable) and self.drafter is other.drafter
 
 
 def as_drafter(drafter):
@@ -284,63 +285,74 @@ def check_shapes(drafter, params, batch: int, shape, capacity: int) -> None:
   """Traces a drafter and raises ValueError where its results do not fit.
 
   Args:
-    drafter: to be looked at.
+    drafter: hashable, see `as_drafter`.
     params: its arrays.
     batch: B.
     shape: (L, K).
     capacity: T.
   """
-  name, (_, slots) = type(drafter).__name__, shape
+  leaves, structure = jax.tree.flatten(params)
+  kinds = tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+  _check_shapes(drafter, structure, kinds, batch, shape, capacity)
 
-  def trace(method, *args):
-    try:
-      return jax.eval_shape(method, *args)
-    except Exception as error:
-      raise ValueError(
-        f'{name}.{method.__name__} cannot be traced: {error} Its arrays must '
-        'come through params and state; see '
-        'listcoupling.decoding.drafters.Drafter.'
-      ) from error
+
+@functools.lru_cache(maxsize=16)  # a second call traces nothing
+def _check_shapes(drafter, structure, kinds, batch, shape, capacity):
+  params = structure.unflatten([jax.ShapeDtypeStruct(*kind) for kind in kinds])
 
   def array(*size):
     return jax.ShapeDtypeStruct(size, np.int32)
 
-  text = Text(array(batch, capacity), array(batch))
-
   def prefill(params, text):
     return drafter.prefill(params, text, shape, capacity)
 
-  state = trace(prefill, params, text)
+  text = Text(array(batch, capacity), array(batch))
+  state = _trace(drafter, 'prefill', prefill, params, text)
   root, opened = _logits_and_state(
-    name, 'open_block', trace(drafter.open_block, params, state, text)
+    drafter, 'open_block', drafter.open_block, params, state, text
   )
-  _expect(
-    name, 'open_block', root, ((batch, None), (batch, None, None)), drafter
-  )
-  nodes = array(batch, slots)
+  shapes = ((batch, None), (batch, None, None))
+  _expect(drafter, 'open_block', root, shapes)
+  nodes = array(batch, shape[1])
   logits, _ = _logits_and_state(
-    name,
-    'extend',
-    trace(drafter.extend, params, opened, text, array(), nodes, nodes),
+    *(drafter, 'extend', drafter.extend),
+    *(params, opened, text, array(), nodes, nodes),
   )
-  _expect(name, 'extend', logits, ((batch, slots, None),), drafter)
-  if jax.tree.structure(state) != jax.tree.structure(opened):
+  _expect(drafter, 'extend', logits, ((*nodes.shape, None),))
+  before, after = jax.tree.structure(state), jax.tree.structure(opened)
+  if before != after:
     raise ValueError(
-      f'{name}.prefill must return a state like that of open_block, got '
-      f'{jax.tree.structure(state)} and {jax.tree.structure(opened)}.'
+      f'{_name(drafter)}.prefill must return a state like that of open_block, '
+      f'got {before} and {after}.'
     )
 
 
-def _logits_and_state(name, method, returned):
+def _name(drafter):
+  own = drafter.drafter if isinstance(drafter, _Unhashable) else drafter
+  return type(own).__name__
+
+
+def _trace(drafter, method, function, *args):
+  try:
+    return jax.eval_shape(function, *args)
+  except Exception as error:
+    raise ValueError(
+      f'{_name(drafter)}.{method} cannot be traced ({error}); its arrays must '
+      'come through params and state, see listcoupling.decoding.Drafter.'
+    ) from error
+
+
+def _logits_and_state(drafter, method, function, *args):
+  returned = _trace(drafter, method, function, *args)
   if not isinstance(returned, tuple) or len(returned) != 2:
     raise ValueError(
-      f'{name}.{method} must return (logits, state), got '
+      f'{_name(drafter)}.{method} must return (logits, state), got '
       f'{type(returned).__name__}.'
     )
   return returned
 
 
-def _expect(name, method, logits, shapes, drafter):
+def _expect(drafter, method, logits, shapes):
   """Raises unless the logits have one of the shapes, V last, None any."""
   found = getattr(logits, 'shape', None)
   wanted = [(*shape[:-1], drafter.vocab_size) for shape in shapes]
@@ -352,5 +364,6 @@ def _expect(name, method, logits, shapes, drafter):
   ):
     shown = ' or '.join(str(shape).replace('None', 'R') for shape in wanted)
     raise ValueError(
-      f'{name}.{method} must give logits of shape {shown}, got {found}.'
+      f'{_name(drafter)}.{method} must give logits of shape {shown}, got '
+      f'{found}.'
     )

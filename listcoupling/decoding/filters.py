@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import gumbel
+from listcoupling.decoding import truncation
 from listcoupling.decoding.sampling_params import sampling_params
 
 COLDEST = float(np.finfo(np.float32).tiny)  # below it a law is greedy
@@ -94,8 +95,8 @@ def warp(logits: jax.Array, temperature, options) -> Law:
     options: `GenerateOptions`, or the `SamplingParams` of one.
   """
   params = sampling_params(options)
-  logits = logits.astype(jnp.float32)
-  logits = logits - jnp.max(logits)  # a tiny temperature must not overflow
+  # In the caller's precision; and a tiny temperature must not overflow.
+  logits = (logits - jnp.max(logits)).astype(jnp.float32)
   warm = temperature >= COLDEST
   law = _truncate(logits / jnp.where(warm, temperature, 1.0), params)
   likeliest = jnp.arange(law.logits.shape[-1]) == gumbel.argmax(law.logits)
@@ -108,15 +109,10 @@ def _truncate(logits, params):
   """Top-k, top-p and min-p on tempered logits [V]."""
   tokens = None
   if 0 < params.top_k < logits.shape[-1]:
-    logits, tokens = jax.lax.top_k(logits, params.top_k)
-    tokens = tokens.astype(jnp.int32)
+    logits, tokens = truncation.top_k(logits, params.top_k)
   if params.top_p is not None:
-    descending = -jnp.sort(-logits)
-    probs = jax.nn.softmax(descending)
-    before = jnp.cumsum(probs) - probs  # mass of the more likely tokens
-    kept = before < params.top_p
-    lowest = jnp.min(jnp.where(kept, descending, jnp.inf))
-    logits = jnp.where(logits >= lowest, logits, -jnp.inf)
+    kept = truncation.top_p(logits, params.top_p)
+    logits = jnp.where(kept, logits, -jnp.inf)
   if params.min_p is not None:
     floor = jnp.max(logits) + jnp.log(params.min_p)
     logits = jnp.where(logits >= floor, logits, -jnp.inf)

@@ -186,8 +186,8 @@ def prepare(key, target, drafters, prompts, lengths, options) -> Call:
 
 
 def rows_bucket(count: int) -> int:
-  """Rows that are compiled for `count`: 1 to 4, 6, 8, 12 ... 64, 128 ..."""
-  if count > 64:
+  """Rows compiled for `count`: 1 to 4, 6, 8, 12, 16 ... 256, 320 ..."""
+  if count > 256:
     return -(-count // 64) * 64
   size = 1 << (count - 1).bit_length()
   return size * 3 // 4 if size > 2 and count <= size * 3 // 4 else size
@@ -301,10 +301,16 @@ def _check_positions(target, drafters, lengths, options):
     f'max_new_tokens={options.max_new_tokens})'
   )
   limit = getattr(target.config, 'max_positions', None)
-  if limit is not None and needed > limit and not options.allow_long:
+  hard = getattr(target.config, 'hard_limit', '')  # what insisting cannot mend
+  if limit is not None and needed > limit and (hard or not options.allow_long):
+    remedy = (
+      f'write fewer: {hard}'
+      if hard
+      else ('write fewer, or insist with allow_long=True')
+    )
     raise ValueError(
       f'{asked}, past the {limit} positions that the target was made for '
-      '(max_position_embeddings); write fewer, or insist with allow_long=True.'
+      f'(max_position_embeddings); {remedy}.'
     )
   for d, drafter in enumerate(drafters):
     config = getattr(drafter, 'config', None)

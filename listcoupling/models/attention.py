@@ -1,8 +1,6 @@
-"""Cached attention: rotary positions, the cache, grouped queries.
+"""Cached attention of grouped queries (Ainslie et al., arXiv 2305.13245).
 
-Rotary positions as in Llama (Touvron et al., arXiv 2302.13971), with llama3
-frequency scaling (arXiv 2407.21783); grouped-query attention (Ainslie et al.,
-arXiv 2305.13245). No parameters: `transformer` has them.
+No parameters: `transformer` has them.
 
 Keys and values lie as [B, J, C, E]: the products run over whole slabs of one
 key head, and J is the axis that devices share. A long cache is read in blocks
@@ -16,39 +14,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-from listcoupling.models.transformer_config import TransformerConfig
 
 BLOCK = 256  # entries read at a time
 DENSE = 2 * BLOCK  # capacity up to which all entries are read at once
 _MASKED = -1e30  # finite: a row that sees nothing is finite, never NaN
-
-
-def rope_frequencies(config: TransformerConfig) -> np.ndarray:
-  """Radians per position of each rotary pair: [E / 2] float32."""
-  exponents = np.arange(0, config.head_dim, 2, dtype=np.float32)
-  frequencies = 1.0 / np.float32(config.rope_theta) ** (
-    exponents / np.float32(config.head_dim)
-  )
-  scaling = config.rope_scaling
-  if scaling is None:
-    return frequencies
-  if scaling.kind == 'linear':
-    return frequencies / np.float32(scaling.factor)
-  turns = scaling.original_max_positions * frequencies / (2 * np.pi)
-  width = scaling.high_freq_factor - scaling.low_freq_factor
-  kept = np.clip((turns - scaling.low_freq_factor) / width, 0.0, 1.0)
-  mixed = kept * frequencies + (1.0 - kept) * frequencies / scaling.factor
-  return mixed.astype(np.float32)
-
-
-def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-  """Rotary phase on [..., E]; pair i is (i, i + E / 2)."""
-  first, second = jnp.split(x, 2, axis=-1)
-  return jnp.concatenate(
-    [first * cos - second * sin, second * cos + first * sin], axis=-1
-  )
 
 
 def padded(entries: int) -> int:

@@ -1,20 +1,23 @@
 """Hugging Face directories: file names and names of the tensors.
 
-Names and layouts are those of the `transformers` library for model_type llama,
-qwen2 and qwen3: linear weights are [out, in], heads are contiguous blocks of
-rows, rotary pairs are (i, i + E / 2).
+Layouts are those of the `transformers` library: linear weights are [out, in],
+heads are contiguous blocks of rows, rotary pairs are (i, i + E / 2). Names are
+those of `families`.
 
-Legend: D hidden size, H query heads, J key/value heads, G = H / J, E head size,
-F perceptron size, V vocabulary.
+Legend: D hidden size, J key/value heads, G query heads per key head, E head
+size, F perceptron size, V vocabulary.
 """
 
+import math
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from listcoupling import files
 from listcoupling.models import transformer
+from listcoupling.models.families import FAMILIES
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
@@ -30,35 +33,87 @@ TOKENIZER_CLASS = """{
 """
 
 
+class Part(NamedTuple):
+  """Rows of a stored tensor."""
+
+  name: str
+  start: int
+  rows: int
+
+
 class Leaf(NamedTuple):
   """One parameter and the stored tensors it is made of.
 
   Attributes:
     path: keys into the parameter tree.
-    names: tensor names, in this order.
-    shapes: stored shapes.
     shape: of the parameter.
-    transpose: whether tensors are stored as [out, in].
-    groups: the outputs of every tensor are cut into so many equal parts, and
-      part i of all tensors come before part i + 1 of any.
+    parts: rows of stored tensors.
+    inputs: axis of the parameter that is the last one of the stored tensors; 0
+      or -1, None for vectors. The other axes are the stored rows.
+    axis: of these other axes, the one along which the parts lie.
   """
 
   path: tuple[str, ...]
-  names: tuple[str, ...]
-  shapes: tuple[tuple[int, ...], ...]
   shape: tuple[int, ...]
-  transpose: bool = False
-  groups: int = 1
+  parts: tuple[Part, ...]
+  inputs: int | None = None
+  axis: int = 0
 
-  def join(self, tensors) -> np.ndarray:
-    """The parameter from its stored tensors."""
-    cut = [x.reshape(self.groups, -1, *x.shape[1:]) for x in tensors]
-    whole = cut[0] if len(cut) == 1 else np.concatenate(cut, axis=1)
-    whole = whole.reshape(-1, *tensors[0].shape[1:])
-    return (whole.T if self.transpose else whole).reshape(self.shape)
+  @property
+  def _outputs(self) -> tuple[int, ...]:
+    """The axes that are stored as rows."""
+    if self.inputs is None:
+      return self.shape
+    return self.shape[1:] if self.inputs == 0 else self.shape[:-1]
 
-  def split(self, value: np.ndarray) -> list[np.ndarray]:
-    """The stored tensors of a parameter; `join` undone.
+  def _size(self, part: Part) -> int:
+    """How far a part reaches along `axis`."""
+    outputs = self._outputs
+    return part.rows * outputs[self.axis] // math.prod(outputs)
+
+  @property
+  def tensors(self) -> dict[str, tuple[int, ...]]:
+    """Shape of every stored tensor, by name."""
+    width = () if self.inputs is None else (self.shape[self.inputs],)
+    return {x.name: (x.start + x.rows, *width) for x in self.parts}
+
+  def read(self, fetch: Callable, index: tuple[slice, ...] | None = None):
+    """The parameter, or a block of it.
+
+    Args:
+      fetch: (name, slice of rows) -> these rows of a stored tensor.
+      index: of the block, a slice per axis; None reads all.
+
+    Returns:
+      numpy array. Of the tensors only the rows between the first and the last
+      one of the block are read.
+    """
+    index = index or (slice(None),) * len(self.shape)
+    index = [slice(*x.indices(n)) for x, n in zip(index, self.shape)]
+    columns = None if self.inputs is None else index.pop(self.inputs)
+    wanted, offset, blocks = index[self.axis], 0, []
+    for part in self.parts:
+      size = self._size(part)
+      first, last = max(wanted.start - offset, 0), wanted.stop - offset
+      offset += size
+      if first >= min(last, size):
+        continue
+      dims, block = list(self._outputs), list(index)
+      dims[self.axis], block[self.axis] = size, slice(first, min(last, size))
+      rows = np.arange(part.rows).reshape(dims)[tuple(block)]
+      low, high = int(rows.flat[0]), int(rows.flat[-1]) + 1
+      data = fetch(part.name, slice(part.start + low, part.start + high))
+      if rows.size < high - low:
+        data = data[rows.reshape(-1) - low]
+      data = data if columns is None else data[:, columns]
+      blocks.append(data.reshape(*rows.shape, *data.shape[1:]))
+    whole = blocks[0]
+    if len(blocks) > 1:
+      whole = np.concatenate(blocks, axis=self.axis)
+    return np.moveaxis(whole, -1, 0) if self.inputs == 0 else whole
+
+  def split(self, value: np.ndarray) -> dict[str, np.ndarray]:
+    """The stored tensors of a parameter; `read` undone.
 
     Raises:
       ValueError: for a parameter of another shape.
@@ -68,58 +123,78 @@ class Leaf(NamedTuple):
         f'params{list(self.path)} has shape {value.shape}, the config asks for '
         f'{self.shape}.'
       )
-    if self.transpose:
-      value = value.reshape(self.shape[0], -1).T
-    rows = sum(shape[0] for shape in self.shapes)
-    cut = value.reshape(self.groups, rows // self.groups, *self.shapes[0][1:])
-    ends = np.cumsum([shape[0] // self.groups for shape in self.shapes])
-    parts = np.split(cut, ends[:-1], axis=1)
-    return [
-      np.ascontiguousarray(part.reshape(shape))
-      for part, shape in zip(parts, self.shapes)
-    ]
+    if self.inputs == 0:
+      value = np.moveaxis(value, 0, -1)
+    ends = np.cumsum([self._size(part) for part in self.parts])
+    stored = {}
+    for part, cut in zip(self.parts, np.split(value, ends[:-1], self.axis)):
+      rows = cut.reshape(part.rows, *self.tensors[part.name][1:])
+      stored.setdefault(part.name, []).append(rows)
+    return {
+      name: np.ascontiguousarray(np.concatenate(rows))
+      for name, rows in stored.items()
+    }
 
 
 def parameter_table(config: transformer.TransformerConfig) -> list[Leaf]:
   """Every parameter of a config with its names in `transformers`."""
   c = config
-  d, f, e, j = c.hidden_size, c.intermediate_size, c.head_dim, c.num_kv_heads
-  rows = (c.num_heads * e, j * e, j * e)
-  heads = (j, c.num_heads // j + 2, e)
-  embed = (c.vocab_size, d)
-  table = [Leaf(('embed',), ('model.embed_tokens.weight',), (embed,), embed)]
-  for i in range(c.num_layers):
+  embed = (c.vocab_size, c.hidden_size)
 
-    def leaf(name, stored, shapes, shape, *layout, i=i):
-      names = tuple(f'model.layers.{i}.{x}' for x in stored)
-      return Leaf((f'layer_{i}', name), names, tuple(shapes), shape, *layout)
+  def table(path, name):
+    return Leaf((path,), embed, (Part(name, 0, c.vocab_size),), -1)
 
-    def vector(name, stored, size):
-      return leaf(name, [stored], [(size,)], (size,))
-
-    qkv = [f'self_attn.{x}_proj' for x in 'qkv']
-    weights, biases = ([f'{x}.{y}' for x in qkv] for y in ('weight', 'bias'))
-    out, down = 'self_attn.o_proj.weight', 'mlp.down_proj.weight'
-    gate_up = ['mlp.gate_proj.weight', 'mlp.up_proj.weight']
-    table += [
-      vector('attention_norm', 'input_layernorm.weight', d),
-      leaf('qkv', weights, [(r, d) for r in rows], (d, *heads), True, j),
-      leaf('attention_out', [out], [(d, rows[0])], (rows[0], d), True),
-      vector('perceptron_norm', 'post_attention_layernorm.weight', d),
-      leaf('gate_up', gate_up, 2 * [(f, d)], (d, 2, f), True),
-      leaf('down', [down], [(d, f)], (f, d), True),
-    ]
-    if c.qkv_bias:
-      table.append(
-        leaf('qkv_bias', biases, [(r,) for r in rows], heads, False, j)
-      )
-    if c.qk_norm:
-      table.append(vector('query_norm', 'self_attn.q_norm.weight', e))
-      table.append(vector('key_norm', 'self_attn.k_norm.weight', e))
-  table.append(Leaf(('final_norm',), ('model.norm.weight',), ((d,),), (d,)))
+  norm = Part('model.norm.weight', 0, c.hidden_size)
+  leaves = [table('embed', 'model.embed_tokens.weight')]
+  for layer in range(c.num_layers):
+    leaves += _layer_table(c, layer)
+  leaves.append(Leaf(('final_norm',), (c.hidden_size,), (norm,)))
   if not c.tie_embeddings:
-    table.append(Leaf(('head',), ('lm_head.weight',), (embed,), embed))
-  return table
+    leaves.append(table('head', 'lm_head.weight'))
+  return leaves
+
+
+def _layer_table(config: transformer.TransformerConfig, layer: int):
+  """Leaves of one layer."""
+  c, names = config, FAMILIES[config.family or 'llama'].names
+  d, f, e, j = c.hidden_size, c.intermediate_size, c.head_dim, c.num_kv_heads
+  g = c.num_heads // j
+
+  def parts(kind, stored):
+    ends, found = {}, []
+    for name, rows in stored.items():
+      name = f'model.layers.{layer}.{names[name]}.{kind}'
+      found.append(Part(name, ends.get(name, 0), rows))
+      ends[name] = ends.get(name, 0) + rows
+    return tuple(found)
+
+  def vector(name, *shape):
+    stored = {name: math.prod(shape)}
+    return Leaf((f'layer_{layer}', name), shape, parts('weight', stored))
+
+  def linear(name, inputs, outputs, stored, bias, axis=0):
+    path = (f'layer_{layer}', name)
+    kernel = Leaf(path, (inputs, *outputs), parts('weight', stored), 0, axis)
+    if not bias:
+      return [kernel]
+    path = (f'layer_{layer}', f'{name}_bias')
+    return [kernel, Leaf(path, outputs, parts('bias', stored), None, axis)]
+
+  qkv = {'query': j * g * e, 'key': j * e, 'value': j * e}
+  out, down = {'attention_out': d}, {'down': d}
+  leaves = [
+    vector('attention_norm', d),
+    *linear('qkv', d, (j, g + 2, e), qkv, c.qkv_bias, axis=1),
+    *linear('attention_out', j * g * e, (d,), out, c.out_bias),
+    vector('perceptron_norm', d),
+    *linear('gate_up', d, (2, f), {'gate': f, 'up': f}, c.perceptron_bias),
+    *linear('down', f, (d,), down, c.perceptron_bias),
+  ]
+  if c.qk_norm == 'head':
+    leaves += [vector('query_norm', e), vector('key_norm', e)]
+  if c.qk_norm == 'all':
+    leaves += [vector('query_norm', j, g, e), vector('key_norm', j, e)]
+  return leaves
 
 
 def read_json(path: pathlib.Path) -> dict:

@@ -195,7 +195,7 @@ def _named_tensors(model, table) -> dict[str, np.ndarray]:
     value = model.params
     for name in leaf.path:
       value = value[name]
-    tensors |= zip(leaf.names, leaf.split(np.asarray(value)))
+    tensors |= leaf.split(np.asarray(value))
   return tensors
 
 
@@ -221,10 +221,6 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
       'Only transformers can be saved, got a config of type '
       f'{type(model.config).__name__}.'
     )
-  if model.config.qkv_bias and model.config.qk_norm:
-    raise ValueError(
-      'No Hugging Face family has both qkv_bias and qk_norm; leave one out.'
-    )
   if quantised.is_quantised(model.params):
     raise ValueError(
       'a quantised model is not saved: save the float model it was made of, '
@@ -235,15 +231,16 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     raise ValueError(
       f'{directory} holds a sharded checkpoint; choose another directory.'
     )
-  tensors = _named_tensors(model, form.parameter_table(model.config))
   dtype = np.asarray(model.params['embed']).dtype.name
+  raw = config_format.config_json(model.config, dtype)
+  config = dataclasses.replace(model.config, family=raw['model_type'])
+  tensors = _named_tensors(model, form.parameter_table(config))
   directory.parent.mkdir(parents=True, exist_ok=True)
   beside = pathlib.Path(
     tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
   )
   try:
-    config = config_format.config_json(model.config, dtype)
-    files.write_json(beside / 'config.json', config)
+    files.write_json(beside / 'config.json', raw)
     metadata = {'format': 'pt'}  # transformers refuses a file without it
     safetensors.numpy.save_file(
       tensors, beside / form.WEIGHTS, metadata=metadata

@@ -1,10 +1,11 @@
-"""Decoder-only transformer of the Llama / Qwen2 / Qwen3 family.
+"""Decoder-only transformer, one for all families of `families`.
 
-Pre-norm blocks of grouped-query attention with rotary positions and a SwiGLU
-perceptron, as in Llama (Touvron et al., arXiv 2302.13971; llama3 frequency
-scaling as in arXiv 2407.21783), with the options that tell the family apart:
-a bias on queries, keys and values (Qwen2, arXiv 2407.10671), a norm on each
-query and key head (Qwen3, arXiv 2505.09388), a tied output head.
+Blocks of grouped-query attention with rotary positions and a gated perceptron,
+as in Llama (Touvron et al., arXiv 2302.13971). `TransformerConfig` has the
+options that tell families apart: biases (Qwen2, arXiv 2407.10671), norms on
+queries and keys per head (Qwen3, arXiv 2505.09388) or on all of them, norms
+behind the layers (OLMo 2, arXiv 2501.00656), windows (Mistral, arXiv
+2310.06825), layers without rotary positions (SmolLM3), a tied output head.
 
 One module serves training (no cache: new tokens see each other under `mask`)
 and decoding (`listcoupling.decoding.language_model.Apply`).
@@ -24,19 +25,23 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from listcoupling.decoding import language_model
-from listcoupling.models import quantised
+from listcoupling.models import quantised, rope
 from listcoupling.models.attention import (
   attend,
   move_entries,
   padded,
-  rope_frequencies,
-  rotate,
   write_entries,
 )
 from listcoupling.models.transformer_config import (
   RopeScaling,
   TransformerConfig,
 )
+
+_ACTIVATIONS = {
+  'silu': jax.nn.silu,
+  'gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
+}
 
 __all__ = [
   'Block',
@@ -61,10 +66,10 @@ class Cache(NamedTuple):
   positions: jax.Array  # [B, C] int32, of the token in each entry
 
 
-def _rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
+def _rms_norm(x: jax.Array, scale: jax.Array, eps: float, axes=-1):
   wide = x.astype(jnp.float32)
-  square = jnp.mean(wide * wide, axis=-1, keepdims=True)
-  return (wide * jax.lax.rsqrt(square + eps)).astype(x.dtype) * weight
+  square = jnp.mean(wide * wide, axis=axes, keepdims=True)
+  return (wide * jax.lax.rsqrt(square + eps)).astype(x.dtype) * scale
 
 
 def _kernel(module: nn.Module, name: str, shape, scale=1.0):
@@ -76,61 +81,92 @@ def _kernel(module: nn.Module, name: str, shape, scale=1.0):
 
 
 class Block(nn.Module):
-  """One pre-norm layer: attention, then perceptron, each with a residual."""
+  """One layer: attention, then perceptron, each with a residual."""
 
   config: TransformerConfig
 
-  def _project(self, x, name: str, *shape: int, scale=1.0):
-    """x [..., I] by a kernel [I, *shape]."""
+  def _vector(self, name: str, *shape: int, init=nn.initializers.ones):
+    value = self.param(name, init, shape, jnp.float32)
+    return value.astype(self.config.dtype)
+
+  def _linear(self, x, name: str, *shape: int, bias=False, scale=1.0):
+    """x [..., I] by a kernel [I, *shape], and a bias."""
     kernel = _kernel(self, name, (x.shape[-1], *shape), scale)
-    return quantised.product(x, kernel)
+    out = quantised.product(x, kernel)
+    if bias:
+      zeros = nn.initializers.zeros
+      out = out + self._vector(f'{name}_bias', *shape, init=zeros)
+    return out
 
-  def _scale(self, name: str, size: int):
-    scale = self.param(name, nn.initializers.ones, (size,))
-    return scale.astype(self.config.dtype)
+  def _around(self, name: str, x: jax.Array, inner) -> jax.Array:
+    """x + inner(norm(x)), or x + norm(inner(x)) with `post_norm`."""
 
-  def _norm(self, name: str, x: jax.Array) -> jax.Array:
-    return _rms_norm(x, self._scale(name, x.shape[-1]), self.config.rms_eps)
+    def norm(x):
+      scale = self._vector(name, x.shape[-1])
+      return _rms_norm(x, scale, self.config.rms_eps)
 
-  def _heads(self, x, cos, sin):
+    if self.config.post_norm:
+      return x + norm(inner(x))
+    return x + inner(norm(x))
+
+  def _heads(self, x, phases):
     """Rotated queries [B, S, J, G, E]; keys and values [B, J, S, E]."""
     c = self.config
-    j, e = c.num_kv_heads, c.head_dim
+    j, e, eps = c.num_kv_heads, c.head_dim, c.rms_eps
     g = c.num_heads // j
-    heads = self._project(x, 'qkv', j, g + 2, e)  # [B, S, J, G + 2, E]
-    if c.qkv_bias:
-      bias = self.param('qkv_bias', nn.initializers.zeros, (j, g + 2, e))
-      heads = heads + bias.astype(heads.dtype)
+    heads = self._linear(x, 'qkv', j, g + 2, e, bias=c.qkv_bias)
     turned, values = heads[..., : g + 1, :], heads[..., g + 1, :]
-    if c.qk_norm:
-      queries = jnp.broadcast_to(self._scale('query_norm', e), (g, e))
-      scale = jnp.concatenate([queries, self._scale('key_norm', e)[None]])
-      turned = _rms_norm(turned, scale, c.rms_eps)
-    turned = rotate(turned, cos, sin)
+    if c.qk_norm == 'head':
+      queries = jnp.broadcast_to(self._vector('query_norm', e), (g, e))
+      scale = jnp.concatenate([queries, self._vector('key_norm', e)[None]])
+      turned = _rms_norm(turned, scale, eps)
+    if c.qk_norm == 'all':
+      queries, keys = turned[..., :g, :], turned[..., g:, :]
+      scales = (
+        self._vector('query_norm', j, g, e),
+        self._vector('key_norm', j, e),
+      )
+      queries = _rms_norm(queries, scales[0], eps, (-3, -2, -1))
+      keys = _rms_norm(keys, scales[1][:, None], eps, (-3, -2, -1))
+      turned = jnp.concatenate([queries, keys], axis=-2)
+    if phases is not None:
+      turned = rope.rotate(turned, *phases)
     queries, keys = turned[..., :g, :], turned[..., g, :]
     return queries, keys.swapaxes(1, 2), values.swapaxes(1, 2)
 
   @nn.compact
-  def __call__(self, x, cos, sin, mask, cache, start):
+  def __call__(self, x, phases, mask, cache, start):
     """[B, S, D] and this layer's (keys, values) -> the same, updated."""
     c = self.config
     residual_scale = (2 * c.num_layers) ** -0.5
-    normed = self._norm('attention_norm', x)
-    queries, keys, values = self._heads(normed, cos, sin)
-    used = None
-    if cache is not None:
-      keys = write_entries(cache[0], keys, start)
-      values = write_entries(cache[1], values, start)
-      used = jnp.max(start) + x.shape[1]
-    mixed = attend(queries, keys, values, mask, used)
-    x = x + self._project(
-      mixed, 'attention_out', c.hidden_size, scale=residual_scale
-    )
-    normed = self._norm('perceptron_norm', x)
-    gate_up = self._project(normed, 'gate_up', 2, c.intermediate_size)
-    gated = jax.nn.silu(gate_up[:, :, 0]) * gate_up[:, :, 1]
-    down = self._project(gated, 'down', c.hidden_size, scale=residual_scale)
-    return x + down, (keys, values)
+    written = []
+
+    def attention(x):
+      queries, keys, values = self._heads(x, phases)
+      used = None
+      if cache is not None:
+        keys = write_entries(cache[0], keys, start)
+        values = write_entries(cache[1], values, start)
+        used = jnp.max(start) + x.shape[1]
+      written.extend((keys, values))
+      mixed = attend(queries, keys, values, mask, used)
+      name, size = 'attention_out', c.hidden_size
+      return self._linear(
+        mixed, name, size, bias=c.out_bias, scale=residual_scale
+      )
+
+    def perceptron(x):
+      bias = c.perceptron_bias
+      gate_up = self._linear(x, 'gate_up', 2, c.intermediate_size, bias=bias)
+      gate = _ACTIVATIONS[c.activation](gate_up[:, :, 0])
+      hidden = gate * gate_up[:, :, 1]
+      return self._linear(
+        hidden, 'down', c.hidden_size, bias=bias, scale=residual_scale
+      )
+
+    x = self._around('attention_norm', x, attention)
+    x = self._around('perceptron_norm', x, perceptron)
+    return x, tuple(written)
 
 
 class Transformer(nn.Module):
@@ -155,26 +191,34 @@ class Transformer(nn.Module):
     c = self.config
     embed = _kernel(self, 'embed', (c.vocab_size, c.hidden_size))
     x = quantised.rows(embed, tokens, c.dtype)
-    phase = positions[..., None].astype(jnp.float32) * rope_frequencies(c)
-    phase = phase[:, :, None, None]  # [B, S, 1, 1, E / 2]
-    cos, sin = jnp.cos(phase).astype(c.dtype), jnp.sin(phase).astype(c.dtype)
+    phases = rope.phases(c, positions)
+    entries = positions
+    if cache is not None:
+      entries = write_entries(
+        cache.positions[:, None, :, None], positions[:, None, :, None], start
+      )[:, 0, :, 0]
+    masks = {0: mask}
+    for window in set(c.windows) - {0}:
+      near = positions[:, :, None] - entries[:, None] < window
+      masks[window] = mask & near
     written = []
     for layer in range(c.num_layers):
-      entry = None if cache is None else cache.layers[layer]
-      block = Block(c, name=f'layer_{layer}')
-      x, entry = block(x, cos, sin, mask, entry, start)
-      written.append(entry)
-    weight = self.param('final_norm', nn.initializers.ones, (c.hidden_size,))
-    x = _rms_norm(x, weight.astype(x.dtype), c.rms_eps)
+      x, pair = Block(c, name=f'layer_{layer}')(
+        x,
+        None if layer in c.unrotated else phases,
+        masks[c.windows[layer] if c.windows else 0],
+        None if cache is None else cache.layers[layer],
+        start,
+      )
+      written.append(pair)
+    ones = nn.initializers.ones
+    scale = self.param('final_norm', ones, (c.hidden_size,), jnp.float32)
+    x = _rms_norm(x, scale.astype(x.dtype), c.rms_eps)
     if not c.tie_embeddings:
       embed = _kernel(self, 'head', (c.vocab_size, c.hidden_size))
-    logits = quantised.logits(x, embed)
     if cache is not None:
-      placed = write_entries(
-        cache.positions[:, None, :, None], positions[:, None, :, None], start
-      )
-      cache = Cache(tuple(written), placed[:, 0, :, 0])
-    return logits, cache
+      cache = Cache(tuple(written), entries)
+    return quantised.logits(x, embed), cache
 
 
 @functools.cache
@@ -224,7 +268,8 @@ def num_entries(cache: Cache) -> int:
 def causal_logits(config: TransformerConfig, params, tokens) -> jax.Array:
   """Logits [B, S, V] float32 of whole sequences [B, S], for training."""
   batch, length = tokens.shape
-  positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
+  positions = jnp.arange(length, dtype=jnp.int32)
+  positions = jnp.broadcast_to(positions, (batch, length))
   mask = jnp.tril(jnp.ones((1, length, length), bool))
   logits, _ = Transformer(config).apply(
     {'params': params}, tokens, positions, mask

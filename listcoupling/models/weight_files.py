@@ -118,7 +118,9 @@ def check_tensors(
   owner: dict[str, Stored], table: list[form.Leaf], directory
 ) -> None:
   """Same names, shapes and float types on both sides, or ValueError."""
-  wanted = {n: s for leaf in table for n, s in zip(leaf.names, leaf.shapes)}
+  wanted = {}
+  for leaf in table:
+    wanted |= leaf.tensors
   missing = sorted(wanted.keys() - owner.keys())
   # A tied head is sometimes stored, old Llamas store constant frequencies.
   extra = sorted(
@@ -179,13 +181,14 @@ def _check_tied(owner: dict[str, Stored], shape) -> None:
     )
 
 
-def read_leaf(owner: dict[str, Stored], leaf: form.Leaf, dtype) -> jax.Array:
-  """One parameter from its stored tensors; nothing else is in memory."""
-  parts = [_read(owner[name].path, name) for name in leaf.names]
-  return jnp.asarray(leaf.join(parts), dtype=dtype)
+def read_leaf(
+  owner: dict[str, Stored], leaf: form.Leaf, dtype, index=None
+) -> jax.Array:
+  """One parameter, or a block of it; nothing else is in memory."""
 
+  def fetch(name, rows):
+    # The file is mapped: closed at once, its pages do not add up to a copy.
+    with safetensors.safe_open(owner[name].path, framework='np') as file:
+      return file.get_slice(name)[rows]
 
-def _read(path: pathlib.Path, name: str) -> np.ndarray:
-  # The file is mapped: closed at once, its pages do not add up to a copy.
-  with safetensors.safe_open(path, framework='np') as file:
-    return file.get_tensor(name)
+  return jnp.asarray(leaf.read(fetch, index), dtype=dtype)

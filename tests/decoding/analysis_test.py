@@ -1,11 +1,12 @@
 """Laws, acceptance and margins read back from finished texts."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from listcoupling import bounds
-from listcoupling.decoding import analysis
+from listcoupling.decoding import analysis, filters
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
 from tests import fakes
@@ -68,3 +69,22 @@ def test_margins_of_a_canonical_text_are_positive(top_k):
     jax.random.key(4), target, PROMPTS, LENGTHS, out, options
   )
   assert (others[written] < 0).any()
+
+
+@pytest.mark.parametrize('top_k', [0, 4])
+def test_common_atoms_hold_both_laws(top_k):
+  keys = jax.random.split(jax.random.key(0), 2)
+  logits = [2 * jax.random.normal(key, (9,)) for key in keys]
+  options = GenerateOptions(top_k=top_k)
+  laws = [filters.warp(row, 0.8, options) for row in logits]
+  p, q = analysis.common_atoms(*laws, 9)
+  assert p.shape == q.shape == (2 * top_k or 9,)
+  dense = [np.asarray(filters.probabilities(law, 9)) for law in laws]
+  distance = 0.5 * np.abs(dense[0] - dense[1]).sum()
+  np.testing.assert_allclose(0.5 * jnp.abs(p - q).sum(), distance, atol=1e-6)
+  # The same joint law: every pair of masses stands there once.
+  ours = sorted(zip(p.tolist(), q.tolist()))
+  theirs = sorted(zip(*(law.tolist() for law in dense)))
+  both = [pair for pair in ours if max(pair) > 0]
+  wanted = [pair for pair in theirs if max(pair) > 0]
+  np.testing.assert_allclose(both, wanted, atol=1e-6)

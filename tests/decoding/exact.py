@@ -18,7 +18,7 @@ def law(logits, options, *, seen=(), num_new=0):
   for token in set(seen):
     scores[token] *= penalty if scores[token] < 0 else 1 / penalty
   if num_new < options.min_new_tokens:
-    scores[list(options.stop_tokens)] = -np.inf
+    scores[list(options.stop_tokens or ())] = -np.inf
   return draft_law(scores, options.temperature, options)
 
 
@@ -57,7 +57,10 @@ def joint_law(model, prompt, options, length):
   for text in itertools.product(range(size + 1), repeat=length):
     row, mass = list(prompt), 1.0
     for token in text:
-      if len(row) > len(prompt) and row[-1] in (*options.stop_tokens, size):
+      if len(row) > len(prompt) and row[-1] in (
+        *(options.stop_tokens or ()),
+        size,
+      ):
         mass *= token == size
       elif token == size:
         mass = 0.0

@@ -9,10 +9,6 @@ import pytest
 from jax import export
 
 from listcoupling.models import attention
-from listcoupling.models.transformer_config import (
-  RopeScaling,
-  TransformerConfig,
-)
 
 ENTRIES = 4 * attention.BLOCK
 
@@ -118,25 +114,3 @@ def test_a_tpu_writes_without_a_loop():
     # Windows of S entries are what the compiler would loop over.
     assert 'input_batching_dims' not in module
     assert 'inserted_window_dims = [0, 1, 2]' in module
-
-
-def test_llama3_frequencies():
-  # The piecewise formula as published with Llama 3.1, in wavelengths.
-  scaling = RopeScaling('llama3', 8.0, 1.0, 4.0, 8192)
-  config = TransformerConfig(
-    *(8, 8, 1, 1, 1, 64, 8), rope_theta=5e5, rope_scaling=scaling
-  )
-  plain = 5e5 ** -(np.arange(0, 64, 2) / 64)
-  expected = []
-  for frequency in plain:
-    wavelength = 2 * np.pi / frequency
-    if wavelength < 8192 / 4.0:
-      expected.append(frequency)
-    elif wavelength > 8192 / 1.0:
-      expected.append(frequency / 8.0)
-    else:
-      smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
-      expected.append((1 - smooth) * frequency / 8.0 + smooth * frequency)
-  got = attention.rope_frequencies(config)
-  np.testing.assert_allclose(got, expected, rtol=1e-5)
-  assert len({round(float(a / b), 3) for a, b in zip(got, plain)}) > 3

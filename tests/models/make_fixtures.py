@@ -60,7 +60,72 @@ CASES = {
     'float32',
     '1GB',
   ),
+  'mistral_dynamic': (
+    'Mistral',
+    dict(
+      sliding_window=None,
+      rope_parameters=dict(rope_type='dynamic', rope_theta=500.0, factor=2.0),
+    ),
+    'bfloat16',
+    '1GB',
+  ),
+  'mistral_window': ('Mistral', dict(sliding_window=6), 'bfloat16', '1GB'),
+  'qwen2_window_yarn': (
+    'Qwen2',
+    dict(
+      use_sliding_window=True,
+      sliding_window=5,
+      max_window_layers=1,
+      rope_parameters=dict(
+        rope_type='yarn',
+        rope_theta=100.0,
+        factor=4.0,
+        original_max_position_embeddings=32,
+        beta_fast=4.0,
+      ),
+    ),
+    'bfloat16',
+    '1GB',
+  ),
+  'phi3_longrope': (
+    'Phi3',
+    dict(
+      max_position_embeddings=384,
+      original_max_position_embeddings=96,
+      partial_rotary_factor=0.75,
+      rope_parameters=dict(
+        rope_type='longrope',
+        rope_theta=100.0,
+        partial_rotary_factor=0.75,
+        short_factor=[1.0, 1.2, 1.7],
+        long_factor=[1.1, 2.0, 4.0],
+      ),
+    ),
+    'bfloat16',
+    '1GB',
+  ),
+  'smollm3': (
+    'SmolLM3',
+    dict(
+      no_rope_layer_interval=2,
+      attention_bias=True,
+      mlp_bias=True,
+      hidden_act='gelu_pytorch_tanh',
+      tie_word_embeddings=False,
+    ),
+    'bfloat16',
+    '1GB',
+  ),
+  'olmo2': (
+    'Olmo2',
+    dict(attention_bias=True, hidden_act='gelu', rms_norm_eps=1e-3),
+    'bfloat16',
+    '1GB',
+  ),
 }
+
+
+_QKV = ('q_proj', 'k_proj', 'v_proj')
 
 
 def random_model(case: str, seed: int = 0):
@@ -69,7 +134,7 @@ def random_model(case: str, seed: int = 0):
   import transformers
 
   family, options, dtype, _ = CASES[case]
-  config = getattr(transformers, f'{family}Config')(**_SIZES, **options)
+  config = getattr(transformers, f'{family}Config')(**_SIZES | options)
   config.eos_token_id = None  # the library fills in a Llama's
   torch.manual_seed(seed)
   model = getattr(transformers, f'{family}ForCausalLM')(config)
@@ -79,12 +144,15 @@ def random_model(case: str, seed: int = 0):
       if 'norm' in name:
         weight.copy_(1 + 0.4 * noise)
       elif 'embed' in name or 'head' in name:
-        # Small beside the layers: a tied head would only echo its input.
-        weight.copy_(0.05 * noise)
+        # Small beside the layers: a tied head would only echo its input. Norms
+        # behind the layers make these as large as one.
+        large = family == 'Olmo2' and 'embed' in name
+        weight.copy_((1.0 if large else 0.05) * noise)
       else:
-        weight.copy_(
-          noise * (0.3 if 'bias' in name else weight.shape[-1] ** -0.5)
-        )
+        size = weight.shape[-1] ** -0.5
+        if 'bias' in name:  # what every token gets must not drown the rest
+          size = 0.3 if name.split('.')[-2] in _QKV else 0.06
+        weight.copy_(noise * size)
     model.model.norm.weight.mul_(10)
     for weight in model.parameters():
       weight.copy_(weight.to(getattr(torch, dtype)).float())

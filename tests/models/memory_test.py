@@ -57,7 +57,7 @@ def write_checkpoint(directory: pathlib.Path, gigabytes: float) -> None:
   raw = config_format.config_json(config, 'bfloat16')
   (directory / 'config.json').write_text(json.dumps(raw))
   table = checkpoint_format.parameter_table(config)
-  shapes = [pair for leaf in table for pair in zip(leaf.names, leaf.shapes)]
+  shapes = [pair for leaf in table for pair in leaf.tensors.items()]
   weight_map = {}
   for shard in range(2):
     name = f'model-{shard + 1:05}-of-00002.safetensors'

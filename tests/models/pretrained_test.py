@@ -15,10 +15,10 @@ import safetensors.numpy
 
 from listcoupling.data import text
 from listcoupling.models import (
-  attention,
   checkpoint_format,
   config_format,
   pretrained,
+  rope,
   transformer,
 )
 
@@ -30,12 +30,17 @@ BASE = transformer.TransformerConfig(
   num_kv_heads=2,
   head_dim=8,
   intermediate_size=24,
+  family='llama',
 )
 SCALING = transformer.RopeScaling('llama3', 4.0, 1.0, 4.0, 32)
 FAMILIES = {
   'llama': dataclasses.replace(BASE, rope_scaling=SCALING, rope_theta=5e4),
-  'qwen2': dataclasses.replace(BASE, qkv_bias=True, tie_embeddings=False),
-  'qwen3': dataclasses.replace(BASE, qk_norm=True, rms_eps=1e-5),
+  'qwen2': dataclasses.replace(
+    BASE, family='qwen2', qkv_bias=True, tie_embeddings=False
+  ),
+  'qwen3': dataclasses.replace(
+    BASE, family='qwen3', qk_norm='head', rms_eps=1e-5
+  ),
 }
 
 
@@ -48,7 +53,7 @@ def stored_tensors(config, seed=0):
   return {
     name: (0.4 * rng.normal(size=shape)).astype(np.float32)
     for leaf in checkpoint_format.parameter_table(config)
-    for name, shape in zip(leaf.names, leaf.shapes)
+    for name, shape in leaf.tensors.items()
   }
 
 
@@ -71,7 +76,7 @@ def reference_logits(config, tensors, tokens):
     return x / np.sqrt(square + c.rms_eps) * weight
 
   def rotate(x):  # rotate-half: pairs are (i, i + E / 2)
-    angle = np.arange(n)[:, None] * attention.rope_frequencies(c)[None]
+    angle = np.arange(n)[:, None] * rope.frequencies(c)[None]
     cos = np.cos(np.concatenate([angle, angle], -1))
     sin = np.sin(np.concatenate([angle, angle], -1))
     half = c.head_dim // 2
@@ -233,21 +238,35 @@ NORM = 'model.norm.weight'
 INTEGERS = np.zeros(16, np.int8)
 WRONG_SHAPE = np.zeros(17, np.float32)
 REFUSED = {
-  'model type': (lambda d: edit_config(d, model_type='gpt2'), "'gpt2'"),
-  'activation': (lambda d: edit_config(d, hidden_act='gelu'), 'hidden_act'),
+  'model type': (
+    lambda d: edit_config(d, model_type='gpt2'),
+    "'gpt2'.*function of its own",
+  ),
+  'activation': (lambda d: edit_config(d, hidden_act='relu'), 'hidden_act'),
   'window': (
+    lambda d: edit_config(d, model_type='mistral', sliding_window='8'),
+    "sliding_window='8'.*positive integer",
+  ),
+  'window of some layers': (
     lambda d: edit_config(
-      d, model_type='qwen2', use_sliding_window=True, max_window_layers=1
+      d,
+      model_type='mistral',
+      sliding_window=8,
+      layer_types=['full_attention', 'sliding_attention'],
     ),
-    'use_sliding_window',
+    'layer_types=.*a mistral has',
+  ),
+  'layers without positions': (
+    lambda d: edit_config(d, model_type='smollm3', no_rope_layers=[1]),
+    'no_rope_layers=.*a list of 2 layers',
   ),
   'rope': (
-    lambda d: edit_config(d, rope_scaling={'rope_type': 'yarn', 'factor': 4}),
-    "'yarn'",
+    lambda d: edit_config(d, rope_scaling={'rope_type': 'ntk', 'factor': 4}),
+    "'ntk'",
   ),
   'no size': (lambda d: (d / 'config.json').write_text('{}'), 'model_type'),
   'attention bias': (
-    lambda d: edit_config(d, attention_bias=True),
+    lambda d: edit_config(d, model_type='qwen2', attention_bias=True),
     'attention_bias=True',
   ),
   'quantised': (
@@ -459,6 +478,53 @@ def test_tensor_in_two_shards_is_refused(tmp_path):
     pretrained.load_pretrained(directory)
 
 
+@pytest.mark.parametrize('family', ['llama', 'qwen2', 'qwen3'])
+def test_a_config_without_a_family_takes_the_first_that_fits(family, tmp_path):
+  config = dataclasses.replace(FAMILIES[family], family='')
+  params = transformer.init_params(jax.random.key(0), config)
+  model = transformer.make_language_model(config, params)
+  pretrained.save_pretrained(model, tmp_path / 'm')
+  again = pretrained.load_pretrained(tmp_path / 'm')
+  assert again.config == FAMILIES[family]
+  jax.tree.map(np.testing.assert_array_equal, again.params, params)
+
+
+def test_blocks_of_a_parameter_are_blocks_of_the_whole():
+  config = dataclasses.replace(
+    BASE, family='phi3', hidden_size=6, head_dim=4, intermediate_size=10
+  )
+  rng = np.random.default_rng(0)
+  for leaf in checkpoint_format.parameter_table(config):
+    stored = {k: rng.normal(size=v) for k, v in leaf.tensors.items()}
+
+    def fetch(name, rows, stored=stored):
+      return stored[name][rows]
+
+    whole = leaf.read(fetch)
+    assert whole.shape == leaf.shape
+    back = leaf.split(whole)
+    assert back.keys() == stored.keys()
+    for name, value in back.items():
+      np.testing.assert_array_equal(value, stored[name])
+    for axis, size in enumerate(leaf.shape):
+      for part in (slice(0, size // 2), slice(size // 2, size)):
+        index = tuple(
+          part if k == axis else slice(None) for k in range(whole.ndim)
+        )
+        np.testing.assert_array_equal(leaf.read(fetch, index), whole[index])
+  leaf = checkpoint_format.parameter_table(config)[0]
+  read = []
+  leaf.read(
+    lambda name, rows: read.append(rows) or np.zeros((150, 6)),
+    (slice(150, 300), slice(6)),
+  )
+  assert read == [slice(150, 300)]  # no other rows of the vocabulary
+  with pytest.raises(
+    ValueError, match='embed.*has shape .3,., the config asks'
+  ):
+    leaf.split(np.zeros(3))
+
+
 def test_window_that_no_layer_has_is_accepted(tmp_path):
   config = FAMILIES['qwen2']
   directory = write_directory(tmp_path / 'm', config, stored_tensors(config))
@@ -533,7 +599,7 @@ def test_dtype_words(dtype, name, tmp_path):
   model = pretrained.load_pretrained(directory, dtype=dtype)
   assert model.config.dtype == name
   assert {leaf.dtype.name for leaf in jax.tree.leaves(model.params)} == {name}
-  assert model.init_cache(1, 2)[0][0].dtype == name
+  assert model.init_cache(1, 2).layers[0][0].dtype == name
 
 
 def test_auto_is_a_type_that_holds_all(tmp_path):
@@ -616,10 +682,16 @@ def test_both_spellings_of_rope(tmp_path):
 
 
 def test_family_that_does_not_exist_is_not_saved(tmp_path):
-  config = dataclasses.replace(BASE, qkv_bias=True, qk_norm=True)
-  model = transformer.make_language_model(config, {})
-  with pytest.raises(ValueError, match='both qkv_bias and qk_norm'):
-    pretrained.save_pretrained(model, tmp_path / 'm')
+  params = transformer.init_params(jax.random.key(0), BASE)
+  for change in (
+    dict(family='', qk_norm='head', post_norm=True),
+    dict(qk_norm='head'),
+    dict(family='mistral', qkv_bias=True),
+  ):
+    config = dataclasses.replace(BASE, **change)
+    model = transformer.make_language_model(config, params)
+    with pytest.raises(ValueError, match='no family of .* has all options'):
+      pretrained.save_pretrained(model, tmp_path / 'm')
   assert not list(tmp_path.iterdir())
   table = transformer.make_language_model(None, {})
   with pytest.raises(ValueError, match='NoneType'):

@@ -202,7 +202,10 @@ def test_bfloat16_keeps_float32_logits():
     ({'num_layers': 0}, 'num_layers.*0'),
     ({'num_kv_heads': 3}, 'multiple of num_kv_heads.*4 and 3'),
     ({'head_dim': 7}, 'head_dim.*7'),
-    ({'rope_scaling': transformer.RopeScaling('yarn', 2.0)}, 'yarn'),
+    ({'rope_scaling': transformer.RopeScaling('ntk', 2.0)}, "'ntk'"),
+    ({'activation': 'relu'}, "activation.*'relu'"),
+    ({'windows': (4,)}, 'windows must name 2 layers, got 1'),
+    ({'rotary_dim': 10}, 'rotary_dim 10'),
   ],
 )
 def test_bad_sizes_are_refused(change, message):

@@ -22,22 +22,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from listcoupling import bounds, coupling
 from listcoupling.decoding import analysis, filters
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots, tables
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Cell, Setup
-from listcoupling.experiments.matching_values import (
-  COLUMNS as VALUES,
-)
-from listcoupling.experiments.matching_values import (
-  common_atoms,
-  step_values,
-)
 from listcoupling.experiments.run import Field
 from listcoupling.experiments.tables import Column
 from listcoupling.gumbel import Domain
 
+VALUES = (
+  'bound',
+  'exact',
+  'specinfer',
+  'spectr',
+  'optimum',
+  'optimum_without_replacement',
+  'sampled',
+  'shared_race',
+)
 FIELDS = protocol.FIELDS | {'repetitions': Field(int, least=1)}
 COLUMNS = (
   Column('K', 'num_drafts'),
@@ -101,9 +105,33 @@ def laws_along(setup: Setup, rows, chosen, options: GenerateOptions) -> Laws:
 def _laws(logits, *, temperatures, size, options):
   def one(pair):
     laws = (filters.warp(x, t, options) for x, t in zip(pair, temperatures))
-    return common_atoms(*laws, size)
+    return analysis.common_atoms(*laws, size)
 
   return jax.lax.map(one, logits)
+
+
+@functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
+def step_values(key, p, q, *, num_drafts: int, repetitions: int) -> jax.Array:
+  """Values of `VALUES` at one token: [8]."""
+  optimum = bounds.optimal_list_acceptance
+  sampled = []
+  samplers = coupling.gumbel_list_sampling, coupling.shared_race_list_sampling
+  for sampler_key, sampler in zip(jax.random.split(key), samplers):
+    keys = jax.random.split(sampler_key, repetitions)
+    draw = functools.partial(sampler, num_drafts=num_drafts)
+    matches = jax.vmap(draw, (0, None, None))(keys, jnp.log(p), jnp.log(q))
+    sampled.append(jnp.mean(matches.is_match))
+  return jnp.stack(
+    [
+      bounds.list_matching_bound(p, q, num_drafts),
+      bounds.list_matching_probability(p, q, num_drafts),
+      bounds.specinfer_probability(p, q, num_drafts),
+      bounds.spectr_probability(p, q, num_drafts),
+      optimum(p, q, num_drafts),
+      optimum(p, q, num_drafts, replace=False),
+      *sampled,
+    ]
+  )
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))

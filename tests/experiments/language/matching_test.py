@@ -1,17 +1,14 @@
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import decoding_matching
-from listcoupling.decoding import analysis, filters
+from listcoupling.decoding import analysis
 from listcoupling.decoding.generate import generate
-from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import matching_values, tables
+from listcoupling.experiments import tables
 from listcoupling.experiments.language import matching, protocol
-from tests import reference, statistics
+from tests import statistics
 from tests.experiments.language import fakes
 
 
@@ -25,48 +22,6 @@ def _config(folder, **changes):
   settings = dict(num_drafts=(1, 2), repetitions=30, datasets=('gsm8k',))
   config = decoding_matching.get_config()
   return fakes.config_of(folder, config, **{**settings, **changes})
-
-
-@pytest.mark.parametrize('count', [1, 3])
-def test_rejection_schemes_agree_with_the_slow_twins(count):
-  for seed in range(4):
-    p, q = np.random.default_rng(seed).dirichlet(np.ones(6), 2)
-    q[seed] = 0
-    q /= q.sum()
-    laws = jnp.asarray(p, jnp.float32), jnp.asarray(q, jnp.float32)
-    specinfer = matching_values.specinfer_probability(*laws, count)
-    spectr = matching_values.spectr_probability(*laws, count)
-    expected = reference.specinfer_probability([p] * count, q)
-    np.testing.assert_allclose(specinfer, expected, atol=2e-6)
-    expected = reference.spectr_probability(p, q, count)
-    np.testing.assert_allclose(spectr, expected, atol=2e-6)
-
-
-def test_equal_and_disjoint_laws():
-  p, q = jnp.array([0.3, 0.7, 0, 0]), jnp.array([0, 0, 0.5, 0.5])
-  for name in ('specinfer_probability', 'spectr_probability'):
-    value = getattr(matching_values, name)
-    np.testing.assert_allclose(value(p, p, 2), 1, atol=1e-6)
-    np.testing.assert_allclose(value(p, q, 2), 0, atol=1e-6)
-
-
-@pytest.mark.parametrize('top_k', [0, 4])
-def test_common_atoms_hold_both_laws(top_k):
-  keys = jax.random.split(jax.random.key(0), 2)
-  logits = [2 * jax.random.normal(key, (9,)) for key in keys]
-  options = GenerateOptions(top_k=top_k)
-  laws = [filters.warp(row, 0.8, options) for row in logits]
-  p, q = matching_values.common_atoms(*laws, 9)
-  assert p.shape == q.shape == (2 * top_k or 9,)
-  dense = [np.asarray(filters.probabilities(law, 9)) for law in laws]
-  distance = 0.5 * np.abs(dense[0] - dense[1]).sum()
-  np.testing.assert_allclose(0.5 * jnp.abs(p - q).sum(), distance, atol=1e-6)
-  # The same joint law: every pair of masses stands there once.
-  ours = sorted(zip(p.tolist(), q.tolist()))
-  theirs = sorted(zip(*(law.tolist() for law in dense)))
-  both = [pair for pair in ours if max(pair) > 0]
-  wanted = [pair for pair in theirs if max(pair) > 0]
-  np.testing.assert_allclose(both, wanted, atol=1e-6)
 
 
 def test_the_table_agrees_with_theory_and_with_the_analysis(folder):

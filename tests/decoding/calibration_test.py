@@ -1,0 +1,133 @@
+"""What is learned of a drafter, against plain loops and known pairs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from listcoupling import gumbel
+from listcoupling.decoding import calibration, filters
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.sampling_params import sampling_params
+from tests.decoding import exact
+
+VOCAB = 40
+KEYS = jax.random.split(jax.random.key(3), 2)
+
+
+def text_of(sigma, length, seed=0):
+  """Tokens of a target without memory, drafted logits, keys: two rows."""
+  rng = np.random.default_rng(seed)
+  target = 2.5 * rng.normal(size=(2, length, VOCAB))
+  draft = target + sigma * rng.normal(size=target.shape)
+  places = jnp.arange(1, length + 1)
+  noise = jax.vmap(
+    lambda key: jax.vmap(
+      lambda place: gumbel.gumbel(gumbel.position_key(key, place), VOCAB)
+    )(places)
+  )(KEYS)
+  tokens = np.argmax(target + np.asarray(noise), axis=-1)
+  return np.pad(tokens, ((0, 0), (1, 0))), draft, np.asarray(noise, np.float64)
+
+
+def learn(tokens, draft, steps, **options):
+  """Calibration of rows read `steps` tokens at a time, from the first on."""
+  params = sampling_params(GenerateOptions(**options))
+  update = jax.jit(calibration.update)
+  state = calibration.start(jnp.zeros(2, jnp.int32))
+  root, window = 0, max(steps)
+  padded = np.pad(draft, ((0, 0), (window, 1), (0, 0)))
+  for step in steps:
+    root += step
+    logits = padded[:, window + root - window : window + root + 1]
+    state = update(
+      state,
+      KEYS,
+      jnp.asarray(tokens),
+      jnp.full(2, root, jnp.int32),
+      jnp.asarray(logits, jnp.float32),
+      params.temperature,
+      params,
+    )
+  return state
+
+
+def log_likelihood(draft, noise, tokens, scale, tau, temperature=1.0):
+  """Of tokens [T] under softmax((a log p + G) / tau), by hand."""
+  total = 0.0
+  for scores, gumbels, token in zip(draft, noise, tokens):
+    law = np.log(exact.softmax(scores / temperature))
+    total += np.log(exact.softmax((scale * law + gumbels) / tau)[token])
+  return total
+
+
+def test_scores_are_the_log_likelihoods_of_the_text():
+  """Blocks of uneven length count every token once."""
+  tokens, draft, noise = text_of(1.0, 7)
+  state = learn(tokens, draft, (1, 3, 1, 2), temperature=0.8)
+  # One token at a time, forgetting between blocks: undone for the comparison.
+  blocks, start, kept = ((0, 1), (1, 4), (4, 5), (5, 7)), None, None
+  start = np.asarray(calibration.start(jnp.zeros(2, int)).log_likelihoods)
+  for row in range(2):
+    for i, j in ((0, 2), (3, 5), (6, 11)):
+      wanted = start[row, i, j]
+      for first, last in blocks:
+        wanted = wanted * calibration._MEMORY ** (last - first)
+        wanted += log_likelihood(
+          draft[row, first:last],
+          noise[row, first:last],
+          tokens[row, 1 + first : 1 + last],
+          calibration.SCALES[i],
+          calibration.TEMPERATURES[j],
+          0.8,
+        )
+      found = state.log_likelihoods[row, i, j]
+      np.testing.assert_allclose(found, wanted, rtol=2e-4)
+  kept = calibration._MEMORY**7
+  np.testing.assert_allclose(
+    state.inside + state.outside, 10 * kept + 7, atol=0.1
+  )
+
+
+def test_the_start_is_a_guess_that_ten_tokens_move():
+  fit = calibration.fit(calibration.start(jnp.zeros(3, jnp.int32)))
+  np.testing.assert_array_equal(fit.scale, [1.0] * 3)
+  np.testing.assert_array_equal(fit.temperature, [0.5] * 3)
+  np.testing.assert_allclose(np.exp(fit.log_hit), 0.99, rtol=1e-6)
+
+
+def test_a_noisy_drafter_is_believed_less():
+  """tau follows sigma; a falls where most of what it says is noise."""
+  fits = {}
+  for sigma in (0.1, 0.5, 4.0):
+    tokens, draft, _ = text_of(sigma, 240)
+    fits[sigma] = calibration.fit(learn(tokens, draft, (6,) * 40))
+  taus = [np.asarray(fits[sigma].temperature) for sigma in (0.1, 0.5)]
+  assert (taus[0] < 0.2).all() and (taus[1] >= 0.25).all()
+  assert (np.asarray(fits[4.0].scale) < 0.7).all()
+  assert (np.asarray(fits[0.1].scale) >= 0.7).all()
+
+
+def test_tokens_outside_the_support_are_misses():
+  """Half of the tokens are cut off by top-k: the worth of a step says so."""
+  tokens, draft, _ = text_of(0.5, 120)
+  state = learn(tokens, draft, (6,) * 20, top_k=1)
+  best = np.argmax(draft, axis=-1)
+  for row in range(2):
+    hits = np.mean(best[row] == tokens[row, 1:])
+    found = np.exp(calibration.fit(state).log_hit[row])
+    assert 0.1 < hits < 0.9
+    assert abs(found - hits) < 0.15
+    assert np.isfinite(np.asarray(state.log_likelihoods)).all()
+
+
+def test_greedy_drafts_have_no_noise():
+  params = sampling_params(GenerateOptions(temperature=0.0))
+  logits = jnp.asarray(np.random.default_rng(0).normal(size=VOCAB))
+  for temperature, silent in ((0.0, True), (1.0, False)):
+    law, noise = calibration.perturbed(
+      KEYS[0], logits, jnp.float32(temperature), params
+    )
+    assert bool(jnp.all(noise == 0)) == silent
+    np.testing.assert_allclose(
+      filters.probabilities(law, VOCAB), jax.nn.softmax(logits), rtol=1e-5
+    )
