@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test lint peers aot clean
+.PHONY: demo test lint baselines aot clean
 
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}; try make PYTHON=python3.12")'
@@ -23,10 +23,10 @@ test: lint
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 # The CPU build of torch, an eighth of the size, where none is installed yet.
-peers: $(VENV)/.installed
+baselines: $(VENV)/.installed
 	$(RUN) -c 'import torch' 2>/dev/null || $(RUN) -m pip install -q torch --index-url https://download.pytorch.org/whl/cpu
-	$(RUN) -m pip install -q -e '.[peers]'
-	$(RUN) scripts/benchmark.py peers --workdir runs/peers
+	$(RUN) -m pip install -q -e '.[baselines]'
+	$(RUN) scripts/benchmark.py baselines --workdir runs/baselines
 
 # The compilers of TPU and CUDA need a newer Python; tests use them if built.
 aot:

@@ -66,9 +66,9 @@ setup(
       'pytest-xdist>=3.8',
       'ruff>=0.14',
     ],
-    # For scripts/benchmark.py peers and the tests beside transformers. Without
+    # For scripts/benchmark.py baselines and tests beside transformers. Without
     # a GPU take torch from https://download.pytorch.org/whl/cpu first.
-    'peers': [
+    'baselines': [
       'torch>=2.8',
       'transformers>=5.0',
     ],

@@ -53,9 +53,6 @@ def get_config(kind: str = 'full') -> config_dict.ConfigDict:
     seed_aware_trials=20_000,
     repeats=10,
     chunk=5000,  # trials between two notes on disk
-    # The codec itself on all N candidates instead of its first arrivals, the
-    # same law: some hundred times slower. For comparisons.
-    exact_codec=False,
     cpu_devices=0,  # trials are spread over so many; 0: every core we may use
   )
   if kind == 'small':

@@ -20,7 +20,6 @@ from listcoupling.experiments import (
   command,
   images,
   plots,
-  results,
   tables,
   toy,
 )
@@ -64,7 +63,7 @@ def _text(workdir):
     key, target, [drafter], prompts, lengths, options, methods=_METHODS
   )
   print(comparison.format_comparison(rows))
-  results.write_csv(workdir / 'decoding.csv', rows)
+  tables.write_csv(workdir / 'decoding.csv', rows)
   plots.block_efficiency(rows, workdir / 'decoding.png')
   out = lc.generate(key, target, [drafter], prompts, lengths, options)
   print(f'\n{_PROMPTS[0]}{target.tokenizer.decode(out.tokens[0])}')

@@ -27,9 +27,9 @@ from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.benchmarks.random_pair import random_pair
 from listcoupling.models import pretrained, transformer
 from listcoupling.models import vae as vae_model
+from listcoupling.models.random_pair import random_pair
 from listcoupling.training import vae_losses
 
 

@@ -23,7 +23,7 @@ from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots, tables
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Cell, Setup
+from listcoupling.experiments.language.protocol import Job, Setup
 from listcoupling.experiments.tables import Column
 
 REFERENCE = 'single'  # token rates are told above this method's
@@ -51,7 +51,7 @@ class Setting(NamedTuple):
 
   @property
   def name(self) -> str:
-    """For cells and plots."""
+    """For jobs and plots."""
     parts = [self.method]
     if self.num_drafts:
       parts.append(f'K{self.num_drafts}')
@@ -97,22 +97,22 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def measure(setup: Setup, cell: Cell, *, warm_up: bool = False) -> dict:
-  """Columns of a cell: tokens and target calls of every row, and the rate.
+def measure(setup: Setup, job: Job, *, warm_up: bool = False) -> dict:
+  """Columns of a job: tokens and target calls of every row, and the rate.
 
   Args:
     setup: of `protocol.prepare`.
-    cell: what to run.
+    job: what to run.
     warm_up: run it once before, off the clock: the first run of a program is
       slow.
   """
-  options = options_of(setup, cell.setting)
+  options = options_of(setup, job.setting)
   for _ in range(2 if warm_up else 1):
-    out = protocol.continue_prompts(setup, cell, options)
-  real = slice(cell.batch.size)
+    out = protocol.continue_prompts(setup, job, options)
+  real = slice(job.batch.size)
   metrics = out.metrics
   return {
-    'rows': tables.join(cell.batch.rows[real]),
+    'rows': tables.join(job.batch.rows[real]),
     'tokens': tables.join(out.lengths[real]),
     'calls': tables.join(metrics.target_calls[real]),
     'drafted': int(metrics.drafted_tokens[real].sum()),
@@ -122,11 +122,11 @@ def measure(setup: Setup, cell: Cell, *, warm_up: bool = False) -> dict:
 
 
 def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Fills the table cell by cell, resuming what an earlier run left.
+  """Fills the table job by job, resuming what an earlier run left.
 
   Args:
     config: see configs/decoding_iid.py.
-    workdir: folder of cells.csv, results.csv, results.json and the plot.
+    workdir: folder of batches.csv, results.csv, results.json and the plot.
     seed: the first of config.seeds.
 
   Returns:
@@ -145,11 +145,11 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
   settings = {setting.name: setting for setting in settings_of(config)}
   for setting in settings.values():
     options_of(setup, setting).check(setup.target.config.vocab_size)
-  cells, warm = protocol.cells_of(setup, config, seed, settings), set()
+  jobs, warm = protocol.jobs_of(setup, config, seed, settings), set()
 
-  def compute(cell):
-    program = cell.setting, protocol.program_shape(setup, cell)
-    row = measure(setup, cell, warm_up=program not in warm)
+  def compute(job):
+    program = job.setting, protocol.program_shape(setup, job)
+    row = measure(setup, job, warm_up=program not in warm)
     warm.add(program)
     return row
 
@@ -158,7 +158,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     'temperature': config.temperature,
   }
   rows = protocol.fill(
-    workdir, setup, config, seed, cells, compute,
+    workdir, setup, config, seed, jobs, compute,
     lambda groups, place: summarize(groups, place) | shared,
   )  # fmt: skip
   plot(rows, pathlib.Path(workdir) / 'block_efficiency.png')
@@ -181,13 +181,13 @@ class _Figures(NamedTuple):
 
 
 def _gather(pairs) -> _Figures:
-  """Figures out of the (cell, row) pairs of one setting and data set."""
-  seeds = sorted({cell.seed for cell, _ in pairs})
-  size = sum(cell.batch.size for cell, _ in pairs) // len(seeds)
+  """Figures out of the (job, row) pairs of one setting and data set."""
+  seeds = sorted({job.seed for job, _ in pairs})
+  size = sum(job.batch.size for job, _ in pairs) // len(seeds)
   tokens, calls = np.zeros((2, len(seeds), size))
   rates = [[] for _ in seeds]
-  for cell, row in pairs:
-    place = seeds.index(cell.seed), cell.batch.rows[: cell.batch.size]
+  for job, row in pairs:
+    place = seeds.index(job.seed), job.batch.rows[: job.batch.size]
     tokens[place] = tables.split(row['tokens'])
     calls[place] = tables.split(row['calls'])
     rates[place[0]].append(row['tokens_per_second'])
@@ -201,7 +201,7 @@ def summarize(groups: dict, place: tuple[str, Setting]) -> dict:
   """One row of the table, see `run`.
 
   Args:
-    groups: (data set, setting) to its (cell, row) pairs.
+    groups: (data set, setting) to its (job, row) pairs.
     place: of the row among them.
   """
   dataset, setting = place

@@ -31,7 +31,7 @@ from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots, tables
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Cell, Setup
+from listcoupling.experiments.language.protocol import Job, Setup
 from listcoupling.experiments.tables import Column
 
 CANONICAL = ('autoregressive', 'gumbel_tree', 'gumbel_chains')
@@ -67,44 +67,44 @@ def rouge_l(first: str, second: str) -> float:
 
 
 def continuations(
-  setup: Setup, cell: Cell, config, draft: str
+  setup: Setup, job: Job, config, draft: str
 ) -> list[list[int]]:
   """Token ids of the new text of every row, under one draft temperature."""
   options = dataclasses.replace(
     setup.options,
-    method=cell.setting,
+    method=job.setting,
     num_drafts=config.num_drafts[0],
     draft_temperatures=protocol.temperatures(draft),
   )
-  out = protocol.continue_prompts(setup, cell, options)
-  rows = list(zip(out.tokens, out.lengths))[: cell.batch.size]
+  out = protocol.continue_prompts(setup, job, options)
+  rows = list(zip(out.tokens, out.lengths))[: job.batch.size]
   return [tokens[:count].tolist() for tokens, count in rows]
 
 
-def measure(setup: Setup, cell: Cell, config) -> dict:
-  """Columns of a cell: ROUGE-L of the texts, equality of the token ids."""
+def measure(setup: Setup, job: Job, config) -> dict:
+  """Columns of a job: ROUGE-L of the texts, equality of the token ids."""
   pairs = list(
     zip(
       *(
-        continuations(setup, cell, config, draft)
+        continuations(setup, job, config, draft)
         for draft in config.draft_temperatures
       )
     )
   )
   decode = setup.target.tokenizer.decode
   return {
-    'rows': tables.join(cell.batch.rows[: cell.batch.size]),
+    'rows': tables.join(job.batch.rows[: job.batch.size]),
     'rouge_l': tables.join([rouge_l(decode(a), decode(b)) for a, b in pairs]),
     'same': tables.join([float(a == b) for a, b in pairs]),
   }
 
 
 def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Fills the table cell by cell, resuming what an earlier run left.
+  """Fills the table job by job, resuming what an earlier run left.
 
   Args:
     config: see configs/decoding_consistency.py.
-    workdir: folder of cells.csv, results.csv, results.json, consistency.png.
+    workdir: folder of batches.csv, results.csv, results.json, consistency.png.
     seed: the first of config.seeds.
 
   Returns:
@@ -127,8 +127,8 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     setup,
     config,
     seed,
-    protocol.cells_of(setup, config, seed, settings),
-    lambda cell: measure(setup, cell, config),
+    protocol.jobs_of(setup, config, seed, settings),
+    lambda job: measure(setup, job, config),
     functools.partial(summarize, config=config),
   )
   plot(rows, pathlib.Path(workdir) / 'consistency.png')
@@ -139,8 +139,8 @@ def summarize(groups: dict, place: tuple[str, str], *, config) -> dict:
   """One row of the table: means of the seeds' means and standard errors."""
   dataset, method = place
   seeds = {}
-  for cell, row in groups[place]:
-    seeds.setdefault(cell.seed, []).append(row)
+  for job, row in groups[place]:
+    seeds.setdefault(job.seed, []).append(row)
   out = {
     'dataset': dataset,
     'method': method,

@@ -27,7 +27,7 @@ from listcoupling.decoding import analysis, filters
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots, tables
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Cell, Setup
+from listcoupling.experiments.language.protocol import Job, Setup
 from listcoupling.experiments.run import Field
 from listcoupling.experiments.tables import Column
 from listcoupling.gumbel import Domain
@@ -69,18 +69,18 @@ class Laws(NamedTuple):
   target: jax.Array  # [T, A]
 
 
-def write_text(setup: Setup, cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+def write_text(setup: Setup, job: Job) -> tuple[np.ndarray, np.ndarray]:
   """The target's own text of a batch: rows [R, P], chosen places [R, P]."""
-  choice, index = setup.choices[cell.dataset], cell.batch.rows
+  choice, index = setup.choices[job.dataset], job.batch.rows
   prompts, lengths = choice.tokens[index], choice.lengths[index]
-  out = protocol.continue_prompts(setup, cell, setup.options, plain=True)
+  out = protocol.continue_prompts(setup, job, setup.options, plain=True)
   rows = analysis.rows_of(prompts, lengths, out)
   # Padded to the cache, so that every batch has the same shape.
   rows = np.pad(rows, ((0, 0), (0, setup.options.cache_length - rows.shape[1])))
   places = np.arange(rows.shape[1])
   first = lengths[:, None] - 1
   chosen = (places >= first) & (places < first + out.lengths[:, None])
-  chosen[cell.batch.size :] = False
+  chosen[job.batch.size :] = False
   return rows, chosen
 
 
@@ -142,21 +142,21 @@ def _values(keys, draft, target, *, num_drafts, repetitions):
   return jax.lax.map(one, (keys, draft, target))
 
 
-def measure(cell: Cell, laws: Laws, repetitions: int) -> dict:
-  """Columns of a cell: sums over the tokens of every row."""
+def measure(job: Job, laws: Laws, repetitions: int) -> dict:
+  """Columns of a job: sums over the tokens of every row."""
   key = protocol.dataset_key(
-    Domain.TRIALS, cell.seed, cell.dataset, cell.setting, cell.number
+    Domain.TRIALS, job.seed, job.dataset, job.setting, job.number
   )
   values = _values(
     jax.random.split(key, len(laws.target)),
     laws.draft,
     laws.target,
-    num_drafts=cell.setting,
+    num_drafts=job.setting,
     repetitions=repetitions,
   )
-  owner, size = laws.owner, cell.batch.size
+  owner, size = laws.owner, job.batch.size
   row = {
-    'rows': tables.join(cell.batch.rows[:size]),
+    'rows': tables.join(job.batch.rows[:size]),
     'tokens': tables.join(np.bincount(owner, minlength=size)),
   }
   values = np.asarray(values)[: len(owner)].T
@@ -166,11 +166,11 @@ def measure(cell: Cell, laws: Laws, repetitions: int) -> dict:
 
 
 def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Fills the table cell by cell, resuming what an earlier run left.
+  """Fills the table job by job, resuming what an earlier run left.
 
   Args:
     config: see configs/decoding_matching.py.
-    workdir: folder of cells.csv, results.csv, results.json and matching.png.
+    workdir: folder of batches.csv, results.csv, results.json and matching.png.
     seed: the first of config.seeds.
 
   Returns:
@@ -186,17 +186,17 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     setup.options, draft_temperatures=_temperature(config)
   )
   settings = {f'K{count}': count for count in config.num_drafts}
-  cells = protocol.cells_of(setup, config, seed, settings)
+  jobs = protocol.jobs_of(setup, config, seed, settings)
 
   @functools.lru_cache(maxsize=1)  # every K looks at the same text
   def laws(dataset, seed, number):
     place = dataset, seed, number
-    cell = next(cell for cell in cells if cell[:3] == place)
-    return laws_along(setup, *write_text(setup, cell), options)
+    job = next(job for job in jobs if job[:3] == place)
+    return laws_along(setup, *write_text(setup, job), options)
 
   rows = protocol.fill(
-    workdir, setup, config, seed, cells,
-    lambda cell: measure(cell, laws(*cell[:3]), config.repetitions),
+    workdir, setup, config, seed, jobs,
+    lambda job: measure(job, laws(*job[:3]), config.repetitions),
     summarize,
   )  # fmt: skip
   plot(rows, pathlib.Path(workdir) / 'matching.png')
@@ -231,7 +231,7 @@ def summarize(groups: dict, place: tuple[str, int]) -> dict:
   return out | {
     'tokens': int(tokens.sum()),
     'prompts': tokens.size,
-    'seeds': len({cell.seed for cell, _ in groups[place]}),
+    'seeds': len({job.seed for job, _ in groups[place]}),
   }
 
 

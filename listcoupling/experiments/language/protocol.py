@@ -1,4 +1,4 @@
-"""The protocol of the language tables: a pair, prompts, batches, cells.
+"""The protocol of the language tables: a pair, prompts, batches, jobs.
 
 The tables of arXiv 2506.05632, section 5, run the same pair of models on the
 same prompts and differ in what they measure. All go through data sets, seeds
@@ -82,7 +82,7 @@ class Setup(NamedTuple):
   identity: dict  # what must be the same for a run to be resumed
 
 
-class Cell(NamedTuple):
+class Job(NamedTuple):
   """One batch under one setting."""
 
   dataset: str
@@ -94,7 +94,7 @@ class Cell(NamedTuple):
 
   @property
   def name(self) -> str:
-    """Of its row in cells.csv."""
+    """Of its row in batches.csv."""
     return f'{self.dataset}/s{self.seed}/b{self.number}/{self.label}'
 
 
@@ -240,10 +240,10 @@ def _describe(prompts, choice) -> dict:
   }
 
 
-def cells_of(
+def jobs_of(
   setup: Setup, config, seed: int, settings: Mapping[str, Any]
-) -> list[Cell]:
-  """All cells of a table: by data set, seed, batch and setting.
+) -> list[Job]:
+  """All jobs of a table: by data set, seed, batch and setting.
 
   Args:
     setup: of `prepare`.
@@ -252,7 +252,7 @@ def cells_of(
     settings: by label.
   """
   return [
-    Cell(dataset, seed + number, index, batch, setting, label)
+    Job(dataset, seed + number, index, batch, setting, label)
     for dataset in config.datasets
     for number in range(config.seeds)
     for index, batch in enumerate(
@@ -267,20 +267,20 @@ def fill(
   setup: Setup,
   config,
   seed: int,
-  cells: Sequence[Cell],
-  measure: Callable[[Cell], dict],
-  summarize: Callable[[list[tuple[Cell, dict]]], dict],
+  jobs: Sequence[Job],
+  measure: Callable[[Job], dict],
+  summarize: Callable[[list[tuple[Job, dict]]], dict],
 ) -> list[dict]:
-  """Runs the cells that are missing and writes the table.
+  """Runs the jobs that are missing and writes the table.
 
   Args:
-    workdir: folder of cells.csv, results.csv and results.json.
+    workdir: folder of batches.csv, results.csv and results.json.
     setup: of `prepare`.
     config: of the run.
     seed: of the run.
-    cells: of `cells_of`.
-    measure: columns of one cell.
-    summarize: one row out of all cells of a data set and setting, given the
+    jobs: of `jobs_of`.
+    measure: columns of one job.
+    summarize: one row out of all jobs of a data set and setting, given the
       groups by (data set, setting) and the place among them.
 
   Returns:
@@ -292,14 +292,14 @@ def fill(
   settings = {'config': config, 'seed': seed, **setup.identity}
   with open_run(workdir, settings) as record:
     measured = record.rows(
-      [(cell.name, cell) for cell in cells],
+      [(job.name, job) for job in jobs],
       measure,
-      key='cell',
-      table='cells.csv',
+      key='job',
+      table='batches.csv',
     )
     groups = {}
-    for cell, row in zip(cells, measured, strict=True):
-      groups.setdefault((cell.dataset, cell.setting), []).append((cell, row))
+    for job, row in zip(jobs, measured, strict=True):
+      groups.setdefault((job.dataset, job.setting), []).append((job, row))
     rows = [
       summarize(groups, place)
       | {
@@ -326,19 +326,19 @@ def dataset_key(domain: Domain, seed: int, dataset: str, *numbers) -> jax.Array:
 
 
 def continue_prompts(
-  setup: Setup, cell: Cell, options: GenerateOptions, *, plain=False
+  setup: Setup, job: Job, options: GenerateOptions, *, plain=False
 ) -> Generation:
-  """Continues the prompts of a cell; its rows R include the padding.
+  """Continues the prompts of a job; its rows R include the padding.
 
   Args:
     setup: the models and prompts.
-    cell: what to run.
+    job: what to run.
     options: of the run.
     plain: without the drafter.
   """
-  choice, rows = setup.choices[cell.dataset], cell.batch.rows
+  choice, rows = setup.choices[job.dataset], job.batch.rows
   return generate(
-    row_keys(cell.seed, cell.dataset, rows),
+    row_keys(job.seed, job.dataset, rows),
     setup.target,
     [] if plain else [setup.drafter],
     choice.tokens[rows],
@@ -347,10 +347,10 @@ def continue_prompts(
   )
 
 
-def program_shape(setup: Setup, cell: Cell) -> tuple[int, int]:
+def program_shape(setup: Setup, job: Job) -> tuple[int, int]:
   """(rows, padded prompt tokens): batches alike in it share programs."""
-  rows = cell.batch.rows
-  longest = int(setup.choices[cell.dataset].lengths[rows].max())
+  rows = job.batch.rows
+  longest = int(setup.choices[job.dataset].lengths[rows].max())
   return len(rows), -(-longest // _BUCKET) * _BUCKET
 
 

@@ -16,7 +16,7 @@ from listcoupling.experiments.language import (
   matching,
   protocol,
 )
-from listcoupling.experiments.language.protocol import Cell
+from listcoupling.experiments.language.protocol import Job
 from listcoupling.experiments.run import check_config
 from tests.experiments.language import fakes
 
@@ -85,9 +85,9 @@ def test_no_program_is_timed_cold(folder, monkeypatch):
   path.write_text(''.join(lines))
   seen = []
 
-  def measure(setup, cell, *, warm_up):
-    size = cell.batch.size
-    seen.append((cell.dataset, cell.setting.method, warm_up))
+  def measure(setup, job, *, warm_up):
+    size = job.batch.size
+    seen.append((job.dataset, job.setting.method, warm_up))
     figures = _found(' '.join('3' * size), ' '.join('2' * size), 10.0)
     return {**figures, 'rows': ''}
 
@@ -99,9 +99,9 @@ def test_no_program_is_timed_cold(folder, monkeypatch):
   assert warm == names and len(seen) == 2 * 2 * 2 * 2
 
 
-def _cell(setting, seed=0, rows=(0, 1), number=0):
+def _job(setting, seed=0, rows=(0, 1), number=0):
   batch = Batch(np.array(rows), len(rows))
-  return Cell('gsm8k', seed, number, batch, setting, setting.name)
+  return Job('gsm8k', seed, number, batch, setting, setting.name)
 
 
 def _found(tokens, calls, rate):
@@ -111,10 +111,10 @@ def _found(tokens, calls, rate):
   )  # fmt: skip
 
 
-def _summarize(cells, found):
+def _summarize(jobs, found):
   groups = {}
-  for cell, row in zip(cells, found, strict=True):
-    groups.setdefault((cell.dataset, cell.setting), []).append((cell, row))
+  for job, row in zip(jobs, found, strict=True):
+    groups.setdefault((job.dataset, job.setting), []).append((job, row))
   return [block_efficiency.summarize(groups, place) for place in groups]
 
 
@@ -122,14 +122,14 @@ def test_rates_are_compared_within_a_batch():
   single = block_efficiency.Setting('single', 1, '')
   gls = block_efficiency.Setting('gls', 2, '')
   specinfer = block_efficiency.Setting('specinfer', 2, '')
-  cells, found = [], []
+  jobs, found = [], []
   for number, speed in enumerate((1.0, 0.1, 3.0)):  # the machine's
     for setting, rate in ((single, 100), (gls, 120), (specinfer, 90)):
       rows = (2 * number, 2 * number + 1)
-      cells.append(_cell(setting, 0, rows, number))
+      jobs.append(_job(setting, 0, rows, number))
       tokens = {single: '8 10', gls: '7 13', specinfer: '6 12'}[setting]
       found.append(_found(tokens, '4 5', rate * speed))
-  rows = _summarize(cells, found)
+  rows = _summarize(jobs, found)
   percents = [row['token_rate_percent'] for row in rows]
   np.testing.assert_allclose(percents, [0, 20, -10])
   efficiency = [row['block_efficiency'] for row in rows]

@@ -10,7 +10,7 @@ from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import tables
 from listcoupling.experiments.language import consistency, protocol
-from listcoupling.experiments.language.protocol import Cell
+from listcoupling.experiments.language.protocol import Job
 from tests.experiments.language import fakes
 
 
@@ -39,10 +39,10 @@ def test_invariant_schemes_write_the_same_text(folder):
   assert rows['single']['rouge_l'] < 1
   assert rows['single']['draft_temperatures'] == '1.0 then 0.5'
   assert rows['single']['prompts'] == 5 and rows['single']['seeds'] == 2
-  before = (work / 'cells.csv').read_bytes()
+  before = (work / 'batches.csv').read_bytes()
   again = consistency.run(config, work, 2)
   assert again == list(rows.values())
-  assert (work / 'cells.csv').read_bytes() == before
+  assert (work / 'batches.csv').read_bytes() == before
   assert tables.read_csv(work / 'results.csv') == again
   text = consistency.as_text(again).splitlines()
   assert text[0].startswith('gsm8k: 5 prompts, 0 of them cut')
@@ -52,15 +52,15 @@ def test_invariant_schemes_write_the_same_text(folder):
 def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
   found = {'1.0': [[0, 1], [2, 3]], '0.5': [[0, 1], [2, 4]]}
   monkeypatch.setattr(
-    consistency, 'continuations', lambda setup, cell, config, t: found[t]
+    consistency, 'continuations', lambda setup, job, config, t: found[t]
   )
   tokenizer = types.SimpleNamespace(decode=lambda ids: 'one text')
   setup = types.SimpleNamespace(
     target=types.SimpleNamespace(tokenizer=tokenizer)
   )
   batch = Batch(np.arange(2), 2)
-  cell = Cell('gsm8k', 0, 0, batch, 'gls', 'gls')
-  row = consistency.measure(setup, cell, decoding_consistency.get_config())
+  job = Job('gsm8k', 0, 0, batch, 'gls', 'gls')
+  row = consistency.measure(setup, job, decoding_consistency.get_config())
   assert row == {'rows': '0 1', 'rouge_l': '1 1', 'same': '1 0'}
 
 

@@ -69,9 +69,9 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
     mean = np.mean([getattr(one, theirs) for one in found])
     np.testing.assert_allclose(rows[1][ours], mean, atol=2e-5)
   # Resumed, and printed.
-  before = (folder / 'work' / 'cells.csv').read_bytes()
+  before = (folder / 'work' / 'batches.csv').read_bytes()
   assert matching.run(config, folder / 'work', 3) == rows
-  assert (folder / 'work' / 'cells.csv').read_bytes() == before
+  assert (folder / 'work' / 'batches.csv').read_bytes() == before
   assert tables.read_csv(folder / 'work' / 'results.csv')[1] == rows[1]
   lines = matching.as_text(rows).splitlines()
   assert lines[0].endswith('0 more dropped as too long')

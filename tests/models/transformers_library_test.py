@@ -16,10 +16,10 @@ from listcoupling.models import pretrained, transformer
 from tests.models import make_fixtures
 
 torch = pytest.importorskip(
-  'torch', reason="needs torch: pip install -e '.[peers]'"
+  'torch', reason="needs torch: pip install -e '.[baselines]'"
 )
 transformers = pytest.importorskip(
-  'transformers', reason="needs transformers: pip install -e '.[peers]'"
+  'transformers', reason="needs transformers: pip install -e '.[baselines]'"
 )
 
 CASES = sorted(make_fixtures.CASES)

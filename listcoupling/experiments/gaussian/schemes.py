@@ -1,7 +1,11 @@
-"""Jobs of the Gaussian tables: a scheme at one setting, and how it is run.
+"""Schemes of the Gaussian tables: their settings, runs and sums over trials.
 
-A job of any kind gives the same sums (`gaussian_sums`), so that selection and
-evaluation (`gaussian_stages`) need not know what stands behind it.
+A job is one scheme at one setting. Jobs of any kind give the same sums, so that
+selection and evaluation (`table`) need not know what stands behind them. Sums
+of chunks and of repeats add; a table of 10^6 trials is a few numbers. Those of
+one setting: count, matches and the bound of Proposition 4 (NaN where there is
+none); then, for the best of the decoders in use, for their mean and for the
+worst of them: sum of dB, of its square, of the squared error, of its square.
 
 Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 """
@@ -12,13 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling import bounds
-from listcoupling.compression import (
-  gaussian,
-  gaussian_baselines,
-  poisson_functional,
-)
-from listcoupling.experiments.gaussian_sums import SIZE, by_list_size, moments
-from listcoupling.gumbel import Domain, domain_key
+from listcoupling.compression import gaussian_baselines, poisson_functional
+from listcoupling.experiments import tables
 
 # scheme: (selected by, kind)
 RACES = {
@@ -32,6 +31,12 @@ BASELINES = {
   'modulo': ('mean_db', 'modulo'),
   'modulo_mse': ('mse_db', 'modulo'),
 }
+
+
+# Which of the n decoders, and the prefix of its columns.
+DECODERS = {'best': '', 'mean': 'average_', 'worst': 'worst_'}
+_REDUCE = (np.nanmin, np.nanmean, np.nanmax)
+SIZE = 3 + 4 * len(DECODERS)
 
 
 class Job(NamedTuple):
@@ -67,6 +72,30 @@ def candidates(config) -> list[Job]:
   return jobs
 
 
+def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
+  """Sums [J, K, SIZE] of jobs of any kind on the trials [R] (integers)."""
+  num_decoders = max(config.num_decoders)
+  jobs = [
+    job._replace(
+      test_variance=np.broadcast_to(job.test_variance, num_decoders),
+      period=np.broadcast_to(job.period, num_decoders),
+    )
+    for job in jobs
+  ]
+  sums = np.zeros((len(jobs), num_decoders, SIZE))
+  runners = {
+    'modulo': lambda part: _modulo(key, trials, part, config, num_decoders),
+    'seed_aware': lambda part: _seed_aware(
+      key, trials, part, config, num_decoders
+    ),
+    'races': lambda part: _races(key, trials, part, config, complete),
+  }
+  for name in sorted({job.stage for job in jobs}):
+    rows = [i for i, job in enumerate(jobs) if job.stage == name]
+    sums[rows] = runners[name]([jobs[i] for i in rows])
+  return sums
+
+
 def _bound(information_density, jobs):
   """Bound of Proposition 4 [R, J, K]; the same for any number of groups."""
   count = information_density.shape[2]
@@ -78,36 +107,8 @@ def _bound(information_density, jobs):
   return bound
 
 
-def _races_exactly(key, trials, jobs, config):
-  """Sums [J, K, SIZE] by the codec itself, one use after the other."""
-  num_decoders = jobs[0].test_variance.size
-  shape = len(trials), len(jobs), num_decoders
-  error = np.full((*shape, num_decoders), np.nan)
-  density, match = error.copy(), np.empty(shape)
-  for j, n in itertools.product(range(len(jobs)), range(num_decoders)):
-    job = jobs[j]
-    out = gaussian.simulate(
-      domain_key(key, Domain.REPEAT, int(trials[0])),
-      job.test_variance[n],
-      job.num_messages,
-      num_trials=len(trials),
-      num_decoders=n + 1,
-      num_candidates=config.num_candidates,
-      side_variance=config.side_variance,
-      shared_race=job.kind == 'shared',
-      label_kind='interval' if job.kind == 'interval' else 'random',
-      width=job.period[n] / job.num_messages,
-    )
-    error[:, j, n, : n + 1] = out.squared_error
-    density[:, j, n, : n + 1] = out.information_density
-    match[:, j, n] = out.is_match
-  return moments(error, match, _bound(density, jobs))
-
-
 def _races(key, trials, jobs, config, complete):
   """Sums [J, K, SIZE] of the codec; variance and period of a job are [K]."""
-  if config.exact_codec:
-    return _races_exactly(key, trials, jobs, config)
   num_decoders = jobs[0].test_variance.size
   settings = poisson_functional.join(
     *(
@@ -175,25 +176,72 @@ def _seed_aware(key, trials, jobs, config, num_decoders):
   return moments(errors)
 
 
-def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
-  """Sums [J, K, SIZE] of jobs of any kind on the trials [R] (integers)."""
-  num_decoders = max(config.num_decoders)
-  jobs = [
-    job._replace(
-      test_variance=np.broadcast_to(job.test_variance, num_decoders),
-      period=np.broadcast_to(job.period, num_decoders),
-    )
-    for job in jobs
-  ]
-  sums = np.zeros((len(jobs), num_decoders, SIZE))
-  runners = {
-    'modulo': lambda part: _modulo(key, trials, part, config, num_decoders),
-    'seed_aware': lambda part: _seed_aware(
-      key, trials, part, config, num_decoders
+def by_list_size(squared_error) -> np.ndarray:
+  """[..., K] of decoders that know no n -> [..., K, K] by (n, k); NaN: none."""
+  error = np.asarray(squared_error, np.float64)
+  used = np.tri(error.shape[-1], dtype=bool)
+  return np.where(used, error[..., None, :], np.nan)
+
+
+def moments(squared_error, match=None, bound=None) -> np.ndarray:
+  """Sums [J, K, SIZE] over R trials: what every figure needs.
+
+  Args:
+    squared_error: [R, J, K, K] by (n, k), NaN for k >= n.
+    match: [R, J, K].
+    bound: [R, J, K].
+  """
+  error = np.asarray(squared_error, np.float64)
+  db = 10 * np.log10(np.maximum(error, 1e-20))
+  shape = error.shape[1:-1]
+  sums = [
+    np.full(shape, float(len(error))),
+    *(
+      np.full(shape, np.nan) if x is None else np.sum(x, 0, dtype=float)
+      for x in (match, bound)
     ),
-    'races': lambda part: _races(key, trials, part, config, complete),
-  }
-  for name in sorted({job.stage for job in jobs}):
-    rows = [i for i, job in enumerate(jobs) if job.stage == name]
-    sums[rows] = runners[name]([jobs[i] for i in rows])
-  return sums
+  ]
+  for reduce in _REDUCE:
+    for value in (reduce(db, -1), reduce(error, -1)):  # [R, J, K]
+      sums += [value.sum(0), (value**2).sum(0)]
+  return np.stack(sums, -1)
+
+
+def _mean_and_error(total, square, count):
+  mean = total / count
+  variance = max(square / count - mean**2, 0)
+  return mean, np.sqrt(variance / max(count - 1, 1))
+
+
+def figures(sums) -> dict[str, float]:
+  """Distortions, error rate and bound from `moments` of one setting [SIZE].
+
+  Returns:
+    mean_db: mean of 10 log10 of the squared error of the best decoder (the
+    paper's figure); mse_db: 10 log10 of its mean squared error; standard
+    errors of both, the latter's by the delta method; the same for the mean and
+    the worst decoder, with the prefixes of `DECODERS`; error_rate; error_bound
+    (Proposition 4).
+
+  Example:
+    >>> round(figures(moments(np.full((2, 1, 1, 1), .1))[0, 0])["mse_db"], 6)
+    -10.0
+  """
+  count, match, bound, *rest = np.asarray(sums, float)
+  row = {}
+  for prefix, part in zip(DECODERS.values(), np.reshape(rest, (-1, 4))):
+    db, db_se = _mean_and_error(*part[:2], count)
+    error, error_se = _mean_and_error(*part[2:], count)
+    row |= {
+      f'{prefix}mean_db': db,
+      f'{prefix}mean_db_se': db_se,
+      f'{prefix}mse_db': 10 * np.log10(error),
+      f'{prefix}mse_db_se': 10 / np.log(10) * error_se / error,
+    }
+  if not np.isnan(match):
+    rate = 1 - match / count
+    row['error_rate'] = rate
+    row['error_rate_se'] = tables.binomial_error(rate, count)
+  if not np.isnan(bound):
+    row['error_bound'] = bound / count
+  return {name: float(value) for name, value in row.items()}

@@ -9,6 +9,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from listcoupling.models import transformer
 
@@ -30,6 +31,13 @@ def random_pair(key, config, *, draft_layers: int, gain: float):
 
   Raises:
     ValueError: for a drafter of no layers or of more than the target has.
+
+  Example:
+    >>> key = gumbel.domain_key(gumbel.seed_key(0), gumbel.Domain.MODEL_INIT)
+    >>> config = transformer.TransformerConfig(64, 32, 2, 2, 2, 64)
+    >>> target, drafter = random_pair(key, config, draft_layers=1, gain=0.2)
+    >>> drafter.config.num_layers
+    1
   """
   if not 1 <= draft_layers <= config.num_layers:
     raise ValueError(
@@ -47,6 +55,26 @@ def random_pair(key, config, *, draft_layers: int, gain: float):
     transformer.make_language_model(config, params),
     transformer.make_language_model(smaller, kept),
   )
+
+
+def overlap(target, drafter, tokens: np.ndarray) -> float:
+  """Mean of sum_i min(p_i, q_i) = 1 - TV over all positions of sequences.
+
+  Args:
+    target: LanguageModel.
+    drafter: LanguageModel of the same vocabulary.
+    tokens: [B, S]; on random ones trained models need not overlap as they
+      do on text.
+
+  Returns:
+    A number in [0, 1].
+  """
+  logits = jax.jit(transformer.causal_logits, static_argnums=0)
+  q, p = (
+    jax.nn.softmax(logits(model.config, model.params, tokens))  # [B, S, V]
+    for model in (target, drafter)
+  )
+  return float(jnp.minimum(q, p).sum(-1).mean())
 
 
 def _draw(key, config, gain):

@@ -1,0 +1,397 @@
+"""Tables of the Gaussian source: Rowan, Phan, Khisti (2025), section 5.
+
+Every (scheme, K, L) has its variance v of the test channel (and its width of
+intervals) chosen on selection trials and is then evaluated on trials of
+another key, so that the best of many is not reported by its luck. Trials of
+one key share source, side information, candidates and races across settings.
+The races are simulated in law by their first arrivals
+(`compression.poisson_functional`). Either stage goes through its trials in
+chunks and keeps sums on disk, so that a run that was stopped goes on where it
+was.
+
+Rows: no message; gls (the paper); shared_race (its baseline); the same races
+with interval labels, width and v chosen for mean-dB (`interval`) or for the
+mean squared error (`interval_mse`); a decoder that uses all it knows of the
+encoder (`seed_aware`); a dithered modulo quantiser, chosen for either
+(`modulo`, `modulo_mse`); and limits on the mean squared error. Beside them
+stand the paper's own figures (arXiv 2506.05632).
+
+Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
+"""
+
+import itertools
+
+import jax
+import numpy as np
+import tqdm
+
+from listcoupling.compression import (
+  gaussian,
+  gaussian_baselines,
+  poisson_functional,
+)
+from listcoupling.experiments import plots, tables
+from listcoupling.experiments.gaussian import schemes
+from listcoupling.experiments.gaussian.schemes import Job
+from listcoupling.experiments.run import Field, Run, check_config, open_run
+from listcoupling.experiments.tables import Column
+from listcoupling.gumbel import Domain, domain_key, seed_key
+
+SCHEMES = ('no_message', *schemes.RACES, *schemes.BASELINES, 'limit')
+_COUNTS = Field(int, least=1, many=True)
+_POSITIVE = Field(float, above=0, many=True)
+FIELDS = {
+  'num_decoders': _COUNTS,
+  'num_messages': _COUNTS,
+  'schemes': Field(str, among=SCHEMES, many=True),
+  'test_variances': _POSITIVE,
+  'interval_variances': _POSITIVE,
+  'periods': _POSITIVE,
+  'num_candidates': Field(int, least=2),
+  'side_variance': Field(float, above=0),
+  'selection_trials': Field(int, least=2),
+  'trials': Field(int, least=2),
+  'seed_aware_trials': Field(int, least=2),
+  'repeats': Field(int, least=1),
+  'chunk': Field(int, least=2),
+  'cpu_devices': Field(int, least=0),
+}
+COLUMNS = (
+  Column('scheme', 'scheme'),
+  Column('K', 'num_decoders'),
+  Column('L', 'num_messages'),
+  Column('mean dB', 'mean_db', '.2f'),
+  Column('paper', 'paper_mean_db', '.2f'),
+  Column('MSE dB', 'mse_db', '.2f'),
+  Column('P[error]', 'error_rate', '.3f', error=False),
+  Column('Prop. 4', 'error_bound', '.3f'),
+  Column('v', 'test_variance'),
+  Column('width', 'width'),
+)
+# arXiv 2506.05632, distortion in dB as the mean of decibels: (scheme, K, L).
+PAPER_DB = {
+  **{
+    ('gls', 1, 2**i): db
+    for i, db in enumerate((-9.70, -12.75, -16.01, -19.55, -23.40, -27.35), 1)
+  },
+  **{
+    ('gls', 2, 2**i): db
+    for i, db in enumerate((-15.21, -18.34, -21.70, -25.39, -28.86, -31.47), 1)
+  },
+  **{
+    ('shared_race', 2, 2**i): db
+    for i, db in enumerate((-12.51, -15.99, -19.48, -23.15, -27.20, -30.78), 1)
+  },
+  ('no_message', 1, 1): -10.28,
+  ('no_message', 2, 1): -15.19,
+}
+# scheme: label, colour, line, marker
+_STYLE = {
+  'gls': ('GLS, iid labels (paper)', plots.RED, '-', 'o'),
+  'shared_race': ('shared race (paper)', plots.ORANGE, '--', 's'),
+  'interval': ('interval labels', plots.BLUE, '-', '^'),
+  'interval_mse': ('interval labels, for MSE', plots.SKY, '-', 'v'),
+  'seed_aware': ('decoder knows the seed', plots.GREEN, '-', 'D'),
+  'modulo': ('modulo quantiser', plots.PINK, '--', 'x'),
+  'modulo_mse': ('modulo quantiser, for MSE', plots.PINK, ':', '+'),
+  'limit_list': ('limit', plots.BLACK, ':', None),
+  'limit_wyner_ziv': ('Wyner-Ziv', plots.BLACK, '--', None),
+}
+
+
+def run(config, workdir, seed: int = 0) -> list[dict]:
+  """Computes the table; resumes what `workdir` already holds.
+
+  More repeats may be asked for of a workdir that has fewer.
+
+  Args:
+    config: see configs/gaussian.py.
+    workdir: directory for results.csv, results.json, rate_distortion.png and
+      the sums of each stage.
+    seed: of every random number.
+
+  Returns:
+    One dictionary per row, the columns of results.csv.
+
+  Raises:
+    ValueError: for settings that make no sense, or a workdir of another run.
+  """
+  check_config(config, FIELDS)
+  if config.num_candidates % poisson_functional.BLOCK:
+    raise ValueError(
+      f'config.num_candidates must be a multiple of {poisson_functional.BLOCK}'
+      f', got {config.num_candidates}.'
+    )
+  repeats, none, rows = [], [], []
+  stages = config.selection_trials + 2 * config.trials
+  total = config.repeats * (stages + config.seed_aware_trials)
+  may_change = ['config.repeats', 'config.cpu_devices']
+  with (
+    open_run(
+      workdir, {'config': config, 'seed': seed}, may_change=may_change
+    ) as record,
+    tqdm.tqdm(total=total, desc='gaussian', unit='trial') as progress,
+  ):
+    for repeat in range(config.repeats):
+      repeats.append(run_repeat(config, record, seed, repeat, progress.update))
+      if 'no_message' in config.schemes:
+        none.append(no_message(config, seed, repeat))
+      rows = make_rows(config, repeats, none)
+      tables.write_csv(record.workdir / 'results.csv', rows)
+      plot(rows, record.workdir / 'rate_distortion.png')
+  return rows
+
+
+def trial_keys(seed: int, repeat: int) -> tuple[jax.Array, jax.Array]:
+  """Typed keys of the selection's and of the evaluation's trials."""
+  key = domain_key(seed_key(seed), Domain.REPEAT, repeat)
+  return domain_key(key, Domain.SELECTION), domain_key(key, Domain.ASSESSMENT)
+
+
+def accumulate(run: Run, name, key, total, jobs, config, progress, *, complete):
+  """Sums over `total` trials in chunks; goes on from those kept in the run.
+
+  Args:
+    run: where the sums so far are kept.
+    name: under which.
+    key: typed key of the trials.
+    total: number of trials.
+    jobs: what to run.
+    config: see configs/gaussian.py.
+    progress: called with the number of trials done.
+    complete: see `poisson_functional.simulate`.
+
+  Returns:
+    [J, K, SIZE].
+  """
+  kept = run.load(name) or {'done': 0, 'sums': 0.0}
+  done, sums = int(kept['done']), kept['sums']
+  progress(done)
+  while done < total:
+    stop = min(done + config.chunk, total)
+    sums = sums + schemes.run_jobs(
+      key, np.arange(done, stop), jobs, config, complete=complete
+    )
+    progress(stop - done)
+    done = stop
+    run.save(name, {'done': done, 'sums': sums})
+  return sums
+
+
+def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
+  """The best setting of each (scheme, L); variance and period are [K]."""
+  chosen = {}
+  num_decoders = max(config.num_decoders)
+  known = schemes.RACES | schemes.BASELINES
+  for scheme, count in itertools.product(config.schemes, config.num_messages):
+    if scheme not in known:
+      continue
+    score, kind = known[scheme]
+    rows = [
+      i
+      for i, job in enumerate(jobs)
+      if (job.kind, job.num_messages) == (kind, count)
+    ]
+    best = [
+      min(rows, key=lambda i, n=n: schemes.figures(sums[i, n])[score])
+      for n in range(num_decoders)
+    ]
+    chosen[scheme, count] = Job(
+      kind,
+      count,
+      np.array([jobs[i].test_variance for i in best]),
+      np.array([jobs[i].period for i in best]),
+    )
+  return chosen
+
+
+def run_repeat(config, run: Run, seed, repeat, progress):
+  """Selects the settings and evaluates them.
+
+  Args:
+    config: see configs/gaussian.py.
+    run: where the sums of each stage are kept.
+    seed: of every random number.
+    repeat: from 0.
+    progress: called with the number of trials done.
+
+  Returns:
+    Chosen jobs by (scheme, L), variance and period [K], and their sums
+    [K, SIZE] on the trials of the evaluation.
+  """
+  selection_key, key = trial_keys(seed, repeat)
+  jobs = schemes.candidates(config)
+  if not jobs:
+    return {}, {}
+
+  def sums(stage, key, total, jobs, complete):
+    name = f'{stage}_{repeat}'
+    return accumulate(
+      run, name, key, total, jobs, config, progress, complete=complete
+    )
+
+  first = sums('selection', selection_key, config.selection_trials, jobs, False)
+  chosen = select(jobs, first, config)
+  totals = {
+    'races': config.trials,
+    'seed_aware': config.seed_aware_trials,
+    'modulo': config.trials,
+  }
+  evaluated = {}
+  for stage, total in totals.items():
+    part = {place: job for place, job in chosen.items() if job.stage == stage}
+    if part:
+      evaluated |= zip(part, sums(stage, key, total, list(part.values()), True))
+  return chosen, evaluated
+
+
+def no_message(config, seed, repeat) -> dict[int, np.ndarray]:
+  """Sums [SIZE] by number of decoders, on the trials of the evaluation."""
+  error = gaussian.simulate_no_message(
+    trial_keys(seed, repeat)[1],
+    num_trials=config.trials,
+    num_decoders=max(config.num_decoders),
+    side_variance=config.side_variance,
+  )
+  sums = schemes.moments(schemes.by_list_size(error)[:, None])[0]
+  return {n: sums[n - 1] for n in config.num_decoders}
+
+
+def make_rows(config, repeats, no_message=()) -> list[dict]:
+  """Rows of the table.
+
+  Args:
+    config: see configs/gaussian.py.
+    repeats: values of `run_repeat`.
+    no_message: values of `no_message`; no such
+      row without.
+
+  Returns:
+    One dictionary per (scheme, n, L), the columns of results.csv.
+  """
+  rows = []
+  for n in config.num_decoders:
+    if no_message:
+      rows.append(_row('no_message', n, 1, [x[n] for x in no_message]))
+    for count, scheme in itertools.product(config.num_messages, config.schemes):
+      place = scheme, count
+      if not repeats or place not in repeats[0][0]:
+        continue
+      if scheme == 'shared_race' and n == 1:
+        continue  # the same as gls
+      sums = [evaluated[place][n - 1] for _, evaluated in repeats]
+      jobs = [chosen[place] for chosen, _ in repeats]
+      rows.append(_row(scheme, n, count, sums, jobs))
+  if 'limit' in config.schemes:
+    rows += _limit_rows(config)
+  return rows
+
+
+def _row(scheme, num_decoders, num_messages, sums, jobs=()) -> dict:
+  """One row from the sums [SIZE] and the choices of every repeat."""
+  each = [schemes.figures(x) for x in sums]
+  row = {
+    'scheme': scheme,
+    'num_decoders': num_decoders,
+    'num_messages': num_messages,
+    'repeats': len(sums),
+    'trials': int(sum(x[0] for x in sums)),
+    **schemes.figures(np.sum(sums, 0)),
+    'paper_mean_db': PAPER_DB.get((scheme, num_decoders, num_messages)),
+  }
+  if scheme != 'gls':  # Proposition 4 is about this scheme alone
+    row.pop('error_bound', None)
+  if len(each) > 1:
+    for name in ('mean_db', 'mse_db'):
+      spread = np.std([x[name] for x in each], ddof=1)
+      row[f'{name}_spread'] = float(spread)
+  n = num_decoders - 1
+  show = ' '.join
+  if jobs and not scheme.startswith('modulo'):
+    row['test_variance'] = show(f'{j.test_variance[n]:g}' for j in jobs)
+  if jobs and jobs[0].kind in ('interval', 'modulo'):
+    row['width'] = show(f'{j.period[n] / num_messages:.4g}' for j in jobs)
+  return row
+
+
+def _limit_rows(config) -> list[dict]:
+  rows = []
+  for n, count in itertools.product(config.num_decoders, config.num_messages):
+    mse = gaussian_baselines.list_mse_limit(count, n, config.side_variance)
+    limits = {'limit_list': mse}
+    if n == 1:
+      limits['limit_wyner_ziv'] = gaussian_baselines.wyner_ziv_mse(
+        count, config.side_variance
+      )
+    rows += [
+      {
+        'scheme': name,
+        'num_decoders': n,
+        'num_messages': count,
+        'mse_db': float(10 * np.log10(mse)),
+      }
+      for name, mse in limits.items()
+    ]
+  return rows
+
+
+def as_text(rows) -> str:
+  """The table for a terminal."""
+  return '\n'.join([tables.as_text(rows, COLUMNS), *_below_no_message(rows)])
+
+
+def _below_no_message(rows) -> list[str]:
+  """Where the mean squared error stays below that of no message."""
+  table = {
+    (r['scheme'], r['num_decoders'], r['num_messages']): r['mse_db']
+    for r in rows
+  }
+  lines = []
+  for scheme in schemes.RACES:
+    own = [place for place in table if place[0] == scheme and place[2] >= 4]
+    own = [p for p in own if ('no_message', p[1], 1) in table]
+    if own:
+      below = [p for p in own if table[p] < table['no_message', p[1], 1]]
+      lines.append(
+        f'{scheme}: MSE below no message in {len(below)} of {len(own)} rows '
+        'of at least 2 bits'
+      )
+  return lines
+
+
+def plot(rows: list[dict], path) -> None:
+  """Fig. 2 of the paper and its twin in mean squared error, a column per K."""
+  counts = sorted({row['num_decoders'] for row in rows})
+  with plots.figure(path, size=(2.6 * len(counts) + 2.0, 5.4)) as canvas:
+    axes = canvas.subplots(2, len(counts), sharex=True, squeeze=False)
+    for column, n in enumerate(counts):
+      here = [row for row in rows if row['num_decoders'] == n]
+      for ax, name in zip(axes[:, column], ('mean_db', 'mse_db')):
+        _curves(ax, here, name)
+      axes[0, column].set_title(f'K = {n}')
+      axes[1, column].set_xlabel('bits per message')
+    axes[0, 0].set_ylabel('mean of decibels')
+    axes[1, 0].set_ylabel('mean squared error, dB')
+    handles = {}
+    for ax in axes.ravel():
+      handles |= dict(zip(*ax.get_legend_handles_labels()[::-1]))
+    canvas.legend(handles.values(), handles.keys(), loc='outside right center')
+
+
+def _curves(ax, rows, name):
+  for scheme, (label, color, line, marker) in _STYLE.items():
+    part = [r for r in rows if r['scheme'] == scheme and name in r]
+    if part:
+      bits = np.log2([r['num_messages'] for r in part])
+      ax.errorbar(
+        bits,
+        [r[name] for r in part],
+        yerr=[r.get(name + '_se') or 0.0 for r in part],
+        color=color,
+        linestyle=line,
+        marker=marker,
+        label=label,
+      )
+  for row in rows:
+    if row['scheme'] == 'no_message':
+      ax.axhline(row[name], color='0.5', linestyle='-.', label='no message')

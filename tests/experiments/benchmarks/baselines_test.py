@@ -1,0 +1,92 @@
+"""The comparison with transformers: its checkpoints, ratios and files."""
+
+import jax
+import numpy as np
+import pytest
+
+from listcoupling import files
+from listcoupling.experiments import tables
+from listcoupling.experiments.benchmarks import baselines
+from listcoupling.models import transformer
+
+
+@pytest.mark.parametrize('size, about', [('25M', 25e6), ('100M', 100e6)])
+def test_parameter_counts(size, about):
+  shapes = jax.eval_shape(
+    lambda key: transformer.init_params(key, baselines.SIZES[size].config),
+    jax.random.key(0),
+  )
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  assert abs(count / about - 1) < 0.1
+
+
+def test_ratios_are_to_the_fastest_of_theirs():
+  lines = baselines.settings(2)
+  assert len(lines) == len(set(lines)) == 16
+  figures = {
+    line: np.array([[10.0 * (1 + i), 1.0, e] for e in (2.0, 3.0)])
+    for i, line in enumerate(lines)
+  }
+  rows = baselines.summarize(figures, {'size': 'x'})
+  theirs = [row for row in rows if row['library'] == 'transformers']
+  alone = [r for r in theirs if r['batch'] == 1 and r['method'] == 'sampling']
+  best = max(row['tokens_per_second'] for row in alone)
+  ours = next(row for row in rows if row['method'] == 'autoregressive')
+  assert ours['to_sampling'] == ours['tokens_per_second'] / best
+  assert ours['block_efficiency'] == 2.5
+  assert max(row['to_assisted'] or 0 for row in theirs) == 1.0
+  assert all(r['to_assisted'] is None for r in rows if r['batch'] == 8)
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_written(
+  tmp_path, monkeypatch
+):
+  with pytest.raises(ValueError, match="'7B'"):
+    baselines.run(['1M', '7B'], tmp_path / 'work')
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  with pytest.raises(ValueError, match="'gpu'.*JAX_PLATFORMS=cpu"):
+    baselines.run(['1M'], tmp_path / 'work')
+  assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='compares on CPU')
+def test_both_libraries_in_one_table(tmp_path, monkeypatch):
+  pytest.importorskip('torch', reason="needs pip install -e '.[baselines]'")
+  pytest.importorskip(
+    'transformers', reason="needs pip install -e '.[baselines]'"
+  )
+  lines = baselines.settings(1)
+  few = [line for line in lines if line.batch == 1 and line.num_drafts < 4]
+  few = [few[0], few[1], few[4]]
+  small = baselines.SIZES['1M']._replace(new_tokens=8, rounds=1)
+  monkeypatch.setattr(baselines, 'settings', lambda cores: few)
+  monkeypatch.setitem(baselines.SIZES, '1M', small)
+  rows = baselines.run(['1M'], tmp_path)
+  assert tables.read_csv(tmp_path / 'results.csv') == rows
+  by_method = {row['method']: row for row in rows}
+  assert by_method['sampling']['block_efficiency'] == 1
+  assert by_method['assisted, L=4']['block_efficiency'] > 1
+  assert by_method['autoregressive']['block_efficiency'] == 1
+  for row in rows:
+    assert row['logit_difference'] < 1e-4
+    assert 0.6 < row['overlap'] < 0.9
+  record = files.read_json(tmp_path / 'results.json')
+  assert 'torch' in record['settings']
+  monkeypatch.setattr(baselines, 'measure', None)  # not measured again
+  assert baselines.run(['1M'], tmp_path) == rows
+  monkeypatch.setattr(baselines.metadata, 'version', lambda name: '0')
+  with pytest.raises(ValueError, match='other settings of .*torch'):
+    baselines.run(['1M'], tmp_path)
+
+
+def test_unequal_checkpoints_stop_the_table(monkeypatch):
+  config = baselines._config(32, 16, 1, 2, 1, 16)
+  params = transformer.init_params(jax.random.key(0), config)
+  model = transformer.make_language_model(config, params)
+  tokens = np.zeros((2, 4), np.int32)
+  logits = np.asarray(transformer.causal_logits(config, params, tokens))
+  monkeypatch.setattr(baselines, '_logits', lambda *_: logits + 1e-5)
+  assert baselines.largest_difference(model, None, tokens) < 1e-4
+  monkeypatch.setattr(baselines, '_logits', lambda *_: logits + 1e-2)
+  with pytest.raises(ValueError, match='logits differ'):
+    baselines.largest_difference(model, None, tokens)
