@@ -51,20 +51,8 @@ def get_config(kind: str = 'full') -> config_dict.ConfigDict:
     # squared error, smaller where messages are many.
     interval_variances=(0.1, 0.03, 0.01, 0.005, 0.002, 0.001, 3e-4, 1e-4),
     periods=(1.6, 2.0, 2.4, 2.8, 3.4, 4.0, 5.0),  # L G times the width
-    lattice_periods=(
-      1.0,
-      1.2,
-      1.4,
-      1.6,
-      1.8,
-      2.1,
-      2.5,
-      2.9,
-      3.3,
-      3.8,
-      4.5,
-      5.5,
-    ),  # fmt: skip
+    # Longer ones where messages are many: a failure costs the period.
+    lattice_periods=tuple(1.0 * 1.16**i for i in range(13)),  # 1 to 5.9
     num_candidates=2**15,
     side_variance=0.5,
     selection_trials=10_000,

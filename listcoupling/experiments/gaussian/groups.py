@@ -62,15 +62,16 @@ def parse(case: str) -> tuple[int, np.ndarray]:
   return count, side
 
 
-def _sums(key, total, code, period, side) -> np.ndarray:
+def _sums(key, total, code, period, side, spread=(1.0, 1.0)) -> np.ndarray:
   """Sums [SIZE] of `total` trials."""
   sums = 0.0
   for start in range(0, total, 10_000):
-    error = gaussian.simulate_lattice(
+    error, weight = gaussian.simulate_lattice(
       key, np.arange(start, min(start + 10_000, total)), code, period,
-      num_decoders=side.size, side_variance=side,
+      num_decoders=side.size, side_variance=side, spread=spread,
     )  # fmt: skip
-    sums = sums + schemes.moments(np.asarray(error)[:, None, None])[0, 0]
+    error, weight = (np.asarray(x)[:, None, None] for x in (error, weight))
+    sums = sums + schemes.moments(error, weight=weight)[0, 0]
   return sums
 
 
@@ -80,7 +81,9 @@ def _row(case, num_groups, keys, config) -> dict:
     'Z', count, num_groups=num_groups, num_points=schemes.CELL_POINTS
   )
   first = [
-    schemes.figures(_sums(keys[0], config.selection_trials, code, p, side))
+    schemes.figures(
+      _sums(keys[0], config.selection_trials, code, p, side, schemes.SPREAD)
+    )
     for p in config.periods
   ]
   row = {

@@ -44,6 +44,7 @@ BASELINES = {
   'modulo_mse': ('mse_db', 'modulo'),
 }
 SELECTED = RACES | LATTICES | BASELINES  # by (score, kind)
+SPREAD = 1.6, 1.25  # of source and noise
 CELL_POINTS = 32  # of a cell's conditional mean, in one dimension
 
 # Which of the n decoders, and the prefix of its columns.
@@ -99,7 +100,9 @@ def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
   ]
   sums = np.zeros((len(jobs), num_decoders, SIZE))
   runners = {
-    'lattice': lambda part: _lattice(key, trials, part, config, num_decoders),
+    'lattice': lambda part: _lattice(
+      key, trials, part, config, num_decoders, complete
+    ),
     'modulo': lambda part: _modulo(key, trials, part, config, num_decoders),
     'seed_aware': lambda part: _seed_aware(
       key, trials, part, config, num_decoders
@@ -151,9 +154,15 @@ def _races(key, trials, jobs, config, complete):
   return moments(out.squared_error, out.is_match, bound)
 
 
-def _lattice(key, trials, jobs, config, num_decoders):
-  """Sums [J, K, SIZE]; each number of decoders has a code of its own."""
+def _lattice(key, trials, jobs, config, num_decoders, complete):
+  """Sums [J, K, SIZE]; each number of decoders has a code of its own.
+
+  A failure may be rarer than one in all selection trials and yet decide the
+  mean squared error: there they are drawn more often and weighted back.
+  """
+  spread = (1.0, 1.0) if complete else SPREAD
   error = np.full((len(trials), len(jobs), *(num_decoders,) * 2), np.nan)
+  weight = np.ones(error.shape[:3])
   for (j, job), n in itertools.product(enumerate(jobs), range(num_decoders)):
     side = np.full(n + 1, config.side_variance, np.float32)
     if job.kind == 'lattice_blind':
@@ -161,11 +170,11 @@ def _lattice(key, trials, jobs, config, num_decoders):
     code = lattices.make_code(
       'Z', job.num_messages, num_groups=n + 1, num_points=CELL_POINTS
     )
-    error[:, j, n, : n + 1] = gaussian.simulate_lattice(
+    error[:, j, n, : n + 1], weight[:, j, n] = gaussian.simulate_lattice(
       key, trials, code, job.period[n], num_decoders=n + 1, side_variance=side,
-      reach=int(job.reach[n]),
+      reach=int(job.reach[n]), spread=spread,
     )  # fmt: skip
-  return moments(error)
+  return moments(error, weight=weight)
 
 
 def _modulo(key, trials, jobs, config, num_decoders):
@@ -217,13 +226,14 @@ def by_list_size(squared_error) -> np.ndarray:
   return np.where(used, error[..., None, :], np.nan)
 
 
-def moments(squared_error, match=None, bound=None) -> np.ndarray:
+def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
   """Sums [J, K, SIZE] over R trials: what every figure needs.
 
   Args:
     squared_error: [R, J, K, K] by (n, k), NaN for k >= n.
     match: [R, J, K].
     bound: [R, J, K].
+    weight: [R, J, K], of mean 1, for trials of importance sampling.
   """
   error = np.asarray(squared_error, np.float64)
   db = 10 * np.log10(np.maximum(error, 1e-20))
@@ -237,6 +247,7 @@ def moments(squared_error, match=None, bound=None) -> np.ndarray:
   ]
   for reduce in _REDUCE:
     for value in (reduce(db, -1), reduce(error, -1)):  # [R, J, K]
+      value = value * weight
       sums += [value.sum(0), (value**2).sum(0)]
   return np.stack(sums, -1)
 
