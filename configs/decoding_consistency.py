@@ -6,11 +6,8 @@
 ROUGE-L of two runs with the same seed, the drafter's temperature 1.0 and then
 0.5; K = 2, L = 4, four seeds. Pairs as in configs/decoding_iid.py.
 
-On the pair of configs/lm_pair_target.py and lm_pair_drafter.py, 50 prompts
-(--config.num_prompts=50), GSM8K, HumanEval, MBPP: gumbel_tree, gumbel_chains
-and gls_strong 1.000, every token the same; gls .352, .281, .337; specinfer
-.135, .081, .113; standard errors over seeds below .013. 9 minutes on two busy
-cores for these five methods.
+9 minutes on two busy cores for 50 prompts and five methods of the pair of
+configs/lm_pair_target.py and lm_pair_drafter.py; figures in docs/results.md.
 """
 
 from configs import decoding_iid

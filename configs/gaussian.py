@@ -7,15 +7,7 @@ trials, evaluation on 10^5 others, 10 repeats. Fewer repeats:
 
     --config.repeats=2
 
-One repeat takes 6 min 17 s on two CPU cores. Two repeats gave, in mean dB
-(standard error .02 to .03), for L = 2, 4, 8, 16, 32, 64:
-
-    gls, K = 1          -9.75 -12.78 -16.07 -19.60 -23.40 -27.34
-    gls, K = 2         -15.19 -18.29 -21.71 -25.37 -28.83 -31.43
-    shared race, K = 2 -12.60 -16.02 -19.49 -23.20 -27.22 -30.78
-    interval, K = 2    -17.01 -22.67 -28.43 -34.34 -40.08 -44.74
-
-within 0.1 dB of the paper where it has them.
+One repeat takes 6 min 17 s on two CPU cores; figures in docs/results.md.
 
 One corner of it (K = 1, 2, L = 8, 10^4 trials): configs/gaussian.py:small
 """

@@ -2,10 +2,7 @@
 
     python scripts/toy.py --config configs/toy.py --workdir /tmp/toy
 
-About 35 s on two cores. Expected at K = 1, 2, 4, 8 (standard error over pairs
-.01): .450 .567 .684 .787 for GLS, .449 .629 .805 .953 for the shared-race list,
-.517 .634 .739 .823 for SpecTr, .514 .666 .798 .890 for the optimum of iid
-drafts.
+About 35 s on two cores; figures in docs/results.md.
 """
 
 from ml_collections import config_dict

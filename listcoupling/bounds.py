@@ -155,7 +155,7 @@ def _conditional_bound(p, q, num_drafts):
   possible = p > 0
   # The larger of the two is the denominator: no overflow at any K.
   safe = jnp.where(possible, p, 1.0)
-  total = safe + q / num_drafts
+  total = safe + (q / num_drafts)[None]
   return jnp.mean(jnp.where(possible, safe / total, 0.0), axis=0)
 
 

@@ -15,6 +15,7 @@ has a gradient.
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -98,6 +99,8 @@ def gumbel_list_sampling(
 
 @functools.partial(jax.jit, static_argnames='num_drafts')
 def _gumbel_list_sampling(key, draft_logits, target_logits, *, num_drafts):
+  chex.assert_rank([draft_logits, target_logits], [{1, 2}, 1])
+  chex.assert_equal_shape_suffix([draft_logits, target_logits], 1)
   noise = gumbel.exponential_streams(
     key, target_logits.shape[-1], num_drafts
   )  # [K, N]
@@ -181,6 +184,7 @@ def shared_race_list_sampling(
 
 @functools.partial(jax.jit, static_argnames='num_drafts')
 def _shared_race_list_sampling(key, draft_logits, target_logits, *, num_drafts):
+  chex.assert_equal_shape([draft_logits, target_logits])
   noise = gumbel.exponential(key, target_logits.shape[-1])  # [N]
   # Logarithms of the times: every possible atom arrives, however late.
   times, order = first_arrivals(jnp.log(noise) - draft_logits, num_drafts)
@@ -209,6 +213,7 @@ def group_ranks(groups: jax.Array):
     >>> ranks.tolist(), sizes.tolist()
     ([0, 0, 1, 2], [3, 1, 3, 3])
   """
+  chex.assert_rank(groups, 1)
   same = groups[:, None] == groups[None, :]  # [K, K]
   earlier = jnp.tril(same, -1)
   return (
@@ -246,12 +251,15 @@ def grouped_streams(
     >>> bool((gumbel.earliest(races) == gumbel.exponential(key, 9) / 2).all())
     True
   """
-  size = group_sizes[:, None]
+  chex.assert_rank([streams, ranks, group_sizes], 1)
+  chex.assert_equal_shape([streams, ranks, group_sizes])
+  size = group_sizes[:, None].astype(jnp.float32)  # [K, 1]
+  ranks = ranks[:, None].astype(jnp.float32)
   # Drawn once, not once per stream.
   canonical, choice = jax.lax.optimization_barrier(
     (
-      gumbel.exponential(key, atoms),
-      gumbel.uniform(key, atoms, gumbel.CHOICE),
+      jnp.atleast_2d(gumbel.exponential(key, atoms)),
+      jnp.atleast_2d(gumbel.uniform(key, atoms, gumbel.CHOICE)),
     )
   )
   first = canonical / size
@@ -261,7 +269,7 @@ def grouped_streams(
   fresh = jax.vmap(gumbel.exponential, (None, axis, 0))(
     key, atoms, gumbel.FRESH + streams
   )
-  return jnp.where(choice == ranks[:, None], first, first + fresh)
+  return jnp.where(choice == ranks, first, first + fresh)
 
 
 def conditional_encode(
@@ -282,6 +290,7 @@ def conditional_encode(
   Returns:
     [] int32 index of the selected candidate; -1 if none is possible.
   """
+  chex.assert_rank(log_weights, 1)
   atoms = log_weights.shape[-1]
   num_races = 1 if shared_race else num_decoders
   noise = gumbel.exponential_streams(key, atoms, num_races)  # [K, N]
@@ -310,6 +319,7 @@ def conditional_decode(
     [] int32 index; -1 if no candidate is possible.
   """
   del num_decoders
+  chex.assert_rank(log_weights, 1)
   stream = jnp.where(shared_race, 0, decoder)
   noise = gumbel.exponential(key, log_weights.shape[-1], stream)
   return gumbel.race(noise, log_weights)

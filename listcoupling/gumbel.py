@@ -19,6 +19,7 @@ Everything random in this library starts here. Three properties carry it:
 
 import enum
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -222,6 +223,15 @@ def uniform(key: jax.Array, atoms, stream=CANONICAL) -> jax.Array:
   return (bits.astype(jnp.float32) + 0.5) * _ULP
 
 
+def largest(x: jax.Array) -> jax.Array:
+  """Maximum along the last axis, kept; NaN if there is any.
+
+  XLA's CPU reduction alone loses NaN in rows of a thousand and more.
+  """
+  best = jnp.max(x, axis=-1, keepdims=True)
+  return jnp.where(jnp.any(x != x, axis=-1, keepdims=True), jnp.nan, best)
+
+
 def arrival_times(noise: jax.Array, log_weights: jax.Array) -> jax.Array:
   """Arrival times E_i / p_i of a race, up to one factor per race.
 
@@ -233,9 +243,10 @@ def arrival_times(noise: jax.Array, log_weights: jax.Array) -> jax.Array:
     [..., N] float32; +inf where impossible, NaN in rows that hold NaN or have
     no possible atom. Weights below e^-88 of the largest count as impossible.
   """
+  chex.assert_equal_rank([noise, log_weights])
   if log_weights.dtype != jnp.float64:
     log_weights = log_weights.astype(jnp.float32)
-  best = jnp.max(log_weights, axis=-1, keepdims=True)
+  best = largest(log_weights)
   # A float64 offset would swallow the differences in float32.
   return noise * jnp.exp((best - log_weights).astype(jnp.float32))
 
@@ -249,12 +260,33 @@ def first_arrival(times: jax.Array) -> jax.Array:
   Returns:
     [...] int32; the lowest index on ties.
   """
+  times = jnp.where(times != times, -1.0, times)  # minima may lose NaN
+  best, index = jax.lax.platform_dependent(
+    times, cpu=_least_by_passes, default=_least_by_pairs
+  )
+  return jnp.where((best >= 0) & (best < jnp.inf), index, -1)
+
+
+def _least_by_passes(times):
+  """Minimum and its first place, [...] each."""
   # A fused draw-and-reduce does not vectorise: keep the times in memory.
   times = jax.lax.optimization_barrier(times)
   best = jnp.min(times, axis=-1, keepdims=True)
   iota = jax.lax.broadcasted_iota(jnp.int32, times.shape, times.ndim - 1)
   index = jnp.min(jnp.where(times == best, iota, times.shape[-1]), axis=-1)
-  return jnp.where(jnp.squeeze(best, -1) < jnp.inf, index, -1)
+  return jnp.squeeze(best, -1), index
+
+
+def _least_by_pairs(times):
+  """The same in one reduction, which takes in the noise: none in memory."""
+
+  def earlier(one, other):
+    first = (one[0] < other[0]) | ((one[0] == other[0]) & (one[1] < other[1]))
+    return tuple(jnp.where(first, a, b) for a, b in zip(one, other))
+
+  iota = jax.lax.broadcasted_iota(jnp.int32, times.shape, times.ndim - 1)
+  nothing = times.dtype.type(np.inf), np.int32(times.shape[-1])
+  return jax.lax.reduce((times, iota), nothing, earlier, (times.ndim - 1,))
 
 
 def race(noise: jax.Array, log_weights: jax.Array) -> jax.Array:
@@ -282,7 +314,8 @@ def argmax(x: jax.Array) -> jax.Array:
     [...] int32.
   """
   x = jax.lax.optimization_barrier(x)
-  best = jnp.max(x, axis=-1, keepdims=True)
+  best = jnp.max(x, axis=-1, keepdims=True)  # may lose NaN, see `largest`
   iota = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
-  hit = (x == best) | (x != x)
+  nan = x != x
+  hit = jnp.where(jnp.any(nan, axis=-1, keepdims=True), nan, x == best)
   return jnp.min(jnp.where(hit, iota, x.shape[-1]), axis=-1)

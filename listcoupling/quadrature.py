@@ -14,6 +14,7 @@ else K), M quadrature nodes.
 import math
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -47,8 +48,10 @@ def profile(p: jax.Array, q: jax.Array) -> Profile:
   Draft probabilities whose square underflows are taken for 0, which keeps
   derivatives of q / p finite; they could not be seen in the result.
   """
+  chex.assert_rank([p, q], [2, 1])
+  chex.assert_equal_shape_suffix([p, q], 1)
   possible = p > jnp.finfo(p.dtype).tiny ** 0.4
-  ratio = jnp.where(possible, q / jnp.where(possible, p, 1.0), 0.0)
+  ratio = jnp.where(possible, q[None] / jnp.where(possible, p, 1.0), 0.0)
   last = jnp.max(ratio, axis=-1, keepdims=True)
   order = jnp.argsort(jnp.where(possible, ratio, jnp.inf), axis=-1)
   ratio = jnp.where(possible, ratio, last)
@@ -152,6 +155,7 @@ def outside_prefix_probabilities(p, num_drafts: int) -> jax.Array:
     [N] in the dtype of p; error of the rule below 1e-8 in float32 and 1e-12
     in float64 for K up to 64, more nodes are taken for larger K.
   """
+  chex.assert_rank(p, 1)
   dtype = p.dtype
   support = jnp.cumsum(p > 0)  # [N] atoms of each prefix a list can hold
   beyond = jax.lax.cumsum(p, reverse=True)

@@ -13,6 +13,7 @@ Legend: N atoms, K drafts.
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -58,6 +59,9 @@ def specinfer_accept(
   Returns:
     token [] int32 of law q, and whether it is an accepted proposal, [] bool.
   """
+  num_drafts, num_atoms = draft_probs.shape
+  chex.assert_shape([proposals, uniforms, alive], (num_drafts,))
+  chex.assert_shape([target_probs, noise], (num_atoms,))
 
   def judge(state, draft):
     law, token, accepted = state
@@ -132,6 +136,8 @@ def spectr_accept(
   Returns:
     token [] int32 of law q, and whether it is an accepted proposal, [] bool.
   """
+  chex.assert_equal_shape([proposals, uniforms, alive])
+  chex.assert_equal_shape([draft_probs, target_probs, noise])
   num_alive = jnp.sum(alive)
   ratio = spectr_ratio(draft_probs, target_probs, num_alive)
   scaled = ratio * draft_probs

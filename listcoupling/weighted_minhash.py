@@ -17,6 +17,7 @@ import functools
 import math
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -61,6 +62,7 @@ def next_darts(key: jax.Array, laws: jax.Array, start) -> Dart:
   Returns:
     `Dart` with fields [R].
   """
+  chex.assert_rank(laws, 2)
   num_rows, num_atoms = laws.shape
   size = min(max(2 * num_atoms, 16), 1 << 14)
   start = jnp.asarray(start, jnp.int32)
@@ -71,8 +73,9 @@ def next_darts(key: jax.Array, laws: jax.Array, start) -> Dart:
     block, darts = state
     tokens, heights = _block(keys, block, num_atoms, size)
     slots = jnp.arange(size, dtype=jnp.int32)
-    hit = (heights < laws[:, tokens]) & (block * size + slots >= start)
-    slot = jnp.min(jnp.where(hit, slots, size), axis=-1)  # [R]
+    hit = heights[None] < laws[:, tokens]  # [R, size]
+    hit &= (block * size + slots >= start)[None]
+    slot = jnp.min(jnp.where(hit, slots[None], size), axis=-1)  # [R]
     found = (slot < size) & (darts.token < 0)
     new = Dart(block * size + slot, tokens[slot], heights[slot])
     darts = jax.tree.map(
@@ -236,13 +239,15 @@ def _inquire(key, p, q, start, budget, coin, is_common, done) -> _Inquiry:
     cost = ((dart.index - state.position) >> shift) + 1 + shift + 2
     spent = state.spent + cost
     fits = (spent <= budget) & (state.count < MAX_QUESTIONS)
-    count = state.count + fits
+    count = state.count + fits.astype(jnp.int32)
     fresh = fits & is_outside & (state.outside == 0)
-    settled = jnp.where(is_common, count * coin >= 1, is_outside)
+    settled = jnp.where(
+      is_common, count.astype(jnp.float32) * coin >= 1, is_outside
+    )
     return _Inquiry(
       dart.index + 1,
       count,
-      state.outside + (fits & is_outside),
+      state.outside + (fits & is_outside).astype(jnp.int32),
       jnp.where(state.count == 0, dart.token, state.first),
       jnp.where(fresh, dart.token, state.found),
       jnp.where(fits, spent, state.spent),
@@ -281,7 +286,7 @@ def _low_communication(key, draft_logits, target_logits, *, max_bits):
     is_sent & is_common,
     is_sent & is_free,
   )
-  audited = inquiry.count * coin < 1
+  audited = inquiry.count.astype(jnp.float32) * coin < 1
   replaced = audited & (inquiry.outside == 1)
   kept = jnp.where(is_common & ~replaced, first.token, inquiry.found)
   given_up = (inquiry.count == 0) | (~is_common & (inquiry.outside == 0))

@@ -10,13 +10,17 @@ over 16 spans of ids).
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from scipy import stats
 
 from listcoupling import coupling, gumbel
-from listcoupling.experiments import command
+from listcoupling.experiments import command, tables
+from listcoupling.gumbel import Domain
 
-_TRIALS = flags.DEFINE_integer('trials', 20_000, 'Races per kind of noise.')
+_TRIALS = flags.DEFINE_integer(
+  'trials', 20_000, 'Races per kind of noise.', lower_bound=8
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the races.')
 _VOCAB = 151_936
 _TAIL = 0.01
 
@@ -53,18 +57,17 @@ _KINDS = {
 }
 
 
-def main(argv):
+def main(_):
   """One line per kind of noise."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
   print(f'{"noise":<24}{"draws":>8}{"tail":>9}{"z":>8}{"spread, p":>12}')
   for name, draw in _KINDS.items():
     trials = _TRIALS.value // (8 if 'K = 8' in name else 1)
-    keys = jax.random.split(jax.random.key(0), trials)
+    key = gumbel.domain_key(gumbel.seed_key(_SEED.value), Domain.TRIALS)
+    keys = jax.random.split(key, trials)
     drawn = jax.jit(lambda keys, draw=draw: jax.lax.map(draw, keys))(keys)
     samples = np.asarray(drawn).ravel()
     tail = samples[samples != 0]
-    error = np.sqrt(_TAIL * (1 - _TAIL) / samples.size)
+    error = tables.binomial_error(_TAIL, samples.size)
     z = (tail.size / samples.size - _TAIL) / error
     spans = np.bincount((tail - 1) * 16 // (_VOCAB - 1), minlength=16)
     spread = stats.chisquare(spans).pvalue

@@ -11,7 +11,6 @@ import pathlib
 import sys
 import time
 
-import jax
 from absl import app, flags
 
 import listcoupling as lc
@@ -57,7 +56,7 @@ def _text(workdir):
   """Every method on the shipped pair, and one text twice."""
   target, drafter = pretrained.shipped_pair()
   prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
-  key = jax.random.key(_SEED.value)
+  key = lc.gumbel.seed_key(_SEED.value)
   options = lc.GenerateOptions(max_new_tokens=96)
   rows = comparison.compare_methods(
     key, target, [drafter], prompts, lengths, options, methods=_METHODS

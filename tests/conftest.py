@@ -1,7 +1,49 @@
-"""Fixtures of all tests."""
+"""Settings and fixtures of all tests."""
 
-import jax
-import pytest
+import os
+import shutil
+import tempfile
+
+# Workers compile each program once for all: they share a folder, which the
+# first process makes for this run, and they read these settings with jax.
+_CACHE = 'JAX_COMPILATION_CACHE_DIR'
+_made = None
+if _CACHE not in os.environ:
+  os.environ[_CACHE] = _made = tempfile.mkdtemp(prefix='listcoupling-tests-')
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+# Folders and modules of tests in which arrays of different rank or type still
+# meet without a word.
+_PROMOTING = (
+  'compression',
+  'data',
+  'decoding',
+  'experiments',
+  'models',
+  'training',
+  'notebooks_test',
+  'readme_test',
+)
+
+
+def pytest_unconfigure():
+  """The folder of compiled programs goes with the process that made it."""
+  if _made is not None:
+    shutil.rmtree(_made, ignore_errors=True)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _strict_arrays(request):
+  """Neither a rank nor a type changes by promotion alone."""
+  parts = request.module.__name__.split('.')
+  if any(part in _PROMOTING for part in parts):
+    yield
+    return
+  with jax.numpy_rank_promotion('raise'), jax.numpy_dtype_promotion('strict'):
+    yield
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -164,7 +164,7 @@ def test_grouped_streams_rebuild_independent_races(groups):
     live = jnp.array(groups) == 0
     earliest = gumbel.earliest(jnp.where(live[:, None], streams, jnp.inf))
     return (
-      gumbel.race(streams, _log(P)),
+      gumbel.race(streams, _log(P)[None]),
       gumbel.race(canonical, _log(Q)),
       gumbel.race(earliest, _log(Q)),
     )

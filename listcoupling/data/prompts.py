@@ -203,6 +203,12 @@ def _template_fields(template) -> list[str]:
     parts = list(string.Formatter().parse(template))
   except ValueError as error:
     raise ValueError(f'template {template!r} is malformed: {error}.') from error
+  for _, name, form, conversion in parts:
+    if name is not None and (form or conversion or not name.isidentifier()):
+      raise ValueError(
+        f'template {template!r} is malformed: a field is a name in braces and '
+        f'no more, got {name!r}.'
+      )
   return [name for _, name, _, _ in parts if name]
 
 

@@ -4,13 +4,17 @@ A record is a mapping of named fields with a note of where it stood (file and
 line), so that whoever needs a field can say what is wrong and where.
 """
 
+import contextlib
 import gzip
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+_DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
+_NOT_JSON = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
 SUFFIXES = ('.jsonl', '.jsonl.gz', '.json', '.json.gz', '.parquet')
 
 
@@ -34,7 +38,9 @@ def field(record: Record, *names: str) -> str:
   for name in names:
     if name in record.fields:
       value = record.fields[name]
-      value = value.decode() if isinstance(value, bytes) else value
+      if isinstance(value, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+          value = value.decode()
       if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(
           f'{record.where}: field {name!r} must be text, got {value!r:.60}.'
@@ -101,9 +107,9 @@ def _jsonl(path):
         if line.strip():
           where = f'{path} line {number}'
           yield _object(json.loads(line.decode('utf-8')), where)
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+  except _NOT_JSON as error:
     raise ValueError(f'{path} line {number} is not JSON: {error}.') from error
-  except (gzip.BadGzipFile, EOFError) as error:
+  except _DAMAGED as error:
     raise ValueError(
       f'{path} is damaged after line {number} ({error}); fetch it again.'
     ) from error
@@ -113,9 +119,9 @@ def _json(path):
   try:
     with _open(path) as file:
       value = json.loads(file.read().decode('utf-8'))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+  except _NOT_JSON as error:
     raise ValueError(f'{path} is not JSON: {error}.') from error
-  except (gzip.BadGzipFile, EOFError) as error:
+  except _DAMAGED as error:
     raise ValueError(f'{path} is damaged ({error}); fetch it again.') from error
   if isinstance(value, Mapping):
     yield from _passages(path, value)
@@ -146,17 +152,17 @@ def _parquet(path):
   import pyarrow
   from pyarrow import parquet
 
+  number = 0
   try:
-    file = parquet.ParquetFile(path)
+    for batch in parquet.ParquetFile(path).iter_batches():
+      for row in batch.to_pylist():
+        number += 1
+        yield Record(f'{path} row {number}', row)
   except (pyarrow.ArrowException, OSError) as error:
     raise ValueError(
-      f'{path} is not a Parquet file ({error}); fetch it again.'
+      f'{path} is not a Parquet file, or damaged after row {number} ({error}); '
+      'fetch it again.'
     ) from error
-  number = 0
-  for batch in file.iter_batches():
-    for row in batch.to_pylist():
-      number += 1
-      yield Record(f'{path} row {number}', row)
 
 
 def read_tfds(name: str, split: str) -> Iterator[Record]:
@@ -222,5 +228,5 @@ def read_hub(name: str, file: str) -> Iterator[Record]:
       where = f'hub {name}/{file} line {number}'
       try:
         yield _object(json.loads(line), where)
-      except json.JSONDecodeError as error:
+      except _NOT_JSON as error:
         raise ValueError(f'{where} is not JSON: {error}.') from error

@@ -34,6 +34,14 @@ class Acceptance(NamedTuple):
   num_tokens: int
 
 
+class Calibration(NamedTuple):
+  """What a best-first tree expected of its depths, and what came."""
+
+  predicted: np.ndarray  # [L] share of the target calls that accept depth j
+  accepted: np.ndarray  # [L]
+  standard_errors: np.ndarray  # [L] of `accepted` - `predicted`, over the rows
+
+
 def logits_along(model: LanguageModel, tokens) -> jax.Array:
   """Logits [B, T, V] after every token of rows [B, T]."""
   tokens = jnp.asarray(tokens, jnp.int32)
@@ -179,6 +187,49 @@ def expected_acceptance(
   return Acceptance(*means, tuple(map(float, errors)), len(found))
 
 
+def calibration(generation) -> Calibration:
+  """Predicted against accepted drafts, depth by depth.
+
+  Args:
+    generation: of gumbel_tree, at least two rows.
+
+  Returns:
+    `Calibration`, averaged over all target calls of all rows.
+
+  Raises:
+    ValueError: for other methods, which predict nothing.
+
+  Example:
+    >>> import listcoupling as lc
+    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> target, drafter = shipped_pair()
+    >>> options = lc.GenerateOptions(max_new_tokens=8)
+    >>> out = lc.generate(jax.random.key(0), target, drafter,
+    ...                   [[1, 2], [3, 4]], [2, 2], options)
+    >>> calibration(out).predicted.shape
+    (4,)
+  """
+  figures = generation.metrics
+  predicted, accepted = (
+    np.asarray(counts, np.float64)
+    for counts in (
+      figures.predicted_per_position,
+      figures.accepted_per_position,
+    )
+  )
+  if not predicted.size or np.isnan(predicted).any():
+    raise ValueError(
+      'only gumbel_tree predicts what is accepted; got a generation of '
+      'another method.'
+    )
+  calls = figures.target_calls.sum()
+  # Rows are independent; a ratio of sums by its linear part.
+  miss = accepted - predicted
+  excess = miss - figures.target_calls[:, None] * miss.sum(axis=0) / calls
+  errors = np.sqrt(len(miss)) * excess.std(axis=0, ddof=1) / calls
+  return Calibration(predicted.sum(0) / calls, accepted.sum(0) / calls, errors)
+
+
 def canonical_margins(
   key, target: LanguageModel, prompts, prompt_lengths, generation, options
 ):
@@ -204,7 +255,8 @@ def canonical_margins(
   batch, width = generation.tokens.shape
   keys = key
   if key.ndim == 0:
-    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
+    rows = jnp.arange(batch)
+    keys = jax.vmap(lambda row: gumbel.position_key(key, row))(rows)
 
   def one(key, position, logits, token):
     law = filters.warp(logits, options.temperature, options)

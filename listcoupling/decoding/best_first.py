@@ -19,7 +19,13 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel
-from listcoupling.decoding import calibration, draft, filters, tree
+from listcoupling.decoding import (
+  calibration,
+  draft,
+  filters,
+  tree,
+  truncation,
+)
 from listcoupling.decoding.drafters import Text
 
 
@@ -147,7 +153,7 @@ def _offer(keys, logits, above, *, fit, temperature, sampling, count):
     score = (scale * law.logits + noise) / tau
     worths = above + log_hit + jax.nn.log_softmax(score)
     worths = jnp.where(worths <= 0, worths, -jnp.inf)  # NaN, too
-    worths, index = jax.lax.top_k(worths, min(count, worths.shape[-1]))
+    worths, index = truncation.top_k(worths, min(count, worths.shape[-1]))
     return filters.token_at(law, index), worths
 
   nodes = jax.vmap(node, in_axes=(None, None, None, None, 0, 0))
@@ -221,10 +227,12 @@ def _merge(trees, config):
   is no more than its parent's largest.
   """
   count, length = config.num_nodes, config.draft_length
-  shift = count * jnp.arange(len(trees))[:, None]
   joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *trees)
   parents = jnp.concatenate(
-    [jnp.where(t.parents > 0, t.parents + s, 0) for t, s in zip(trees, shift)],
+    [
+      jnp.where(each.parents > 0, each.parents + d * count, 0)
+      for d, each in enumerate(trees)
+    ],
     axis=1,
   )
   paths = tree.lineage(parents, length)[:, 1:]  # [B, D N, L + 1]
@@ -236,7 +244,7 @@ def _merge(trees, config):
   worths = jnp.where(same, joined.log_worths[:, None, :], -jnp.inf)
   largest = jnp.max(worths, axis=-1)
   owner = gumbel.argmax(same)  # the first of equal paths
-  own = owner == jnp.arange(size)
+  own = owner == jnp.arange(size)[None]
   # Depth by depth, so that of equal worths the parent stands first.
   order = jnp.argsort(joined.depths, axis=1, stable=True)
   rank = jnp.argsort(order, axis=1)

@@ -49,7 +49,7 @@ class Fit(NamedTuple):
 def start(root: jax.Array) -> Calibration:
   """Before any token: a = 1 and tau = 1/2 at the weight of ten tokens."""
   away = jnp.log(SCALES / _START[0])[:, None] ** 2
-  away = away + jnp.log(TEMPERATURES / _START[1]) ** 2
+  away = away + jnp.log(TEMPERATURES / _START[1])[None] ** 2
   batch = root.shape[0]
   prior = -_START_TOKENS * _CURVATURE * away
   return Calibration(
@@ -112,7 +112,7 @@ def update(
   """
   batch, size = logits.shape[:2]
   chex.assert_shape((calibration.inside, root), (batch,))
-  places = root[:, None] + jnp.arange(2 - size, 1)  # [B, R - 1]
+  places = root[:, None] + jnp.arange(2 - size, 1)[None]  # [B, R - 1]
   new = places > calibration.scored[:, None]
   written = jnp.take_along_axis(tokens, jnp.maximum(places, 0), axis=1)
 
@@ -125,9 +125,9 @@ def update(
     keys, places, logits[:, :-1], written
   )  # [B, R - 1, a, tau]
   possible = jnp.all(jnp.isfinite(scores), axis=(-2, -1))
-  inside = jnp.sum(new & possible, axis=1)
-  outside = jnp.sum(new & ~possible, axis=1)
-  kept = _MEMORY ** (inside + outside).astype(jnp.float32)
+  inside = jnp.sum(new & possible, axis=1, dtype=jnp.float32)
+  outside = jnp.sum(new & ~possible, axis=1, dtype=jnp.float32)
+  kept = _MEMORY ** (inside + outside)
   scores = jnp.where((new & possible)[..., None, None], scores, 0.0)
   return Calibration(
     calibration.log_likelihoods * kept[:, None, None] + jnp.sum(scores, 1),

@@ -116,7 +116,7 @@ propose_grouped_chains = functools.partial(propose_chains, grouped=True)
 
 def position_keys(keys, root, length: int):
   """Keys of the positions root + 1 .. root + L: [B] -> [L, B]."""
-  places = root + jnp.arange(1, length + 1)[:, None]
+  places = root[None] + jnp.arange(1, length + 1)[:, None]
   return jax.vmap(jax.vmap(gumbel.position_key), (None, 0))(keys, places)
 
 

@@ -129,12 +129,12 @@ class ModelDrafter:
     )(text.tokens, start)
     entries = self.model.capacity(state.cache)
     mask = tree.cache_mask(tree.causal(size, batch), start, entries)
-    positions = start[:, None] + jnp.arange(size)
+    positions = start[:, None] + jnp.arange(size)[None]
     logits, cache = self.model.apply(
       params, self._known(window), positions, mask, state.cache, start
     )
     # A text shorter than the window starts with logits that nobody asks for.
-    places = (text.root - start)[:, None] + jnp.arange(1 - size, 1)
+    places = (text.root - start)[:, None] + jnp.arange(1 - size, 1)[None]
     places = jnp.maximum(places, 0)[:, :, None]
     logits = jnp.take_along_axis(logits, places, axis=1)
     return logits, _ModelState(cache, jnp.zeros_like(state.visible))
@@ -144,8 +144,9 @@ class ModelDrafter:
     slots = nodes.shape[1]
     paths = jnp.take_along_axis(state.visible, parents[:, :, None], axis=1)
     first = (depth - 1) * slots
-    itself = jnp.arange(slots)[:, None] + first == jnp.arange(paths.shape[-1])
-    paths = paths | itself
+    places = jnp.arange(paths.shape[-1])[None]
+    itself = jnp.arange(slots)[:, None] + first == places
+    paths = paths | itself[None]
     entries = self.model.capacity(state.cache)
     mask = tree.cache_mask(paths, text.root + 1, entries)
     positions = jnp.broadcast_to((text.root + depth)[:, None], nodes.shape)
@@ -200,7 +201,7 @@ class NGramDrafter:
 
   def _suffix(self, text):
     """The last `order` tokens up to the root, -1 before the row: [B, order]."""
-    back = text.root[:, None] - jnp.arange(self.order - 1, -1, -1)
+    back = text.root[:, None] - jnp.arange(self.order - 1, -1, -1)[None]
     suffix = jnp.take_along_axis(text.tokens, jnp.maximum(back, 0), axis=1)
     return jnp.where(back >= 0, suffix, -1)
 
@@ -215,14 +216,18 @@ class NGramDrafter:
     def row(tokens, root, suffix):  # [T], [], [order]
       ends = jnp.arange(tokens.shape[0])
       agree = jnp.ones(tokens.shape[0], bool)
-      length = jnp.zeros(tokens.shape[0])
+      length = jnp.zeros(tokens.shape[0], jnp.float32)
       for back in range(self.order):
         shifted = jnp.where(ends >= back, jnp.roll(tokens, back), -2)
         agree &= shifted == suffix[self.order - 1 - back]
-        length += agree
+        length += agree.astype(jnp.float32)
       votes = jnp.where(ends < root, self.sharpness**length, 0.0)
       following = jnp.roll(tokens, -1)
-      counts = jnp.zeros(self.vocab_size).at[following].add(votes, mode='drop')
+      counts = (
+        jnp.zeros(self.vocab_size, jnp.float32)
+        .at[following]
+        .add(votes, mode='drop')
+      )
       # No earlier token at all: every guess is as good.
       return jnp.where(root > 0, jnp.log(counts), 0.0)
 

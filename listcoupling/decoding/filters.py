@@ -58,6 +58,14 @@ def probabilities(law: Law, vocab_size: int) -> jax.Array:
   return jnp.zeros(vocab_size, probs.dtype).at[law.tokens].add(probs)
 
 
+def probabilities_at(law: Law, tokens: jax.Array) -> jax.Array:
+  """Probabilities of some tokens: [N] for [N]."""
+  probs = jax.nn.softmax(law.logits)
+  if law.tokens is None:
+    return probs[tokens]
+  return jnp.sum(jnp.where(law.tokens == tokens[:, None], probs, 0.0), axis=1)
+
+
 def target_law(
   logits: jax.Array, seen: jax.Array | None, num_new: jax.Array, options
 ) -> Law:
@@ -96,7 +104,7 @@ def warp(logits: jax.Array, temperature, options) -> Law:
   """
   params = sampling_params(options)
   # In the caller's precision; and a tiny temperature must not overflow.
-  logits = (logits - jnp.max(logits)).astype(jnp.float32)
+  logits = (logits - gumbel.largest(logits)).astype(jnp.float32)
   warm = temperature >= COLDEST
   law = _truncate(logits / jnp.where(warm, temperature, 1.0), params)
   likeliest = jnp.arange(law.logits.shape[-1]) == gumbel.argmax(law.logits)

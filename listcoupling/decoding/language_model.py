@@ -153,7 +153,7 @@ def read_tokens(
     seen = jnp.arange(model.capacity(cache)) < first
     mask = jnp.broadcast_to(seen, (chunk, seen.size))
     mask = jax.lax.dynamic_update_slice(mask, causal, (0, first))
-    positions = start[:, None] + jnp.arange(chunk)
+    positions = start[:, None] + jnp.arange(chunk)[None]
     mask = jnp.broadcast_to(mask, (batch, *mask.shape))
     _, cache = model.apply(params, own, positions, mask, cache, start)
     return index + 1, cache

@@ -130,7 +130,7 @@ def prefill(
     calibrations = tuple(calibration.start(text.root) for _ in states)
   seen = None
   if sampling.repetition_penalty is not None:
-    valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
+    valid = jnp.arange(tokens.shape[1])[None] < lengths[:, None]
     seen = jnp.zeros((batch, speculation.vocab_size), bool)
     seen = _mark(seen, tokens, valid)
   start = jnp.zeros(batch, jnp.int32)
@@ -209,7 +209,7 @@ def judge(params, cache, text, proposals, sampler):
 
 def _append(state, new, count, sampling):
   """Writes tokens [B, L + 1] behind the text, as far as they count."""
-  valid = jnp.arange(new.shape[1]) < count[:, None]
+  valid = jnp.arange(new.shape[1])[None] < count[:, None]
 
   def row(tokens, new, valid, length):
     old = jax.lax.dynamic_slice_in_dim(tokens, length, new.shape[0])
@@ -237,18 +237,18 @@ def _report(info, running, proposals, found, count):
   predicted = jnp.full((count.shape[0], length), jnp.nan)
   if proposals.log_worths is not None:
     worths = jnp.exp(proposals.log_worths)[:, :, None]
-    own = proposals.depths[:, :, None] == jnp.arange(1, length + 1)
+    own = jax.nn.one_hot(proposals.depths - 1, length, dtype=bool)
     predicted = jnp.sum(jnp.where(own, worths, 0.0), axis=1)
   block = Info(
     jnp.ones_like(count),
     proposed,
     size - proposed,
-    jnp.arange(length) < accepted,
+    jnp.arange(length)[None] < accepted,
     predicted,
   )
 
   def add(old, new):
     mask = running.reshape(-1, *[1] * (new.ndim - 1))
-    return old + jnp.where(mask, new, 0).astype(old.dtype)
+    return old + jnp.where(mask, new.astype(old.dtype), 0)
 
   return jax.tree.map(add, info, block)

@@ -96,8 +96,7 @@ def ancestors(parents: jax.Array, length: int) -> jax.Array:
     [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
   """
   path = lineage(parents, length)  # [..., S, L + 1]
-  nodes = jnp.arange(path.shape[-2])
-  return jnp.any(path[..., None] == nodes, axis=-2)
+  return jnp.any(jax.nn.one_hot(path, path.shape[-2], dtype=bool), axis=-2)
 
 
 def cache_mask(visible: jax.Array, start: jax.Array, entries: int) -> jax.Array:

@@ -105,9 +105,9 @@ def verify_canonical(
       _see(walk.seen, token),
       Verification(
         old.tokens.at[:, walk.depth].set(token),
-        old.count + walk.running,
+        old.count + walk.running.astype(jnp.int32),
         old.path.at[:, walk.depth].set(node),
-        old.num_accepted + accepted,
+        old.num_accepted + accepted.astype(jnp.int32),
       ),
     )
 
@@ -220,19 +220,39 @@ def _choose_gls(key, law, judged, config, *, strong):
 
 
 def _choose_by_rejection(key, law, judged, config, *, accept):
-  size, tokens = config.vocab_size, judged.tokens
-  probs = jax.vmap(lambda law: filters.probabilities(law, size))(judged.laws)
+  laws = judged.laws
   if not config.replacement:
-    probs = _without_earlier(probs, tokens, judged.live)
-  token, _ = accept(
-    tokens,
-    probs,
-    filters.probabilities(law, size),
+    laws = _without_earlier(laws, judged.tokens, judged.live)
+  proposals, drafts, target = _on_target(law, laws, judged.tokens)
+  noise = filters.noise(key, law, gumbel.RESIDUAL)
+  index, _ = accept(
+    proposals,
+    drafts,
+    target,
     gumbel.uniform(key, config.num_drafts, gumbel.ACCEPT),
-    gumbel.exponential(key, size, gumbel.RESIDUAL),
-    judged.live & (tokens >= 0),
+    jnp.append(noise, jnp.ones(target.size - noise.size)),
+    judged.live & (judged.tokens >= 0),
   )
-  return token
+  return filters.token_at(law, index)
+
+
+def _on_target(law, laws, tokens):
+  """Proposals [K] and probabilities [K, N], [N] over the target's N atoms.
+
+  A residual lives where the target does. Under top-k one atom more, impossible
+  for the target, stands for all other tokens; what a draft gives them matters
+  to no decision.
+  """
+  if law.tokens is None:
+    return tokens, *(
+      jax.nn.softmax(either.logits, axis=-1) for either in (laws, law)
+    )
+  drafts = jax.vmap(filters.probabilities_at, (0, None))(laws, law.tokens)
+  target = jnp.append(jax.nn.softmax(law.logits), 0.0)
+  here = jnp.pad(tokens[:, None] == law.tokens, ((0, 0), (0, 1)))
+  missing = jnp.arange(target.size) == law.tokens.size
+  places = gumbel.argmax(here | (missing & ~jnp.any(here, 1, keepdims=True)))
+  return places, jnp.pad(drafts, ((0, 0), (0, 1))), target
 
 
 def _specinfer(*step):
@@ -244,13 +264,15 @@ def _spectr(tokens, probs, target, uniforms, noise, live):
   return rejection.spectr_accept(tokens, shared, target, uniforms, noise, live)
 
 
-def _without_earlier(probs, tokens, live):
-  """Laws [K, V] of live siblings drawn one after another, without return."""
-  drawn = live[:, None] & (tokens[:, None] == jnp.arange(probs.shape[-1]))
-  earlier = jnp.cumsum(drawn, axis=0) > drawn
-  left = jnp.where(earlier, 0.0, probs)
-  mass = jnp.sum(left, axis=-1, keepdims=True)
-  return left / jnp.where(mass > 0, mass, 1.0)
+def _without_earlier(laws, tokens, live):
+  """Laws [K, A] of live siblings drawn one after another, without return."""
+  atoms = laws.tokens
+  if atoms is None:
+    atoms = jnp.arange(laws.logits.shape[-1])[None]
+  drawn = live[:, None, None] & (tokens[:, None, None] == atoms)  # [K, K, A]
+  earlier = jnp.tri(tokens.size, k=-1, dtype=bool).T[:, :, None]
+  gone = jnp.any(earlier & drawn, axis=0)
+  return laws._replace(logits=jnp.where(gone, -jnp.inf, laws.logits))
 
 
 def _by(choose, **settings):
@@ -281,14 +303,9 @@ def verify_block(context, tree, config, sampling) -> Verification:
 
 
 def _verify_block(row, chain, *, sampling):
-  vocab_size = row.logits.shape[-1]
   tokens, laws = jax.tree.map(lambda leaf: leaf[:, 0], chain)
   length = tokens.shape[0]
-  probs = jax.vmap(lambda law: filters.probabilities(law, vocab_size))(laws)
-  # Past the last depth nothing was drafted: the residual is q itself.
-  probs = jnp.concatenate([probs, jnp.zeros((1, vocab_size))])
-  next_ = jnp.append(tokens, 0)
-  accept, residuals = _prefixes(row, next_, probs, sampling)
+  accept, residuals = _prefixes(row, tokens, laws, sampling)
   uniforms = gumbel.uniform(row.keys, length + 1, gumbel.ACCEPT)
   accepted = (uniforms <= accept).at[0].set(True)
   count = length - gumbel.argmax(accepted[::-1])  # longest accepted prefix
@@ -296,9 +313,11 @@ def _verify_block(row, chain, *, sampling):
   stops = jnp.append(is_stop(tokens, sampling), True)
   first_stop = gumbel.argmax(stops)  # index of the drafted stop token, or L
   key = gumbel.position_key(row.keys, row.root + count + 1)
-  noise = gumbel.exponential(key, vocab_size, gumbel.RESIDUAL)
-  extra = gumbel.race(noise, jnp.log(residuals[count]))
-  text = jnp.where(jnp.arange(length + 1) < count, next_, extra)
+  residual = jax.tree.map(lambda leaf: leaf[count], residuals)
+  noise = filters.noise(key, residual, gumbel.RESIDUAL)
+  extra = filters.sample(noise, residual)
+  text = jnp.append(tokens, 0)
+  text = jnp.where(jnp.arange(length + 1) < count, text, extra)
   stopped = first_stop < count
   return Verification(
     text,
@@ -308,29 +327,38 @@ def _verify_block(row, chain, *, sampling):
   )
 
 
-def _prefixes(row, tokens, probs, sampling):
-  """h_i [L + 1] and residuals [L + 1, V] of every prefix of a draft."""
-  length, vocab_size = probs.shape[0] - 1, probs.shape[1]
+def _prefixes(row, tokens, laws, sampling):
+  """h_i [L + 1] and residuals, `Law` of [L + 1, N], of every prefix."""
+  length = tokens.size
+  # Past the last depth nothing was drafted: the residual is q itself.
+  tokens = jnp.append(tokens, 0)
+  laws = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1]]), laws)
 
   def step(carry, judged):
-    depth, token, draft_law = judged
+    depth, token, draft = judged
     weight, seen = carry
     law = filters.target_law(
       row.logits[depth], seen, row.num_new + depth, sampling
     )
-    target = filters.probabilities(law, vocab_size)
-    residual = jnp.maximum(weight * target - draft_law, 0)
+    drafts = jax.tree.map(lambda leaf: leaf[None], draft)
+    place, drafts, target = _on_target(law, drafts, token[None])
+    proposed = jnp.where(depth == length, 0.0, drafts[0])
+    residual = jnp.maximum(weight * target - proposed, 0)
     mass = jnp.sum(residual)
     accept = jnp.where(depth == length, weight, _ratio(mass, mass + 1 - weight))
     residual = jnp.where(mass > 0, residual, target)
-    ratio = _ratio(target[token], draft_law[token])
+    ratio = _ratio(target[place[0]], proposed[place[0]])
     # The carried weight and law belong to the next, longer prefix.
     weight = jnp.minimum(weight * ratio, 1.0)
     seen = None if seen is None else seen.at[token].set(True)
-    return (weight, seen), (accept, residual)
+    size = law.logits.size
+    return (weight, seen), (
+      accept,
+      law._replace(logits=jnp.log(residual[:size])),
+    )
 
   start = (jnp.float32(1), row.seen)
-  judged = (jnp.arange(length + 1), tokens, probs)
+  judged = (jnp.arange(length + 1), tokens, laws)
   return jax.lax.scan(step, start, judged)[1]
 
 

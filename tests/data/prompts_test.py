@@ -157,6 +157,9 @@ def test_what_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch):
     ('mbpp', {'source': 'tfds'}, 'gsm8k, drop'),
     ('gsm8k', {'template': 'no field'}, 'no field'),
     ('gsm8k', {'template': '{question'}, 'malformed'),
+    ('gsm8k', {'template': '{question:d}'}, 'malformed'),
+    ('gsm8k', {'template': '{question.x}'}, 'malformed'),
+    ('gsm8k', {'template': '{}'}, 'malformed'),
     ('mbpp', {}, r'holds no prompt of mbpp with task_id in \(11, 510\)'),
   ],
 )

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from listcoupling.data import records
@@ -17,3 +19,40 @@ def test_records_come_one_at_a_time(tmp_path):
   assert [next(found).fields['n'], next(found).fields['n']] == [1, 2]
   with pytest.raises(ValueError, match='a.jsonl line 4 is not JSON'):
     next(found)
+
+
+def test_a_line_ends_at_a_newline_alone(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  text = 'one\u2028line\x85of\x0bmany\x0cends\r'
+  path.write_bytes(f'{{"n": "{text[:-1]}"}}\r\n{{"n": 2}}\n'.encode())
+  with pytest.raises(ValueError, match='line 1 is not JSON'):  # \x0b is none
+    list(records.read(path))
+  text = 'one\u2028line\x85of\u2029ends'
+  path.write_bytes(f'{{"n": "{text}"}}\r\n{{"n": 2}}\n'.encode())
+  assert [row.fields['n'] for row in records.read(path)] == [text, 2]
+
+
+@pytest.mark.parametrize(
+  'name, content',
+  [
+    ('a.jsonl', b'[' * 100_000),
+    ('a.json', b'[' * 100_000),
+    ('a.json', b'\xff'),
+    ('a.json', b'3'),
+    ('a.jsonl.gz', b'no gzip'),
+    ('a.jsonl.gz', gzip.compress(b'{"n": 1}' * 99)[:-20]),
+    ('a.jsonl.gz', gzip.compress(b'{}')[:10] + b'\xff' * 20),
+    ('a.parquet', b'PAR1'),
+  ],
+)
+def test_damage_is_named_with_its_file(tmp_path, name, content):
+  path = tmp_path / name
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=name):
+    list(records.read(path))
+
+
+def test_bytes_that_are_no_text_are_named():
+  assert records.field(records.Record('here', {'n': b'1'}), 'n') == '1'
+  with pytest.raises(ValueError, match="here: field 'n' must be text"):
+    records.field(records.Record('here', {'n': b'\xff'}), 'n')

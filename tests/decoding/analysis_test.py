@@ -1,5 +1,7 @@
 """Laws, acceptance and margins read back from finished texts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +90,45 @@ def test_common_atoms_hold_both_laws(top_k):
   both = [pair for pair in ours if max(pair) > 0]
   wanted = [pair for pair in theirs if max(pair) > 0]
   np.testing.assert_allclose(both, wanted, atol=1e-6)
+
+
+def test_calibration_counts_what_was_expected_and_what_came():
+  target, (drafter,) = fakes.random_pair(7, 0.5)
+  options = GenerateOptions(
+    num_drafts=2, draft_length=3, num_nodes=5, max_new_tokens=200
+  )
+  prompts = np.arange(64)[:, None] % 7
+  out = generate(KEY, target, drafter, prompts, np.ones(64, int), options)
+  found = analysis.calibration(out)
+  calls = out.metrics.target_calls.sum()
+  np.testing.assert_allclose(
+    found.accepted, out.metrics.accepted_per_position.sum(0) / calls
+  )
+  # Worths are probabilities: one node per depth at most is passed.
+  assert (found.predicted <= 1).all() and (np.diff(found.predicted) < 0).all()
+  # A model of two numbers: near, and far from what another depth has.
+  assert (np.abs(found.predicted - found.accepted) < 0.06).all()
+  assert (np.diff(found.accepted) < -0.1).all()
+  # The spread over the rows is what their number allows, not more.
+  noise = np.sqrt(found.accepted * (1 - found.accepted) / calls)
+  assert (found.standard_errors < 2 * noise).all()
+  assert (found.standard_errors > noise / 4).all()
+  with pytest.raises(ValueError, match='gumbel_tree'):
+    options = dataclasses.replace(options, method='gls', num_nodes=None)
+    analysis.calibration(
+      generate(KEY, target, drafter, prompts, np.ones(64, int), options)
+    )
+
+
+def test_names_of_others_for_the_same_counts():
+  """vLLM: 1 + accepted / drafts, and accepted / drafted tokens."""
+  _, _, out, _ = _text()
+  figures = out.metrics
+  np.testing.assert_allclose(
+    figures.mean_acceptance_length,
+    1 + figures.accepted_per_position.sum(1) / figures.target_calls,
+  )
+  np.testing.assert_allclose(
+    figures.draft_acceptance_rate * figures.drafted_tokens,
+    figures.accepted_tokens,
+  )

@@ -165,6 +165,34 @@ def test_impossible_rows_give_no_token(name, options):
   assert int(filters.sample(noise, law)) == -1
 
 
+@pytest.mark.parametrize('options', [dict(), dict(top_k=5), dict(top_p=0.9)])
+def test_one_nan_among_many_tokens_is_seen(options):
+  options = GenerateOptions(**options)
+
+  @jax.jit
+  def sample(logits):
+    law = filters.warp(logits, 1.0, options)
+    return filters.sample(filters.noise(jax.random.key(0), law), law)
+
+  for place in (0, 7, 4321):
+    logits = jnp.zeros(5000).at[place].set(jnp.nan)
+    assert int(sample(logits)) == -1
+    assert int(sample(jnp.nan_to_num(logits))) >= 0
+
+
+def test_float64_logits_keep_their_differences():
+  """A large common offset is taken off before anything is rounded."""
+  with jax.enable_x64(True):
+    logits = 1e9 + jnp.log(jnp.array([0.7, 0.2, 0.1], jnp.float64))
+    law = filters.warp(logits, 1.0, GenerateOptions(top_p=0.9))
+    probs = filters.probabilities(law, 3)
+    assert law.logits.dtype == jnp.float32
+    # In float32 the offset swallows them: the control.
+    lost = filters.warp(logits.astype(jnp.float32), 1.0, GenerateOptions())
+  np.testing.assert_allclose(probs, [7 / 9, 2 / 9, 0], atol=1e-6)
+  assert np.ptp(lost.logits) == 0
+
+
 def test_impossible_tokens_are_never_sampled():
   logits = jnp.array([-np.inf, 0.0, -np.inf, 0.0, -np.inf])
   keys = jax.random.split(jax.random.key(2), 2000)

@@ -37,7 +37,7 @@ def test_other_methods_are_refused(changes, message):
 
 def test_control_siblings_must_be_left_out(monkeypatch):
   monkeypatch.setattr(
-    verify, '_without_earlier', lambda probs, tokens, live: probs
+    verify, '_without_earlier', lambda laws, tokens, live: laws
   )
   programs.clear()  # what was compiled before has no mistake
   options = _options()

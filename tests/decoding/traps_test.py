@@ -5,13 +5,16 @@ The decoder cannot express these mistakes, so each test breaks it by hand.
 
 import functools
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from listcoupling import gumbel, rejection
-from listcoupling.decoding import loop, methods, programs, verify
+from listcoupling.decoding import draft, loop, methods, programs, verify
 from tests import statistics
-from tests.decoding.samples import p_values, plain
+from tests.decoding import exact
+from tests.decoding.samples import PROMPTS, VOCAB, p_values, plain, texts
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +87,44 @@ def test_drafts_of_another_slots_law_are_biased(monkeypatch):
   found = p_values(plain('specinfer'))
   print('law of slot 0', found)
   assert min(found) <= statistics.LEVEL
+
+
+def _most_likely_alone(keys, params, state, text, running, config, sampling):
+  """Chains of which only the likelier half of the nodes is judged.
+
+  This is what a budget of nodes does: what was drawn decides what is kept.
+  """
+  laws = config._replace(keep_laws=True)
+  proposals, state = draft.propose_chains(
+    keys, params, state, text, running, laws, sampling
+  )
+  own = jnp.maximum(proposals.tokens, 0)[:, :, None]
+  probs = jax.nn.softmax(proposals.laws.logits)
+  probs = jnp.take_along_axis(probs, own, axis=2)[:, :, 0]
+  kept = probs >= jnp.median(probs, axis=1, keepdims=True)
+  return proposals._replace(tokens=jnp.where(kept, proposals.tokens, -1)), state
+
+
+@pytest.mark.parametrize('method', ['single', 'gumbel_chains'])
+def test_a_choice_of_nodes_biases_rejection_and_no_race(monkeypatch, method):
+  """The score of a token's count after one prompt: large there, small here."""
+  broken = methods.METHODS[method]._replace(
+    propose=_most_likely_alone,
+    rejection=False,  # whose door refuses gaps
+  )
+  monkeypatch.setitem(methods.METHODS, method, broken)
+  options = plain(method, num_drafts=2, draft_temperatures=(2.0,))
+  tokens, target = texts(options, num_drafters=1)
+  table = np.asarray(target.params, np.float64)
+  prompt = PROMPTS[1]
+  law = exact.law(table[prompt[-2], prompt[-1]], options)
+  first = tokens[1::2, 0]
+  z = [
+    statistics.proportion_z((first == i).sum(), first.size, law[i])
+    for i in range(VOCAB)
+  ]
+  print(method, z)
+  if method == 'single':
+    assert np.abs(z).max() > 2 * statistics.SIGMAS
+  else:
+    assert np.abs(z).max() < statistics.SIGMAS
