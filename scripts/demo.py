@@ -71,7 +71,8 @@ def _text(workdir):
 def _digits(workdir):
   """Half a digit for K decoders that each see a scrap of the other half."""
   config = _config('vae_digits')
-  print(images.as_text(images.run(config, workdir / 'digits', _SEED.value)))
+  rows = images.evaluate(config, workdir / 'digits', _SEED.value)
+  print(tables.as_text(rows, images.COLUMNS))
 
 
 def main(argv):

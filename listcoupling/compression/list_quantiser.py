@@ -7,7 +7,8 @@ race and no shared randomness: it is to the list codec of Rowan, Phan, Khisti
 (2025), arXiv 2506.05632, section 5, what a modulo quantiser is to its Gaussian
 source. At M = 1 nothing is left to the side information and the gain of K
 decoders under "the best of K" is the decoders' index alone, which is worth
-log2 K bits; at K = M = 1 it is a vector quantiser.
+log2 K bits; at K = M = 1 it is a vector quantiser. Side information may refine
+what a codeword stands for (`models.codeword_decoder`).
 
 Neighbours in number are to be alike (`fit_codewords`). Then the K codewords
 that share a place in a message are alike, and the M codewords of one message
@@ -64,7 +65,7 @@ def fit_codewords(points, count: int, *, seed: int = 0) -> np.ndarray:
 def nearest(points: jax.Array, codewords: jax.Array) -> jax.Array:
   """Index of the nearest codeword: [R, P] and [F, P] -> [R] int32."""
   cross = points @ codewords.T  # [R, F]
-  score = jnp.sum(codewords**2, -1) - 2 * cross
+  score = jnp.sum(codewords**2, -1)[None] - 2 * cross
   return jnp.argmin(score, -1).astype(jnp.int32)
 
 
