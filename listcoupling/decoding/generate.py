@@ -97,7 +97,7 @@ def _generate(key, target, drafters, prompts, lengths, options, on_block):
   else:
     while not np.asarray(state.done).all():
       state, info = step(*call.arguments, state, info)
-      ended = on_block(*_text(state, call))
+      ended = on_block(*gather(state, call))
       if ended is not None:
         done = np.array(state.done)
         done[: len(ended)] |= np.asarray(ended)
@@ -106,10 +106,8 @@ def _generate(key, target, drafters, prompts, lengths, options, on_block):
   seconds = time.perf_counter() - began
   if hasattr(on_block, 'finish'):
     on_block.finish()
-  tokens, counts = _text(state, call)
-  figures = metrics.summarize(counts, info, seconds)
-  _check_outcome(tokens, counts, figures, call.options)
-  return Generation(tokens, counts, figures)
+  tokens, counts = gather(state, call)
+  return call.finish(tokens, counts, info, seconds)
 
 
 class Call(NamedTuple):
@@ -132,14 +130,15 @@ class Call(NamedTuple):
     """Arguments of `loop.run` and `loop.block` before the state."""
     return self.keys, self.params, self.sampling
 
-  def prefill(self) -> tuple[loop.State, loop.Info]:
-    """Reads the prompts."""
-    done = np.arange(self.lengths.size) >= self.prompt_lengths.size
+  def prefill(self, done=None) -> tuple[loop.State, loop.Info]:
+    """Reads the prompts; rows that are `done` [B] write nothing."""
+    if done is None:
+      done = np.arange(self.lengths.size) >= self.prompt_lengths.size
     args = self.params, self.tokens, self.lengths, done, self.sampling
     return programs.get(loop.prefill, *args, sampler=self.sampler)(*args)
 
-  def compiled(self, function: Callable, state, info) -> Callable:
-    """`loop.run` or `loop.block` for this call; the state is given up."""
+  def compiled(self, function: Callable, state, info, **static) -> Callable:
+    """`loop.run` or its like for this call; the state is given up."""
     return programs.get(
       function,
       *self.arguments,
@@ -147,7 +146,14 @@ class Call(NamedTuple):
       info,
       donate=(3, 4),
       sampler=self.sampler,
+      **static,
     )
+
+  def finish(self, tokens, counts, info, seconds: float) -> Generation:
+    """Checks what came out and counts it up."""
+    figures = metrics.summarize(counts, info, seconds)
+    _check_outcome(tokens, counts, figures, self.options)
+    return Generation(tokens, counts, figures)
 
 
 def prepare(key, target, drafters, prompts, lengths, options) -> Call:
@@ -213,7 +219,7 @@ def _capacity(prompts, options):
   return options.cache_length
 
 
-def _text(state, call):
+def gather(state: loop.State, call: Call) -> tuple[np.ndarray, np.ndarray]:
   """Generated tokens [B, M], padded, and their number [B]."""
   rows, size = call.prompt_lengths.size, call.options.max_new_tokens
   written, counts = np.asarray(state.tokens), np.asarray(state.num_new)[:rows]
