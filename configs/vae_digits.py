@@ -47,7 +47,7 @@ def get_config() -> config_dict.ConfigDict:
   config.betas = ()  # train.beta alone
   config.num_decoders = (1, 2, 4)
   config.num_messages = (4, 16)
-  config.schemes = ('gls', 'shared_race', 'cells', 'list_quantiser')
+  config.schemes = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
   config.num_candidates = (256,)
   config.refine = config_dict.create(
     betas=(),

@@ -207,3 +207,66 @@ def digest(arrays: Any, about: Any = None) -> str:
     found.update(name.encode())
     found.update(np.ascontiguousarray(leaf).tobytes())
   return found.hexdigest()
+
+
+def write_arrays(path: str | os.PathLike, arrays: Any, about: Any) -> None:
+  """Writes arrays as safetensors, with what is to be known of them.
+
+  Args:
+    path: a regular file, or absent.
+    arrays: nested dictionaries of arrays, without '/' in their names.
+    about: anything `plain` can make JSON of, such as sizes of a network.
+  """
+  import safetensors.numpy
+
+  leaves, _ = jax.tree_util.tree_flatten_with_path(arrays)
+  flat = {
+    '/'.join(part.key for part in parts): np.ascontiguousarray(leaf)
+    for parts, leaf in leaves
+  }
+  text = json.dumps(plain(about), sort_keys=True)
+  metadata = {'about': text, 'sha256': digest(flat, json.loads(text))}
+  with replacing(path) as new:
+    new.write_bytes(safetensors.numpy.save(flat, metadata))
+
+
+def read_arrays(path: str | os.PathLike) -> tuple[dict, Any]:
+  """What `write_arrays` wrote: nested dictionaries of numpy arrays, and JSON.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: some bit is not what was written, or it is another kind of
+      file; the message names it.
+
+  Example:
+    >>> write_arrays('/tmp/doc.safetensors', {'a': {'w': np.ones(2)}}, [3])
+    >>> arrays, about = read_arrays('/tmp/doc.safetensors')
+    >>> arrays['a']['w'].tolist(), about
+    ([1.0, 1.0], [3])
+  """
+  import safetensors
+
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f'there is no file {path}.')
+  check_regular(path)
+  try:
+    with safetensors.safe_open(path, framework='np') as file:
+      flat = {name: file.get_tensor(name) for name in file.keys()}
+      metadata = file.metadata() or {}
+    about = json.loads(metadata.get('about', 'null'))
+    if metadata.get('sha256') != digest(flat, about):
+      raise ValueError('its numbers are not those that were written')
+  except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
+    raise ValueError(
+      f'{path} is damaged or of another kind: {error}; restore it, or remove '
+      'it and make it again.'
+    ) from error
+  arrays: dict = {}
+  for name, array in flat.items():
+    *parents, last = name.split('/')
+    place = arrays
+    for parent in parents:
+      place = place.setdefault(parent, {})
+    place[last] = array
+  return arrays, about

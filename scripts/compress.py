@@ -2,22 +2,25 @@
 
     python scripts/compress.py encode --model DIR --images IMAGES --file OUT \
         [--scheme gls] [--crops DIR] [--num_decoders 2] [--num_messages 16]
-    python scripts/compress.py decode --model DIR --file IN --side CROPS \
+    python scripts/compress.py decode --model DIR --file IN --side SIDE \
         --decoder 0 --output DIR_OR_NPY [--images IMAGES]
     python scripts/compress.py inspect --file IN
 
 DIR is a workdir of scripts/train_vae.py or scripts/evaluate_compression.py;
---scheme cells or list_quantiser needs the latter. IMAGES: PNG, a folder of
-them, npy or IDX. --crops writes decoder_K.npz, crops of the left halves, for
-trials; --images tells decode the truth, for MSE and PSNR.
+--scheme gls_kmeans or list_quantiser needs the latter. IMAGES: a picture, a
+folder of them (all that Pillow reads), npy or IDX. --crops writes
+decoder_K.npz, crops of the left halves, for trials. SIDE is such a file or your
+own side information, one crop per image in the order of the images' names: as
+IMAGES, or an npz with one array, or one called "side"; it needs --decoder.
+--images tells decode the truth, for MSE and PSNR.
 """
 
 import json
 
 from absl import flags
 
-from listcoupling.compression import container
-from listcoupling.experiments import command, compress_files
+from listcoupling.experiments import command
+from listcoupling.image_codec import bitstream, commands
 
 _COMMANDS = ('encode', 'decode', 'inspect')
 _FORMAT = flags.DEFINE_enum(
@@ -25,19 +28,28 @@ _FORMAT = flags.DEFINE_enum(
 )
 flags.DEFINE_string('model', None, 'Workdir of training or evaluation.')
 flags.DEFINE_enum(
-  'scheme', 'gls', container.SCHEMES, 'encode: the file names it to decode.'
+  'scheme', 'gls', bitstream.SCHEMES, 'encode: the file names it to decode.'
 )
 flags.DEFINE_float('beta', None, 'encode: of the VAE, where there are several.')
-flags.DEFINE_string('images', None, 'PNG, folder of them, npy or IDX.')
+flags.DEFINE_string('images', None, 'Picture, folder of them, npy or IDX.')
 flags.DEFINE_string('file', None, 'The coded file.')
+flags.DEFINE_bool('overwrite', False, 'encode: replace --file.')
+flags.DEFINE_bool(
+  'names', True, "encode: keep the pictures' names in the file."
+)
 flags.DEFINE_string('crops', None, "encode: folder for the decoders' crops.")
-flags.DEFINE_string('side', None, 'decode: crops of this decoder.')
+flags.DEFINE_string(
+  'side', None, 'decode: what this decoder knows; npz, npy, IDX or pictures.'
+)
 flags.DEFINE_string('output', None, 'decode: new folder of PNG, or an npy.')
 flags.DEFINE_integer('decoder', None, 'decode: which one, from 0.')
 flags.DEFINE_integer('num_decoders', 2, 'encode: K.')
 flags.DEFINE_integer('num_messages', 16, 'encode: L; log2 L bits per image.')
 flags.DEFINE_integer(
   'num_candidates', None, 'encode: N; as evaluated or fitted, else 256.'
+)
+flags.DEFINE_integer(
+  'num_groups', 1, 'encode: G groups of decoders, of candidates of their own.'
 )
 flags.DEFINE_integer('seed', 0, 'encode: of the shared key.')
 flags.DEFINE_string('labels', None, 'encode: random, balanced, lattice.')
@@ -49,11 +61,11 @@ flags.DEFINE_bool('indices', False, 'encode: let decoders count their matches.')
 def main(argv):
   """Runs one command and prints its report."""
   values = flags.FLAGS.flag_values_dict()
-  report = getattr(compress_files, argv[1])(values)
+  report = getattr(commands, argv[1])(values)
   if _FORMAT.value == 'json':
     print(json.dumps(report))
   else:
-    print(compress_files.as_text(report))
+    print(commands.as_text(report))
 
 
 if __name__ == '__main__':

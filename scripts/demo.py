@@ -11,7 +11,6 @@ import pathlib
 import sys
 import time
 
-import jax
 from absl import app, flags
 
 import listcoupling as lc
@@ -57,7 +56,7 @@ def _text(workdir):
   """Every method on the shipped pair, and one text twice."""
   target, drafter = pretrained.shipped_pair()
   prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
-  key = jax.random.key(_SEED.value)
+  key = lc.gumbel.seed_key(_SEED.value)
   options = lc.GenerateOptions(max_new_tokens=96)
   rows = comparison.compare_methods(
     key, target, [drafter], prompts, lengths, options, methods=_METHODS
@@ -72,7 +71,8 @@ def _text(workdir):
 def _digits(workdir):
   """Half a digit for K decoders that each see a scrap of the other half."""
   config = _config('vae_digits')
-  print(images.as_text(images.run(config, workdir / 'digits', _SEED.value)))
+  rows = images.evaluate(config, workdir / 'digits', _SEED.value)
+  print(tables.as_text(rows, images.COLUMNS))
 
 
 def main(argv):

@@ -1,11 +1,10 @@
 """Trains the image codec and tabulates it, see configs/vae_digits.py."""
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from listcoupling.experiments import command, images
+from listcoupling.experiments import command, images, tables
 
-_CONFIG = config_flags.DEFINE_config_file('config', 'configs/vae_digits.py')
+_CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/digits', 'Model, table and pictures.'
 )
@@ -13,11 +12,10 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Of the evaluation.')
 
 
 def main(argv):
-  """Runs the table and prints it."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments {argv[1:]}')
-  rows = images.run(_CONFIG.value, _WORKDIR.value, _SEED.value)
-  print(images.as_text(rows))
+  """Fills the table and prints it."""
+  del argv
+  rows = images.evaluate(_CONFIG.value, _WORKDIR.value, _SEED.value)
+  print(tables.as_text(rows, images.COLUMNS))
 
 
 if __name__ == '__main__':

@@ -1,3 +1,6 @@
+import ast
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +8,9 @@ import pytest
 from jax import export
 from scipy import stats
 
+import listcoupling
 from listcoupling import gumbel
+from listcoupling.gumbel import Domain
 from tests import statistics
 
 VOCAB = 151_936
@@ -236,3 +241,114 @@ def test_noise_is_the_same_on_several_devices():
   )
   key = jax.random.key(5)
   np.testing.assert_array_equal(draw(key), gumbel.exponential(key, size))
+
+
+SEED = gumbel.seed_key(0)
+COUNT = 64  # rows, positions, steps, codebooks
+STREAMS = [
+  *range(COUNT),
+  *range(gumbel.FRESH, gumbel.FRESH + COUNT),
+  gumbel.CHOICE,
+  gumbel.ACCEPT,
+  gumbel.RESIDUAL,
+]
+
+
+def _each(keys, numbers):
+  """Every number folded into every key: [keys * numbers]."""
+  numbers = jnp.asarray(np.asarray(numbers, np.uint32))
+  fold = jax.vmap(jax.vmap(gumbel._fold, (None, 0)), (0, None))
+  return fold(keys, numbers).reshape(-1)
+
+
+def _words(*keys):
+  """The keys that bits are drawn from, as numbers."""
+  words = np.concatenate([jax.random.key_data(each) for each in keys])
+  return words[:, 0].astype(np.uint64) << np.uint64(32) | words[:, 1]
+
+
+def test_no_two_users_of_a_seed_draw_the_same_bits():
+  values = [int(domain) for domain in Domain.__members__.values()]
+  assert len(set(values)) == len(values) == len(Domain)
+  assert 2**31 <= min(values) and max(values) < 2**32
+  assert max(STREAMS) < 2**31  # nor is a stream, a row or a position a domain
+  seed = SEED[None]
+  domains = _each(seed, values)
+  jobs = _each(domains, range(COUNT))  # a step, a codebook, a repeat
+  rows = _each(seed, range(COUNT))
+  samples = _each(_each(rows, [int(Domain.SAMPLE)]), range(1, 4))
+  texts = jnp.concatenate([rows, samples])
+  drawn = _words(
+    _each(seed, STREAMS),  # a coupling on the seed itself
+    _each(_each(texts, range(COUNT)), STREAMS[::16]),  # a text's positions
+    domains,  # numbers drawn from the key of a job
+    jobs,
+    _each(jobs, STREAMS[::16]),  # races of a job
+  )
+  assert np.unique(drawn).size == drawn.size
+
+
+def test_training_and_codebooks_of_one_seed_have_nothing_in_common():
+  def keys(domain):
+    return _words(_each(_each(SEED[None], [int(domain)]), range(COUNT)))
+
+  steps, books = keys(Domain.TRAINING_STEP), keys(Domain.CODEBOOK)
+  assert not np.intersect1d(steps, books).size
+  # Control: numbers folded into the bare seed are the same for both.
+  bare = _words(_each(SEED[None], range(COUNT)))
+  assert np.intersect1d(bare, _words(_each(SEED[None], range(9)))).size == 9
+
+
+# Modules that make keys in other ways, and why they may.
+OWN_KEYS = {
+  'experiments/benchmarks/aot.py': 'shapes alone: nothing is drawn',
+  'experiments/benchmarks/random_pair.py': 'leaves of a model of its own',
+  'models/random_pair.py': 'leaves of a model of its own',
+  'models/refiner_files.py': 'shapes alone: nothing is drawn',
+}
+# Modules that have not come to the register yet.
+LEGACY = {
+  'compression/images.py',
+  'data/side_information.py',
+  'experiments/benchmark.py',
+  'experiments/benchmark_loop.py',
+  'experiments/compress.py',
+  'experiments/compress_folders.py',
+  'experiments/compress_schemes.py',
+  'experiments/compress_sides.py',
+  'experiments/image_fits.py',
+  'experiments/image_trials.py',
+  'experiments/images.py',
+  'experiments/peer_checkpoints.py',
+  'experiments/peers.py',
+  'training/refiner.py',
+  'training/vae.py',
+}
+
+
+def _makes_keys(path):
+  """Lines that make a key of a seed, or fold a number into one, by hand."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+      owner = ast.unparse(node.func.value)
+      if owner in ('jax.random', 'random') and node.func.attr in (
+        'key',
+        'PRNGKey',
+        'fold_in',
+      ):
+        yield node.lineno
+
+
+def test_keys_are_made_by_the_register_alone(tmp_path):
+  root = pathlib.Path(listcoupling.__file__).parent
+  found = {
+    f'{path.relative_to(root)}:{line}'
+    for path in root.rglob('*.py')
+    if path.name != 'gumbel.py'
+    and str(path.relative_to(root)) not in OWN_KEYS.keys() | LEGACY
+    for line in _makes_keys(path)
+  }
+  assert not found
+  control = tmp_path / 'control.py'
+  control.write_text('key = jax.random.fold_in(jax.random.key(seed), 7)\n')
+  assert list(_makes_keys(control)) == [1, 1]

@@ -2,12 +2,12 @@
 
 Not in the paper. L K codewords; the encoder names the message of the nearest,
 m = i // K, and decoder k answers with codeword m K + k, refined by its side
-information (`models.refiner`). No race and no shared randomness: it is to the
-list codec of Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5, what a
-modulo quantiser is to its Gaussian source, and shows how much of the gain of
-K decoders under "the best of K" is the decoders' index alone, which is worth
-log2 K bits. At K = 1 it is a vector quantiser with side information at the
-decoder.
+information (`models.codeword_decoder`). No race and no shared randomness: it is
+to the list codec of Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5,
+what a modulo quantiser is to its Gaussian source, and shows how much of the
+gain of K decoders under "the best of K" is the decoders' index alone, which is
+worth log2 K bits. At K = 1 it is a vector quantiser with side information at
+the decoder.
 
 Legend: R images, L messages, K decoders, P pixels.
 """
@@ -58,7 +58,7 @@ def fit_codewords(points, count: int, *, seed: int = 0) -> np.ndarray:
 def nearest(points: jax.Array, codewords: jax.Array) -> jax.Array:
   """Index of the nearest codeword: [R, P] and [F, P] -> [R] int32."""
   cross = points @ codewords.T  # [R, F]
-  score = jnp.sum(codewords**2, -1) - 2 * cross
+  score = jnp.sum(codewords**2, -1)[None] - 2 * cross
   return jnp.argmin(score, -1).astype(jnp.int32)
 
 
@@ -100,4 +100,6 @@ def decode(message, *, num_decoders: int) -> jax.Array:
   if validation.is_concrete(message) and np.min(message, initial=0) < 0:
     raise ValueError(f'message must be at least 0, got {np.min(message)}.')
   message = jnp.asarray(message, jnp.int32)
-  return message[..., None] * num_decoders + jnp.arange(num_decoders)
+  first = message[..., None] * num_decoders
+  owner = jnp.arange(num_decoders, dtype=jnp.int32)
+  return first + jnp.broadcast_to(owner, (*message.shape, num_decoders))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from listcoupling.data import cifar
+from listcoupling.data import cifar, side_information
 
 NAMES = ('mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits')
 DATA_VARIABLE = 'LISTCOUPLING_DATA'
@@ -273,3 +273,53 @@ def load_images(name: str, data_dir=None) -> Images:
     *_checked(train, train_labels, directory),
     *_checked(test, test_labels, directory),
   )
+
+
+class Halves(NamedTuple):
+  """Left and right halves of a set of images, [., H, W] or [., H, W, C]."""
+
+  left: np.ndarray
+  right: np.ndarray
+
+
+def load_halves(
+  name: str, data_dir=None, *, num_held_out: int = 0, flip: bool = False
+) -> dict[str, Halves]:
+  """An image set by use, cut in half: sources right, side information left.
+
+  Args:
+    name: see `load_images`.
+    data_dir: see `load_images`.
+    num_held_out: training images that are kept for the choice of settings.
+    flip: train on the mirror images as well.
+
+  Returns:
+    "train"; "select", the last `num_held_out` of the training images; "test".
+
+  Raises:
+    FileNotFoundError: if the images are missing.
+    ValueError: if nothing is left to train on.
+
+  Example:
+    >>> load_halves('digits')['test'].right.shape
+    (360, 8, 4)
+  """
+  images = load_images(name, data_dir)
+  cut = len(images.train_images) - num_held_out
+  if num_held_out < 0 or cut < 1:
+    raise ValueError(
+      f'num_held_out must be from 0 to {len(images.train_images) - 1}, got '
+      f'{num_held_out}.'
+    )
+  known = images.train_images[:cut]
+  if flip:
+    known = np.concatenate([known, known[:, :, ::-1]])
+  parts = {
+    'train': known,
+    'select': images.train_images[cut:],
+    'test': images.test_images,
+  }
+  return {
+    name: Halves(*side_information.split_halves(x, colour=x.ndim == 4))
+    for name, x in parts.items()
+  }

@@ -5,8 +5,12 @@ right half of an image, the side information of a decoder a random crop of the
 left half. The decoder is not told where the crop was taken.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+
+from listcoupling import gumbel
 
 
 def split_halves(images, *, colour: bool = False):
@@ -60,16 +64,41 @@ def random_crop(key: jax.Array, left: jax.Array, shape) -> jax.Array:
     raise ValueError(
       f'the crop {tuple(shape)} must fit into the left half {left.shape}.'
     )
-  corner = jax.random.randint(key, (2,), 0, jnp.array(room[:2]) + 1)
-  start = (corner[0], corner[1], *(0 for _ in room[2:]))
+  limits = jnp.array(room[:2], jnp.int32) + 1
+  corner = jax.random.randint(key, (2,), 0, limits, jnp.int32)
+  start = (corner[0], corner[1], *(jnp.int32(0) for _ in room[2:]))
   return jax.lax.dynamic_slice(left, start, shape)
 
 
+@functools.partial(jax.jit, static_argnames=('num', 'shape'))
 def random_crops(key: jax.Array, left: jax.Array, num: int, shape) -> jax.Array:
-  """Independent crops for `num` decoders: [H, W] -> [num, h, w].
+  """Independent crops of R left halves for `num` decoders each.
 
-  Crop k depends on (key, k): more decoders leave the first ones alone.
+  Crop k of image r depends on (key, r, k): more images or decoders leave the
+  first ones alone.
+
+  Args:
+    key: typed key; reusable for other domains.
+    left: [R, H, W] or [R, H, W, C].
+    num: K, static.
+    shape: (h, w) or (h, w, C), a tuple.
+
+  Returns:
+    [R, K, h, w] or [R, K, h, w, C].
+
+  Example:
+    >>> left = jnp.zeros((5, 8, 4))
+    >>> random_crops(jax.random.key(0), left, 2, (3, 3)).shape
+    (5, 2, 3, 3)
   """
-  return jax.vmap(
-    lambda k: random_crop(jax.random.fold_in(key, k), left, shape)
-  )(jnp.arange(num))
+
+  def one(row, k, left):
+    domain = gumbel.Domain.SIDE_INFORMATION
+    return random_crop(gumbel.domain_key(key, domain, row, k), left, shape)
+
+  every = jax.vmap(jax.vmap(one, (None, 0, None)), (0, None, 0))
+  return every(
+    jnp.arange(len(left), dtype=jnp.int32),
+    jnp.arange(num, dtype=jnp.int32),
+    jnp.asarray(left),
+  )

@@ -255,7 +255,8 @@ def canonical_margins(
   batch, width = generation.tokens.shape
   keys = key
   if key.ndim == 0:
-    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
+    rows = jnp.arange(batch)
+    keys = jax.vmap(lambda row: gumbel.position_key(key, row))(rows)
 
   def one(key, position, logits, token):
     law = filters.warp(logits, options.temperature, options)

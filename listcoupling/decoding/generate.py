@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from listcoupling import validation
+from listcoupling import gumbel, validation
 from listcoupling.decoding import loop, metrics, programs
 from listcoupling.decoding.drafters import (
   as_drafter,
@@ -244,7 +244,7 @@ def _row_keys(key, count, size):
 
 @jax.jit
 def _fold_rows(key, rows):
-  return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+  return jax.vmap(lambda row: gumbel.position_key(key, row))(rows)
 
 
 def _check_models(target, drafters, options):

@@ -62,8 +62,8 @@ def write_lines(
   three indices are spelt out: with batch axes the cache would be copied. The
   partitioner sees that shards keep to their own rows and heads.
   """
-  entries = start[:, None] + jnp.arange(values.shape[2], dtype=jnp.int32)
-  return _lines(cache, entries).set(
+  places = jnp.arange(values.shape[2], dtype=jnp.int32)
+  return _lines(cache, start[:, None] + places[None]).set(
     values,
     mode='promise_in_bounds',
     indices_are_sorted=True,

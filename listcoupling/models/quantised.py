@@ -108,13 +108,17 @@ def _kept_small(values: jax.Array, x: jax.Array) -> jax.Array:
   )
 
 
+def _as_last(scales: jax.Array, out: jax.Array) -> jax.Array:
+  return jax.lax.broadcast_to_rank(scales, out.ndim)
+
+
 def product(x: jax.Array, kernel: jax.Array | Quantised) -> jax.Array:
   """x [..., I] @ kernel [I, ...O] -> [..., ...O], of the type of x."""
   if not isinstance(kernel, Quantised):
     return jnp.tensordot(x, kernel.astype(x.dtype), 1)
   whole = _unpack(_kept_small(kernel.values, x)).astype(x.dtype)
   out = jnp.tensordot(x, whole, 1, preferred_element_type=jnp.float32)
-  return (out * kernel.scales).astype(x.dtype)
+  return (out * _as_last(kernel.scales, out)).astype(x.dtype)
 
 
 def rows(table: jax.Array | Quantised, tokens: jax.Array, dtype) -> jax.Array:
@@ -123,7 +127,7 @@ def rows(table: jax.Array | Quantised, tokens: jax.Array, dtype) -> jax.Array:
     return jnp.take(table, tokens, axis=0, mode='clip').astype(dtype)
   scales = jnp.take(table.scales, tokens, mode='clip')
   whole = jnp.take(table.values, tokens, axis=0, mode='clip')
-  return (whole * scales[..., None]).astype(dtype)
+  return (whole.astype(jnp.float32) * scales[..., None]).astype(dtype)
 
 
 def logits(x: jax.Array, table: jax.Array | Quantised) -> jax.Array:
@@ -138,7 +142,7 @@ def logits(x: jax.Array, table: jax.Array | Quantised) -> jax.Array:
     whole.astype(x.dtype),
     preferred_element_type=jnp.float32,
   )
-  return out if scales is None else out * scales
+  return out if scales is None else out * _as_last(scales, out)
 
 
 def quantised_drafter(

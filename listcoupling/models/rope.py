@@ -64,8 +64,8 @@ def _yarn_kept(config: TransformerConfig, size: int) -> np.ndarray:
 
 def phases(config: TransformerConfig, positions: jax.Array):
   """Cosines and sines of positions [B, S]: two of [B, S, 1, 1, E / 2]."""
-  phase = positions[..., None].astype(jnp.float32) * frequencies(config)
-  phase = phase[:, :, None, None]
+  phase = positions[:, :, None, None, None].astype(jnp.float32)
+  phase = phase * frequencies(config)[None, None, None, None]
   scaling = config.rope_scaling
   factor = np.float32(scaling.attention_factor if scaling else 1.0)
   cos, sin = jnp.cos(phase) * factor, jnp.sin(phase) * factor

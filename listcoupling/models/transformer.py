@@ -69,6 +69,7 @@ class Cache(NamedTuple):
 def _rms_norm(x: jax.Array, scale: jax.Array, eps: float, axes=-1):
   wide = x.astype(jnp.float32)
   square = jnp.mean(wide * wide, axis=axes, keepdims=True)
+  scale = jax.lax.broadcast_to_rank(scale, x.ndim)
   return (wide * jax.lax.rsqrt(square + eps)).astype(x.dtype) * scale
 
 
@@ -95,7 +96,8 @@ class Block(nn.Module):
     out = quantised.product(x, kernel)
     if bias:
       zeros = nn.initializers.zeros
-      out = out + self._vector(f'{name}_bias', *shape, init=zeros)
+      vector = self._vector(f'{name}_bias', *shape, init=zeros)
+      out = out + jax.lax.broadcast_to_rank(vector, out.ndim)
     return out
 
   def _around(self, name: str, x: jax.Array, inner) -> jax.Array:

@@ -20,13 +20,16 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from listcoupling import files
+
 KINDS = ('conv', 'dense')
+FILE = 'vae.safetensors'  # in the folder of a finished training
 _MIN_LOG_STD, _MAX_LOG_STD = -6.0, 2.0
 
 
@@ -221,7 +224,9 @@ class VAE(nn.Module):
     return self.decode(mean, side)
 
 
-class Networks(NamedTuple):
+@jax.tree_util.register_static  # so that what holds them is a pytree of arrays
+@dataclasses.dataclass(frozen=True)
+class Networks:
   """The model as pure functions of parameters, for the codec.
 
   Attributes:
@@ -264,6 +269,33 @@ def networks(config: VAEConfig) -> Networks:
 
 def init_params(key: jax.Array, config: VAEConfig):
   """Fresh parameters, a pytree of float32."""
-  image = jnp.zeros((1, *config.source_shape))
-  side = jnp.zeros((1, *config.side_shape))
+  image = jnp.zeros((1, *config.source_shape), jnp.float32)
+  side = jnp.zeros((1, *config.side_shape), jnp.float32)
   return jax.jit(VAE(config).init)(key, image, side)['params']
+
+
+def save(path, params, config: VAEConfig, **about) -> None:
+  """Writes parameters and sizes, without any state of an optimizer.
+
+  Args:
+    path: safetensors file.
+    params: of `init_params`.
+    config: sizes.
+    **about: what else is to be known of them, such as beta.
+  """
+  sizes = dataclasses.asdict(config)
+  files.write_arrays(path, params, {'kind': 'vae', 'sizes': sizes, **about})
+
+
+def load(path) -> tuple[dict, VAEConfig, dict]:
+  """Parameters, sizes and what else `save` was told.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: for a damaged file, or one of another kind.
+  """
+  params, about = files.read_arrays(path)
+  try:
+    return params, VAEConfig(**about['sizes']), about
+  except (TypeError, KeyError) as error:
+    raise ValueError(f'{path} does not hold a VAE ({error!r}).') from error

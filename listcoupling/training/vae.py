@@ -1,12 +1,22 @@
-"""Training of the beta-VAE and of its estimator.
+"""Training of the beta-VAE and of the estimator that its decoders need.
 
-Rowan, Phan, Khisti (2025), arXiv 2506.05632, appendix: Adam 1e-3 with betas
-.9 and .99, batches of 64; the losses are in `vae_losses`, the images in
-`image_halves`.
+Rowan, Phan, Khisti (2025), arXiv 2506.05632, appendix: |a - g(w, t)|^2 +
+beta KL(q(w | a) | N(0, I)), summed over pixels; Adam 1e-3 with betas .9 and
+.99, batches of 64. The estimator learns
 
-Step s draws from fold_in(key, s): a resumed run is the run not interrupted.
+*   "bce" (paper): joint pairs (w, t) against pairs of another image, the
+    product of the marginals; its optimum is log p(w | t) / p(w); or
+*   "contrastive": which of M + 1 latents belongs to t, the others drawn from
+    the prior. Its optimum is p(w | t) / prior(w) times a factor of t: the race
+    weight itself, whether or not the aggregate posterior has reached the
+    prior.
+
+Step s draws from its own key: a resumed run is the run not interrupted.
+
+Legend: B batch, R images, N latents of an image, D latent size, [h, w] crop.
 """
 
+import functools
 import math
 import pathlib
 from typing import Any, NamedTuple
@@ -16,33 +26,18 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import tensorboardX
 import tqdm
 
-from listcoupling import files
+from listcoupling import files, gumbel
+from listcoupling.data import images as image_data
+from listcoupling.data import side_information
 from listcoupling.models import vae
 from listcoupling.training import run_folder
-from listcoupling.training.image_halves import Halves, load_halves
-from listcoupling.training.vae_losses import (
-  ESTIMATOR_LOSSES,
-  estimator_loss,
-  loss_fn,
-)
 
-__all__ = [
-  'ESTIMATOR_LOSSES',
-  'Halves',
-  'TrainState',
-  'check_config',
-  'estimator_loss',
-  'image_grid',
-  'init_state',
-  'load_halves',
-  'loss_fn',
-  'make_train_steps',
-  'train',
-]
+ESTIMATOR_LOSSES = ('bce', 'contrastive')
+_METRICS = ('mse', 'kl_bits', 'estimator_loss', 'side_only_mse')
+_CALL = 25  # steps of one compiled call: what a stop has to wait for
 
 
 class TrainState(NamedTuple):
@@ -51,6 +46,7 @@ class TrainState(NamedTuple):
   step: jax.Array  # []
   params: Any
   opt_state: Any
+  totals: dict[str, jax.Array]  # of the metrics since the last row of history
 
 
 def check_config(config) -> vae.VAEConfig:
@@ -66,7 +62,92 @@ def check_config(config) -> vae.VAEConfig:
   for name in ('learning_rate', 'beta'):
     if not config[name] > 0:
       raise ValueError(f'{name} must be positive, got {config[name]}.')
-  return vae.VAEConfig(**config.model)
+  try:
+    return vae.VAEConfig(**config.model)
+  except TypeError as error:  # a name that is none of its fields
+    raise ValueError(f'config.train.model: {error}.') from error
+
+
+def load_halves(config) -> dict[str, image_data.Halves]:
+  """The images of `config`, see `data.images.load_halves`."""
+  halves = image_data.load_halves(
+    config.dataset,
+    config.data_dir or None,
+    num_held_out=config.num_held_out,
+    flip=config.flip,
+  )
+  shape = halves['train'].right.shape[1:]
+  if shape != tuple(config.model.source_shape):
+    raise ValueError(
+      f'model.source_shape is {tuple(config.model.source_shape)} but the right '
+      f'halves of {config.dataset!r} are {shape}.'
+    )
+  return halves
+
+
+def estimator_loss(logits_fn, key, latent, side, kind, num_negatives):
+  """Loss [] of the estimator on a batch of joint pairs.
+
+  Args:
+    logits_fn: (latents [B, N, D], side [B, h, w]) -> [B, N].
+    key: typed key; consumed.
+    latent: [B, D], drawn from q(w | a).
+    side: [B, h, w] of the same images.
+    kind: one of `ESTIMATOR_LOSSES`.
+    num_negatives: M of "contrastive".
+  """
+  batch, size = latent.shape
+  if kind == 'bce':
+    pairs = jnp.stack([latent, jnp.roll(latent, 1, axis=0)], 1)  # [B, 2, D]
+    logits = logits_fn(pairs, side)
+    targets = jnp.broadcast_to(jnp.array([1, 0], logits.dtype), logits.shape)
+    return optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+  shape = (num_negatives, size)
+  negatives = jax.random.normal(key, shape, jnp.float32)  # [M, D]
+  negatives = jnp.broadcast_to(negatives, (batch, *shape))
+  pool = jnp.concatenate([latent[:, None], negatives], 1)  # [B, 1 + M, D]
+  return -jax.nn.log_softmax(logits_fn(pool, side))[:, 0].mean()
+
+
+def loss_fn(params, key, left, right, config, model_config):
+  """Sum of the three losses [] and their parts, on a batch of halves.
+
+  The parts share no parameter: the latent is a constant to the estimator.
+  """
+  crop_key, latent_key, dropout_key, negative_key = jax.random.split(key, 4)
+  nets = vae.networks(model_config)
+  side = jax.vmap(
+    lambda k, x: side_information.random_crop(k, x, model_config.side_shape)
+  )(jax.random.split(crop_key, left.shape[0]), left)  # [B, h, w]
+  mean, log_std = nets.encode(params, right)  # [B, D]
+  noise = jax.random.normal(latent_key, mean.shape, jnp.float32)
+  latent = mean + jnp.exp(log_std) * noise
+  image = vae.VAE(model_config).apply(
+    {'params': params},
+    latent,
+    side,
+    True,
+    method=vae.VAE.decode,
+    rngs={'dropout': dropout_key},
+  )
+  axes = tuple(range(1, right.ndim))
+  squares = jnp.sum((image - right) ** 2, axes).mean()
+  kl = 0.5 * (mean**2 + jnp.exp(2 * log_std) - 1) - log_std
+  kl = jnp.sum(kl, -1).mean()
+  ratio = estimator_loss(
+    functools.partial(nets.estimate, params),
+    negative_key,
+    jax.lax.stop_gradient(latent),
+    side,
+    config.estimator_loss,
+    config.num_negatives,
+  )
+  alone = nets.side_only(params, side)
+  alone = jnp.sum((alone - right) ** 2, axes).mean()
+  pixels = right[0].size
+  parts = (squares / pixels, kl / math.log(2), ratio, alone / pixels)
+  metrics = dict(zip(_METRICS, parts, strict=True))
+  return squares + config.beta * kl + ratio + alone, metrics
 
 
 def _optimizer(config):
@@ -76,52 +157,51 @@ def _optimizer(config):
   return optax.adam(rate, b1=0.9, b2=0.99)
 
 
+def _no_totals() -> dict[str, jax.Array]:
+  return {name: jnp.zeros((), jnp.float32) for name in _METRICS}
+
+
 def init_state(key, config, model_config) -> TrainState:
-  """State before the first step."""
-  params = vae.init_params(key, model_config)
+  """State before the first step; `key` is that of the whole training."""
+  init_key = gumbel.domain_key(key, gumbel.Domain.MODEL_INIT)
+  params = vae.init_params(init_key, model_config)
   return TrainState(
-    jnp.zeros((), jnp.int32), params, _optimizer(config).init(params)
+    jnp.int32(0), params, _optimizer(config).init(params), _no_totals()
   )
 
 
 def make_train_steps(config, model_config):
-  """Compiled (state, key, left [R, H, W], right, count) -> state, metrics.
+  """Compiled (state, key, left [R, H, W], right, count) -> state.
 
-  `count` steps run in one call; metrics are their means.
+  `count` steps run in one call.
   """
   optimizer = _optimizer(config)
 
-  def one(state, key, left, right):
-    step_key = jax.random.fold_in(key, state.step)
-    batch_key, loss_key = jax.random.split(step_key)
-    rows = jax.random.randint(batch_key, (config.batch_size,), 0, left.shape[0])
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(
-      state.params, loss_key, left[rows], right[rows], config, model_config
-    )
-    updates, opt_state = optimizer.update(grads, state.opt_state)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), metrics
-
   @jax.jit
   def many(state, key, left, right, count):
-    state, total = one(state, key, left, right)
+    def one(_, state):
+      step_key = gumbel.domain_key(key, gumbel.Domain.TRAINING_STEP, state.step)
+      batch_key, loss_key = jax.random.split(step_key)
+      shape, known = (config.batch_size,), left.shape[0]
+      rows = jax.random.randint(batch_key, shape, 0, known, jnp.int32)
+      grads, metrics = jax.grad(loss_fn, has_aux=True)(
+        state.params, loss_key, left[rows], right[rows], config, model_config
+      )
+      updates, opt_state = optimizer.update(grads, state.opt_state)
+      params = optax.apply_updates(state.params, updates)
+      totals = jax.tree.map(jnp.add, state.totals, metrics)
+      return TrainState(state.step + 1, params, opt_state, totals)
 
-    def body(_, carry):
-      state, total = carry
-      state, metrics = one(state, key, left, right)
-      return state, jax.tree.map(jnp.add, total, metrics)
-
-    state, total = jax.lax.fori_loop(1, count, body, (state, total))
-    return state, jax.tree.map(lambda x: x / count, total)
+    return jax.lax.fori_loop(0, count, one, state)
 
   return many
 
 
-def _check_finite(row, step, config) -> None:
+def _check_finite(row, config) -> None:
   if not all(math.isfinite(value) for value in row.values()):
     raise FloatingPointError(
-      f'the loss is not finite by step {step}: {row}; lower learning_rate, '
-      f'now {config.learning_rate}.'
+      f'the loss is not finite by step {row["step"]}: {row}; lower '
+      f'learning_rate, now {config.learning_rate}.'
     )
 
 
@@ -140,31 +220,34 @@ def image_grid(params, left, right, networks) -> np.ndarray:
 def _run(config, workdir, manager, state, steps, halves) -> TrainState:
   """The loop: resume, step, keep."""
   first, state = run_folder.restore(manager, state)
-  if first >= config.steps:
-    return state
-  history = run_folder.read_history(workdir, first)
-  key = jax.random.key(config.seed)
+  history = run_folder.read_history(workdir, first, _METRICS)
+  key = gumbel.seed_key(config.seed)
   known = jax.tree.map(jnp.asarray, halves['train'])
+  began = history[-1]['step'] if history else 0
   with (
     tqdm.tqdm(initial=first, total=config.steps, desc='vae') as progress,
     tensorboardX.SummaryWriter(str(workdir / 'tensorboard')) as board,
+    run_folder.stopping(manager, (first, state)) as keep,
   ):
-    for start in range(first, config.steps, config.steps_per_call):
-      count = min(config.steps_per_call, config.steps - start)
-      state, metrics = steps(state, key, *known, count)
-      row = {name: float(value) for name, value in metrics.items()}
-      _check_finite(row, start + count, config)
-      history.append({'step': start + count, **row})
+    step = first
+    while step < config.steps:
+      end = min(began + config.steps_per_call, config.steps)  # of this row
+      count = min(_CALL, end - step)
+      state, step = steps(state, key, *known, count), step + count
       progress.update(count)
-      progress.set_postfix(
-        {name: f'{value:.3f}' for name, value in row.items()}
-      )
-      run_folder.save(manager, start + count, state)
-      for name, value in row.items():
-        board.add_scalar(name, value, start + count)
-      files.write_json(workdir / 'history.json', history)
+      if step == end:
+        row = {k: float(v) / (end - began) for k, v in state.totals.items()}
+        state = state._replace(totals=_no_totals())
+        _check_finite({'step': step, **row}, config)
+        history.append({'step': step, **row})
+        progress.set_postfix({k: f'{value:.3f}' for k, value in row.items()})
+        for name, value in row.items():
+          board.add_scalar(name, value, step)
+        files.write_json(workdir / 'history.json', history)
+        run_folder.save(manager, step, state)
+        began = step
+      keep(step, state)
     _draw(board, state, halves['test'], config)
-  manager.wait_until_finished()
   return state
 
 
@@ -181,15 +264,18 @@ def train(config: ml_collections.ConfigDict, workdir):
 
   Args:
     config: the `train` part of configs/vae_digits.py.
-    workdir: folder for checkpoints/, train_config.json, history.json.
+    workdir: folder for checkpoints/, train_config.json, history.json and, at
+      the end, vae.safetensors: parameters, sizes and beta alone.
 
   Returns:
     `vae.VAEConfig` and the parameters. A finished run is only read.
 
   Raises:
-    ValueError: for settings that make no sense, or a workdir of another run.
+    ValueError: for settings that make no sense, a workdir of another run, or
+      damaged files in it.
     FileNotFoundError: if the images are missing.
     FloatingPointError: if the loss stops being finite.
+    KeyboardInterrupt: Ctrl-C or SIGTERM, once the last step is saved.
 
   Example:
     >>> from configs import vae_digits
@@ -197,16 +283,15 @@ def train(config: ml_collections.ConfigDict, workdir):
     >>> model, params = train(config, 'runs/digits')  # doctest: +SKIP
   """
   model_config = check_config(config)
-  halves = load_halves(config)
-  workdir = pathlib.Path(workdir)
+  halves, workdir = load_halves(config), pathlib.Path(workdir)
   run_folder.check_settings(config, workdir)
+  path = workdir / vae.FILE
+  if path.exists():
+    return model_config, vae.load(path)[0]
   run_folder.keep_settings(config, workdir)
-  init_key = jax.random.fold_in(jax.random.key(config.seed), 2**31)
-  state = init_state(init_key, config, model_config)
-  # Every call is saved, a last shorter one as well.
-  options = ocp.CheckpointManagerOptions(max_to_keep=1)
-  directory = (workdir / 'checkpoints').absolute()
-  with ocp.CheckpointManager(directory, options=options) as manager:
+  state = init_state(gumbel.seed_key(config.seed), config, model_config)
+  with run_folder.checkpoints(workdir, max_to_keep=1) as manager:
     steps = make_train_steps(config, model_config)
     state = _run(config, workdir, manager, state, steps, halves)
+  vae.save(path, state.params, model_config, beta=config.beta)
   return model_config, state.params

@@ -133,3 +133,34 @@ def test_real_mnist():
   assert data.test_images.shape == (10000, 28, 28)
   assert data.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
   assert abs(data.train_images.mean() - 0.1307) < 1e-3
+
+
+def test_halves_by_use():
+  plain = images.load_halves('digits')
+  held = images.load_halves('digits', num_held_out=100, flip=True)
+  assert len(held['select'].right) == 100
+  np.testing.assert_array_equal(
+    held['select'].right, plain['train'].right[-100:]
+  )
+  count = len(plain['train'].right) - 100
+  assert len(held['train'].right) == 2 * count
+  np.testing.assert_array_equal(
+    held['train'].right[:count], plain['train'].right[:count]
+  )
+  np.testing.assert_array_equal(
+    held['train'].right[count:], plain['train'].left[:count, :, ::-1]
+  )
+  whole = images.load_images('digits').test_images
+  np.testing.assert_array_equal(np.concatenate(held['test'], 2), whole)
+  with pytest.raises(ValueError, match='num_held_out'):
+    images.load_halves('digits', num_held_out=1437)
+
+
+def test_choice_and_figures_use_other_images():
+  halves = images.load_halves('digits', num_held_out=20)
+  seen = {
+    name: {x.tobytes() for x in part.right} for name, part in halves.items()
+  }
+  for one, other in (('train', 'select'), ('select', 'test')):
+    whole = len(seen[one] & seen[other])
+    assert whole <= 1  # a few digits of the set are twins by themselves

@@ -40,15 +40,22 @@ def test_colour_halves_and_crops():
 
 def test_crops_are_uniform_and_by_decoder():
   left = jnp.arange(15.0).reshape(5, 3)  # more room below than beside
-  crops = side_information.random_crops(jax.random.key(0), left, 4000, (3, 2))
+  key = jax.random.key(0)
+  both = side_information.random_crops(
+    key, jnp.stack([left, left + 20]), 4000, (3, 2)
+  )
+  crops = both[0]
   np.testing.assert_array_equal(crops[:, 1:], crops[:, :-1] + 3)
   np.testing.assert_array_equal(crops[..., 1:], crops[..., :-1] + 1)
   corner = np.asarray(crops[:, 0, 0]).astype(int)
   law = np.isin(np.arange(15), [0, 1, 3, 4, 6, 7])
   statistics.assert_law(corner, law)
   statistics.assert_not_law(corner, law * np.linspace(1, 2, 15))
-  few = side_information.random_crops(jax.random.key(0), left, 3, (3, 2))
+  few = side_information.random_crops(key, left[None], 3, (3, 2))[0]
   np.testing.assert_array_equal(few, crops[:3])
+  # Images draw apart: corners agree as those of independent draws, in 1 of 6.
+  same = np.asarray(both[1] - 20 == crops).all((1, 2)).astype(float)
+  statistics.assert_mean(same, 1 / 6)
 
 
 def test_a_crop_that_does_not_fit_is_refused():

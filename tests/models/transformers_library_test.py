@@ -68,9 +68,12 @@ def test_saved_directory_loads_there(pair, tmp_path):
     make_fixtures.peer_logits(peer, prompts),
   )
   assert back.generation_config.eos_token_id == [88]
-  # The old spelling that we write is what transformers 5 reads.
-  for name in ('rope_parameters', 'rms_norm_eps', 'tie_word_embeddings'):
+  # The old spelling that we write is what transformers 5 reads; what a file
+  # may leave out we state.
+  for name in ('rms_norm_eps', 'tie_word_embeddings', 'hidden_act'):
     assert getattr(back.config, name) == getattr(peer.config, name), name
+  ours, theirs = back.config.rope_parameters, peer.config.rope_parameters
+  assert {name: ours[name] for name in theirs} == theirs
 
 
 def test_greedy_text(pair):

@@ -1,6 +1,8 @@
 """Training of the image codec: learning, resuming, the estimator's target."""
 
 import json
+import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -61,14 +63,79 @@ def test_training_learns_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     vae.train(_config(beta=0.7), stopped)
 
 
-def test_a_finished_run_is_only_read(tmp_path):
-  config = _config(steps=5, steps_per_call=3)  # the last call is shorter
-  _, params = vae.train(config, tmp_path)
-  assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['5']
-  before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
-  _, again = vae.train(config, tmp_path)
+def test_a_stop_before_the_first_row_is_no_start_over(tmp_path, monkeypatch):
+  monkeypatch.setattr(vae, '_CALL', 7)
+  whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
+  _, params = vae.train(_config(), whole)
+  make = vae.make_train_steps
+
+  def make_stopped(*arguments):
+    steps = make(*arguments)
+
+    def one_call(*arguments):
+      signal.raise_signal(signal.SIGINT)
+      return steps(*arguments)
+
+    return one_call
+
+  for done in (7, 14):
+    monkeypatch.setattr(vae, 'make_train_steps', make_stopped)
+    with pytest.raises(KeyboardInterrupt):
+      vae.train(_config(), stopped)
+    names = [p.name for p in (stopped / 'checkpoints').iterdir()]
+    assert names == [str(done)] and not (stopped / models.FILE).exists()
+  monkeypatch.setattr(vae, 'make_train_steps', make)
+  _, resumed = vae.train(_config(), stopped)
+  jax.tree.map(np.testing.assert_array_equal, params, resumed)
+  assert files.read_json(stopped / 'history.json', list) == files.read_json(
+    whole / 'history.json', list
+  )
+
+
+_SHORT = dict(steps=5, steps_per_call=3)  # the last call is shorter
+
+
+@pytest.fixture(scope='module')
+def short(tmp_path_factory):
+  """A finished run of `_SHORT`, and what it returned."""
+  folder = tmp_path_factory.mktemp('short')
+  return folder, *vae.train(_config(**_SHORT), folder)
+
+
+def test_parameters_stand_apart_from_the_training(short):
+  folder, sizes, params = short
+  read, known, about = models.load(folder / models.FILE)
+  jax.tree.map(np.testing.assert_array_equal, read, params)
+  assert known == sizes and about['beta'] == _config().beta
+
+
+@pytest.mark.parametrize(
+  'name, text, message',
+  [
+    ('train_config.json', '', 'train_config.json is damaged'),
+    ('train_config.json', '{"beta": 0.3', 'train_config.json is damaged'),
+    ('history.json', '[{"step"', 'history.json is damaged'),
+    ('history.json', '[{"step": 3}]', "no number 'mse'"),
+  ],
+)
+def test_damaged_files_of_a_run_are_named(short, tmp_path, name, text, message):
+  folder = tmp_path / 'copy'
+  shutil.copytree(short[0], folder)
+  (folder / models.FILE).unlink()  # as if the end had not been reached
+  (folder / name).write_text(text)
+  with pytest.raises(ValueError, match=message):
+    vae.train(_config(**_SHORT), folder)
+
+
+def test_a_finished_run_is_only_read(short):
+  folder, _, params = short
+  assert [p.name for p in (folder / 'checkpoints').iterdir()] == ['5']
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+  _, again = vae.train(_config(**_SHORT), folder)
   jax.tree.map(np.testing.assert_array_equal, params, again)
-  assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')} == before
+  with pytest.raises(ValueError, match="other settings of .'steps'"):
+    vae.train(_config(steps=4, steps_per_call=3), folder)
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
 
 
 @pytest.mark.parametrize('kind', vae.ESTIMATOR_LOSSES)
@@ -106,26 +173,6 @@ def test_estimator_finds_the_density_ratio(kind):
   else:  # against the marginal of W: antisymmetric in t, no w^2 of the prior
     np.testing.assert_allclose(params[3], 4, atol=0.5)
     assert abs(params[2] - -1.5) > 0.8
-
-
-def test_in_batch_loss_ignores_what_depends_on_the_side_alone():
-  latent, side = jax.random.normal(jax.random.key(0), (2, 6, 1))
-  side = side[:, None]  # [B, 1, 1]
-
-  def loss(offset):
-    def logits_fn(latents, side):
-      return latents[..., 0] * side[:, 0] + offset * side[:, 0] ** 2
-
-    return float(
-      vae.estimator_loss(
-        logits_fn, jax.random.key(1), latent, side, 'in_batch', 1
-      )
-    )
-
-  scores = np.asarray(latent[:, 0] * side[:, 0])  # [B sides, B latents]
-  expected = np.mean(np.log(np.exp(scores).sum(1)) - np.diagonal(scores))
-  assert loss(0.0) == pytest.approx(expected, rel=1e-5)
-  assert loss(5.0) == pytest.approx(expected, rel=1e-4)
 
 
 def _loss_parts(**changes):
@@ -213,7 +260,7 @@ def test_every_step_draws_anew_and_moves_as_adam():
     steps(state._replace(step=jnp.int32(i)), jax.random.key(0), left, right, 1)
     for i in (0, 1)
   ]
-  assert found[0][1]['mse'] != found[1][1]['mse']
+  assert found[0].totals['mse'] != found[1].totals['mse']
   optimizer = vae._optimizer(_config(learning_rate=0.1, steps=10**6))
   moment = optimizer.init(jnp.ones(()))
   for gradient in (1.0, 0.0):
@@ -221,25 +268,6 @@ def test_every_step_draws_anew_and_moves_as_adam():
   # By hand, betas .9 and .99 (the paper's), bias corrected.
   wanted = -0.1 * (0.09 / 0.19) / np.sqrt(0.0099 / 0.0199)
   assert float(update) == pytest.approx(wanted, rel=1e-4)
-
-
-def test_halves_by_use():
-  plain = vae.load_halves(_config())
-  held = vae.load_halves(_config(num_held_out=100, flip=True))
-  assert len(held['select'].right) == 100
-  np.testing.assert_array_equal(
-    held['select'].right, plain['train'].right[-100:]
-  )
-  count = len(plain['train'].right) - 100
-  assert len(held['train'].right) == 2 * count
-  np.testing.assert_array_equal(
-    held['train'].right[:count], plain['train'].right[:count]
-  )
-  np.testing.assert_array_equal(
-    held['train'].right[count:], plain['train'].left[:count, :, ::-1]
-  )
-  with pytest.raises(ValueError, match='num_held_out'):
-    vae.load_halves(_config(num_held_out=1437))
 
 
 def test_negatives_come_from_the_prior():
@@ -264,11 +292,12 @@ def test_negatives_come_from_the_prior():
 @pytest.mark.parametrize(
   'change, message',
   [
-    (dict(estimator_loss='hinge'), 'hinge'),
+    (dict(estimator_loss='in_batch'), 'in_batch'),
     (dict(steps=0), 'steps'),
     (dict(beta=0.0), 'beta'),
     (dict(dataset='cifar'), 'cifar'),
     (dict(model=dict(source_shape=(28, 14))), 'source_shape'),
+    (dict(model=dict(hiden_size=3)), 'hiden_size'),
   ],
 )
 def test_bad_settings_are_refused_before_writing(tmp_path, change, message):

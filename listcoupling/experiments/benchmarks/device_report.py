@@ -30,7 +30,7 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.models import pretrained, transformer
 from listcoupling.models import vae as vae_model
 from listcoupling.models.random_pair import random_pair
-from listcoupling.training import vae_losses
+from listcoupling.training import vae as vae_training
 
 
 class Sizes(NamedTuple):
@@ -330,7 +330,7 @@ def vae(sizes: Sizes) -> Iterator[dict]:
   @jax.jit
   def step(state):
     params, own = state
-    grads, _ = jax.grad(vae_losses.loss_fn, has_aux=True)(
+    grads, _ = jax.grad(vae_training.loss_fn, has_aux=True)(
       params, gumbel.seed_key(9), *halves, rest, sizes.vae
     )
     updates, own = optimizer.update(grads, own)

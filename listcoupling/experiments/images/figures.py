@@ -1,0 +1,133 @@
+"""Pictures of the image codec: rate against distortion, and examples."""
+
+import numpy as np
+from matplotlib import ticker
+
+from listcoupling.experiments import plots
+
+# scheme: label, colour, line, marker
+_STYLE = {
+  'gls': ('GLS', plots.RED, '-', 'o'),
+  'shared_race': ('one shared race', plots.ORANGE, '--', 's'),
+  'gls_kmeans': ('GLS, k-means labels', plots.BLUE, '-.', '^'),
+  'list_quantiser': ('list quantiser', plots.GREEN, '-', 'D'),
+}
+
+
+def _panel(axis, rows, num_decoders) -> None:
+  """The curves of one number of decoders."""
+  for scheme, (label, colour, line, marker) in _STYLE.items():
+    mine = sorted(
+      (r['num_messages'], r['mse'], r['mse_se'] or 0, r['mse_mean'])
+      for r in rows
+      if r['scheme'] == scheme and r['num_decoders'] == num_decoders
+    )
+    if mine:
+      messages, mse, error, mean = np.array(mine).T
+      axis.errorbar(
+        np.log2(messages), mse, 2 * error, label=label, ls=line,
+        marker=marker, ms=5, capsize=2, color=colour,
+      )  # fmt: skip
+      if num_decoders > 1:
+        axis.plot(np.log2(messages), mean, ls=':', lw=1, color=colour)
+  plain = {
+    (r['scheme'], r['num_decoders'], r['num_messages']): r['mse'] for r in rows
+  }
+  means = sorted((k[2], v) for k, v in plain.items() if k[0] == 'kmeans')
+  if means:
+    messages, mse = np.array(means).T
+    axis.plot(
+      np.log2(messages), mse, 'x:', color='0.45',
+      label='k-means, no side information',
+    )  # fmt: skip
+  lines = (
+    ('mean image', ('mean_image', None, 1), ':'),
+    ('side information alone', ('side_only', num_decoders, 1), '--'),
+  )
+  for label, name, line in lines:
+    if name in plain:
+      axis.axhline(plain[name], color='0.7', ls=line, label=label)
+  axis.set_title(f'K = {num_decoders}')
+  axis.set_xlabel('message, bits')
+  axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+
+
+def rate_distortion(rows, path) -> None:
+  """One panel per number of decoders; bars are two standard errors.
+
+  Solid points are the best decoder, thin dotted lines the mean over decoders.
+
+  Args:
+    rows: rows of `table.evaluate`.
+    path: PNG file.
+  """
+  counts = sorted({r['num_decoders'] for r in rows if r['scheme'] in _STYLE})
+  with plots.figure(path, (3.0 * len(counts) + 2.2, 3.4)) as figure:
+    axes = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
+    for axis, num_decoders in zip(axes, counts):
+      _panel(axis, rows, num_decoders)
+    axes[0].set_ylabel('squared error per pixel, best decoder')
+    axes[0].set_ylim(bottom=0)
+    axes[-1].legend(loc='center left', bbox_to_anchor=(1.02, 0.5))
+
+
+def _choose(found, per_kind: int) -> list[int]:
+  """Rows where every decoder, some and none found the candidate."""
+  total = found.sum(1)
+  kinds = (
+    total == found.shape[1],
+    (total > 0) & (total < found.shape[1]),
+    total == 0,
+  )
+  return [int(i) for kind in kinds for i in np.flatnonzero(kind)[:per_kind]]
+
+
+def _frame(axis, image, colour=None, title='') -> None:
+  axis.imshow(image, cmap='gray', vmin=0, vmax=1, interpolation='nearest')
+  axis.grid(False)
+  axis.set_xticks([])
+  axis.set_yticks([])
+  for spine in axis.spines.values():
+    spine.set_visible(True)
+    spine.set_color(colour or '0.6')
+    spine.set_linewidth(2.5 if colour else 0.8)
+  axis.set_title(title, fontsize=8)
+
+
+def _example(row, left, right, sides, images, found, error, titles) -> None:
+  """One image: whole, source, then crop and answer of each decoder."""
+  _frame(row[0], np.concatenate([left, right], 1), None, 'image' * titles)
+  _frame(row[1], right, None, 'source' * titles)
+  for k in range(len(found)):
+    crop, answer = row[2 + 2 * k], row[3 + 2 * k]
+    _frame(crop, sides[k], None, f'side {k}' * titles)
+    colour = plots.GREEN if found[k] else plots.RED
+    _frame(answer, images[k], colour, f'decoder {k}' * titles)
+    weight = 'bold' if error[k] == error.min() else 'normal'
+    answer.set_xlabel(f'{error[k]:.3f}', fontsize=8, fontweight=weight)
+
+
+def examples(halves, sides, sent, path, *, title, per_kind=2) -> None:
+  """Source, crops and reconstructions; green found, red missed.
+
+  Args:
+    halves: left and right [R, H, W]; colour is a last axis in all images.
+    sides: [R, J, h, w], J >= K.
+    sent: `table.Sent` of these images: images [R, K, H, W], found and error
+      [R, K].
+    path: PNG file.
+    title: first words of the heading.
+    per_kind: rows drawn of each kind: found by all, by some, by none.
+  """
+  arrays = halves.left, halves.right, sides, sent.images, sent.found, sent.error
+  arrays = [np.asarray(x) for x in arrays]
+  chosen, columns = _choose(arrays[4], per_kind), 2 + 2 * arrays[4].shape[1]
+  with plots.figure(path, (1.1 * columns, 1.55 * len(chosen) + 0.5)) as figure:
+    axes = figure.subplots(len(chosen), columns, squeeze=False)
+    for place, i in enumerate(chosen):
+      _example(axes[place], *(x[i] for x in arrays), place == 0)
+    figure.suptitle(
+      f"{title}: green = found the encoder's candidate, red = missed; below, "
+      'the squared error, the best in bold',
+      fontsize=9,
+    )

@@ -1,0 +1,151 @@
+"""Rows of the image table, and the figures of the paper beside them.
+
+Rowan, Phan, Khisti (2025), arXiv 2506.05632, Tables 13 to 16: MNIST and
+CIFAR-10, squared error per pixel of the best of K decoders.
+"""
+
+import numpy as np
+
+from listcoupling.compression import list_quantiser
+from listcoupling.experiments import tables
+
+MEASURES = ('best', 'mean', 'worst', 'missed', 'bound at N candidates')
+_Column = tables.Column
+COLUMNS = (
+  _Column('scheme', 'scheme'),
+  _Column('K', 'num_decoders'),
+  _Column('L', 'num_messages'),
+  _Column('best', 'mse', '.4f'),
+  _Column('mean', 'mse_mean', '.4f'),
+  _Column('worst', 'mse_worst', '.4f'),
+  _Column('paper', 'paper_mse', '.4f'),
+  _Column('P[error]', 'error_rate', '.3f'),
+  _Column('bound', 'error_bound', '.3f'),
+)
+
+# L -> K -> MSE of the best decoder.
+_PAPER_MNIST = {
+  'gls': {
+    4: {1: 0.1027, 2: 0.0860, 4: 0.0751},
+    8: {1: 0.0942, 2: 0.0792, 4: 0.0710},
+    16: {1: 0.0852, 2: 0.0734, 4: 0.0671},
+    32: {1: 0.0766, 2: 0.0687, 4: 0.0635},
+    64: {1: 0.0693, 2: 0.0636, 4: 0.0564},
+  },
+  'shared_race': {
+    4: {2: 0.0941, 4: 0.0886},
+    8: {2: 0.0865, 4: 0.0815},
+    16: {2: 0.0783, 4: 0.0747},
+    32: {2: 0.0718, 4: 0.0694},
+    64: {2: 0.0669, 4: 0.0639},
+  },
+}
+_PAPER_CIFAR = {
+  'gls': {
+    4: {1: 0.1119, 2: 0.0925},
+    8: {1: 0.1054, 2: 0.0860},
+    16: {1: 0.0963, 2: 0.0787},
+    32: {1: 0.0846, 2: 0.0698},
+    64: {1: 0.0710, 2: 0.0616},
+  }
+}
+
+
+def measure(error, found, error_bound) -> np.ndarray:
+  """One repeat of one job, as kept on disk.
+
+  Args:
+    error: [R, K] squared error per pixel.
+    found: [R, K] whether a decoder holds the encoder's choice, or NaN.
+    error_bound: [R] on the chance that nobody does, or NaN.
+
+  Returns:
+    [5, R], see `MEASURES`.
+
+  Example:
+    >>> measure([[.4, .1]], [[0., 1.]], [.2])[:, 0].tolist()
+    [0.1, 0.25, 0.4, 0.0, 0.2]
+  """
+  error, found = np.asarray(error), np.asarray(found, float)
+  spread = error.min(1), error.mean(1), error.max(1)
+  return np.stack([*spread, 1 - found.max(1), np.asarray(error_bound)])
+
+
+def _mean(values, name) -> dict:
+  """Mean over images and its standard error, as columns."""
+  return dict(zip((name, f'{name}_se'), tables.mean_error(values)))
+
+
+def plain_rows(config, train, halves) -> list[dict]:
+  """Rows without side information: the mean image and k-means.
+
+  Args:
+    config: of the experiment.
+    train: [R, H, W] sources of the training images.
+    halves: the test images.
+  """
+  flat = np.asarray(halves.right).reshape(len(halves.right), -1)
+  train = np.asarray(train).reshape(len(train), -1)
+
+  def row(scheme, num_messages, answers):
+    return {
+      'scheme': scheme,
+      'num_decoders': None,
+      'num_messages': num_messages,
+      'images': len(flat),
+      'repeats': 1,
+      **_mean(((flat - answers) ** 2).mean(1), 'mse'),
+    }
+
+  rows = [row('mean_image', 1, train.mean(0))]
+  for num_messages in config.num_messages:
+    words = list_quantiser.fit_codewords(
+      train[: config.refine.num_kmeans], num_messages
+    )
+    nearest = np.asarray(list_quantiser.nearest(flat, words))
+    rows.append(row('kmeans', num_messages, words[nearest]))
+  return rows
+
+
+def paper_mse(dataset: str, scheme: str, num_decoders: int, num_messages: int):
+  """The paper's figure, or None; all but its baseline stand beside GLS."""
+  table = {}
+  if dataset.startswith('mnist'):
+    table = _PAPER_MNIST
+  if dataset.startswith('cifar'):
+    table = _PAPER_CIFAR
+  if scheme == 'side_only':
+    return None
+  rows = table.get('shared_race' if scheme == 'shared_race' else 'gls', {})
+  return rows.get(num_messages, {}).get(num_decoders)
+
+
+def codec_rows(config, measured, chosen) -> list[dict]:
+  """Rows of what was repeated; standard errors are over images.
+
+  Args:
+    config: of the experiment.
+    measured: 'scheme.K.L' -> [repeats, 5, R] of `measure`.
+    chosen: (scheme, K, L) -> (beta, N).
+  """
+  rows = []
+  for name, values in measured.items():
+    scheme, num_decoders, num_messages = name.split('.')
+    job = scheme, int(num_decoders), int(num_messages)
+    best, mean, worst, missed, bound = values.mean(0)  # over repeats: [R] each
+    beta, num_candidates = chosen.get(job, (None, None))
+    if scheme == 'list_quantiser':
+      beta = num_candidates = None
+    row = dict(zip(('scheme', 'num_decoders', 'num_messages'), job))
+    row |= {'images': len(best), 'repeats': len(values), **_mean(best, 'mse')}
+    row |= {
+      **_mean(mean, 'mse_mean'),
+      **_mean(worst, 'mse_worst'),
+      'paper_mse': paper_mse(config.train.dataset, *job),
+      'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
+      'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
+      'beta': beta,
+      'num_candidates': num_candidates,
+    }
+    rows.append(row)
+  return sorted(rows, key=lambda r: (r['num_decoders'], r['num_messages']))

@@ -1,0 +1,396 @@
+"""The codec on images beside what needs no codec.
+
+Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5, Tables 13 to 16 and
+Figs. 3 and 4: the mean over test images of the squared error per pixel of the
+best of K decoders; pixels are in [0, 1]. Beside the schemes of
+`image_codec.scheme` and the paper's baseline `shared_race` stand the rows that
+every such table needs: the mean image, the side information alone, and k-means
+with as many codewords as there are messages and no side information.
+
+beta and the number of candidates are chosen for each K and L on images held
+out from training, with other keys than those of the final figures, which come
+from the test set. A repeat draws crops, candidates, labels and races anew.
+
+Legend: R images, N candidates, K decoders, L messages.
+"""
+
+import functools
+import itertools
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from listcoupling import bounds, files, gumbel
+from listcoupling.experiments import run as runs
+from listcoupling.experiments import tables
+from listcoupling.experiments.images import figures, fitting, rows
+from listcoupling.image_codec import scheme as schemes
+from listcoupling.training import vae as training
+
+SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
+_Field = runs.Field
+_FIELDS = {
+  'betas': _Field(float, above=0, many=True, empty=True),
+  'num_decoders': _Field(int, least=1, many=True),
+  'num_messages': _Field(int, least=1, many=True),
+  'schemes': _Field(str, among=SCHEMES, many=True),
+  'num_candidates': _Field(int, least=1, many=True),
+  'refine': {
+    'betas': _Field(float, above=0, many=True, empty=True),
+    'learning_rate': _Field(float, above=0),
+    **{
+      name: _Field(int, least=1)
+      for name in (
+        'num_images', 'num_kmeans', 'num_candidates', 'classifier_steps',
+        'steps', 'batch_size', 'hidden_size',
+      )
+    },
+  },
+  'num_images': _Field(int, least=2),
+  'num_held_out_images': _Field(int, least=0),
+  'num_repeats': _Field(int, least=1),
+}  # fmt: skip
+
+
+class Job(NamedTuple):
+  """What is sent how: one row of the table."""
+
+  scheme: str  # of SCHEMES
+  num_decoders: int  # K
+  num_messages: int  # L
+
+  @property
+  def code(self) -> str:
+    """Key of `image_codec.scheme.SCHEMES`."""
+    return 'gls' if self.scheme == 'shared_race' else self.scheme
+
+
+class Sent(NamedTuple):
+  """R images at K decoders."""
+
+  images: jax.Array  # [R, K, H, W]
+  error: jax.Array  # [R, K] squared error per pixel
+  found: jax.Array  # [R, K] decoder holds the encoder's choice
+  error_bound: jax.Array  # [R] on the chance that nobody finds it, or NaN
+
+
+def check_config(config) -> None:
+  """Raises ValueError for settings that make no sense."""
+  if 'train' not in config:
+    raise ValueError('config lacks train; is it for another script?')
+  training.check_config(config.train)
+  others = {k: config[k] for k in config.keys() if k != 'train'}
+  runs.check_config(others, _FIELDS)
+  if max(config.num_candidates) < max(config.num_messages):
+    raise ValueError(
+      f'num_candidates must reach num_messages, got {config.num_candidates} '
+      f'for {config.num_messages}.'
+    )
+  if config.num_held_out_images and not config.train.num_held_out:
+    raise ValueError(
+      'the choice of settings needs train.num_held_out images, got 0.'
+    )
+
+
+def jobs_of(config) -> list[Job]:
+  """Every row of the codecs."""
+  return [
+    Job(scheme, num_decoders, num_messages)
+    for num_decoders, num_messages, scheme in itertools.product(
+      config.num_decoders, config.num_messages, config.schemes
+    )
+    if scheme != 'shared_race' or num_decoders > 1  # else the same as gls
+  ]
+
+
+def settings_of(config, job: Job) -> list[tuple]:
+  """(beta, N) among which a job chooses; N of at least L."""
+  betas = fitting.betas_of(config)
+  if job.scheme == 'list_quantiser':
+    return [(betas[0], 1)]  # no candidates: only the crops are looked at
+  if job.scheme == 'gls_kmeans':
+    return [(b, config.refine.num_candidates) for b in _fitted_betas(config)]
+  counts = [n for n in config.num_candidates if n >= job.num_messages]
+  return list(itertools.product(betas, counts))
+
+
+def _fitted_betas(config) -> tuple[float, ...]:
+  """The betas that gls_kmeans chooses among: all unless named."""
+  return tuple(config.refine.betas) or fitting.betas_of(config)
+
+
+def _bound(prepared, index, settings) -> jax.Array:
+  """`bounds.codebook_error_bound` [R] of the encoder's candidates [R]."""
+  place = index[:, None]
+  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [R, N]
+  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
+  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
+  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
+  return bounds.codebook_error_bound(meant, heard, settings.num_messages)
+
+
+@functools.partial(jax.jit, static_argnames=('name', 'settings'))
+def _send(model, trials, num_messages, *, name, settings) -> Sent:
+  settings = settings._replace(num_messages=num_messages)
+  scheme, count = schemes.SCHEMES[name], settings.num_decoders
+  prepared, right = trials.prepared, trials.right
+  if prepared is not None:
+    weights = prepared.decoder_log_weights[:, :count]
+    prepared = prepared._replace(decoder_log_weights=weights)
+  encoding = scheme.encode(model, prepared, right, settings)
+  decoding = scheme.decode(
+    model, prepared, encoding.message, trials.sides[:, :count],
+    jnp.arange(count, dtype=jnp.int32), settings,
+  )  # fmt: skip
+  found = decoding.index == encoding.index[:, None]
+  bound = jnp.full(len(right), jnp.nan, jnp.float32)
+  if name == 'gls' and not settings.shared_race:
+    # Theorem 2 is about a race for each decoder and labels that know nothing.
+    bound = _bound(prepared, encoding.index, settings)
+  error = squared_error(decoding.images, right)
+  return Sent(decoding.images, error, found, bound)
+
+
+def squared_error(images, right) -> jax.Array:
+  """Squared error per pixel: [R, K, H, W] against [R, H, W] -> [R, K]."""
+  axes = tuple(range(2, images.ndim))
+  return jnp.mean((images - right[:, None]) ** 2, axes)
+
+
+class Table:
+  """Sends images by any scheme; fits what is missing.
+
+  Args:
+    context: see `fitting.Context`.
+  """
+
+  def __init__(self, context: fitting.Context):
+    self.context = context
+    self._lists, self._kmeans = {}, {}
+
+  def fit(self, scheme: str) -> None:
+    """Fits what a scheme needs, or reads it."""
+    if scheme == 'list_quantiser' and not self._lists:
+      self._lists = fitting.fit_lists(self.context)
+    if scheme == 'gls_kmeans' and not self._kmeans:
+      self._kmeans = {
+        beta: fitting.fit_kmeans(self.context, beta)
+        for beta in _fitted_betas(self.context.config)
+      }
+
+  def prepare(self, key, halves, setting, code: str = 'gls') -> fitting.Trials:
+    """Crops and candidates; the crops depend on the key alone."""
+    beta, num_candidates = setting
+    most = max(self.context.config.num_decoders)
+    model = self.context.models[beta]
+    return fitting.prepare(key, code, model, halves, most, num_candidates)
+
+  def send(self, job: Job, trials: fitting.Trials, setting) -> Sent:
+    """One scheme at one K and L, on trials made for it."""
+    beta, num_candidates = setting
+    model = {
+      'gls': lambda: self.context.models[beta],
+      'gls_kmeans': lambda: self._kmeans[beta][job.num_messages],
+      'list_quantiser': lambda: self._lists[
+        job.num_messages * job.num_decoders
+      ],
+    }[job.code]()
+    settings = schemes.Settings(
+      num_candidates, job.num_decoders, None,
+      shared_race=job.scheme == 'shared_race',
+    )  # fmt: skip
+    return _send(
+      model, trials, job.num_messages, name=job.code, settings=settings
+    )
+
+
+def select(table: Table, jobs, seed: int) -> dict[Job, tuple]:
+  """Job -> (beta, N), the best on held-out training images.
+
+  Without `config.num_held_out_images` the first setting of each job.
+  """
+  config = table.context.config
+  choices = {job: settings_of(config, job) for job in jobs}
+  chosen = {job: settings[0] for job, settings in choices.items()}
+  if not config.num_held_out_images or max(map(len, choices.values())) == 1:
+    return chosen
+  halves = spread(table.context.halves['select'], config.num_held_out_images)
+  key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.SELECTION)
+  best = dict.fromkeys(jobs, np.inf)
+  wanted = sorted({s for settings in choices.values() for s in settings})
+  for setting in tqdm.tqdm(wanted, desc='choice of settings'):
+    trials = table.prepare(key, halves, setting, jobs[0].code)
+    for job in jobs:
+      if setting in choices[job]:
+        error = np.asarray(table.send(job, trials, setting).error)
+        mean = float(error.min(1).mean())
+        if mean < best[job]:
+          best[job], chosen[job] = mean, setting
+  return chosen
+
+
+def spread(halves, count):
+  """`count` images evenly spread: the ends of a test set differ."""
+  places = np.linspace(0, len(halves.right) - 1, min(count, len(halves.right)))
+  return type(halves)(*(x[places.astype(int)] for x in halves))
+
+
+def _name(job: Job) -> str:
+  """Of a job's arrays in files."""
+  return f'{job.scheme}.{job.num_decoders}.{job.num_messages}'
+
+
+def _side_only(table, trials) -> dict[str, np.ndarray]:
+  """Measures of the answers to the crops alone, for every K."""
+  model = next(iter(table.context.models.values()))
+  sides, right = trials.sides, trials.right
+  answers = jax.jit(model.networks.side_only)(
+    model.params, sides.reshape(-1, *sides.shape[2:])
+  )
+  answers = answers.reshape(*sides.shape[:2], *right.shape[1:])
+  error = np.asarray(squared_error(answers, right))
+  missing = np.full_like(error, np.nan)
+  return {
+    _name(Job('side_only', count, 1)): rows.measure(
+      error[:, :count], missing[:, :count], missing[:, 0]
+    )
+    for count in table.context.config.num_decoders
+  }
+
+
+def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
+  """Every job on the images once: name -> [5, R], see `rows.MEASURES`."""
+  found, groups = {}, {}
+  for job, setting in chosen.items():
+    groups.setdefault(setting, []).append(job)
+  for setting, jobs in groups.items():
+    trials = table.prepare(key, halves, setting, jobs[0].code)
+    for job in jobs:
+      sent = table.send(job, trials, setting)
+      found[_name(job)] = rows.measure(sent.error, sent.found, sent.error_bound)
+  return found | _side_only(table, trials)
+
+
+def _settle(table, jobs, seed) -> dict[Job, tuple]:
+  """`select`, kept in the workdir: scripts/compress.py reads it, too."""
+  path = table.context.workdir / 'choice' / f'{jobs[0].code}.json'
+  if path.exists():
+    kept = files.read_json(path)['chosen']
+    chosen = {Job(*job): tuple(setting) for job, setting in kept}
+    if set(jobs) <= chosen.keys():
+      return {job: chosen[job] for job in jobs}
+  chosen = select(table, jobs, seed)
+  files.write_json(path, {'chosen': list(chosen.items())})
+  return chosen
+
+
+def _repeats(run, table, halves, code, seed):
+  """Jobs of one code, repeated: name -> [repeats, 5, R], and the settings."""
+  config = table.context.config
+  jobs = [job for job in jobs_of(config) if job.code == code]
+  chosen = _settle(table, jobs, seed)
+  sides = [Job('side_only', count, 1) for count in config.num_decoders]
+  names, parts = {_name(job) for job in (*jobs, *sides)}, []
+  for i in tqdm.tqdm(range(config.num_repeats), desc=f'{code}, repeats'):
+    part = run.load(f'repeats/{code}_{i}')
+    if part is None or not names <= part.keys():
+      key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.REPEAT, i)
+      part = repeat(table, halves, chosen, key)
+      run.save(f'repeats/{code}_{i}', part)
+    parts.append(part)
+  return {k: np.stack([p[k] for p in parts]) for k in sorted(names)}, chosen
+
+
+def _check_models(run, models) -> None:
+  """Refuses results of other networks of the same settings."""
+  digests = {f'beta {b:g}': files.digest(m.params) for b, m in models.items()}
+  kept = run.rows(
+    list(digests.items()),
+    lambda digest: {'sha256': digest},
+    key='model',
+    table='models.csv',
+  )
+  changed = [r['model'] for r in kept if r['sha256'] != digests[r['model']]]
+  if changed:
+    raise ValueError(
+      f'{run.workdir} holds results of other networks of {changed}: put them '
+      'back or choose another workdir.'
+    )
+
+
+def evaluate(config, workdir, seed: int = 0) -> list[dict]:
+  """Trains or reads the models, evaluates, writes table and pictures.
+
+  Args:
+    config: see configs/vae_mnist.py.
+    workdir: folder of the models, fits/, choice/, repeats/, results.csv,
+      results.json, rate_distortion.png and examples_*.png. What is finished is
+      not repeated; repeats and schemes may be added.
+    seed: of choice and evaluation; training has its own, config.train.seed.
+
+  Returns:
+    One dictionary per row, the columns of results.csv.
+
+  Raises:
+    ValueError: for settings that make no sense, or a workdir of another run.
+    FileNotFoundError: if the images are missing.
+  """
+  check_config(config)
+  workdir, halves = pathlib.Path(workdir), training.load_halves(config.train)
+  settings = {
+    'seed': seed,
+    'config': config.to_dict(),
+    'images': files.digest({k: v._asdict() for k, v in halves.items()}),
+    'measures': rows.MEASURES,
+  }
+  may_change = ('config.num_repeats', 'config.schemes')
+  with runs.open_run(workdir, settings, may_change=may_change) as run:
+    models = fitting.train_models(config, workdir)
+    _check_models(run, models)
+    table = Table(fitting.Context(config, workdir, halves, models))
+    found = _fill(run, table, seed)
+    run.note(pixels='in [0, 1]; squared error per pixel (and colour)')
+  return found
+
+
+def _fill(run, table: Table, seed: int) -> list[dict]:
+  """The rows, written after each scheme, and the pictures."""
+  config, halves = table.context.config, table.context.halves
+  test = spread(halves['test'], config.num_images)
+  plain = rows.plain_rows(config, halves['train'].right, test)
+  errors, chosen = {}, {}
+  # The cheap ones first; gls and its baseline share their trials.
+  for code in ('list_quantiser', 'gls', 'gls_kmeans'):
+    if any(job.code == code for job in jobs_of(config)):
+      table.fit(code)
+      more, settings = _repeats(run, table, test, code, seed)
+      errors, chosen = errors | more, chosen | settings
+      found = plain + rows.codec_rows(config, errors, chosen)
+      tables.write_csv(run.workdir / 'results.csv', found)  # so far
+  figures.rate_distortion(found, run.workdir / 'rate_distortion.png')
+  _draw_examples(table, test, chosen, run.workdir, seed)
+  return found
+
+
+def _draw_examples(table, halves, chosen, workdir, seed) -> None:
+  """Draws images found by all, some and none of the decoders, by scheme."""
+  config = table.context.config
+  num_decoders = max(config.num_decoders)
+  num_messages = sorted(config.num_messages)[len(config.num_messages) // 2]
+  key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.PICTURES)
+  few = type(halves)(*(x[:64] for x in halves))
+  for scheme in config.schemes:
+    job = Job(scheme, num_decoders, num_messages)
+    if job not in chosen:
+      continue
+    trials = table.prepare(key, few, chosen[job], job.code)
+    sent = table.send(job, trials, chosen[job])
+    figures.examples(
+      few, trials.sides, sent, workdir / f'examples_{scheme}.png',
+      title=f'{scheme}, {np.log2(num_messages):.3g} bits to {num_decoders} '
+      'decoders',
+    )  # fmt: skip

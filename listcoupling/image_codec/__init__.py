@@ -1,0 +1,46 @@
+"""Images to one file for K decoders and back; see `transport` and `scheme`.
+
+Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5. Nothing here needs what
+trained the networks.
+"""
+
+from listcoupling.image_codec.bitstream import (
+  ChecksumError,
+  Container,
+  ContainerError,
+  HeaderError,
+  LengthError,
+  MagicError,
+  ModelError,
+  VersionError,
+  from_bytes,
+  read,
+  to_bytes,
+  write,
+)
+from listcoupling.image_codec.fits import Trained, load_model, load_named
+from listcoupling.image_codec.scheme import SCHEMES, Scheme
+from listcoupling.image_codec.transport import decode, encode, take_crops
+
+__all__ = [
+  'SCHEMES',
+  'ChecksumError',
+  'Container',
+  'ContainerError',
+  'HeaderError',
+  'LengthError',
+  'MagicError',
+  'ModelError',
+  'Scheme',
+  'Trained',
+  'VersionError',
+  'decode',
+  'encode',
+  'from_bytes',
+  'load_model',
+  'load_named',
+  'read',
+  'take_crops',
+  'to_bytes',
+  'write',
+]

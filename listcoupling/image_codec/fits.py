@@ -1,0 +1,286 @@
+"""Trained networks of the image codec on disk, and what names them in a file.
+
+A workdir of scripts/train_vae.py has one VAE, one of
+scripts/evaluate_compression.py several (a beta each) and the fits of
+`gls_kmeans` and `list_quantiser`, a file per number of codewords:
+
+    model/vae.safetensors or model_beta_<beta>/vae.safetensors
+    fits/gls_kmeans_<F>_beta_<beta>.safetensors, fits/list_quantiser_<F>...
+    choice/<scheme>.json    beta and N that the evaluation chose
+
+Each file holds the sizes of its networks and a digest: nothing is built or
+initialised to read one.
+
+Legend: N candidates, K decoders, L messages, F codewords.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from listcoupling import files
+from listcoupling.image_codec import bitstream
+from listcoupling.image_codec import scheme as schemes
+from listcoupling.models import codeword_decoder, vae
+
+_CANDIDATES = 256  # where nothing says how many
+
+
+class Trained(NamedTuple):
+  """Networks of one scheme, as read or as made.
+
+  Attributes:
+    scheme: key of `scheme.SCHEMES`.
+    model: the networks.
+    digest: 32 bytes, of all that a decoder uses; names them in a file.
+    num_candidates: N where none is given.
+  """
+
+  scheme: str
+  model: schemes.Model
+  digest: bytes
+  num_candidates: int = _CANDIDATES
+
+
+def make_trained(
+  scheme: str, model: schemes.Model, num_candidates: int = _CANDIDATES
+) -> Trained:
+  """Names networks at hand.
+
+  Args:
+    scheme: key of `scheme.SCHEMES`.
+    model: VAE, fit or both, as the scheme needs.
+    num_candidates: N where `transport.encode` is given none.
+
+  Raises:
+    ValueError: if the VAE and its fit are of other images, or gls_kmeans has no
+      classifier.
+
+  Example:
+    >>> import jax
+    >>> config = vae.VAEConfig((8, 4), (3, 3), kind='dense')
+    >>> params = vae.init_params(jax.random.key(0), config)
+    >>> model = schemes.Model(vae.networks(config), params)
+    >>> len(make_trained('gls', model).digest)
+    32
+  """
+  if scheme == 'gls_kmeans' and model.fit.classifier is None:
+    raise ValueError('gls_kmeans needs a fit with a classifier; this has none.')
+  parts = [part for part in (model.networks, model.fit) if part is not None]
+  configs = [part.config for part in parts]
+  for name in ('source_shape', 'side_shape', 'latent_size'):
+    if len({getattr(config, name) for config in configs}) > 1:
+      ours, theirs = (getattr(config, name) for config in configs)
+      raise ValueError(f'the VAE has {name} {ours}, its fit {theirs}.')
+  arrays = {'vae': model.params}
+  if model.fit is not None:
+    arrays['fit'] = dict(model.fit._asdict(), config=None)
+  about = [scheme, *(dataclasses.asdict(config) for config in configs)]
+  digest = bytes.fromhex(files.digest(arrays, about))
+  return Trained(scheme, model, digest, num_candidates)
+
+
+def fit_path(workdir, scheme: str, count: int, beta=None) -> pathlib.Path:
+  """Where the fit of a scheme for F = `count` codewords is kept.
+
+  Example:
+    >>> fit_path('runs', 'gls_kmeans', 16, 2.).name
+    'gls_kmeans_16_beta_2.safetensors'
+  """
+  beside = '' if beta is None else f'_beta_{beta:g}'
+  name = f'{scheme}_{count}{beside}.safetensors'
+  return pathlib.Path(workdir) / 'fits' / name
+
+
+def write_fit(
+  path, fit: schemes.Fit, *, num_decoders: Sequence[int], num_candidates: int
+) -> None:
+  """Writes a fit, whole or not at all; the folder is made.
+
+  Args:
+    path: see `fit_path`.
+    fit: the networks.
+    num_decoders: every K that it was fitted for.
+    num_candidates: N that it was fitted for.
+  """
+  arrays = {'codewords': fit.codewords, 'decoder': fit.params}
+  if fit.classifier is not None:
+    arrays['classifier'] = fit.classifier
+  about = {
+    'kind': 'fit', 'sizes': dataclasses.asdict(fit.config),
+    'num_decoders': list(num_decoders), 'num_candidates': num_candidates,
+  }  # fmt: skip
+  files.write_arrays(path, arrays, about)
+
+
+def read_fit(path) -> tuple[schemes.Fit, tuple[int, ...], int]:
+  """The fit, every K it is for, and its N.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: for a damaged file, or one of another kind.
+  """
+  arrays, about = files.read_arrays(path)
+  try:
+    config = codeword_decoder.CodewordDecoderConfig(**about['sizes'])
+    fit = schemes.Fit(
+      arrays['codewords'], arrays['decoder'], arrays.get('classifier'), config
+    )
+    counts, candidates = about['num_decoders'], about['num_candidates']
+    return fit, tuple(map(int, counts)), int(candidates)
+  except (KeyError, TypeError) as error:
+    raise ValueError(f'{path} does not hold a fit ({error!r}).') from error
+
+
+def _vae_files(directory: pathlib.Path) -> dict[float, pathlib.Path]:
+  """beta -> file of its VAE."""
+  places = [directory / 'model', directory, *directory.glob('model_beta_*')]
+  found = [p / vae.FILE for p in places if (p / vae.FILE).is_file()]
+  if not found:
+    raise FileNotFoundError(
+      f'{directory} holds no {vae.FILE}; name the workdir of '
+      'scripts/train_vae.py or scripts/evaluate_compression.py, or its model '
+      'folder. A training that was stopped goes on with its own command.'
+    )
+  if found[0].parent in places[:2]:
+    found = found[:1]
+  return {float(vae.load(path)[2].get('beta', np.nan)): path for path in found}
+
+
+def _load_gls(path) -> Trained:
+  params, config, _ = vae.load(path)
+  return make_trained('gls', schemes.Model(vae.networks(config), params))
+
+
+def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
+  fit, counts, num_candidates = read_fit(path)
+  if num_decoders not in counts:
+    raise ValueError(
+      f'{path} is a fit for {list(counts)} decoders, not for {num_decoders}.'
+    )
+  if vae_path is None:
+    return make_trained(scheme, schemes.Model(fit=fit), len(fit.codewords))
+  params, config, _ = vae.load(vae_path)
+  model = schemes.Model(vae.networks(config), params, fit)
+  return make_trained(scheme, model, num_candidates)
+
+
+def _choices(
+  directory, scheme, num_decoders, num_messages, num_groups=1
+) -> dict[float | None, Callable[[], Trained]]:
+  """beta -> how to read the networks; None is the beta of list_quantiser."""
+  if scheme not in schemes.SCHEMES:
+    raise ValueError(
+      f'scheme must be one of {tuple(schemes.SCHEMES)}, got {scheme!r}.'
+    )
+  if scheme == 'gls':
+    paths = _vae_files(directory)
+    return {b: functools.partial(_load_gls, path) for b, path in paths.items()}
+  count = schemes.SCHEMES[scheme].num_codewords(
+    num_decoders, num_messages, num_groups
+  )
+  places = {None: None} if scheme == 'list_quantiser' else _vae_files(directory)
+  paths = {beta: fit_path(directory, scheme, count, beta) for beta in places}
+  found = {
+    beta: functools.partial(
+      _load_fitted, scheme, path, places[beta], num_decoders
+    )
+    for beta, path in paths.items()
+    if path.is_file()
+  }
+  if not found:
+    kept = sorted(p.name for p in directory.glob(f'fits/{scheme}_*'))
+    raise FileNotFoundError(
+      f'{directory}/fits holds no {" or ".join(p.name for p in paths.values())}'
+      f', for {scheme} of {num_messages} messages to {num_decoders} decoders; '
+      f'it holds {kept}. scripts/evaluate_compression.py makes them.'
+    )
+  return found
+
+
+def _evaluated(directory, job) -> tuple[float | None, int | None]:
+  """(beta, N) that the evaluation chose for (scheme, K, L), or Nones."""
+  path = directory / 'choice' / f'{job[0]}.json'
+  if not path.is_file():
+    return None, None
+  try:
+    chosen = {
+      tuple(kept): (float(beta), int(count))
+      for kept, (beta, count) in files.read_json(path)['chosen']
+    }
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error!r}); name --beta, or evaluate again.'
+    ) from error
+  return chosen.get(job, (None, None))
+
+
+def load_model(
+  directory,
+  *,
+  scheme: str = 'gls',
+  num_decoders: int | None = None,
+  num_messages: int | None = None,
+  beta: float | None = None,
+) -> Trained:
+  """Reads what was trained and fitted; no image is needed.
+
+  Args:
+    directory: workdir of scripts/train_vae.py (or a model folder in it) or of
+      scripts/evaluate_compression.py, which alone has the fits.
+    scheme: key of `scheme.SCHEMES`.
+    num_decoders: K; not read for gls where there is one VAE.
+    num_messages: L, likewise.
+    beta: of the VAE; None takes the evaluation's choice, or the only one.
+
+  Returns:
+    `Trained`. Its num_candidates is that of the fit; of gls what the evaluation
+    chose together with beta for K and L, or 256 if beta is given or none was.
+
+  Raises:
+    FileNotFoundError: if there is no finished training or no such fit.
+    ValueError: for a scheme or beta that is not there, or a damaged file.
+  """
+  directory = pathlib.Path(directory)
+  job = (scheme, num_decoders, num_messages)
+  choices, count = _choices(directory, *job), None
+  if beta is None and None not in choices:
+    beta, count = _evaluated(directory, job)
+  if beta is None and len(choices) == 1:
+    beta = next(iter(choices))
+  if beta not in choices:
+    betas = sorted(choices) if None not in choices else 'none'
+    raise ValueError(
+      f'beta (--beta) must name a VAE of {directory} for {scheme}: {betas}, '
+      f'got {beta}.'
+    )
+  trained = choices[beta]()
+  if scheme == 'gls' and count is not None:
+    return trained._replace(num_candidates=count)
+  return trained
+
+
+def load_named(directory, container: bitstream.Container) -> Trained:
+  """The networks that a file names by their digest.
+
+  Raises:
+    bitstream.ModelError: if the folder has them not.
+    FileNotFoundError, ValueError: as `load_model`.
+  """
+  c, found = container, []
+  for load in _choices(
+    pathlib.Path(directory), c.scheme, c.num_decoders, c.num_messages,
+    c.num_groups,
+  ).values():  # fmt: skip
+    trained = load()
+    if trained.digest == c.model_digest:
+      return trained
+    found.append(trained.digest.hex()[:12])
+  raise bitstream.ModelError(
+    f'the file was made with model {c.model_digest.hex()[:12]}, {directory} '
+    f'has {", ".join(found)}; decode with the model that encoded.'
+  )

@@ -1,0 +1,293 @@
+"""Three ways to send an image to K decoders in one message, each written once.
+
+`gls` is Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5: candidates
+from the prior of a beta-VAE, K races, labels that look at no image. The
+encoder weighs candidates by q(w | image) / prior(w), a decoder by exp(logit)
+of the estimator: the odds of the joint against the product law, not the
+probability. Two are not in the paper. `gls_kmeans` is the same race with
+labels that stand for codewords of the source (k-means in pixels) and a decoder
+trained on what the codec delivers (`models.codeword_decoder`).
+`list_quantiser` has no race and shares nothing but its codewords
+(`compression.list_quantiser`).
+
+A scheme is three functions of B images, as an optax transformation is two of
+gradients. Files and tables call the same ones; a file only puts a bitstream
+between `encode` and `decode`.
+
+Legend: B images, N candidates, K decoders, C of them asked, L messages, G
+groups, F codewords, D latent size, P pixels, [H, W] source, [h, w] side.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from listcoupling.compression import codec, list_quantiser
+from listcoupling.image_codec import codebook as codebooks
+from listcoupling.models import codeword_decoder
+
+# Nats per squared error summed over pixels: enough for the encoder to send
+# the nearest codeword unless no candidate stands for it.
+_CODEWORD_WEIGHT = 100.0
+
+
+class Networks(Protocol):
+  """What GLS asks of a VAE, see `models.vae.Networks`; a static pytree."""
+
+  config: Any  # latent_size, source_shape, side_shape
+  encode: Callable
+  decode: Callable
+  estimate: Callable
+
+
+class Fit(NamedTuple):
+  """What a scheme learned for F codewords; a pytree of arrays."""
+
+  codewords: jax.Array  # [F, P]
+  params: Any  # of the codeword decoder; None before it is trained
+  classifier: Any  # params of the labels of gls_kmeans, else None
+  config: codeword_decoder.CodewordDecoderConfig
+
+
+class Model(NamedTuple):
+  """All networks of a scheme; a pytree of arrays."""
+
+  networks: Networks | None = None  # of the VAE; list_quantiser has none
+  params: Any = None  # theirs
+  fit: Fit | None = None  # gls has none
+
+  @property
+  def config(self):
+    """Has `source_shape`, `side_shape` and `latent_size`."""
+    return self.fit.config if self.fit else self.networks.config
+
+
+class Settings(NamedTuple):
+  """What encoder and decoders agree on; hashable.
+
+  `num_messages` alone may be traced, unless labels are "lattice".
+  """
+
+  num_candidates: int  # N
+  num_decoders: int  # K
+  num_messages: Any  # L
+  num_groups: int = 1  # G
+  labels: str = 'random'  # of gls: or "balanced", "lattice"
+  width: float = 0.0  # of lattice labels
+  shared_race: bool = False  # of gls: one race for all, the paper's baseline
+
+
+class Prepared(NamedTuple):
+  """What serves every K and L: all network passes over candidates."""
+
+  codebook: codebooks.Codebook
+  encoder_log_weights: jax.Array | None  # [B, N]
+  decoder_log_weights: jax.Array | None  # [B, C, N]
+
+
+class Decoding(NamedTuple):
+  """What C decoders make of B messages."""
+
+  index: jax.Array  # [B, C] int32, candidates; -1: the message has none
+  codeword: jax.Array | None  # [B, C] int32; None for gls
+  latent: jax.Array  # [B, C, D]
+  images: jax.Array | None  # [B, C, H, W]; None without trained parameters
+
+
+class Scheme(NamedTuple):
+  """A way to code images.
+
+  Attributes:
+    name: as in files.
+    prepare: (key, rows [B], model, settings, images [B, H, W] or None, sides
+      [B, C, h, w] or None) -> Prepared, or None if nothing is shared. An
+      encoder has images, a decoder sides, a trial both. Image r depends on
+      (key, rows[r]).
+    encode: (model, prepared, images, settings) -> codec.Encoding of [B].
+    decode: (model, prepared, messages [B], sides [B, C, h, w], decoders [C],
+      settings) -> Decoding.
+    num_codewords: (K, L, G) -> F that its fit must have; 0 without a fit.
+  """
+
+  name: str
+  prepare: Callable[..., Prepared | None]
+  encode: Callable[..., codec.Encoding]
+  decode: Callable[..., Decoding]
+  num_codewords: Callable[[int, int, int], int]
+
+
+def encoder_log_weights(params, image, latents, networks) -> jax.Array:
+  """log q(u_i | image) / prior(u_i): [H, W] and [N, D] -> [N]."""
+  mean, log_std = networks.encode(params, image[None])  # [1, D]
+  z = (latents - mean) * jnp.exp(-log_std)
+  return 0.5 * jnp.sum(latents**2 - z**2, -1) - jnp.sum(log_std)
+
+
+def _prepare_race(key, rows, model, settings, images=None, sides=None):
+  networks, params = model.networks, model.params
+  book = codebooks.draw(
+    key, rows, settings.num_candidates, networks.config.latent_size
+  )
+
+  def weigh(image, latents):
+    return encoder_log_weights(params, image, latents, networks)
+
+  def estimate(sides, latents):
+    return jax.vmap(lambda side: networks.estimate(params, latents, side))(
+      sides
+    )
+
+  # An image at a time: scratch memory does not grow with B, and a candidate's
+  # weight does not depend on the images around.
+  of_encoder, of_decoders = (
+    None
+    if inputs is None
+    else jax.lax.map(lambda x, one=one: one(*x), (inputs, book.latents))
+    for one, inputs in ((weigh, images), (estimate, sides))
+  )
+  return Prepared(book, of_encoder, of_decoders)
+
+
+def _race_options(settings: Settings) -> dict:
+  return {
+    'num_decoders': settings.num_decoders,
+    'shared_race': settings.shared_race,
+    'num_groups': settings.num_groups,
+  }
+
+
+def _encode_race(log_weights, labels, book, settings) -> codec.Encoding:
+  """[B, N] weights and labels -> `codec.Encoding` of [B]."""
+  return jax.vmap(
+    lambda *arrays: codec.encode(*arrays, **_race_options(settings))
+  )(book.race_keys, log_weights, labels)
+
+
+def _decode_race(labels, prepared, messages, decoders, settings):
+  """Candidates [B, C] and their latents [B, C, D]."""
+  options = _race_options(settings)
+
+  def one(key, log_weights, labels, message):
+    return jax.vmap(
+      lambda k, w: codec.decode(key, w, labels, message, decoder=k, **options)
+    )(decoders, log_weights)
+
+  book = prepared.codebook
+  index = jax.vmap(one)(
+    book.race_keys, prepared.decoder_log_weights, labels, messages
+  )
+  return index, jnp.take_along_axis(book.latents, index[..., None], axis=1)
+
+
+def _random_labels(prepared, settings):
+  return codebooks.draw_labels(
+    prepared.codebook,
+    settings.labels,
+    settings.num_messages,
+    num_groups=settings.num_groups,
+    width=settings.width,
+  )
+
+
+def _encode_gls(model, prepared, images, settings):
+  del model, images  # they are in the weights
+  return _encode_race(
+    prepared.encoder_log_weights,
+    _random_labels(prepared, settings),
+    prepared.codebook,
+    settings,
+  )
+
+
+def _decode_gls(model, prepared, messages, sides, decoders, settings):
+  index, latent = _decode_race(
+    _random_labels(prepared, settings), prepared, messages, decoders, settings
+  )
+  batch = index.size
+  images = model.networks.decode(
+    model.params,
+    latent.reshape(batch, -1),
+    sides.reshape(batch, *sides.shape[2:]),
+  )
+  images = images.reshape(*index.shape, *images.shape[1:])
+  return Decoding(index, None, latent, images)
+
+
+def _kmeans_labels(fit, prepared, settings):
+  """[B, N]: the codeword that each candidate stands for."""
+  count = settings.num_messages * settings.num_groups
+  return jax.lax.map(  # the logits of all at once would be [B, N, F]
+    lambda latents: codeword_decoder.classify(
+      fit.classifier, latents, count, fit.config.num_codewords
+    ),
+    prepared.codebook.latents,
+  )
+
+
+def _encode_kmeans(model, prepared, images, settings):
+  labels = _kmeans_labels(model.fit, prepared, settings)
+  # Squared distances less what is common to all candidates of an image.
+  words = jnp.asarray(model.fit.codewords)
+  cross = images.reshape(len(images), -1) @ words.T  # [B, F]
+  distance = jnp.sum(words**2, -1)[None] - 2 * cross
+  penalty = _CODEWORD_WEIGHT * jnp.take_along_axis(distance, labels, axis=1)
+  return _encode_race(
+    prepared.encoder_log_weights - penalty, labels, prepared.codebook, settings
+  )
+
+
+def _decode_kmeans(model, prepared, messages, sides, decoders, settings):
+  labels = _kmeans_labels(model.fit, prepared, settings)
+  index, latent = _decode_race(labels, prepared, messages, decoders, settings)
+  codeword = jnp.take_along_axis(labels, index, axis=1)
+  return _answer(model.fit, index, codeword, latent, sides, settings)
+
+
+def _answer(fit, index, codeword, latent, sides, settings) -> Decoding:
+  images = None
+  if fit.params is not None:
+    counts = jnp.full(len(index), settings.num_decoders, jnp.int32)
+    images = codeword_decoder.decode(
+      fit.params, codeword, latent, sides, counts, fit.config
+    )
+  return Decoding(index, codeword, latent, images)
+
+
+def _encode_list(model, prepared, images, settings):
+  del prepared
+  own = list_quantiser.nearest(
+    images.reshape(len(images), -1), jnp.asarray(model.fit.codewords)
+  )
+  return codec.Encoding(own, own // settings.num_decoders)
+
+
+def _decode_list(model, prepared, messages, sides, decoders, settings):
+  del prepared
+  held = list_quantiser.decode(messages, num_decoders=settings.num_decoders)
+  held = held[:, decoders]  # [B, C]
+  latent = jnp.zeros((*held.shape, model.fit.config.latent_size), jnp.float32)
+  return _answer(model.fit, held, held, latent, sides, settings)
+
+
+SCHEMES = {
+  scheme.name: scheme
+  for scheme in (
+    Scheme('gls', _prepare_race, _encode_gls, _decode_gls, lambda k, l, g: 0),
+    Scheme(
+      'gls_kmeans',
+      _prepare_race,
+      _encode_kmeans,
+      _decode_kmeans,
+      lambda k, l, g: l * g,
+    ),
+    Scheme(
+      'list_quantiser',
+      lambda *args, **kwargs: None,
+      _encode_list,
+      _decode_list,
+      lambda k, l, g: l * k,
+    ),
+  )
+}

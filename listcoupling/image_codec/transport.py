@@ -1,0 +1,317 @@
+"""Images to one file of messages and back, at K decoders apart.
+
+Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5, with the bytes that it
+implies: every image is one block, its message takes log2 L bits for all
+decoders together. Scheme and key are in the file, the networks are not: the
+file names them by a digest. The side information never meets the encoder.
+
+Legend: R images, N candidates, K decoders, L messages, G groups.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from listcoupling import gumbel
+from listcoupling.data import image_files, side_information
+from listcoupling.image_codec import bitstream, fits
+from listcoupling.image_codec import scheme as schemes
+
+_CHUNK = 64  # images of one compiled call, fewer of many candidates
+_CANDIDATES = 1 << 20  # of one compiled call
+
+
+def _chunks(function, arrays, rows, step, name):
+  """`function` over equal chunks of rows, with progress; one compilation."""
+  step, found = min(step, rows), []
+  with tqdm.tqdm(total=rows, desc=name, unit='image') as progress:
+    for start in range(0, rows, step):
+      part = np.minimum(np.arange(start, start + step), rows - 1)
+      chunk = function(part.astype(np.int32), *(x[part] for x in arrays))
+      found.append(jax.tree.map(np.asarray, chunk))
+      progress.update(min(step, rows - start))
+  return jax.tree.map(lambda *x: np.concatenate(x)[:rows], *found)
+
+
+def _step(container: bitstream.Container) -> int:
+  """Images of one compiled call."""
+  return max(1, min(_CHUNK, _CANDIDATES // container.num_candidates))
+
+
+def _settings(container: bitstream.Container) -> schemes.Settings:
+  """Of the compiled functions; another seed does not compile again."""
+  return schemes.Settings(
+    *(getattr(container, name) for name in schemes.Settings._fields)
+  )
+
+
+def _key(container: bitstream.Container) -> jax.Array:
+  words = jnp.array(container.key_data, jnp.uint32)
+  return jax.random.wrap_key_data(words, impl='threefry2x32')
+
+
+def plan(
+  trained: fits.Trained,
+  shape,
+  *,
+  seed: int,
+  num_decoders: int,
+  num_messages: int,
+  num_candidates: int | None = None,
+  num_groups: int = 1,
+  labels: str | None = None,
+  width: float = 0.0,
+  shared_race: bool = False,
+  names=(),
+) -> bitstream.Container:
+  """The file to be, its messages still 0; nothing is computed yet.
+
+  Args:
+    trained: the networks, and by them the scheme.
+    shape: (R, H, W(, C)) of the sources.
+    seed: of the shared key, which goes into the file.
+    num_decoders: K.
+    num_messages: L.
+    num_candidates: N; None takes that of `trained`.
+    num_groups: G.
+    labels: of gls: "random" (None), "balanced" or "lattice".
+    width: of lattice labels.
+    shared_race: of gls, the baseline of the paper.
+    names: of the R images, which their decoded ones get; or none.
+
+  Raises:
+    ValueError: for images of another shape, or settings that make no sense.
+  """
+  container = bitstream.Container(
+    scheme=trained.scheme,
+    key_data=tuple(
+      np.asarray(jax.random.key_data(gumbel.seed_key(seed))).tolist()
+    ),
+    num_candidates=(
+      trained.num_candidates if num_candidates is None else num_candidates
+    ),
+    num_decoders=num_decoders,
+    num_messages=num_messages,
+    shape=tuple(shape),
+    messages=np.zeros(shape[0], np.int32),
+    model_digest=trained.digest,
+    num_groups=num_groups,
+    labels=labels or ('random' if trained.scheme == 'gls' else 'kmeans'),
+    width=width,
+    shared_race=shared_race,
+    names=tuple(names),
+  )
+  check_model(trained, container)
+  width = float(np.float32(width))  # as the file has it
+  return container._replace(width=width)
+
+
+def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
+  """Raises a ContainerError unless the networks can code such a file.
+
+  Raises:
+    bitstream.ModelError: for a file of other networks.
+    bitstream.HeaderError: for fields that do not belong to these networks.
+  """
+  bitstream.check(container)
+  c, config, fit = container, trained.model.config, trained.model.fit
+  if c.model_digest != trained.digest:
+    raise bitstream.ModelError(
+      f'the file was made with model {c.model_digest.hex()[:12]}, this one is '
+      f'{trained.digest.hex()[:12]}; decode with the model that encoded.'
+    )
+  if c.scheme != trained.scheme:
+    raise bitstream.HeaderError(
+      f'the file is of {c.scheme}, the model of {trained.scheme}.'
+    )
+  if tuple(c.shape[1:]) != tuple(config.source_shape):
+    raise bitstream.HeaderError(
+      f'the images have shape {tuple(c.shape[1:])}, the model codes '
+      f'{tuple(config.source_shape)}.'
+    )
+  count = c.num_messages * c.num_groups
+  if c.labels == 'lattice' and count > 1:
+    # The search of lattice_multipliers grows fast with L G and D.
+    reach = 2 * int(np.ceil(count ** (1 / config.latent_size))) + 1
+    if reach**config.latent_size * min(count, 8000) > 1e9:
+      raise bitstream.HeaderError(
+        f'num_messages must be less for lattice labels in {config.latent_size} '
+        f'dimensions, got {c.num_messages}.'
+      )
+  wanted = schemes.SCHEMES[c.scheme].num_codewords(
+    c.num_decoders, c.num_messages, c.num_groups
+  )
+  if fit is None:
+    return
+  if len(fit.codewords) != wanted or c.num_decoders > fit.config.max_decoders:
+    raise bitstream.HeaderError(
+      f'the fit of {c.scheme} is of {len(fit.codewords)} codewords and up to '
+      f'{fit.config.max_decoders} decoders; {c.num_messages} messages to '
+      f'{c.num_decoders} decoders need {wanted} codewords.'
+    )
+
+
+@functools.partial(jax.jit, static_argnames=('name', 'settings'))
+def _encode(key, model, rows, images, *, name, settings):
+  scheme = schemes.SCHEMES[name]
+  prepared = scheme.prepare(key, rows, model, settings, images=images)
+  return scheme.encode(model, prepared, images, settings)
+
+
+@functools.partial(jax.jit, static_argnames=('name', 'settings'))
+def _decode(key, model, decoder, rows, messages, sides, *, name, settings):
+  scheme, sides = schemes.SCHEMES[name], sides[:, None]  # [B, 1, h, w]
+  prepared = scheme.prepare(key, rows, model, settings, sides=sides)
+  decoding = scheme.decode(
+    model, prepared, messages, sides, decoder[None], settings
+  )
+  return decoding.index[:, 0], decoding.images[:, 0]
+
+
+def encode(
+  trained: fits.Trained, images, *, with_indices: bool = False, **settings
+) -> bitstream.Container:
+  """Codes sources [R, H, W(, C)] in [0, 1].
+
+  Args:
+    trained: the networks.
+    images: the sources.
+    with_indices: add log2 N bits per image, by which a decoder can tell how
+      often it found the encoder's candidate.
+    **settings: seed, num_decoders, num_messages and the others of `plan`.
+
+  Returns:
+    `bitstream.Container`.
+
+  Raises:
+    ValueError: as `plan`, or for an image that no candidate stands for.
+  """
+  images = np.asarray(images, np.float32)
+  container = plan(trained, images.shape, **settings)
+  function = functools.partial(
+    _encode, _key(container), trained.model, name=trained.scheme,
+    settings=_settings(container),
+  )  # fmt: skip
+  encoding = _chunks(
+    function, (images,), len(images), _step(container), 'encode'
+  )
+  if np.any(encoding.index < 0):
+    row = int(np.argmax(encoding.index < 0))
+    raise ValueError(f'image {row} gives no candidate any weight.')
+  indices = encoding.index if with_indices else None
+  return container._replace(messages=encoding.message, indices=indices)
+
+
+def decode(
+  trained: fits.Trained, container: bitstream.Container, side, decoder: int
+):
+  """What one decoder makes of a file and its side information.
+
+  Args:
+    trained: the encoder's networks.
+    container: the file.
+    side: [R, h, w(, C)].
+    decoder: index from 0.
+
+  Returns:
+    index [R] int32 and images [R, H, W(, C)] float32.
+
+  Raises:
+    bitstream.ContainerError: for a file of another model, or with a message
+      that no candidate carries.
+    ValueError: as `check_decoder`.
+  """
+  check_model(trained, container)
+  side = np.asarray(side, np.float32)
+  known = image_files.SideInformation(side)
+  check_decoder(container, known, decoder, trained.model.config.side_shape)
+  function = functools.partial(
+    _decode, _key(container), trained.model, jnp.int32(decoder),
+    name=trained.scheme, settings=_settings(container),
+  )  # fmt: skip
+  messages = np.asarray(container.messages, np.int32)
+  index, images = _chunks(
+    function, (messages, side), len(side), _step(container), 'decode'
+  )
+  if np.any(index < 0):
+    row = int(np.argmax(index < 0))
+    raise bitstream.HeaderError(
+      f'no candidate of image {row} carries its message {messages[row]}: not a '
+      'file of this encoder.'
+    )
+  return index, images
+
+
+def split_source(images, config):
+  """(left or None, right) of whole images, or of sources as they are.
+
+  Raises:
+    ValueError: for images of another size or colour.
+  """
+  shape, whole = images.shape[1:], list(config.source_shape)
+  whole[1] *= 2
+  if shape == tuple(config.source_shape):
+    return None, images
+  if shape == tuple(whole):
+    return side_information.split_halves(images, colour=images.ndim == 4)
+  raise ValueError(
+    f'the images have shape {shape}; this model codes {config.source_shape}, '
+    f'the right half of {tuple(whole)}.'
+  )
+
+
+def take_crops(trained: fits.Trained, left, num_decoders, seed) -> np.ndarray:
+  """Crops [R, K, h, w(, C)] of the left halves, as trials need them."""
+  return np.asarray(
+    side_information.random_crops(
+      gumbel.seed_key(seed), left, num_decoders, trained.model.config.side_shape
+    )
+  )
+
+
+def check_decoder(
+  container: bitstream.Container,
+  known: image_files.SideInformation,
+  decoder: int | None,
+  side_shape,
+) -> int:
+  """The decoder to be, if the side information is its own.
+
+  Args:
+    container: the file.
+    known: what the decoder knows.
+    decoder: index from 0, or None to take that of `known`.
+    side_shape: the model's.
+
+  Raises:
+    ValueError: if decoder, side information and file do not belong together.
+  """
+  if decoder is None:
+    decoder = known.decoder
+  if decoder is None:
+    raise ValueError(
+      'decoder must be given: the side information does not name its own.'
+    )
+  if not 0 <= decoder < container.num_decoders:
+    raise ValueError(
+      f'decoder must be in 0..{container.num_decoders - 1}, got {decoder}.'
+    )
+  if known.decoder not in (None, decoder):
+    raise ValueError(
+      f'the side information is that of decoder {known.decoder}, not of '
+      f'{decoder}.'
+    )
+  if known.key_data not in (None, container.key_data):
+    raise ValueError(
+      'the side information belongs to a file of another key '
+      f'{known.key_data}, this one has {container.key_data}.'
+    )
+  wanted = (container.shape[0], *side_shape)
+  if known.side.shape != wanted:
+    raise ValueError(
+      f'the side information must have shape {wanted}, got {known.side.shape}.'
+    )
+  return decoder

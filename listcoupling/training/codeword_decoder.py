@@ -1,0 +1,208 @@
+"""Training of a decoder on the outcomes of the codec, for the best of K.
+
+Not in the paper, which trains the decoder on the encoder's own latents and
+then feeds it others. Success is by the best of the K decoders, so the loss of
+an image is min_k |a - g(codeword_k, w_k, t_k)|^2 over the K decoders of the
+list: decoders that hold different candidates learn to answer differently.
+
+One compiled loop serves all codewords, rates and numbers of decoders whose
+arrays have equal shapes.
+
+Legend: C list sizes, R images, K decoders at most, D latent size, F codewords.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from listcoupling import gumbel
+from listcoupling.models import codeword_decoder
+
+_Domain = gumbel.Domain
+
+
+class Pool(NamedTuple):
+  """What the K decoders of R images hold, for C sizes of the list."""
+
+  counts: jax.Array  # [C] int32, decoders in use
+  source: jax.Array  # [R, H, W]
+  sides: jax.Array  # [R, K, h, w]
+  codewords: jax.Array  # [C, R, K] int32
+  latents: jax.Array  # [C, R, K, D]
+
+
+def best_squared_error(images, source, count) -> jax.Array:
+  """Squared error per pixel of the best of the first `count` decoders.
+
+  Args:
+    images: [B, K, H, W] reconstructions.
+    source: [B, H, W].
+    count: [] or [B] integer, at least 1.
+
+  Returns:
+    [B].
+
+  Example:
+    >>> images = jnp.stack([jnp.ones((1, 2, 2)), jnp.zeros((1, 2, 2))], 1)
+    >>> best_squared_error(images, jnp.zeros((1, 2, 2)), 1).tolist()
+    [1.0]
+  """
+  axes = tuple(range(2, images.ndim))
+  error = jnp.mean((images - source[:, None]) ** 2, axes)  # [B, K]
+  place = jnp.arange(error.shape[1], dtype=jnp.int32)[None]
+  used = place < jnp.reshape(count, (-1, 1))
+  return jnp.min(jnp.where(used, error, jnp.inf), axis=1)
+
+
+def _descend(
+  loss: Callable[..., jax.Array],
+  params: Any,
+  key: jax.Array,
+  domain: _Domain,
+  optimizer: optax.GradientTransformation,
+  steps: int,
+):
+  """Parameters after `steps` steps on loss(params, key), and the mean loss.
+
+  Step i draws from the key of (domain, i).
+  """
+
+  def step(i, carry):
+    params, state, total = carry
+    value, grads = jax.value_and_grad(loss)(
+      params, gumbel.domain_key(key, domain, i)
+    )
+    updates, state = optimizer.update(grads, state)
+    return optax.apply_updates(params, updates), state, total + value
+
+  start = (params, optimizer.init(params), jnp.float32(0))
+  params, _, total = jax.lax.fori_loop(0, steps, step, start)
+  return params, total / steps
+
+
+def _optimizer(steps, learning_rate):
+  rate = optax.cosine_decay_schedule(1.0, steps, alpha=0.02)
+  return optax.chain(optax.adam(learning_rate), optax.scale_by_schedule(rate))
+
+
+@functools.partial(
+  jax.jit, static_argnames=('config', 'steps', 'batch_size', 'learning_rate')
+)
+def _train(key, params, pool, *, config, steps, batch_size, learning_rate):
+  def loss(params, key):
+    kind_key, row_key = jax.random.split(key)
+    choices, images = pool.codewords.shape[:2]
+    shape = (batch_size,)
+    kind = jax.random.randint(kind_key, shape, 0, choices, jnp.int32)
+    row = jax.random.randint(row_key, shape, 0, images, jnp.int32)
+    counts, source = pool.counts[kind], pool.source[row]
+    held = pool.codewords[kind, row], pool.latents[kind, row], pool.sides[row]
+    out = codeword_decoder.decode(params, *held, counts, config)
+    return jnp.mean(best_squared_error(out, source, counts))
+
+  optimizer = _optimizer(steps, learning_rate)
+  return _descend(
+    loss, params, key, _Domain.CODEWORD_DECODER_STEP, optimizer, steps
+  )
+
+
+def train(
+  key: jax.Array,
+  codewords,
+  pool: Pool,
+  *,
+  config: codeword_decoder.CodewordDecoderConfig,
+  steps: int,
+  batch_size: int,
+  learning_rate: float,
+):
+  """A codeword decoder for the outcomes in `pool`.
+
+  Args:
+    key: typed key; reusable for other domains.
+    codewords: [F, H, W] where it starts, see `codeword_decoder.init_params`.
+    pool: outcomes on training images.
+    config: sizes.
+    steps: of Adam, at least 1.
+    batch_size: images per step, each with all its decoders.
+    learning_rate: at the start; it falls to a fiftieth on a cosine.
+
+  Returns:
+    Parameters, and the mean loss [] over the steps (squared error per pixel
+    of the best decoder).
+
+  Raises:
+    ValueError: for steps or a batch below 1, or arrays that do not fit.
+    FloatingPointError: if the loss is not finite.
+  """
+  for name, value in (('steps', steps), ('batch_size', batch_size)):
+    if value < 1:
+      raise ValueError(f'{name} must be at least 1, got {value}.')
+  shape = (len(pool.counts), *pool.sides.shape[:2])
+  if pool.codewords.shape != shape or pool.latents.shape[:-1] != shape:
+    raise ValueError(
+      f'codewords and latents must be [C, R, K] = {shape} and [C, R, K, D], '
+      f'got {pool.codewords.shape} and {pool.latents.shape}.'
+    )
+  init_key = gumbel.domain_key(key, _Domain.CODEWORD_DECODER_INIT)
+  params, loss = _train(
+    key,
+    codeword_decoder.init_params(init_key, config, codewords),
+    pool,
+    config=config,
+    steps=steps,
+    batch_size=batch_size,
+    learning_rate=learning_rate,
+  )
+  if not jnp.isfinite(loss):
+    raise FloatingPointError(
+      f'the loss is not finite; lower learning_rate, now {learning_rate}.'
+    )
+  return params, float(loss)
+
+
+@functools.partial(
+  jax.jit, static_argnames=('num_codewords', 'steps', 'batch_size')
+)
+def train_classifier(
+  key, mean, log_std, nearest, *, num_codewords, steps=1500, batch_size=512
+):
+  """Learns the codeword of a source from its latent, by cross-entropy.
+
+  Args:
+    key: typed key; reusable for other domains.
+    mean: [R, D] of q(w | a).
+    log_std: [R, D].
+    nearest: [R] int32, the codewords nearest to the sources.
+    num_codewords: F, static.
+    steps: of Adam, static.
+    batch_size: static.
+
+  Returns:
+    Parameters of `codeword_decoder.Classifier`, and its mean loss [].
+
+  Raises:
+    ValueError: for no steps.
+  """
+  if steps < 1:
+    raise ValueError(f'steps must be at least 1, got {steps}.')
+  model = codeword_decoder.Classifier(num_codewords)
+  init_key = gumbel.domain_key(key, _Domain.CLASSIFIER_INIT)
+  params = model.init(init_key, mean[:1])['params']
+  optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, steps, alpha=0.01))
+
+  def loss(params, key):
+    row_key, noise_key = jax.random.split(key)
+    shape, count = (batch_size,), len(nearest)
+    row = jax.random.randint(row_key, shape, 0, count, jnp.int32)
+    noise = jax.random.normal(noise_key, (*shape, mean.shape[1]), jnp.float32)
+    latent = mean[row] + jnp.exp(log_std[row]) * noise
+    return optax.softmax_cross_entropy_with_integer_labels(
+      model.apply({'params': params}, latent), nearest[row]
+    ).mean()
+
+  return _descend(loss, params, key, _Domain.CLASSIFIER_STEP, optimizer, steps)

@@ -1,0 +1,294 @@
+"""The image table: every row, files, pictures, resuming, refusals."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import vae_digits
+from listcoupling import files, gumbel
+from listcoupling.data import images as image_data
+from listcoupling.experiments import images, tables
+from listcoupling.experiments.images import fitting, table
+from listcoupling.image_codec import bitstream, fits, transport
+from listcoupling.image_codec import scheme as schemes
+from listcoupling.models import vae
+from tests.image_codec import fakes
+
+K = 2
+
+
+def _config(**changes):
+  config = vae_digits.get_config()
+  config.train.model.hidden_size = 16
+  config.train.model.side_features = 8
+  config.train.model.estimator_size = 8
+  config.train.steps = 40
+  config.train.steps_per_call = 40
+  config.train.num_negatives = 4
+  config.train.num_held_out = 20
+  config.num_decoders = (1, 2)
+  config.num_messages = (4,)
+  config.num_candidates = (16, 32)
+  config.num_images = 12
+  config.num_held_out_images = 12
+  config.num_repeats = 2
+  config.refine.update(
+    num_images=48, num_kmeans=200, num_candidates=32, steps=5,
+    classifier_steps=5, batch_size=8, hidden_size=8,
+  )  # fmt: skip
+  config.update(changes)
+  return config
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('images')
+  return workdir, images.evaluate(_config(), workdir, seed=1)
+
+
+def test_table_has_every_row(finished):
+  workdir, rows = finished
+  names = [(r['scheme'], r['num_decoders'], r['num_messages']) for r in rows]
+  wanted = [('mean_image', None, 1), ('kmeans', None, 4)]
+  wanted += [('side_only', k, 1) for k in (1, 2)]
+  for scheme in ('gls', 'gls_kmeans', 'list_quantiser'):
+    wanted += [(scheme, k, 4) for k in (1, 2)]
+  wanted += [('shared_race', 2, 4)]
+  assert sorted(names, key=str) == sorted(wanted, key=str)
+  by_name = dict(zip(names, rows))
+  for name, row in by_name.items():
+    assert row['images'] == 12 and 0 < row['mse_se'] < row['mse'] < 1
+    if name[1] == 2:
+      assert row['mse'] < row['mse_mean'] < row['mse_worst']
+      both = (row['mse'] + row['mse_worst']) / 2
+      assert row['mse_mean'] == pytest.approx(both, rel=1e-5)
+    if name[0] in ('gls', 'shared_race'):
+      assert row['num_candidates'] in (16, 32) and row['repeats'] == 2
+  assert 0 < by_name['gls', 2, 4]['error_bound'] < 1
+  kmeans = by_name['kmeans', None, 4]['mse']
+  assert by_name['mean_image', None, 1]['mse'] > kmeans
+  read = tables.read_csv(workdir / 'results.csv')
+  assert [r['mse'] for r in read] == [r['mse'] for r in rows]
+  record = files.read_json(workdir / 'results.json')
+  assert record['settings']['config']['train']['beta'] == 0.3
+  text = tables.as_text(rows, images.COLUMNS)
+  assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
+  names = ['rate_distortion', *(f'examples_{s}' for s in table.SCHEMES)]
+  assert all((workdir / f'{name}.png').stat().st_size > 9000 for name in names)
+
+
+def test_what_is_finished_is_read(finished, monkeypatch):
+  workdir, rows = finished
+
+  def refuse(*_, **__):
+    raise AssertionError('made again')
+
+  monkeypatch.setattr(fitting.training, 'train', refuse)
+  monkeypatch.setattr(table, 'repeat', refuse)
+  monkeypatch.setattr(table, 'select', refuse)
+  assert images.evaluate(_config(), workdir, seed=1) == rows
+  changed = _config()
+  changed.refine.steps = 6
+  with pytest.raises(ValueError, match='other settings of config.refine.steps'):
+    images.evaluate(changed, workdir, seed=1)
+  with pytest.raises(ValueError, match='other settings of config.num_messages'):
+    images.evaluate(_config(num_messages=(4, 3)), workdir, seed=1)
+  with pytest.raises(ValueError, match='other settings of seed'):
+    images.evaluate(_config(), workdir, seed=2)
+
+
+@pytest.mark.parametrize(
+  'name, message',
+  [
+    ('repeats/gls_0.npz', 'gls_0.npz is damaged'),
+    ('fits/list_quantiser_8.safetensors', 'list_quantiser_8.* is damaged'),
+    ('model/vae.safetensors', 'vae.safetensors is damaged'),
+  ],
+)
+def test_damaged_work_is_named(finished, tmp_path, name, message):
+  shutil.copytree(finished[0], tmp_path / 'copy')
+  path = tmp_path / 'copy' / name
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=message):
+    images.evaluate(_config(), tmp_path / 'copy', seed=1)
+
+
+def test_results_of_other_networks_are_refused(finished, tmp_path):
+  shutil.copytree(finished[0], tmp_path / 'copy')
+  path = tmp_path / 'copy' / 'model' / vae.FILE
+  params, sizes, about = vae.load(path)
+  params['decoder']['Dense_0']['bias'] += np.float32(1)
+  vae.save(path, params, sizes, beta=about['beta'])
+  with pytest.raises(ValueError, match='other networks of .*beta 0.3'):
+    images.evaluate(_config(), tmp_path / 'copy', seed=1)
+
+
+def test_files_say_what_the_table_says(finished):
+  """One choice, one codec: the same messages and answers, file or table."""
+  workdir = finished[0]
+  halves = image_data.load_halves('digits', num_held_out=20)
+  few = table.spread(halves['test'], 12)
+  for name in schemes.SCHEMES:
+    trained = fits.load_model(
+      workdir, scheme=name, num_decoders=K, num_messages=4
+    )
+    context = fitting.Context(_config(), workdir, halves, {0.3: trained.model})
+    setting = 0.3, trained.num_candidates
+    lines = table.Table(context)
+    lines.fit(name)
+    key = gumbel.seed_key(7)
+    trials = lines.prepare(key, few, setting, name)
+    sent = lines.send(table.Job(name, K, 4), trials, setting)
+    coded = transport.encode(
+      trained, few.right, seed=7, num_decoders=K, num_messages=4,
+      with_indices=True,
+    )  # fmt: skip
+    sides = transport.take_crops(trained, few.left, K, seed=7)
+    np.testing.assert_array_equal(sides, trials.sides)
+    coded = bitstream.from_bytes(bitstream.to_bytes(coded))
+    for k in range(K):
+      index, answers = transport.decode(trained, coded, sides[:, k], k)
+      np.testing.assert_array_equal(index == coded.indices, sent.found[:, k])
+      np.testing.assert_allclose(answers, sent.images[:, k], atol=1e-5)
+
+
+def test_errors_are_those_of_the_images(finished):
+  workdir, rows = finished
+  trained = fits.load_model(
+    workdir, scheme='gls_kmeans', num_decoders=K, num_messages=4
+  )
+  halves = image_data.load_halves('digits', num_held_out=20)
+  context = fitting.Context(_config(), workdir, halves, {0.3: trained.model})
+  lines, job = table.Table(context), table.Job('gls_kmeans', K, 4)
+  lines.fit('gls_kmeans')
+  test = table.spread(halves['test'], 12)
+  found = []
+  for i in range(2):
+    key = gumbel.domain_key(gumbel.seed_key(1), gumbel.Domain.REPEAT, i)
+    trials = lines.prepare(key, test, (0.3, 32), 'gls_kmeans')
+    sent = lines.send(job, trials, (0.3, 32))
+    pixels = np.asarray(sent.images) - test.right[:, None]
+    found.append((pixels**2).reshape(12, K, -1).mean(-1))
+  assert not np.allclose(*found)  # a repeat draws anew
+  (row,) = (
+    r for r in rows if (r['scheme'], r['num_decoders']) == ('gls_kmeans', K)
+  )
+  assert row['mse'] == pytest.approx(np.min(found, -1).mean(), rel=1e-4)
+  assert row['mse_worst'] == pytest.approx(np.max(found, -1).mean(), rel=1e-4)
+
+
+def test_a_choice_is_made_again_for_more_jobs(tmp_path, monkeypatch):
+  one, two = table.Job('gls', 1, 4), table.Job('shared_race', 2, 4)
+  lines = SimpleNamespace(context=SimpleNamespace(workdir=tmp_path))
+  asked = []
+
+  def select(lines, jobs, seed):
+    asked.append(jobs)
+    return dict.fromkeys(jobs, (0.3, 16))
+
+  monkeypatch.setattr(table, 'select', select)
+  for jobs in ([one], [one], [one, two], [two]):
+    assert table._settle(lines, jobs, 0) == dict.fromkeys(jobs, (0.3, 16))
+  assert asked == [[one], [one, two]]
+  kept = json.loads((tmp_path / 'choice' / 'gls.json').read_text())
+  assert len(kept['chosen']) == 2
+
+
+def test_settings_are_chosen_on_images_held_out():
+  """The best setting of each row, on "select", with a key of no repeat."""
+  config = _config(num_candidates=(8, 16), num_held_out_images=2)
+  halves = {
+    name: image_data.Halves(*np.full((2, 3, 1, 1), value))
+    for name, value in (('train', 0.0), ('select', 1.0), ('test', 2.0))
+  }
+  keys = []
+
+  def prepare(key, part, setting, code):
+    assert np.all(part.right == 1)  # the held-out images
+    keys.append(key)
+    return setting[1]
+
+  def send(job, trials, setting):
+    # Best of K: 16 is better; mean over decoders or the first: 8 is.
+    good = [0.5, 0.5] if trials == 8 else [0.9, 0.1]
+    errors = good if job.num_decoders == 2 else good[:1]
+    return SimpleNamespace(error=np.array([errors] * 2))
+
+  lines = SimpleNamespace(
+    context=SimpleNamespace(config=config, halves=halves),
+    prepare=prepare, send=send,
+  )  # fmt: skip
+  jobs = [job for job in table.jobs_of(config) if job.scheme == 'gls']
+  chosen = table.select(lines, jobs, seed=3)
+  assert chosen == {('gls', 1, 4): (0.3, 8), ('gls', 2, 4): (0.3, 16)}
+  seed = gumbel.seed_key(3)
+  repeats = [
+    gumbel.domain_key(seed, gumbel.Domain.REPEAT, i) for i in range(100)
+  ]
+  assert not any(key == other for key in keys for other in repeats)
+
+
+def test_pools_hold_what_the_schemes_deliver():
+  """The first K of each list size; the slots beyond repeat the first."""
+  model = fakes.random_model(0, 4)
+  model = model._replace(fit=model.fit._replace(params=None))
+  rng = np.random.default_rng(0)
+  halves = image_data.Halves(*rng.uniform(size=(2, 5, 8, 4)).astype(np.float32))
+  for name, num_messages in (
+    ('gls_kmeans', (4, 4)),
+    ('list_quantiser', (4, 2)),
+  ):
+    trials = fitting.prepare(gumbel.seed_key(0), name, model, halves, K, 30)
+    pool = fitting.make_pool(name, model, trials, (1, 2), 30)
+    assert pool.counts.tolist() == [1, 2]
+    for place, count in enumerate((1, 2)):
+      settings = schemes.Settings(30, count, num_messages[place])
+      prepared = trials.prepared
+      if prepared is not None:
+        weights = prepared.decoder_log_weights[:, :count]
+        prepared = prepared._replace(decoder_log_weights=weights)
+      scheme = schemes.SCHEMES[name]
+      sent = scheme.encode(model, prepared, trials.right, settings)
+      heard = scheme.decode(
+        model, prepared, sent.message, trials.sides[:, :count],
+        jnp.arange(count), settings,
+      )  # fmt: skip
+      for found, wanted in (
+        (pool.codewords, heard.codeword), (pool.latents, heard.latent)
+      ):  # fmt: skip
+        np.testing.assert_array_equal(found[place][:, :count], wanted)
+        if count == 1:  # a slot beyond the list repeats the first
+          np.testing.assert_array_equal(found[place][:, 1:], wanted)
+
+
+def test_squared_error_is_per_pixel_and_decoder():
+  right = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 8, 4)))
+  error = table.squared_error(jnp.stack([right, right + 0.5], 1), right)
+  np.testing.assert_allclose(error, [[0, 0.25]] * 5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(num_decoders=(0,)), 'num_decoders'),
+    (dict(num_messages=()), 'num_messages'),
+    (dict(num_candidates=(0,)), 'num_candidates'),
+    (dict(num_messages=(64,)), 'num_candidates must reach'),
+    (dict(num_images=1), 'num_images'),
+    (dict(betas=(-1.0,)), 'betas'),
+    (dict(schemes=('cells',)), 'schemes'),
+    (dict(num_imagse=3), 'num_imagse'),
+    (dict(train=dict(estimator_loss='hinge')), 'hinge'),
+    (dict(train=dict(num_held_out=0)), 'num_held_out'),
+  ],
+)
+def test_bad_settings_are_refused_before_writing(tmp_path, change, message):
+  with pytest.raises(ValueError, match=message):
+    images.evaluate(_config(**change), tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()

@@ -1,0 +1,219 @@
+"""The compressor's commands: reports that count every byte, and refusals."""
+
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from PIL import Image
+
+from listcoupling.data import image_files
+from listcoupling.data import images as image_data
+from listcoupling.image_codec import bitstream, commands, fits, transport
+from scripts import compress as script
+from tests.image_codec import fakes
+
+R, N, L, K = 20, 64, 6, 2  # L is no power of two
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('commands')
+  fakes.save_vae(folder / 'model' / 'model', 0)
+  images = image_data.load_images('digits').test_images[:R]
+  np.save(folder / 'images.npy', images)
+  return folder
+
+
+def _values(folder, **changes):
+  values = dict(
+    model=folder / 'model', images=folder / 'images.npy', file=None, crops=None,
+    side=None, output=None, decoder=None, num_decoders=K, num_messages=L,
+    num_candidates=N, num_groups=1, seed=5, labels=None, width=0.0,
+    shared_race=False, indices=False, scheme='gls', beta=None, names=True,
+    overwrite=False,
+  )  # fmt: skip
+  return {**values, **changes}
+
+
+@pytest.fixture(scope='module')
+def encoded(folder):
+  """Report of the encoder; the file and the crops are in `folder`."""
+  return commands.encode(
+    _values(folder, file=folder / 'coded', crops=folder / 'crops', indices=True)
+  )
+
+
+def test_the_report_counts_every_byte(folder, encoded):
+  size = (folder / 'coded').stat().st_size
+  messages = math.ceil(R * math.log2(L) / 8)
+  indices = math.ceil(R * math.log2(N) / 8)
+  assert encoded['file_bytes'] == size
+  assert encoded['message_bytes'] == messages
+  assert size == encoded['overhead_bytes'] + messages + indices
+  assert encoded['bits_per_pixel'] == pytest.approx(math.log2(L) / 32)
+  assert commands.inspect({'file': folder / 'coded'}) == encoded
+  assert 'gls' in commands.as_text(encoded).splitlines()[0]
+
+
+def test_decoding_reports_the_error_and_the_matches(folder, encoded):
+  report = commands.decode(
+    _values(
+      folder, file=folder / 'coded', side=folder / 'crops' / 'decoder_1.npz',
+      output=folder / 'decoded.npy',
+    )
+  )  # fmt: skip
+  trained = fits.load_model(folder / 'model')
+  container = bitstream.read(folder / 'coded')
+  side = image_files.read_side(folder / 'crops' / 'decoder_1.npz', (3, 3)).side
+  index, images = transport.decode(trained, container, side, 1)
+  np.testing.assert_array_equal(np.load(folder / 'decoded.npy'), images)
+  source = np.load(folder / 'images.npy')[:, :, 4:]
+  assert report['decoder'] == 1
+  assert report['mse'] == pytest.approx(np.mean((images - source) ** 2))
+  assert report['psnr_db'] == pytest.approx(-10 * np.log10(report['mse']))
+  assert report['match_rate'] == np.mean(index == container.indices)
+  # Labels ~ 1 / L of the candidates: finding the encoder's is no accident.
+  assert report['match_rate'] > 3 * L / N
+
+
+def test_names_travel_from_pictures_to_pictures(folder, tmp_path):
+  pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+  names = ['dog.PNG', 'cat.bmp', 'cow.png']
+  (tmp_path / 'in').mkdir()
+  for name, image in zip(names, pixels):
+    Image.fromarray(image).save(tmp_path / 'in' / name)
+  values = _values(
+    folder, images=tmp_path / 'in', file=tmp_path / 'coded',
+    crops=tmp_path / 'crops',
+  )  # fmt: skip
+  report = commands.encode(values)
+  assert report['name_bytes'] == sum(map(len, names)) + 2
+  values |= dict(
+    side=tmp_path / 'crops' / 'decoder_0.npz', output=tmp_path / 'out'
+  )
+  commands.decode(values)
+  found = image_files.read_named_images(tmp_path / 'out')
+  assert found.names == ('cat.png', 'cow.png', 'dog.png')
+  container = bitstream.read(tmp_path / 'coded')
+  assert container.names == tuple(sorted(names))
+  trained = fits.load_model(folder / 'model')
+  side = image_files.read_side(values['side'], (3, 3)).side
+  _, images = transport.decode(trained, container, side, 0)
+  by_name = dict(zip(container.names, images))
+  for name, image in zip(('cat.bmp', 'cow.png', 'dog.PNG'), found.pixels):
+    np.testing.assert_allclose(image, by_name[name], atol=0.51 / 255)
+  with pytest.raises(ValueError, match='coded exists; --overwrite'):
+    commands.encode(values)
+  assert bitstream.read(tmp_path / 'coded').names
+  plain = commands.encode(values | dict(names=False, overwrite=True))
+  assert plain['file_bytes'] == report['file_bytes'] - report['name_bytes']
+
+
+def test_ones_own_side_information(folder, encoded, tmp_path):
+  side = np.random.default_rng(0).uniform(size=(R, 3, 3))
+  np.save(tmp_path / 'a.npy', side)
+  np.savez(tmp_path / 'b.npz', side)
+  outputs = []
+  for name in ('a.npy', 'b.npz'):
+    values = _values(
+      folder, file=folder / 'coded', side=tmp_path / name, images=None,
+      output=tmp_path / f'{name}.npy',
+    )  # fmt: skip
+    with pytest.raises(ValueError, match='decoder must be given'):
+      commands.decode(values)
+    assert 'mse' not in commands.decode(values | dict(decoder=1))
+    outputs.append(np.load(values['output']))
+  np.testing.assert_array_equal(*outputs)
+
+
+def test_a_perfect_answer_is_json(folder, encoded):
+  container = bitstream.read(folder / 'coded')
+  images = np.zeros((R, 8, 4))
+  report = commands.quality_report(container, container.indices, images, images)
+  assert report == {'mse': 0.0, 'psnr_db': None, 'match_rate': 1.0}
+  json.dumps(report, allow_nan=False)
+  assert 'None' in commands.as_text(report)
+
+
+def test_another_model_or_a_damaged_file_is_refused(folder, encoded, tmp_path):
+  def refused(kind, message, **changes):
+    good = dict(
+      file=folder / 'coded', side=folder / 'crops' / 'decoder_0.npz',
+      output=folder / 'never',
+    )  # fmt: skip
+    with pytest.raises(kind, match=message):
+      commands.decode(_values(folder, **{**good, **changes}))
+    assert not (folder / 'never').exists()
+
+  fakes.save_vae(tmp_path / 'model' / 'model', 1)
+  refused(bitstream.ModelError, 'has [0-9a-f]{12}', model=tmp_path / 'model')
+  data = bytearray((folder / 'coded').read_bytes())
+  data[-30] ^= 4
+  (tmp_path / 'coded').write_bytes(data)
+  refused(bitstream.ChecksumError, 'coded', file=tmp_path / 'coded')
+  refused(FileNotFoundError, 'vae.safetensors', model=tmp_path)
+  np.save(tmp_path / 'images.npy', np.zeros((R - 1, 8, 8)))
+  refused(ValueError, '--images holds', images=tmp_path / 'images.npy')
+  refused(ValueError, '--side must be given', side=None)
+  refused(ValueError, 'another key', side=_side_of_another_file(tmp_path))
+
+
+def _side_of_another_file(folder):
+  image_files.write_side(folder / 's.npz', np.zeros((R, 3, 3)), 0, (0, 9))
+  return folder / 's.npz'
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(num_messages=N + 1), 'num_messages'),
+    (dict(labels='lattice'), 'width'),
+    (dict(scheme='gls_kmeans'), 'fits holds no'),
+    (dict(file=None), '--file'),
+    (dict(images='nowhere'), 'nowhere'),
+  ],
+)
+def test_bad_settings_write_nothing(folder, tmp_path, change, message):
+  values = _values(folder, file=tmp_path / 'coded', crops=tmp_path / 'crops')
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    commands.encode({**values, **change})
+  np.save(tmp_path / 'right.npy', np.zeros((R, 8, 4)))
+  with pytest.raises(ValueError, match='left halves'):
+    commands.encode({**values, 'images': tmp_path / 'right.npy'})
+  assert [p.name for p in tmp_path.iterdir()] == ['right.npy']
+
+
+@pytest.mark.parametrize(
+  'command, place',
+  [
+    ('decode --side=crops/decoder_0.npz --file=coded --output', 'folder.npy'),
+    ('decode --side=crops/decoder_0.npz --file=coded --output', 'a_file/x.npy'),
+    ('encode --images=images.npy --file', 'folder.npy'),
+    ('encode --images=images.npy --file', 'fifo'),
+    ('encode --images=images.npy --file', 'a_file/coded'),
+    ('encode --images=images.npy --crops=a_file --file', 'a_file'),
+    ('inspect --file', 'folder.npy'),
+    ('inspect --file', 'fifo'),
+  ],
+)
+def test_outputs_that_cannot_be_written(
+  folder, encoded, tmp_path, monkeypatch, capsys, command, place
+):
+  (tmp_path / 'a_file').touch()
+  (tmp_path / 'folder.npy').mkdir()
+  os.mkfifo(tmp_path / 'fifo')
+  monkeypatch.chdir(folder)
+  command = command.replace('=a_file', f'={tmp_path}/a_file')
+  arguments = [
+    'compress.py', *command.split(), str(tmp_path / place), '--model=model',
+    f'--num_messages={L}', f'--num_candidates={N}',
+  ]  # fmt: skip
+  with flagsaver.flagsaver():
+    run = script.command.guard(script.main, script._COMMANDS)
+    assert run(script.flags.FLAGS(arguments)) == 1
+  error = capsys.readouterr().err.splitlines()[-1]
+  assert error.startswith('compress.py: ')
+  assert str(tmp_path / place.split('/')[0]) in error

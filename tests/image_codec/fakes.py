@@ -1,0 +1,90 @@
+"""Untrained models and fits, laid out as training and evaluation leave them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import vae_digits
+from listcoupling import files, gumbel
+from listcoupling.image_codec import fits
+from listcoupling.image_codec import scheme as schemes
+from listcoupling.models import codeword_decoder, vae
+
+NUM_CODEWORDS = 12  # at most: 6 messages to 2 decoders
+SIZES = vae.VAEConfig(
+  (8, 4), (3, 3), kind='dense', hidden_size=16, side_features=8,
+  estimator_size=64,
+)  # fmt: skip
+FIT_SIZES = codeword_decoder.CodewordDecoderConfig(
+  (8, 4), (3, 3), num_codewords=NUM_CODEWORDS, hidden_size=8, side_features=64,
+  max_decoders=2,
+)  # fmt: skip
+
+
+@functools.cache
+def random_vae(seed):
+  """Parameters of a VAE of `SIZES`."""
+  return vae.init_params(gumbel.seed_key(seed), SIZES)
+
+
+@functools.cache
+def random_fit(seed, count, has_classifier=True):
+  """A fit whose answers depend on codeword, latent, crop and list size."""
+  config, rng = FIT_SIZES, np.random.default_rng(seed)
+  words = rng.uniform(size=(count, *config.source_shape)).astype(np.float32)
+
+  def init():
+    key, latents = jax.random.key(0), jnp.zeros((1, config.latent_size))
+    label = codeword_decoder.Classifier(config.num_codewords).init(key, latents)
+    return codeword_decoder.init_params(key, config, words), label['params']
+
+  params, classifier = jax.tree.map(
+    lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32),
+    jax.eval_shape(init),
+  )
+  words = words.reshape(count, -1)
+  return schemes.Fit(
+    words, params, classifier if has_classifier else None, config
+  )
+
+
+def random_model(seed, count):
+  """A VAE and a fit on it, for any scheme."""
+  return schemes.Model(
+    vae.networks(SIZES), random_vae(seed), random_fit(seed, count)
+  )
+
+
+def save_vae(directory, seed, beta=0.3):
+  """A VAE in a folder of its own, as a finished training leaves it."""
+  directory.mkdir(parents=True)
+  vae.save(directory / vae.FILE, random_vae(seed), SIZES, beta=beta)
+
+
+def save_workdir(directory, seed):
+  """Two VAEs; fits of 4 messages on both, 6 on one; lists of 8 and 12."""
+  for beta in (0.3, 1.0):
+    save_vae(directory / f'model_beta_{beta:g}', seed + int(beta), beta)
+  for count, beta in ((4, 0.3), (4, 1.0), (6, 0.3)):
+    fits.write_fit(
+      fits.fit_path(directory, 'gls_kmeans', count, beta),
+      random_fit(seed + count, count), num_decoders=[1, 2], num_candidates=64,
+    )  # fmt: skip
+  for count in (8, 12):
+    fits.write_fit(
+      fits.fit_path(directory, 'list_quantiser', count),
+      random_fit(seed + count, count, False), num_decoders=[2],
+      num_candidates=count,
+    )  # fmt: skip
+
+
+def save_choice(directory, scheme, chosen):
+  """What an evaluation chose: [[scheme, K, L], [beta, N]] pairs."""
+  files.write_json(directory / 'choice' / f'{scheme}.json', {'chosen': chosen})
+
+
+def train_config():
+  """Settings of a training of `SIZES`."""
+  return vae_digits.get_config().train

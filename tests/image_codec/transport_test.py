@@ -1,0 +1,303 @@
+"""The three schemes through files: what decoders make of them, and refusals."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling import gumbel
+from listcoupling.data import image_files
+from listcoupling.data import images as image_data
+from listcoupling.image_codec import bitstream, fits, transport
+from listcoupling.image_codec import scheme as schemes
+from tests.image_codec import fakes
+
+ROOT = pathlib.Path(__file__).parents[2]
+R, K, L, N = 20, 2, 4, 64
+SCHEMES = bitstream.SCHEMES
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """A workdir of three schemes, a file of each, and side information."""
+  folder = tmp_path_factory.mktemp('transport')
+  fakes.save_workdir(folder / 'work', 0)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def halves():
+  images = image_data.load_halves('digits')['test']
+  return images.left[:R], images.right[:R]
+
+
+@pytest.fixture(scope='module')
+def models(folder):
+  options = dict(num_decoders=K, num_messages=L)
+  return {
+    name: fits.load_model(
+      folder / 'work', scheme=name,
+      beta=None if name == 'list_quantiser' else 0.3, **options,
+    )
+    for name in SCHEMES
+  }  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def coded(folder, models, halves):
+  """scheme -> its file; crops of the left halves beside it."""
+  found = {}
+  for name, trained in models.items():
+    container = transport.encode(
+      trained, halves[1], seed=5, num_decoders=K, num_messages=L,
+      num_candidates=None if name == 'list_quantiser' else N,
+      num_groups=K if name == 'gls' else 1, with_indices=True,
+    )  # fmt: skip
+    bitstream.write(folder / name, container)
+    found[name] = container
+  sides = transport.take_crops(models['gls'], halves[0], K, seed=5)
+  for k in range(K):
+    image_files.write_side(
+      folder / f'side_{k}.npz', sides[:, k], k, container.key_data
+    )
+  return found
+
+
+def _sides(folder):
+  return np.stack(
+    [
+      image_files.read_side(folder / f'side_{k}.npz', (3, 3)).side
+      for k in (0, 1)
+    ],
+    axis=1,
+  )
+
+
+@pytest.mark.parametrize('name', SCHEMES)
+def test_files_say_what_the_schemes_say(folder, models, coded, halves, name):
+  trained, scheme = models[name], schemes.SCHEMES[name]
+  container, sides = bitstream.read(folder / name), _sides(folder)
+  settings = transport._settings(container)
+  prepared = scheme.prepare(
+    gumbel.seed_key(5), jnp.arange(R, dtype=jnp.int32), trained.model, settings,
+    images=halves[1], sides=sides,
+  )  # fmt: skip
+  encoding = scheme.encode(trained.model, prepared, halves[1], settings)
+  np.testing.assert_array_equal(container.messages, encoding.message)
+  np.testing.assert_array_equal(container.indices, encoding.index)
+  decoding = scheme.decode(
+    trained.model, prepared, encoding.message, sides, jnp.arange(K), settings
+  )
+  for k in range(K):
+    index, images = transport.decode(trained, container, sides[:, k], k)
+    np.testing.assert_array_equal(index, decoding.index[:, k])
+    np.testing.assert_allclose(images, decoding.images[:, k], atol=1e-5)
+  found = np.asarray(decoding.index == encoding.index[:, None])
+  assert len(set(container.messages.tolist())) > 1  # the message says something
+  assert np.any(found) and not np.all(found)
+  if name == 'list_quantiser':
+    assert np.all(np.sum(found, 1) == 1)  # each codeword has one owner
+  # The control: crops of other images are other answers.
+  _, other = transport.decode(trained, container, np.roll(sides[:, 1], 1, 0), 1)
+  assert np.abs(other - decoding.images[:, 1]).max() > 1e-3
+
+
+_DECODE = """
+import sys
+import numpy as np
+from listcoupling.data import image_files
+from listcoupling import image_codec
+folder = sys.argv[1]
+for name in image_codec.SCHEMES:
+  held = image_codec.read(f'{folder}/{name}')
+  trained = image_codec.load_named(f'{folder}/work', held)
+  known = image_files.read_side(f'{folder}/side_1.npz', (3, 3))
+  index, images = image_codec.decode(trained, held, known.side, 1)
+  np.savez(f'{folder}/{sys.argv[2]}_{name}', index=index, images=images)
+heavy = ('optax', 'orbax', 'sklearn', 'tensorboardX', 'ml_collections')
+sys.exit(', '.join(x for x in heavy if x in sys.modules) or 0)
+"""
+
+
+@pytest.mark.parametrize(
+  'settings',
+  [
+    {},
+    {'JAX_ENABLE_X64': '1', 'JAX_NUMPY_DTYPE_PROMOTION': 'strict'},
+    {
+      'JAX_DEFAULT_PRNG_IMPL': 'rbg',
+      'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
+      'JAX_NUMPY_RANK_PROMOTION': 'raise',
+    },
+  ],
+  ids=['same', 'x64', 'rbg'],
+)
+def test_another_process_decodes_under_any_settings(
+  folder, models, coded, settings
+):
+  """And imports nothing that trained the networks."""
+  place = '_'.join(settings) or 'same'
+  done = subprocess.run(
+    [sys.executable, '-c', _DECODE, folder, place], cwd=ROOT, check=False,
+    env=os.environ | settings, capture_output=True, text=True, timeout=300,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  for name, trained in models.items():
+    side = _sides(folder)[:, 1]
+    index, images = transport.decode(trained, coded[name], side, 1)
+    with np.load(folder / f'{place}_{name}.npz') as kept:
+      np.testing.assert_array_equal(kept['index'], index)
+      np.testing.assert_allclose(kept['images'], images, atol=1e-6)
+
+
+_DRAWS = """
+import jax, jax.numpy as jnp, numpy as np, sys
+from listcoupling import gumbel
+from listcoupling.data import side_information
+from listcoupling.image_codec import codebook
+key = gumbel.seed_key(3)
+left = jnp.asarray(np.arange(480.).reshape(5, 12, 8), jnp.float32)
+book = codebook.draw(key, jnp.arange(5, dtype=jnp.int32), 30, 2)
+np.savez(
+  sys.argv[1], latents=book.latents,
+  crops=side_information.random_crops(key, left, 2, (3, 3)),
+  **{kind: codebook.draw_labels(book, kind, 6, width=np.float32(.5))
+     for kind in ('random', 'balanced', 'lattice')})
+"""
+
+
+def test_shared_bits_do_not_depend_on_the_machines_settings(tmp_path):
+  found = []
+  for name, settings in (
+    ('plain', {}),
+    ('other', {'JAX_ENABLE_X64': '1', 'JAX_DEFAULT_PRNG_IMPL': 'rbg'}),
+  ):
+    path = tmp_path / f'{name}.npz'
+    subprocess.run(
+      [sys.executable, '-c', _DRAWS, path], cwd=ROOT, check=True,
+      env=os.environ | settings, timeout=300,
+    )  # fmt: skip
+    with np.load(path) as kept:
+      found.append(dict(kept))
+  for name, array in found[0].items():
+    np.testing.assert_array_equal(array, found[1][name], err_msg=name)
+
+
+def test_files_of_another_scheme_or_model_are_refused(models, coded):
+  side = np.zeros((R, 3, 3), np.float32)
+  for name, trained in models.items():
+    for other in set(SCHEMES) - {name}:
+      with pytest.raises(bitstream.ModelError, match='made with model'):
+        transport.decode(models[other], coded[name], side, 0)
+      forged = coded[name]._replace(model_digest=models[other].digest)
+      with pytest.raises(bitstream.HeaderError, match='the file is of'):
+        transport.decode(models[other], forged, side, 0)
+    forged = coded[name]._replace(shape=(R, 9, 4))
+    with pytest.raises(bitstream.HeaderError, match=r'shape \(9, 4\)'):
+      transport.decode(trained, forged, side, 0)
+
+
+def test_a_message_that_no_candidate_carries_is_refused(models, coded):
+  """Of 4 candidates some of 4 random labels are missing."""
+  container = transport.encode(
+    models['gls'], np.zeros((R, 8, 4)), seed=0, num_decoders=1, num_messages=4,
+    num_candidates=4,
+  )  # fmt: skip
+  side = np.zeros((R, 3, 3))
+  transport.decode(models['gls'], container, side, 0)
+  shifted = container._replace(messages=(container.messages + 1) % 4)
+  with pytest.raises(bitstream.HeaderError, match='no candidate of image'):
+    transport.decode(models['gls'], shifted, side, 0)
+
+
+@pytest.mark.parametrize(
+  'name, change, message',
+  [
+    ('gls', dict(num_messages=N + 1), 'num_messages'),
+    ('gls', dict(num_messages=0), 'num_messages'),
+    ('gls', dict(num_decoders=0), 'num_decoders'),
+    ('gls', dict(num_groups=3), 'num_groups'),
+    ('gls', dict(labels='kmeans'), 'labels'),
+    ('gls', dict(labels='lattice'), 'width'),
+    ('gls', dict(width=1.0), 'width'),
+    ('gls', dict(labels='lattice', width=1e-50), '1e-50'),
+    ('gls', dict(labels='lattice', width=1e39), r'1e\+39'),
+    (
+      'gls',
+      dict(labels='lattice', width=1.0, num_messages=2**16,
+           num_candidates=2**17),
+      'lattice labels in 4 dimensions',
+    ),
+    ('gls_kmeans', dict(labels='random'), 'labels must be "kmeans"'),
+    ('gls_kmeans', dict(shared_race=True), 'shared_race'),
+    ('gls_kmeans', dict(num_messages=6), '6 messages to 2 decoders need 6'),
+    ('gls_kmeans', dict(num_decoders=3), 'up to 2 decoders'),
+    ('list_quantiser', dict(num_messages=6), 'to 2 decoders need|12, got 8'),
+    ('list_quantiser', dict(num_candidates=9), '8, got 9'),
+    ('list_quantiser', dict(width=1.0), 'width'),
+    ('gls', dict(names=('a.png',)), '1 names'),
+  ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(models, name, change, message):
+  good = dict(seed=0, num_decoders=K, num_messages=L)
+  if name != 'list_quantiser':
+    good['num_candidates'] = N
+  transport.plan(models[name], (R, 8, 4), **good)
+  with pytest.raises(ValueError, match=message):
+    transport.plan(models[name], (R, 8, 4), **{**good, **change})
+
+
+def test_another_seed_does_not_compile_again(models):
+  def plan(**changes):
+    settings = dict(seed=0, num_decoders=K, num_messages=L, num_candidates=N)
+    return transport.plan(models['gls'], (R, 8, 4), **{**settings, **changes})
+
+  plans = [plan(), plan(seed=1), plan(names=[f'{i}' for i in range(R)])]
+  assert plans[0].key_data != plans[1].key_data
+  assert len({transport._settings(x) for x in plans}) == 1
+  assert transport._settings(plan(num_candidates=9)) != transport._settings(
+    plans[0]
+  )
+
+
+def test_side_information_must_belong_to_the_file(coded):
+  side = np.zeros((R, 3, 3))
+  words = coded['gls'].key_data
+
+  def check(decoder, *known):
+    known = image_files.SideInformation(*known)
+    return transport.check_decoder(coded['gls'], known, decoder, (3, 3))
+
+  assert check(None, side, 1, words) == check(1, side) == 1
+  for message, arguments in {
+    'that of decoder 0, not of 1': (1, side, 0),
+    r'0\.\.1, got 2': (2, side),
+    'got -1': (-1, side),
+    r'\(20, 3, 3\), got \(20, 3, 4\)': (0, np.zeros((R, 3, 4))),
+    'decoder must be given': (None, side),
+    'another key': (0, side, 0, (0, 9)),
+  }.items():
+    with pytest.raises(ValueError, match=message):
+      check(*arguments)
+
+
+def test_sources_are_right_halves_or_given_as_they_are(models):
+  config, whole = fakes.SIZES, np.random.default_rng(0).uniform(size=(2, 8, 8))
+  left, right = transport.split_source(whole, config)
+  np.testing.assert_array_equal(np.concatenate([left, right], 2), whole)
+  assert transport.split_source(right, config)[0] is None
+  with pytest.raises(ValueError, match=r'\(8, 7\); this model codes \(8, 4\)'):
+    transport.split_source(whole[..., 1:], config)
+
+
+def test_few_images_of_many_candidates_at_once(models):
+  container = transport.plan(
+    models['gls'], (R, 8, 4), seed=0, num_decoders=K, num_messages=L,
+    num_candidates=2**18,
+  )  # fmt: skip
+  assert transport._step(container) == 4
+  assert transport._step(container._replace(num_candidates=256)) == 64

@@ -1,0 +1,113 @@
+"""Codeword decoder and classifier: where they start, what they may answer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling.models import codeword_decoder
+
+KEY = jax.random.key(3)
+CONFIG = codeword_decoder.CodewordDecoderConfig(
+  (3, 2), (2, 2), num_codewords=4, latent_size=2, hidden_size=16,
+  side_features=8, codeword_features=4, max_decoders=3,
+)  # fmt: skip
+WORDS = np.random.default_rng(0).uniform(0.02, 0.98, (3, 3, 2))
+
+
+def _batch(size):
+  """Codewords, latents, sides and counts, all random."""
+  rng = np.random.default_rng(1)
+  return (
+    jnp.asarray(rng.integers(0, 4, size)),
+    jnp.asarray(rng.normal(size=(size, 2)), jnp.float32),
+    jnp.asarray(rng.uniform(size=(size, 2, 2)), jnp.float32),
+    jnp.asarray(rng.integers(1, 4, size)),
+  )
+
+
+def _decode(params, *batch):
+  """One decoder per row: [B], [B, D], [B, h, w], [B] -> [B, H, W]."""
+  held = [x[:, None] for x in batch[:3]]
+  return codeword_decoder.decode(params, *held, batch[3], CONFIG)[:, 0]
+
+
+@pytest.fixture(scope='module')
+def trained():
+  """Parameters that look at everything, as after training."""
+  params = codeword_decoder.init_params(KEY, CONFIG, WORDS)
+  kernel = jax.random.normal(KEY, params['Dense_3']['kernel'].shape)
+  params['Dense_3']['kernel'] = kernel
+  return params
+
+
+def test_starts_at_the_codeword_whatever_else_it_holds():
+  params = codeword_decoder.init_params(KEY, CONFIG, WORDS)
+  batch = _batch(40)
+  out = _decode(params, *batch)
+  wanted = np.concatenate([WORDS, np.full((1, 3, 2), 0.5)])  # the rest is grey
+  np.testing.assert_allclose(out, wanted[batch[0]], atol=1e-6)
+
+
+def test_black_and_white_codewords_can_still_be_learned_from():
+  params = codeword_decoder.init_params(KEY, CONFIG, np.round(WORDS))
+  out = _decode(params, *_batch(40))
+  assert 0.002 < float(out.min()) and float(out.max()) < 0.998
+
+
+@pytest.mark.parametrize('place', range(3))
+def test_codeword_latent_and_side_all_matter(trained, place):
+  # Without the table: the codeword must reach the network itself too.
+  params = trained | {'table': jnp.zeros_like(trained['table'])}
+  first = list(_batch(8))
+  other = list(first)
+  other[place] = (first[place] + 1) % 4
+  one, two = (_decode(params, *x) for x in (first, other))
+  assert (np.abs(one - two).max((1, 2)) > 1e-3).all()
+
+
+def test_every_count_has_features_of_its_own(trained):
+  word, latent, side, _ = (x[:1] for x in _batch(1))
+
+  def answer(params, count):
+    return np.asarray(_decode(params, word, latent, side, jnp.array([count])))
+
+  # Rows of the first joint layer: latent, side, codeword, then one per count.
+  kernel = trained['Dense_1']['kernel']
+  assert kernel.shape[0] == 2 + 8 + 4 + 3
+  for row in range(3):
+    changed = kernel.at[2 + 8 + 4 + row].add(1.0)
+    params = trained | {'Dense_1': trained['Dense_1'] | {'kernel': changed}}
+    moved = [
+      not np.allclose(answer(params, count), answer(trained, count), atol=1e-4)
+      for count in (1, 2, 3)
+    ]
+    assert moved == [count - 1 == row for count in (1, 2, 3)]
+
+
+def test_the_classifier_never_answers_padding():
+  def label(params, latents, used):
+    return codeword_decoder.classify(params, latents, used, 5)
+
+  latents = jax.random.normal(KEY, (300, 2))
+  model = codeword_decoder.Classifier(5)
+  params = model.init(KEY, latents)['params']
+  last = params['Dense_2']
+  for used in (1, 3, 4):
+    # The first padded cell has by far the best score of all.
+    bias = last['bias'].at[used].set(1e3)
+    sure = params | {'Dense_2': last | {'bias': bias}}
+    logits = model.apply({'params': sure}, latents)
+    found = label(sure, latents, used)
+    np.testing.assert_array_equal(found, np.argmax(logits[:, :used], -1))
+  assert found.dtype == jnp.int32
+  np.testing.assert_array_equal(
+    label(params, latents, 5),
+    np.argmax(model.apply({'params': params}, latents), -1),
+  )
+
+
+@pytest.mark.parametrize('words', [WORDS[..., :1], np.zeros((5, 3, 2))])
+def test_codewords_that_do_not_fit_are_refused(words):
+  with pytest.raises(ValueError, match='codewords'):
+    codeword_decoder.init_params(KEY, CONFIG, words)

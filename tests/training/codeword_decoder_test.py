@@ -1,0 +1,156 @@
+"""The codeword decoder: where it starts, what it learns, what it ignores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling.models import codeword_decoder as models
+from listcoupling.training import codeword_decoder as training
+
+KEY = jax.random.key(0)
+CONFIG = models.CodewordDecoderConfig(
+  (1, 2), (1, 1), num_codewords=3, latent_size=1, hidden_size=32,
+  side_features=8, codeword_features=4, max_decoders=2,
+)  # fmt: skip
+WORDS = np.array([[[0.2, 0.8]], [[0.5, 0.1]]], np.float32)
+
+
+def _pool(key, images=2000):
+  """Pixel 1 is known to the side, its sign of deviation to latent 1."""
+  cell_key, side_key, latent_key = jax.random.split(key, 3)
+  cells = jax.random.randint(cell_key, (images,), 0, 2)
+  side = jax.random.rademacher(side_key, (images,)).astype(jnp.float32)
+  latent = jax.random.rademacher(latent_key, (images, 2)).astype(jnp.float32)
+  source = jnp.asarray(WORDS)[cells] + 0.1 * jnp.stack(
+    [side, latent[:, 0]], -1
+  ).reshape(images, 1, 2)
+  return training.Pool(
+    jnp.array([1, 2]),
+    source,
+    jnp.broadcast_to(side[:, None, None, None], (images, 2, 1, 1)),
+    jnp.broadcast_to(cells[None, :, None], (2, images, 2)),
+    # The second decoder of two holds the latent, the only one holds noise.
+    jnp.stack([jnp.stack([latent[:, 1], latent[:, 1]], 1),
+               jnp.stack([latent[:, 1], latent[:, 0]], 1)])[..., None],
+  )  # fmt: skip
+
+
+def _errors(params, pool):
+  found = []
+  for kind, count in enumerate((1, 2)):
+    counts = jnp.full(len(pool.source), count)
+    images = models.decode(
+      params,
+      pool.codewords[kind],
+      pool.latents[kind],
+      pool.sides,
+      counts,
+      CONFIG,
+    )
+    error = training.best_squared_error(images, pool.source, counts)
+    found.append(float(error.mean()))
+  return found
+
+
+def test_starts_at_the_mean_of_the_cell_and_learns_what_helps():
+  pool = _pool(jax.random.key(1))
+  start = models.init_params(KEY, CONFIG, WORDS)
+  np.testing.assert_allclose(_errors(start, pool), 0.01, rtol=1e-3)
+  params, loss = training.train(
+    KEY, WORDS, pool, config=CONFIG, steps=500, batch_size=64,
+    learning_rate=5e-3,
+  )  # fmt: skip
+  one, two = _errors(params, _pool(jax.random.key(2)))
+  # One decoder: the side gives pixel 0, nothing gives pixel 1. Two: the best
+  # of them knows both.
+  assert 0.0049 < one < 0.0056
+  assert two < 0.001 < loss < 0.01
+
+
+def test_best_of_the_first_decoders():
+  images = jnp.array([3.0, 1.0, 2.0]).reshape(1, 3, 1, 1) * jnp.ones(
+    (2, 3, 2, 2)
+  )
+  source = jnp.zeros((2, 2, 2))
+  best = training.best_squared_error(images, source, jnp.array([1, 3]))
+  np.testing.assert_allclose(best, [9, 1])
+  np.testing.assert_allclose(
+    training.best_squared_error(images, source, 2), [1, 1]
+  )
+
+
+def test_the_loss_is_of_the_decoders_in_use():
+  """Slots beyond the list hold the right cell; they must not count."""
+  cells = jnp.zeros((1, 4, 2), jnp.int32).at[:, :, 1].set(1)
+  pool = training.Pool(
+    jnp.array([1]), jnp.broadcast_to(WORDS[1], (4, 1, 2)),
+    jnp.zeros((4, 2, 1, 1)), cells, jnp.zeros((1, 4, 2, 1)),
+  )  # fmt: skip
+  options = dict(config=CONFIG, steps=1, batch_size=3, learning_rate=1e-3)
+  _, loss = training.train(KEY, WORDS, pool, **options)
+  assert loss == pytest.approx(((WORDS[0] - WORDS[1]) ** 2).mean(), rel=1e-4)
+  both = pool._replace(counts=jnp.array([2]))
+  _, loss = training.train(KEY, WORDS, both, **options)
+  assert loss == pytest.approx(0, abs=1e-6)
+
+
+def test_the_rate_falls_to_a_fiftieth():
+  optimizer = training._optimizer(10, 0.5)
+  one, found = jnp.ones(1), []
+  state = optimizer.init(one)
+  for _ in range(11):  # Adam moves by its rate under a constant gradient
+    update, state = optimizer.update(one, state)
+    found.append(-float(update[0]))
+  wanted = 0.02 + 0.98 * (1 + np.cos(np.pi * np.arange(11) / 10)) / 2
+  np.testing.assert_allclose(found, 0.5 * wanted, rtol=1e-4)
+
+
+def test_classifier_learns_from_draws_of_the_posterior():
+  """Means +-1 at deviation 1 overlap: log loss .336 at best, 0 without."""
+  mean = jnp.where(jnp.arange(2000) % 2, 1.0, -1.0)[:, None] * jnp.array([1, 0])
+  _, loss = training.train_classifier(
+    KEY, mean, jnp.zeros((2000, 2)), jnp.arange(2000) % 2, num_codewords=8,
+    steps=300, batch_size=128,
+  )  # fmt: skip
+  assert 0.3 < float(loss) < 0.6
+
+
+def test_classifier_finds_the_cells():
+  mean = jax.random.normal(KEY, (2000, 2))
+  cells = (mean[:, 0] > 0).astype(jnp.int32) + 2 * (mean[:, 1] > 0)
+  params, _ = training.train_classifier(
+    KEY, mean, jnp.full_like(mean, -4.0), cells, num_codewords=8, steps=300,
+    batch_size=128,
+  )  # fmt: skip
+  found = models.classify(params, mean, 4, 8)
+  assert float((found == cells).mean()) > 0.95
+  assert (
+    int(models.classify(params, 9 * mean, 2, 8).max()) < 2
+  )  # padding is never used
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(steps=0), 'steps'),
+    (dict(batch_size=0), 'batch_size'),
+    (dict(codewords=WORDS[:, :, :1]), 'codewords'),
+    (
+      dict(pool=_pool(KEY)._replace(codewords=jnp.zeros((2, 3, 2)))),
+      'codewords',
+    ),
+  ],
+)
+def test_bad_input_is_refused(change, message):
+  settings = dict(
+    codewords=WORDS, pool=_pool(KEY), config=CONFIG, steps=1, batch_size=2,
+    learning_rate=1e-3,
+  ) | change  # fmt: skip
+  with pytest.raises(ValueError, match=message):
+    training.train(KEY, **settings)
+
+
+def test_bad_sizes_are_refused():
+  with pytest.raises(ValueError, match='num_codewords'):
+    models.CodewordDecoderConfig((2, 2), (1, 1), num_codewords=0)
