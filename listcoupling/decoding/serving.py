@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from listcoupling import validation
-from listcoupling.decoding import loop, programs
+from listcoupling.decoding import loop, placement, programs
 from listcoupling.decoding.generate import (
   Call,
   Generation,
@@ -38,6 +39,7 @@ def generate_many(
   options: GenerateOptions,
   *,
   batch_size: int,
+  mesh: Mesh | None = None,
   on_done: Callable[[int, np.ndarray], None] | None = None,
 ) -> Generation:
   """Continues any number of prompts, `batch_size` rows at a time.
@@ -50,6 +52,7 @@ def generate_many(
     prompt_lengths: [R], at least 1.
     options: see `GenerateOptions`.
     batch_size: slots; the next of `generate`'s buckets is what runs.
+    mesh: as for `generate`.
     on_done: called with the number of a request and its tokens when it ends,
       in the order in which they end.
 
@@ -71,8 +74,11 @@ def generate_many(
   """
   validation.check_positive_int(batch_size, 'batch_size')
   with jax.enable_x64(False):
-    queue = prepare(key, target, drafters, prompts, prompt_lengths, options)
-    return _serve(queue, rows_bucket(batch_size), on_done)
+    queue = prepare(
+      key, target, drafters, prompts, prompt_lengths, options, mesh
+    )
+    size = placement.rows_on(queue.mesh, batch_size, rows_bucket(batch_size))
+    return _serve(queue, size, on_done)
 
 
 def _serve(queue: Call, size, on_done):
@@ -92,11 +98,11 @@ def _serve(queue: Call, size, on_done):
     state, info = call.compiled(loop.span, state, info, blocks=_SPAN)(
       *call.arguments, state, info
     )
-    ended = np.asarray(state.done) & (slots >= 0)
+    ended = placement.fetch(state.done) & (slots >= 0)
     if not ended.any():
       continue
     rows, counts = gather(state, call)
-    figures = jax.tree.map(np.asarray, info)
+    figures = jax.tree.map(placement.fetch, info)
     for slot in np.flatnonzero(ended):
       request = slots[slot]
       tokens[request], lengths[request] = rows[slot], counts[slot]
@@ -113,7 +119,9 @@ def _call(queue, slots, fresh):
   """The requests of the slots as a call that reads the fresh ones."""
   rows = np.maximum(slots, 0)
   return queue._replace(
-    keys=_take(queue.keys, rows.astype(np.int32)),
+    keys=placement.put_rows(
+      _take(queue.keys, rows.astype(np.int32)), queue.mesh
+    ),
     tokens=queue.tokens[rows],
     lengths=np.where(fresh, queue.lengths[rows], 1).astype(np.int32),
     prompt_lengths=queue.lengths[rows],
@@ -130,8 +138,11 @@ def _refill(call, fresh, state, info):
   new = call.prefill(~fresh)
   if state is None:
     return new
-  args = fresh, new, (state, info)
-  return programs.get(_select, *args, donate=(2,))(*args)
+  args = placement.put_rows(fresh, call.mesh), new, (state, info)
+  shardings = placement.like((state, info), call.mesh)
+  return programs.get(_select, *args, donate=(2,), out_shardings=shardings)(
+    *args
+  )
 
 
 def _select(fresh, new, old):
