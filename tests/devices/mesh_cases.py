@@ -19,8 +19,8 @@ from listcoupling import gumbel
 from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import hlo
-from listcoupling.experiments.benchmarks.random_pair import random_pair
 from listcoupling.models import transformer
+from listcoupling.models.random_pair import random_pair
 from tests import fakes
 
 KEY = 7
