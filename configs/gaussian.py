@@ -28,6 +28,11 @@ def get_config(kind: str = 'full') -> config_dict.ConfigDict:
       'shared_race',
       'interval',
       'interval_mse',
+      'interval_groups',
+      'interval_groups_mse',
+      'lattice',
+      'lattice_mse',
+      'lattice_blind',
       'seed_aware',
       'modulo',
       'modulo_mse',
@@ -37,12 +42,15 @@ def get_config(kind: str = 'full') -> config_dict.ConfigDict:
     # Not in the paper, which has no interval labels: wider for the mean
     # squared error, smaller where messages are many.
     interval_variances=(0.1, 0.03, 0.01, 0.005, 0.002, 0.001, 3e-4, 1e-4),
-    periods=(1.6, 2.0, 2.4, 2.8, 3.4, 4.0, 5.0),  # L times the width
+    periods=(1.6, 2.0, 2.4, 2.8, 3.4, 4.0, 5.0),  # L G times the width
+    # Longer ones where messages are many: a failure costs the period.
+    lattice_periods=tuple(1.0 * 1.16**i for i in range(13)),  # 1 to 5.9
     num_candidates=2**15,
     side_variance=0.5,
     selection_trials=10_000,
     trials=100_000,
     seed_aware_trials=20_000,
+    lattice_trials=200_000,
     repeats=10,
     chunk=5000,  # trials between two notes on disk
     cpu_devices=0,  # trials are spread over so many; 0: every core we may use
@@ -53,9 +61,11 @@ def get_config(kind: str = 'full') -> config_dict.ConfigDict:
       num_messages=(8,),
       interval_variances=(0.03, 0.005, 0.001),
       periods=(2.0, 2.8, 4.0),
+      lattice_periods=(1.6, 2.9, 3.8),
       selection_trials=1000,
       trials=10_000,
       seed_aware_trials=2000,
+      lattice_trials=10_000,
       repeats=1,
       chunk=1000,
     )

@@ -62,17 +62,23 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def naming_full_disk(path: str | os.PathLike) -> Iterator[None]:
-  """Says of which file or folder an error of a full disk is."""
+  """Says of which file or folder an error of a full disk is.
+
+  Libraries that write for themselves raise errors of other types with the
+  system's words in them.
+  """
   try:
     yield
-  except OSError as error:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-      raise
-    raise OSError(
-      error.errno,
-      f'{error.strerror}: free space, then give the same command again',
-      str(path),
-    ) from error
+  except Exception as error:
+    for number in (errno.ENOSPC, errno.EDQUOT):
+      words = os.strerror(number)
+      if getattr(error, 'errno', None) == number or words in str(error):
+        raise OSError(
+          number,
+          f'{words}: free space, then give the same command again',
+          str(path),
+        ) from error
+    raise
 
 
 def check_regular(path: str | os.PathLike) -> None:

@@ -34,6 +34,9 @@ def test_a_full_disk_is_named(tmp_path):
   with pytest.raises(OSError, match='No space left.*free space.*x.json'):
     with files.replacing(path):
       raise OSError(errno.ENOSPC, 'No space left on device')
+  with pytest.raises(OSError, match='No space left.*free space.*folder'):
+    with files.naming_full_disk('folder'):
+      raise ValueError('RESOURCE_EXHAUSTED: No space left on device')
   with pytest.raises(OSError, match='^.Errno 5. I/O$'):  # another error stays
     with files.replacing(path):
       raise OSError(errno.EIO, 'I/O')

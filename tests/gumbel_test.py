@@ -302,7 +302,6 @@ def test_training_and_codebooks_of_one_seed_have_nothing_in_common():
 # Modules that make keys in other ways, and why they may.
 OWN_KEYS = {
   'experiments/benchmarks/aot.py': 'shapes alone: nothing is drawn',
-  'experiments/benchmarks/random_pair.py': 'leaves of a model of its own',
   'models/random_pair.py': 'leaves of a model of its own',
   'models/refiner_files.py': 'shapes alone: nothing is drawn',
 }
@@ -310,8 +309,6 @@ OWN_KEYS = {
 LEGACY = {
   'compression/images.py',
   'data/side_information.py',
-  'experiments/benchmark.py',
-  'experiments/benchmark_loop.py',
   'experiments/compress.py',
   'experiments/compress_folders.py',
   'experiments/compress_schemes.py',
@@ -319,8 +316,6 @@ LEGACY = {
   'experiments/image_fits.py',
   'experiments/image_trials.py',
   'experiments/images.py',
-  'experiments/peer_checkpoints.py',
-  'experiments/peers.py',
   'training/refiner.py',
   'training/vae.py',
 }

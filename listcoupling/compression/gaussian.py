@@ -283,7 +283,8 @@ def simulate_lattice(
   num_decoders: int,
   side_variance=0.5,
   reach: int = 0,
-) -> jax.Array:
+  spread: tuple[float, float] = (1.0, 1.0),
+) -> tuple[jax.Array, jax.Array]:
   """Squared errors of decoders whose codebook is a dithered lattice.
 
   For D = 1 sources and side information are those of `simulate` with the same
@@ -297,9 +298,12 @@ def simulate_lattice(
     num_decoders: K.
     side_variance: [] or [K] s; inf for no side information.
     reach: see `lattices.reconstruct`.
+    spread: factors of the deviations of source and noise: with factors above 1
+      rare failures are seen in few trials (importance sampling).
 
   Returns:
-    [R, K], per dimension.
+    Errors [R, K], per dimension, and weights [R] of the trials, mean 1; 1
+    without a spread.
 
   Raises:
     ValueError: for a period that is not positive, or G that does not divide K.
@@ -307,10 +311,12 @@ def simulate_lattice(
   Example:
     >>> code = lattices.make_code('Z', 4, num_groups=2)
     >>> simulate_lattice(jax.random.key(0), jnp.arange(5), code, 3.,
-    ...                  num_decoders=2).shape
+    ...                  num_decoders=2)[0].shape
     (5, 2)
   """
-  validation.check_positive(period=period)
+  validation.check_positive(
+    period=period, source_spread=spread[0], noise_spread=spread[1]
+  )
   codec.check_groups(code.num_groups, num_decoders)
   s = check_side_variance(side_variance, num_decoders)
   run = _compiled_lattice(
@@ -318,8 +324,9 @@ def simulate_lattice(
     reach,
   )  # fmt: skip
   return run(
-    key, jnp.asarray(trials, jnp.int32), jnp.asarray(period, jnp.float32), s
-  )
+    key, jnp.asarray(trials, jnp.int32), jnp.asarray(period, jnp.float32), s,
+    jnp.asarray(spread, jnp.float32),
+  )  # fmt: skip
 
 
 @functools.cache
@@ -328,9 +335,10 @@ def _compiled_lattice(lattice, num_messages, num_groups, size, points, reach):
     lattice, num_messages, num_groups=num_groups, size=size, num_points=points
   )
 
-  def one(key, trial, period, s):
+  def one(key, trial, period, s, spread):
     parts = trial * size + jnp.arange(size, dtype=jnp.int32)
     a, t = jax.vmap(lambda r: draw_source(trial_key(key, r), s.size, s))(parts)
+    a, t, weight = _spread_out(a, t, s, spread)
     mean = posterior_mean(t.T, s[:, None])  # [K, D]
     dither_key = domain_key(trial_key(key, parts[0]), Domain.DITHER)
     offset = lattices.dither(dither_key, (), code)
@@ -343,6 +351,20 @@ def _compiled_lattice(lattice, num_messages, num_groups, size, points, reach):
     answer = lattices.reconstruct(
       codeword, mean, posterior_variance(s), period, code, reach=reach
     )
-    return jnp.mean((answer - a[None]) ** 2, -1)
+    return jnp.mean((answer - a[None]) ** 2, -1), weight
 
-  return jax.jit(jax.vmap(one, (None, 0, None, None)))
+  return jax.jit(jax.vmap(one, (None, 0, None, None, None)))
+
+
+def _spread_out(a, t, s, spread):
+  """Larger sources [D] and noise in t [D, K], and the weight [] of it."""
+  noise = jnp.where(jnp.isinf(s)[None], 0.0, t - a[:, None])
+  used = jnp.where(jnp.isinf(s), 0.0, 1.0)
+  source = jnp.log(spread[0]) + 0.5 * (1 - spread[0] ** 2) * a**2  # [D]
+  scaled = 0.5 * (1 - spread[1] ** 2) * noise**2 / s[None]
+  log_weight = jnp.sum(source) + jnp.sum(
+    used[None] * jnp.log(spread[1]) + scaled
+  )
+  a = spread[0] * a
+  t = jnp.where(jnp.isinf(s)[None], 0.0, a[:, None] + spread[1] * noise)
+  return a, t, jnp.exp(log_weight)

@@ -35,7 +35,7 @@ class Acceptance(NamedTuple):
 
 
 class Calibration(NamedTuple):
-  """What a best-first tree expected of its depths, and what came."""
+  """Acceptance that a best-first tree expected of its depths, and what came."""
 
   predicted: np.ndarray  # [L] share of the target calls that accept depth j
   accepted: np.ndarray  # [L]

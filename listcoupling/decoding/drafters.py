@@ -124,9 +124,8 @@ class ModelDrafter:
     batch, slots, nodes = state.visible.shape
     size = nodes // slots + 1
     start = jnp.maximum(text.root + 1 - size, 0)  # [B]
-    window = jax.vmap(
-      lambda row, first: jax.lax.dynamic_slice_in_dim(row, first, size)
-    )(text.tokens, start)
+    places = start[:, None] + jnp.arange(size, dtype=jnp.int32)[None]
+    window = jnp.take_along_axis(text.tokens, places, axis=1)
     entries = self.model.capacity(state.cache)
     mask = tree.cache_mask(tree.causal(size, batch), start, entries)
     positions = start[:, None] + jnp.arange(size)[None]

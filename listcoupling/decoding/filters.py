@@ -63,7 +63,8 @@ def probabilities_at(law: Law, tokens: jax.Array) -> jax.Array:
   probs = jax.nn.softmax(law.logits)
   if law.tokens is None:
     return probs[tokens]
-  return jnp.sum(jnp.where(law.tokens == tokens[:, None], probs, 0.0), axis=1)
+  hit = law.tokens[None] == tokens[:, None]
+  return jnp.sum(jnp.where(hit, probs[None], 0.0), axis=1)
 
 
 def target_law(

@@ -211,16 +211,19 @@ def _append(state, new, count, sampling):
   """Writes tokens [B, L + 1] behind the text, as far as they count."""
   valid = jnp.arange(new.shape[1])[None] < count[:, None]
 
-  def row(tokens, new, valid, length):
-    old = jax.lax.dynamic_slice_in_dim(tokens, length, new.shape[0])
-    return jax.lax.dynamic_update_slice_in_dim(
-      tokens, jnp.where(valid, new, old), length, axis=0
-    )
-
+  places = (
+    state.lengths[:, None] + jnp.arange(new.shape[1], dtype=jnp.int32)[None]
+  )
+  old = jnp.take_along_axis(state.tokens, places, axis=1)
+  # Indices spelt out: a TPU makes a serial loop of updates by row.
+  rows = jnp.arange(new.shape[0], dtype=jnp.int32)[:, None]
+  tokens = state.tokens.at[rows, places].set(
+    jnp.where(valid, new, old), mode='promise_in_bounds', unique_indices=True
+  )
   num_new = state.num_new + count
   stopped = jnp.any(verify.is_stop(new, sampling) & valid, axis=1)
   return state._replace(
-    tokens=jax.vmap(row)(state.tokens, new, valid, state.lengths),
+    tokens=tokens,
     lengths=state.lengths + count,
     num_new=num_new,
     done=state.done | stopped | (num_new >= sampling.max_new_tokens),

@@ -1,4 +1,4 @@
-"""What a generation reports, with the meanings vLLM gives the words."""
+"""Figures of a generation, with the meanings that vLLM gives the words."""
 
 from typing import NamedTuple
 

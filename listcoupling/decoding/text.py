@@ -111,14 +111,18 @@ def generate_text(
       target.tokenizer, len(batch), stop_strings, on_text, first
     )
     watched = bool(stop_strings) or on_text is not None
-    out = generate(
-      keys[first : first + batch_size],
-      target,
-      drafters,
-      *pad_prompts([rows[i] for i in batch]),
-      options,
-      on_block=streams if watched else None,
-    )
+    try:
+      out = generate(
+        keys[first : first + batch_size],
+        target,
+        drafters,
+        *pad_prompts([rows[i] for i in batch]),
+        options,
+        on_block=streams if watched else None,
+      )
+    except ValueError as error:
+      # Its rows are those of the batch.
+      raise ValueError(f'texts from {first} on: {error}') from error
     streams(out.tokens, out.lengths, last=True)
     done = [
       _completion(texts[i], rows[i], out, b, streams.rows[b], stop_tokens)

@@ -249,9 +249,8 @@ def _on_target(law, laws, tokens):
     )
   drafts = jax.vmap(filters.probabilities_at, (0, None))(laws, law.tokens)
   target = jnp.append(jax.nn.softmax(law.logits), 0.0)
-  here = jnp.pad(tokens[:, None] == law.tokens, ((0, 0), (0, 1)))
-  missing = jnp.arange(target.size) == law.tokens.size
-  places = gumbel.argmax(here | (missing & ~jnp.any(here, 1, keepdims=True)))
+  here = tokens[:, None] == law.tokens[None]
+  places = jnp.where(jnp.any(here, axis=1), gumbel.argmax(here), here.shape[1])
   return places, jnp.pad(drafts, ((0, 0), (0, 1))), target
 
 
@@ -268,8 +267,9 @@ def _without_earlier(laws, tokens, live):
   """Laws [K, A] of live siblings drawn one after another, without return."""
   atoms = laws.tokens
   if atoms is None:
-    atoms = jnp.arange(laws.logits.shape[-1])[None]
-  drawn = live[:, None, None] & (tokens[:, None, None] == atoms)  # [K, K, A]
+    atoms = jnp.arange(laws.logits.shape[-1], dtype=jnp.int32)[None]
+  drawn = tokens[:, None, None] == atoms[None]
+  drawn &= live[:, None, None]  # [K, K, A]
   earlier = jnp.tri(tokens.size, k=-1, dtype=bool).T[:, :, None]
   gone = jnp.any(earlier & drawn, axis=0)
   return laws._replace(logits=jnp.where(gone, -jnp.inf, laws.logits))

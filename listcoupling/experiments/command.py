@@ -8,8 +8,14 @@ import jax
 from absl import app, flags, logging
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
-_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+_PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 _STOPPED = 130  # as a shell reports the interrupt signal
+
+
+def root() -> pathlib.Path:
+  """The folder of `scripts` and `configs`, in a wheel or a checkout."""
+  inside = _PACKAGE / 'checkout'
+  return inside if inside.is_dir() else _PACKAGE.parent
 
 
 def define_config(default: str) -> flags.FlagHolder:
@@ -25,10 +31,10 @@ def define_config(default: str) -> flags.FlagHolder:
   """
   from ml_collections import config_flags  # scripts without one run bare
 
-  sys.path.insert(0, str(_ROOT))
+  sys.path.insert(0, str(root()))
   try:
     return config_flags.DEFINE_config_file(
-      'config', str(_ROOT / default), 'File of the settings.'
+      'config', str(root() / default), 'File of the settings.'
     )
   except (AttributeError, KeyError, ValueError, flags.Error) as error:
     sys.exit(_fail(sys.argv, error))

@@ -10,6 +10,7 @@ Legend: B batch, S new tokens, C cache entries, J key/value heads, G query heads
 per key head, E head size.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -62,8 +63,8 @@ def write_lines(
   three indices are spelt out: with batch axes the cache would be copied. The
   partitioner sees that shards keep to their own rows and heads.
   """
-  entries = start[:, None] + jnp.arange(values.shape[2], dtype=jnp.int32)
-  return _lines(cache, entries).set(
+  places = jnp.arange(values.shape[2], dtype=jnp.int32)
+  return _lines(cache, start[:, None] + places[None]).set(
     values,
     mode='promise_in_bounds',
     indices_are_sorted=True,
@@ -124,7 +125,13 @@ def attend(
   if used is None or c <= DENSE:
     mixed = _attend_all(rows, keys, values, mask)
   else:
-    mixed = _attend_used(rows, keys, values, mask, used)
+    mixed = jax.lax.platform_dependent(
+      *(rows, keys, values, mask, used),
+      cpu=functools.partial(_attend_used, block=BLOCK),
+      default=functools.partial(
+        _attend_used, block=_wide_block(b * s * j * g, c)
+      ),
+    )
   return mixed.reshape(b, j, s, g, e).swapaxes(1, 2).reshape(b, s, j * g * e)
 
 
@@ -153,15 +160,28 @@ class _Softmax(NamedTuple):
   mixed: jax.Array  # [B, J, S * G, E] values under these weights
 
 
-def _attend_used(rows, keys, values, mask, used):
-  """Blocks of entries up to `used`, the softmax carried along."""
+def _wide_block(rows: int, entries: int) -> int:
+  """Entries of an accelerator's block, which waits for the host at each turn.
 
-  def block(i, before):
+  A quarter of the cache, unless that makes more than 2^27 scores.
+  """
+  most = max(2**27 // (rows * BLOCK), 1)
+  return BLOCK * min(-(-entries // (4 * BLOCK)), most)
+
+
+def _attend_used(rows, keys, values, mask, used, *, block):
+  """Blocks of entries up to `used`, the softmax carried along."""
+  size = keys.shape[2]
+
+  def read(i, before):
+    first = jnp.minimum(i * block, size - block)  # the last one may overlap
     keys_, values_ = (
-      jax.lax.dynamic_slice_in_dim(leaf, i * BLOCK, BLOCK, axis=2)
+      jax.lax.dynamic_slice_in_dim(leaf, first, block, axis=2)
       for leaf in (keys, values)
     )
-    mask_ = jax.lax.dynamic_slice_in_dim(mask, i * BLOCK, BLOCK, axis=2)
+    mask_ = jax.lax.dynamic_slice_in_dim(mask, first, block, axis=2)
+    own = first + jnp.arange(block) >= i * block
+    mask_ = mask_ & own[None, None]
     scores = _scores(rows, keys_, mask_)
     best = jnp.maximum(before.best, jnp.max(scores, -1, keepdims=True))
     # Until a row sees an entry its weights are wrong; `kept` is then 0.
@@ -184,6 +204,6 @@ def _attend_used(rows, keys, values, mask, used):
     nothing + _MASKED, nothing, jnp.zeros_like(rows, jnp.float32)
   )
   # The first block is always read: every row has a mass to divide by.
-  blocks = jnp.clip((used + BLOCK - 1) // BLOCK, 1, keys.shape[2] // BLOCK)
-  end = jax.lax.fori_loop(0, blocks, block, start)
+  blocks = jnp.clip(-(-used // block), 1, -(-size // block))
+  end = jax.lax.fori_loop(0, blocks, read, start)
   return (end.mixed / end.mass).astype(values.dtype)

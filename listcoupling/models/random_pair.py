@@ -33,9 +33,9 @@ def random_pair(key, config, *, draft_layers: int, gain: float):
     ValueError: for a drafter of no layers or of more than the target has.
 
   Example:
-    >>> key = gumbel.domain_key(gumbel.seed_key(0), gumbel.Domain.MODEL_INIT)
-    >>> config = transformer.TransformerConfig(64, 32, 2, 2, 2, 64)
-    >>> target, drafter = random_pair(key, config, draft_layers=1, gain=0.2)
+    >>> config = transformer.TransformerConfig(64, 32, 2, 2, 2, 16, 64)
+    >>> target, drafter = random_pair(
+    ...   jax.random.key(0), config, draft_layers=1, gain=0.2)
     >>> drafter.config.num_layers
     1
   """

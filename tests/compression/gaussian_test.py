@@ -240,11 +240,28 @@ def _lattice_by_hand(r, period):
 
 def test_lattice_trials_by_hand():
   code = lattices.make_code('Z', 4, num_groups=2)
-  error = gaussian.simulate_lattice(
+  error, weight = gaussian.simulate_lattice(
     KEY, np.arange(40), code, 2.0, num_decoders=2
   )
+  np.testing.assert_array_equal(weight, 1)
   wanted = np.array([_lattice_by_hand(r, 2.0) for r in range(40)])
   np.testing.assert_allclose(error, wanted, rtol=5e-3, atol=2e-4)
+
+
+def test_importance_sampling_keeps_the_mean():
+  """At a short period, where failures are frequent enough to compare."""
+  code = lattices.make_code('Z', 4, num_groups=2)
+  run = functools.partial(
+    gaussian.simulate_lattice, KEY, code=code, period=1.6, num_decoders=2
+  )
+  plain = np.min(np.asarray(run(np.arange(20_000))[0], np.float64), -1)
+  error, weight = run(np.arange(20_000, 40_000), spread=(1.6, 1.25))
+  weight = np.asarray(weight, np.float64)
+  statistics.assert_mean(weight, 1)
+  wide = np.min(np.asarray(error, np.float64), -1)
+  miss = np.hypot(plain.std(), (wide * weight).std()) / np.sqrt(plain.size)
+  assert abs(plain.mean() - (wide * weight).mean()) < 5 * miss
+  assert wide.mean() - plain.mean() > 5 * miss  # failures are more frequent
 
 
 def test_lattice_beats_the_modulo_quantiser_and_interval_labels():
@@ -254,7 +271,7 @@ def test_lattice_beats_the_modulo_quantiser_and_interval_labels():
   lattice, modulo = (
     np.min(np.asarray(x, np.float64), -1)
     for x in (
-      gaussian.simulate_lattice(KEY, trials, code, 3.6, num_decoders=2),
+      gaussian.simulate_lattice(KEY, trials, code, 3.6, num_decoders=2)[0],
       gaussian_baselines.modulo_quantiser(
         KEY, trials, 8, 4.0 / 8, num_decoders=2
       ),
@@ -290,7 +307,7 @@ for x in out:
   print(np.asarray(x).dtype, np.asarray(x).tobytes().hex())
 code = lattices.make_code('D4', 2, num_groups=2)
 out = gaussian.simulate_lattice(key, range(3), code, 3., num_decoders=2)
-print(np.asarray(out).dtype, np.asarray(out).tobytes().hex())
+print(np.asarray(out[0]).dtype, np.asarray(out[0]).tobytes().hex())
 weights = np.linspace(-2, 0, 64, dtype=np.float32)
 for named in (
   labels.random_labels(key, 64, 3, num_groups=2),

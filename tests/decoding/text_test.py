@@ -243,6 +243,7 @@ def test_chat_templates_make_prompts_of_messages(alone):
     (dict(prompts=['a', '']), 'row 1'),
     (dict(prompts=['a', 1.5]), 'row 1.*float'),
     (dict(key=KEY[None]), r'\(4,\)'),
+    (dict(prompts=[[1], [9999]], batch_size=1), 'texts from 1 on: .* 9999'),
   ],
 )
 def test_bad_requests_are_named(settings, message):

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -81,3 +82,12 @@ def test_cache_mask_is_the_prefix_and_then_the_tree():
 
 def test_causal():
   np.testing.assert_array_equal(tree.causal(4, 2)[1], np.tri(4, dtype=bool))
+
+
+def test_accelerators_mask_without_a_loop():
+  visible = jax.random.bernoulli(jax.random.key(0), 0.5, (3, 4, 5))
+  start = jnp.array([0, 3, 9])
+  wanted = tree.cache_mask(visible, start, 14)
+  found = tree._mask_by_product(visible, start, entries=14)
+  np.testing.assert_array_equal(found, wanted)
+  assert wanted[2, :, :9].all() and not wanted[0, :, 5:].any()

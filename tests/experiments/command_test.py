@@ -1,5 +1,6 @@
 """Scripts: a mistake is one line, a stop says what is kept."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -107,3 +108,43 @@ def test_mistakes_in_flags_are_one_line():
   for line, (arguments, message) in zip(lines, _CASES.items(), strict=True):
     assert message in line.replace("\\'", "'"), (arguments, line)
     assert line.count('\\n') == 1 and 'Traceback' not in line, line
+
+
+_STOPPED = """
+import signal, sys
+import jax
+from listcoupling.experiments import command, run
+
+def main(argv):
+  def compute(number):
+    if number == 1:
+      signal.raise_signal(signal.SIGINT)
+    return {'value': number}
+
+  print(jax.config.jax_compilation_cache_dir)
+  with run.open_run(argv[1], {}) as record:
+    record.rows([(n, n) for n in range(3)], compute, key='n')
+
+command.run(main, choices=(sys.argv[1],))
+"""
+
+
+def test_a_stop_ends_with_130_and_flushed_output(tmp_path):
+  changes = {'XDG_CACHE_HOME': str(tmp_path / 'cache')}
+  done = subprocess.run(
+    [sys.executable, '-c', _STOPPED, str(tmp_path / 'work')],
+    env={k: v for k, v in os.environ.items() if 'CACHE' not in k} | changes,
+    capture_output=True,
+    text=True,
+    cwd=_ROOT,
+    check=False,
+  )
+  assert done.returncode == 130, done.stderr
+  folder = tmp_path / 'cache' / 'listcoupling' / 'compiled'
+  assert done.stdout == f'{folder}\n'
+  last = done.stderr.splitlines()[-1]
+  assert 'Stopped. What is done is kept in' in last and 'goes on' in last
+  assert 'Traceback' not in done.stderr
+  rows = (tmp_path / 'work' / 'results.csv').read_text()
+  assert rows == 'n,value\n0,0\n'
+  assert not (tmp_path / 'work' / '.lock').exists()

@@ -45,6 +45,22 @@ def test_blocks_are_the_softmax(used):
   assert used == 1 or jnp.abs(blocks[0] - fewer[0]).max() > 1e-4
 
 
+def test_wide_blocks_of_accelerators():
+  """The last of them overlaps the one before, and counts nothing twice."""
+  queries, keys, values = operands()
+  rows = queries.swapaxes(1, 2).reshape(2, 2, 6, 8)
+  mask = seen(ENTRIES, 700)
+  wide = functools.partial(attention._attend_used, block=5 * 128)
+  found = jax.jit(wide)(rows, keys, values, mask, jnp.int32(ENTRIES))
+  found = found.reshape(2, 2, 3, 2, 8).swapaxes(1, 2).reshape(2, 3, -1)
+  whole = attention.attend(queries, keys, values, mask)
+  np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5)
+  # A step over 8192 entries turns four times; scores of a prompt stay few.
+  assert attention._wide_block(33 * 28, 8192) == 2048
+  rows = 32 * 28 * 256
+  assert attention.BLOCK <= attention._wide_block(rows, 8192) <= 2**27 // rows
+
+
 def test_what_lies_past_the_used_length_is_never_read():
   queries, keys, values = operands()
   mask = seen(300, 200)

@@ -137,10 +137,9 @@ def run(sizes: Sequence[str], workdir) -> list[dict]:
   rows, todo = [], settings(os.cpu_count())
   with open_run(workdir, own) as record:
     for size in sizes:
+      if record.load(size) is None:
+        record.save(size, measure(size, todo, record.workdir))
       kept = record.load(size)
-      if kept is None:
-        kept = measure(size, todo, record.workdir)
-        record.save(size, kept)
       figures = dict(zip(todo, kept.pop('figures')))
       about = {name: value.item() for name, value in kept.items()}
       rows += summarize(figures, {'size': size, **about})

@@ -16,7 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling import bounds
-from listcoupling.compression import gaussian_baselines, poisson_functional
+from listcoupling.compression import (
+  gaussian,
+  gaussian_baselines,
+  lattices,
+  poisson_functional,
+)
 from listcoupling.experiments import tables
 
 # scheme: (selected by, kind)
@@ -25,13 +30,22 @@ RACES = {
   'shared_race': ('mean_db', 'shared'),
   'interval': ('mean_db', 'interval'),
   'interval_mse': ('mse_db', 'interval'),
+  'interval_groups': ('mean_db', 'interval_groups'),
+  'interval_groups_mse': ('mse_db', 'interval_groups'),
+}
+LATTICES = {
+  'lattice': ('mean_db', 'lattice'),
+  'lattice_mse': ('mse_db', 'lattice'),
+  'lattice_blind': ('mse_db', 'lattice_blind'),
 }
 BASELINES = {
   'seed_aware': ('mean_db', 'seed_aware'),
   'modulo': ('mean_db', 'modulo'),
   'modulo_mse': ('mse_db', 'modulo'),
 }
-
+SELECTED = RACES | LATTICES | BASELINES  # by (score, kind)
+SPREAD = 1.6, 1.25  # of source and noise
+CELL_POINTS = 32  # of a cell's conditional mean, in one dimension
 
 # Which of the n decoders, and the prefix of its columns.
 DECODERS = {'best': '', 'mean': 'average_', 'worst': 'worst_'}
@@ -42,33 +56,34 @@ SIZE = 3 + 4 * len(DECODERS)
 class Job(NamedTuple):
   """One setting of one scheme at one number of messages."""
 
-  kind: str  # random, shared, interval, seed_aware, modulo
+  kind: str  # the second entry of a scheme
   num_messages: int
-  test_variance: float
-  period: float
+  test_variance: float = 1.0
+  period: float = 1.0
+  reach: int = 0  # of `lattices.reconstruct`
 
   @property
   def stage(self) -> str:
     """Jobs of a stage are run together: all races share their arrivals."""
+    if self.kind.startswith('lattice'):
+      return 'lattice'
     return self.kind if self.kind in ('seed_aware', 'modulo') else 'races'
 
 
 def candidates(config) -> list[Job]:
   """Every setting that selection looks at."""
   jobs = []
-  wanted = {RACES[s][1] for s in config.schemes if s in RACES}
-  for count in config.num_messages:
-    for kind in sorted(wanted - {'interval'}):
-      jobs += [Job(kind, count, v, 1.0) for v in config.test_variances]
-    if 'interval' in wanted:
-      jobs += [
-        Job('interval', count, v, p)
-        for v, p in itertools.product(config.interval_variances, config.periods)
-      ]
-    if 'seed_aware' in config.schemes:
-      jobs += [Job('seed_aware', count, v, 1.0) for v in config.test_variances]
-    if {'modulo', 'modulo_mse'} & set(config.schemes):
-      jobs += [Job('modulo', count, 1.0, p) for p in config.periods]
+  wanted = sorted({SELECTED[s][1] for s in config.schemes if s in SELECTED})
+  grids = {
+    'interval': itertools.product(config.interval_variances, config.periods),
+    'modulo': itertools.product((1.0,), config.periods),
+    'lattice': itertools.product((1.0,), config.lattice_periods, (0, 1)),
+    'iid': itertools.product(config.test_variances, (1.0,)),
+  }
+  grids = {name: list(grid) for name, grid in grids.items()}
+  for count, kind in itertools.product(config.num_messages, wanted):
+    grid = grids.get(kind.split('_')[0], grids['iid'])
+    jobs += [Job(kind, count, *setting) for setting in grid]
   return jobs
 
 
@@ -79,11 +94,15 @@ def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
     job._replace(
       test_variance=np.broadcast_to(job.test_variance, num_decoders),
       period=np.broadcast_to(job.period, num_decoders),
+      reach=np.broadcast_to(job.reach, num_decoders),
     )
     for job in jobs
   ]
   sums = np.zeros((len(jobs), num_decoders, SIZE))
   runners = {
+    'lattice': lambda part: _lattice(
+      key, trials, part, config, num_decoders, complete
+    ),
     'modulo': lambda part: _modulo(key, trials, part, config, num_decoders),
     'seed_aware': lambda part: _seed_aware(
       key, trials, part, config, num_decoders
@@ -115,8 +134,9 @@ def _races(key, trials, jobs, config, complete):
       poisson_functional.make_settings(
         job.test_variance[None],
         [job.num_messages],
-        period=job.period[None] if job.kind == 'interval' else None,
+        period=job.period[None] if 'interval' in job.kind else None,
         is_shared=job.kind == 'shared',
+        num_groups='all' if job.kind == 'interval_groups' else 1,
         num_decoders=num_decoders,
       )
       for job in jobs
@@ -132,6 +152,29 @@ def _races(key, trials, jobs, config, complete):
   )
   bound = _bound(out.information_density, jobs) if complete else None
   return moments(out.squared_error, out.is_match, bound)
+
+
+def _lattice(key, trials, jobs, config, num_decoders, complete):
+  """Sums [J, K, SIZE]; each number of decoders has a code of its own.
+
+  A failure may be rarer than one in all selection trials and yet decide the
+  mean squared error: there they are drawn more often and weighted back.
+  """
+  spread = (1.0, 1.0) if complete else SPREAD
+  error = np.full((len(trials), len(jobs), *(num_decoders,) * 2), np.nan)
+  weight = np.ones(error.shape[:3])
+  for (j, job), n in itertools.product(enumerate(jobs), range(num_decoders)):
+    side = np.full(n + 1, config.side_variance, np.float32)
+    if job.kind == 'lattice_blind':
+      side[n] = np.inf
+    code = lattices.make_code(
+      'Z', job.num_messages, num_groups=n + 1, num_points=CELL_POINTS
+    )
+    error[:, j, n, : n + 1], weight[:, j, n] = gaussian.simulate_lattice(
+      key, trials, code, job.period[n], num_decoders=n + 1, side_variance=side,
+      reach=int(job.reach[n]), spread=spread,
+    )  # fmt: skip
+  return moments(error, weight=weight)
 
 
 def _modulo(key, trials, jobs, config, num_decoders):
@@ -183,13 +226,14 @@ def by_list_size(squared_error) -> np.ndarray:
   return np.where(used, error[..., None, :], np.nan)
 
 
-def moments(squared_error, match=None, bound=None) -> np.ndarray:
+def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
   """Sums [J, K, SIZE] over R trials: what every figure needs.
 
   Args:
     squared_error: [R, J, K, K] by (n, k), NaN for k >= n.
     match: [R, J, K].
     bound: [R, J, K].
+    weight: [R, J, K], of mean 1, for trials of importance sampling.
   """
   error = np.asarray(squared_error, np.float64)
   db = 10 * np.log10(np.maximum(error, 1e-20))
@@ -203,6 +247,7 @@ def moments(squared_error, match=None, bound=None) -> np.ndarray:
   ]
   for reduce in _REDUCE:
     for value in (reduce(db, -1), reduce(error, -1)):  # [R, J, K]
+      value = value * weight
       sums += [value.sum(0), (value**2).sum(0)]
   return np.stack(sums, -1)
 

@@ -12,9 +12,14 @@ was.
 Rows: no message; gls (the paper); shared_race (its baseline); the same races
 with interval labels, width and v chosen for mean-dB (`interval`) or for the
 mean squared error (`interval_mse`); a decoder that uses all it knows of the
-encoder (`seed_aware`); a dithered modulo quantiser, chosen for either
-(`modulo`, `modulo_mse`); and limits on the mean squared error. Beside them
-stand the paper's own figures (arXiv 2506.05632).
+encoder (`seed_aware`); GLS with interval labels and a group per decoder
+(`interval_groups`, `interval_groups_mse`); a dithered lattice whose cosets the
+decoders share out (`lattice`, `lattice_mse`), and the same where the last of
+the decoders has no side information (`lattice_blind`); a dithered modulo
+quantiser, chosen for either (`modulo`, `modulo_mse`); what a scalar quantiser
+with a genie could have (`lloyd_max`), and limits on the mean squared error. The
+mean and the worst decoder stand beside the best in every row, and the paper's
+own figures (arXiv 2506.05632) beside them.
 
 Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 """
@@ -37,7 +42,7 @@ from listcoupling.experiments.run import Field, Run, check_config, open_run
 from listcoupling.experiments.tables import Column
 from listcoupling.gumbel import Domain, domain_key, seed_key
 
-SCHEMES = ('no_message', *schemes.RACES, *schemes.BASELINES, 'limit')
+SCHEMES = ('no_message', *schemes.SELECTED, 'limit')
 _COUNTS = Field(int, least=1, many=True)
 _POSITIVE = Field(float, above=0, many=True)
 FIELDS = {
@@ -47,11 +52,13 @@ FIELDS = {
   'test_variances': _POSITIVE,
   'interval_variances': _POSITIVE,
   'periods': _POSITIVE,
+  'lattice_periods': _POSITIVE,
   'num_candidates': Field(int, least=2),
   'side_variance': Field(float, above=0),
   'selection_trials': Field(int, least=2),
   'trials': Field(int, least=2),
   'seed_aware_trials': Field(int, least=2),
+  'lattice_trials': Field(int, least=2),
   'repeats': Field(int, least=1),
   'chunk': Field(int, least=2),
   'cpu_devices': Field(int, least=0),
@@ -63,10 +70,12 @@ COLUMNS = (
   Column('mean dB', 'mean_db', '.2f'),
   Column('paper', 'paper_mean_db', '.2f'),
   Column('MSE dB', 'mse_db', '.2f'),
+  Column('of the mean', 'average_mse_db', '.2f', error=False),
+  Column('of the worst', 'worst_mse_db', '.2f', error=False),
   Column('P[error]', 'error_rate', '.3f', error=False),
   Column('Prop. 4', 'error_bound', '.3f'),
   Column('v', 'test_variance'),
-  Column('width', 'width'),
+  Column('period', 'period'),
 )
 # arXiv 2506.05632, distortion in dB as the mean of decibels: (scheme, K, L).
 PAPER_DB = {
@@ -91,9 +100,13 @@ _STYLE = {
   'shared_race': ('shared race (paper)', plots.ORANGE, '--', 's'),
   'interval': ('interval labels', plots.BLUE, '-', '^'),
   'interval_mse': ('interval labels, for MSE', plots.SKY, '-', 'v'),
+  'interval_groups': ('interval labels, groups', plots.BLUE, '--', '<'),
+  'lattice': ('lattice', plots.BLACK, '-', 'P'),
+  'lattice_mse': ('lattice, for MSE', plots.BLACK, '--', 'X'),
   'seed_aware': ('decoder knows the seed', plots.GREEN, '-', 'D'),
   'modulo': ('modulo quantiser', plots.PINK, '--', 'x'),
   'modulo_mse': ('modulo quantiser, for MSE', plots.PINK, ':', '+'),
+  'lloyd_max': ('scalar, with a genie', '0.5', ':', None),
   'limit_list': ('limit', plots.BLACK, ':', None),
   'limit_wyner_ziv': ('Wyner-Ziv', plots.BLACK, '--', None),
 }
@@ -124,7 +137,8 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     )
   repeats, none, rows = [], [], []
   stages = config.selection_trials + 2 * config.trials
-  total = config.repeats * (stages + config.seed_aware_trials)
+  stages += config.seed_aware_trials + config.lattice_trials
+  total = config.repeats * stages
   may_change = ['config.repeats', 'config.cpu_devices']
   with (
     open_run(
@@ -182,7 +196,7 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
   """The best setting of each (scheme, L); variance and period are [K]."""
   chosen = {}
   num_decoders = max(config.num_decoders)
-  known = schemes.RACES | schemes.BASELINES
+  known = schemes.SELECTED
   for scheme, count in itertools.product(config.schemes, config.num_messages):
     if scheme not in known:
       continue
@@ -201,6 +215,7 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
       count,
       np.array([jobs[i].test_variance for i in best]),
       np.array([jobs[i].period for i in best]),
+      np.array([jobs[i].reach for i in best]),
     )
   return chosen
 
@@ -236,6 +251,7 @@ def run_repeat(config, run: Run, seed, repeat, progress):
     'races': config.trials,
     'seed_aware': config.seed_aware_trials,
     'modulo': config.trials,
+    'lattice': config.lattice_trials,
   }
   evaluated = {}
   for stage, total in totals.items():
@@ -307,10 +323,10 @@ def _row(scheme, num_decoders, num_messages, sums, jobs=()) -> dict:
       row[f'{name}_spread'] = float(spread)
   n = num_decoders - 1
   show = ' '.join
-  if jobs and not scheme.startswith('modulo'):
+  if jobs and jobs[0].stage in ('races', 'seed_aware'):
     row['test_variance'] = show(f'{j.test_variance[n]:g}' for j in jobs)
-  if jobs and jobs[0].kind in ('interval', 'modulo'):
-    row['width'] = show(f'{j.period[n] / num_messages:.4g}' for j in jobs)
+  if jobs and not np.all(jobs[0].period == 1):
+    row['period'] = show(f'{j.period[n]:.4g}' for j in jobs)
   return row
 
 
@@ -318,7 +334,11 @@ def _limit_rows(config) -> list[dict]:
   rows = []
   for n, count in itertools.product(config.num_decoders, config.num_messages):
     mse = gaussian_baselines.list_mse_limit(count, n, config.side_variance)
-    limits = {'limit_list': mse}
+    known = 1 / (1 + n / config.side_variance)
+    limits = {
+      'lloyd_max': gaussian_baselines.lloyd_max_mse(count * n, known),
+      'limit_list': mse,
+    }
     if n == 1:
       limits['limit_wyner_ziv'] = gaussian_baselines.wyner_ziv_mse(
         count, config.side_variance
@@ -347,7 +367,7 @@ def _below_no_message(rows) -> list[str]:
     for r in rows
   }
   lines = []
-  for scheme in schemes.RACES:
+  for scheme in (*schemes.RACES, *schemes.LATTICES):
     own = [place for place in table if place[0] == scheme and place[2] >= 4]
     own = [p for p in own if ('no_message', p[1], 1) in table]
     if own:

@@ -19,9 +19,14 @@ _SMALL = dict(
   selection_trials=60,  # equal chunks: each length is compiled anew
   trials=120,
   seed_aware_trials=60,
+  lattice_trials=240,
+  lattice_periods=(1.6, 3.3),
   repeats=2,
   chunk=60,
 )
+
+
+_TRIALS = {'seed': 120, 'lattice': 480}  # of two repeats
 
 
 def _config(**changes):
@@ -35,8 +40,8 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   rows = table.run(config, tmp_path, seed=3)
   places = [(r['scheme'], r['num_decoders'], r['num_messages']) for r in rows]
   assert len(set(places)) == len(places)
-  simulated = 7 * 2 * 2 - 2 + 2  # the shared race of one decoder is left out
-  assert len(rows) == simulated + 2 * 2 + 2
+  simulated = 12 * 2 * 2 - 2 + 2  # the shared race of one decoder is left out
+  assert len(rows) == simulated + 2 * 2 * 2 + 2
   by_place = dict(zip(places, rows))
   gls = by_place['gls', 2, 8]
   assert gls['paper_mean_db'] == -21.70 and gls['repeats'] == 2
@@ -44,9 +49,11 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   assert 0 < gls['error_bound'] < 1 and 0 < gls['error_rate'] < 1
   assert by_place['no_message', 2, 1]['paper_mean_db'] == -15.19
   for (scheme, _, _), row in by_place.items():
-    if 'limit' not in scheme:
-      assert row['trials'] == (120 if scheme == 'seed_aware' else 240)
+    if scheme.split('_')[0] not in ('limit', 'lloyd'):
+      assert row['trials'] == _TRIALS.get(scheme.split('_')[0], 240)
       assert row['mean_db'] < row['mse_db']  # Jensen
+      means = [row[x + 'mse_db'] for x in ('', 'average_', 'worst_')]
+      assert means == sorted(means)
       assert row['mean_db_se'] > 0 and row['mean_db_spread'] >= 0
   assert np.isclose(
     by_place['limit_wyner_ziv', 1, 2]['mse_db'], -10.79, atol=0.01

@@ -1,0 +1,158 @@
+"""How many groups of decoders: between one for all and one for each.
+
+A dithered lattice (`compression.lattices`) with L G cosets serves K decoders
+in G groups, decoder k in group k mod G. G = 1 is a codebook for all, G = K one
+for each. Where side information differs in quality a group may need a decoder
+that can tell the points of a coset apart, and some G in between is best, as
+"codebook diversity" in arXiv 2601.10648 for one source over K channels. Each
+(case, G) has its period chosen on trials of another key.
+
+Legend: R trials, K decoders, L messages, G groups.
+"""
+
+import itertools
+
+import numpy as np
+
+from listcoupling.compression import gaussian, lattices
+from listcoupling.experiments import plots, tables
+from listcoupling.experiments.gaussian import schemes
+from listcoupling.experiments.gaussian.table import trial_keys
+from listcoupling.experiments.run import Field, check_config, open_run
+from listcoupling.experiments.tables import Column
+
+FIELDS = {
+  'cases': Field(str, many=True),
+  'periods': Field(float, above=0, many=True),
+  'selection_trials': Field(int, least=2),
+  'trials': Field(int, least=2),
+}
+COLUMNS = (
+  Column('L', 'num_messages'),
+  Column('s', 'side_variances'),
+  Column('G', 'num_groups'),
+  Column('mean dB', 'mean_db', '.2f'),
+  Column('MSE dB', 'mse_db', '.2f'),
+  Column('of the mean', 'average_mse_db', '.2f', error=False),
+  Column('of the worst', 'worst_mse_db', '.2f', error=False),
+)
+
+
+def parse(case: str) -> tuple[int, np.ndarray]:
+  """L and the side variances [K] of "4: .05 .05 5 inf".
+
+  Raises:
+    ValueError: for anything else.
+
+  Example:
+    >>> parse('4: .5 .5')[0]
+    4
+  """
+  count, _, side = case.partition(':')
+  try:
+    side = np.array([float(x) for x in side.split()], np.float32)
+    count = int(count)
+  except ValueError:
+    count = 0
+  if count < 1 or not len(side) or not np.all(side > 0):
+    raise ValueError(
+      'config.cases must be like "4: .05 .05 5 inf": messages, then a '
+      f'positive variance for each decoder, got {case!r}.'
+    )
+  return count, side
+
+
+def _sums(key, total, code, period, side, spread=(1.0, 1.0)) -> np.ndarray:
+  """Sums [SIZE] of `total` trials."""
+  sums = 0.0
+  for start in range(0, total, 10_000):
+    error, weight = gaussian.simulate_lattice(
+      key, np.arange(start, min(start + 10_000, total)), code, period,
+      num_decoders=side.size, side_variance=side, spread=spread,
+    )  # fmt: skip
+    error, weight = (np.asarray(x)[:, None, None] for x in (error, weight))
+    sums = sums + schemes.moments(error, weight=weight)[0, 0]
+  return sums
+
+
+def _row(case, num_groups, keys, config) -> dict:
+  count, side = parse(case)
+  code = lattices.make_code(
+    'Z', count, num_groups=num_groups, num_points=schemes.CELL_POINTS
+  )
+  first = [
+    schemes.figures(
+      _sums(keys[0], config.selection_trials, code, p, side, schemes.SPREAD)
+    )
+    for p in config.periods
+  ]
+  row = {
+    'num_messages': count,
+    'side_variances': ' '.join(f'{s:g}' for s in side),
+    'num_decoders': side.size,
+    'num_groups': num_groups,
+    'trials': config.trials,
+  }
+  for score in ('mean_db', 'mse_db'):  # each at its own period
+    period = config.periods[int(np.argmin([x[score] for x in first]))]
+    figures = schemes.figures(_sums(keys[1], config.trials, code, period, side))
+    row |= {name: x for name, x in figures.items() if score in name}
+    row[f'{score}_period'] = period
+  return row
+
+
+def run(config, workdir, seed: int = 0) -> list[dict]:
+  """One row for each case and each number of groups that divides K.
+
+  Args:
+    config: see configs/gaussian_groups.py.
+    workdir: for results.csv, results.json and groups.png.
+    seed: of every random number.
+
+  Returns:
+    One dictionary per row, the columns of results.csv.
+
+  Raises:
+    ValueError: for settings that make no sense, or a workdir of another run.
+  """
+  check_config(config, FIELDS)
+  for case in config.cases:
+    parse(case)
+  keys, rows = trial_keys(seed, 0), []
+  with open_run(workdir, {'config': config, 'seed': seed}) as record:
+    for case in config.cases:
+      size = parse(case)[1].size
+      for num_groups in range(1, size + 1):
+        if size % num_groups == 0:
+          rows.append(_row(case, num_groups, keys, config))
+          tables.write_csv(record.workdir / 'results.csv', rows)
+    plot(rows, record.workdir / 'groups.png')
+  return rows
+
+
+def as_text(rows) -> str:
+  """The table for a terminal."""
+  return tables.as_text(rows, COLUMNS)
+
+
+def plot(rows: list[dict], path) -> None:
+  """Distortion of the best decoder against G, a panel for each measure."""
+  colors = itertools.cycle((plots.RED, plots.BLUE, plots.GREEN, plots.PINK))
+  with plots.figure(path, size=(9.0, 3.6)) as canvas:
+    axes = canvas.subplots(1, 2)
+    cases = [(r['num_messages'], r['side_variances']) for r in rows]
+    for case, color in zip(dict.fromkeys(cases), colors):
+      here = [row for row, own in zip(rows, cases) if own == case]
+      for ax, name in zip(axes, ('mean_db', 'mse_db')):
+        ax.errorbar(
+          np.log2([r['num_groups'] for r in here]),
+          [r[name] for r in here],
+          yerr=[r[name + '_se'] for r in here],
+          color=color, marker='o', label=f'L = {case[0]}, s = {case[1]}',
+        )  # fmt: skip
+    for ax, name in zip(axes, ('mean of decibels', 'mean squared error, dB')):
+      ax.set_xlabel('log2 of the number of groups')
+      ax.set_ylabel(name)
+    canvas.legend(
+      *axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=2
+    )
