@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from listcoupling import gumbel, validation
-from listcoupling.decoding import loop, metrics, programs
+from listcoupling.decoding import loop, metrics, placement, programs
 from listcoupling.decoding.drafters import (
   as_drafter,
   as_list,
@@ -43,6 +44,7 @@ def generate(
   prompt_lengths,
   options: GenerateOptions,
   *,
+  mesh: Mesh | None = None,
   on_block: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> Generation:
   """Continues a batch of prompts, drafting with any number of drafters.
@@ -60,6 +62,10 @@ def generate(
     prompts: [B, P] token ids, right-padded.
     prompt_lengths: [B], at least 1.
     options: see `GenerateOptions`.
+    mesh: devices that share the work, with axes 'data' (rows), 'tp'
+      (vocabulary, heads, perceptron) and 'fsdp' (storage); None takes the mesh
+      that the target's parameters lie on, if any. Several processes make the
+      same call and get the same result. See `placement`.
     on_block: called after every block with tokens [B, M] and lengths [B] so
       far; costs one host round trip per block. It may return [B] bool, the rows
       that end here. Its `finish()`, if it has one, is called after the last.
@@ -68,9 +74,9 @@ def generate(
     `Generation`.
 
   Raises:
-    ValueError: for prompts, options or models that do not fit each other, for
-      a target without a possible token somewhere, or for a drafter without
-      one under a rejection method.
+    ValueError: for prompts, options or models that do not fit each other or
+      the mesh, for a target without a possible token somewhere, or for a
+      drafter without one under a rejection method.
 
   Example:
     >>> from listcoupling.models.pretrained import shipped_pair
@@ -83,30 +89,31 @@ def generate(
   # Tokens, positions and noise are 32-bit words.
   with jax.enable_x64(False):
     return _generate(
-      key, target, drafters, prompts, prompt_lengths, options, on_block
+      key, target, drafters, prompts, prompt_lengths, options, mesh, on_block
     )
 
 
-def _generate(key, target, drafters, prompts, lengths, options, on_block):
-  call = prepare(key, target, drafters, prompts, lengths, options)
+def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
+  call = prepare(key, target, drafters, prompts, lengths, options, mesh)
   state, info = jax.block_until_ready(call.prefill())
   step = call.compiled(loop.block if on_block else loop.run, state, info)
   began = time.perf_counter()
   if on_block is None:
     state, info = step(*call.arguments, state, info)
   else:
-    while not np.asarray(state.done).all():
+    while not placement.fetch(state.done).all():
       state, info = step(*call.arguments, state, info)
       ended = on_block(*_text(state, call))
       if ended is not None:
-        done = np.array(state.done)
+        done = placement.fetch(state.done).copy()
         done[: len(ended)] |= np.asarray(ended)
-        state = state._replace(done=jax.device_put(done, state.done.sharding))
+        state = state._replace(done=placement.put(done, state.done.sharding))
   jax.block_until_ready(state)
   seconds = time.perf_counter() - began
   if hasattr(on_block, 'finish'):
     on_block.finish()
   tokens, counts = _text(state, call)
+  info = jax.tree.map(placement.fetch, info)
   figures = metrics.summarize(counts, info, seconds)
   _check_outcome(tokens, counts, figures, call.options)
   return Generation(tokens, counts, figures)
@@ -126,6 +133,7 @@ class Call(NamedTuple):
   tokens: np.ndarray  # [B, T]
   lengths: np.ndarray  # [B]
   prompt_lengths: np.ndarray  # of the rows that were asked for
+  mesh: Mesh | None  # in the standard form of `placement`
 
   @property
   def arguments(self):
@@ -135,28 +143,39 @@ class Call(NamedTuple):
   def prefill(self) -> tuple[loop.State, loop.Info]:
     """Reads the prompts."""
     done = np.arange(self.lengths.size) >= self.prompt_lengths.size
-    args = self.params, self.tokens, self.lengths, done, self.sampling
-    return programs.get(loop.prefill, *args, sampler=self.sampler)(*args)
+    rows = placement.put_rows((self.tokens, self.lengths, done), self.mesh)
+    args = self.params, *rows, self.sampling
+    function = placement.per_shard(
+      loop.prefill, self.mesh, (False, True, True, True, False)
+    )
+    return programs.get(function, *args, sampler=self.sampler)(*args)
 
   def compiled(self, function: Callable, state, info) -> Callable:
     """`loop.run` or `loop.block` for this call; the state is given up."""
     return programs.get(
-      function,
+      placement.per_shard(
+        function, self.mesh, (True, False, False, True, True)
+      ),
       *self.arguments,
       state,
       info,
       donate=(3, 4),
+      out_shardings=placement.like((state, info), self.mesh),
       sampler=self.sampler,
     )
 
 
-def prepare(key, target, drafters, prompts, lengths, options) -> Call:
+def prepare(
+  key, target, drafters, prompts, lengths, options, mesh=None
+) -> Call:
   """Checks the arguments of `generate` and shapes them into buckets."""
   drafters = as_list(drafters)
   vocab_size, options = _check_models(target, drafters, options)
   prompts, lengths = _check_prompts(prompts, lengths, target.config.vocab_size)
   _check_positions(target, drafters, lengths, options)
-  batch = rows_bucket(len(prompts))
+  mesh = placement.choose_mesh(mesh, target.params)
+  batch = placement.rows_on(mesh, len(prompts), rows_bucket(len(prompts)))
+  target, drafters = _place(target, drafters, mesh, vocab_size)
   capacity = _capacity(prompts, options)
   drafts = METHODS[options.method].propose is not None
   pairs = [as_drafter(each) for each in drafters if drafts]
@@ -176,13 +195,29 @@ def prepare(key, target, drafters, prompts, lengths, options) -> Call:
   return Call(
     sampler=sampler,
     options=options,
-    keys=_row_keys(key, len(prompts), batch),
+    keys=placement.put_rows(_row_keys(key, len(prompts), batch), mesh),
     params=loop.Params(target.params, tuple(own for _, own in pairs)),
     sampling=sampling_params(options),
     tokens=tokens,
     lengths=np.append(lengths, np.ones(batch - len(lengths), np.int32)),
     prompt_lengths=lengths,
+    mesh=mesh,
   )
+
+
+def _place(target, drafters, mesh, vocab_size):
+  """The models on the mesh, if there is one."""
+  if mesh is None:
+    return target, drafters
+  target = target.place(target, mesh, vocab_size=vocab_size, strict=True)
+  placed = []
+  for drafter in drafters:
+    if isinstance(drafter, LanguageModel):
+      drafter = drafter.place(
+        drafter, mesh, vocab_size=vocab_size, strict=False
+      )
+    placed.append(drafter)
+  return target, placed
 
 
 def rows_bucket(count: int) -> int:
@@ -216,7 +251,8 @@ def _capacity(prompts, options):
 def _text(state, call):
   """Generated tokens [B, M], padded, and their number [B]."""
   rows, size = call.prompt_lengths.size, call.options.max_new_tokens
-  written, counts = np.asarray(state.tokens), np.asarray(state.num_new)[:rows]
+  written, counts = map(placement.fetch, (state.tokens, state.num_new))
+  counts = counts[:rows]
   columns = np.arange(size)
   places = np.minimum(
     call.prompt_lengths[:, None] + columns, written.shape[1] - 1

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from listcoupling.decoding import placement
 
 Cache = Any  # pytree of arrays
 
@@ -93,6 +96,13 @@ def num_entries(cache: Cache) -> int:
   return jax.tree.leaves(cache)[0].shape[1]
 
 
+def place_whole(model: 'LanguageModel', mesh: Mesh, **settings):
+  """The model with all its parameters on every device of a mesh."""
+  del settings
+  whole = NamedSharding(mesh, PartitionSpec())
+  return model._replace(params=placement.put(model.params, whole))
+
+
 class LanguageModel(NamedTuple):
   """A language model as the decoder sees it.
 
@@ -107,6 +117,10 @@ class LanguageModel(NamedTuple):
       what was entry root + path[:, j]: the accepted path of a tree moves behind
       the root. Past its end `path` holds any node.
     capacity: cache -> C, the number of entries; the width of the mask.
+    place: (model, mesh, vocab_size=V of all models, strict=bool) -> the model
+      with its parameters on a mesh in the standard form of `placement`. With
+      `strict` sizes that the mesh does not divide are refused, else such
+      parameters are whole on every device.
   """
 
   apply: Apply
@@ -116,6 +130,7 @@ class LanguageModel(NamedTuple):
   init_cache: Callable[[int, int], Cache] = no_cache
   commit: Callable[[Cache, jax.Array, jax.Array], Cache] = move_entries
   capacity: Callable[[Cache], int] = num_entries
+  place: Callable[..., 'LanguageModel'] = place_whole
 
   @property
   def static(self) -> 'LanguageModel':

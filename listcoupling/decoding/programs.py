@@ -16,13 +16,17 @@ SIZE = 32  # programs kept; one takes about 10 MB
 _programs = collections.OrderedDict()
 
 
-def get(function: Callable, *args, donate=(), **static) -> Callable:
+def get(
+  function: Callable, *args, donate=(), out_shardings=None, **static
+) -> Callable:
   """The compiled `function(*args, **static)`.
 
   Args:
     function: pure.
     *args: pytrees of arrays; only shapes, types and places matter.
     donate: indices of the arguments whose buffers the program may reuse.
+    out_shardings: of the results, given by the arguments; None leaves them to
+      the compiler.
     **static: hashable.
 
   Returns:
@@ -41,7 +45,9 @@ def get(function: Callable, *args, donate=(), **static) -> Callable:
   if program is None:
     # A function of its own: JAX forgets what it traced once it is dropped.
     jitted = jax.jit(
-      functools.partial(function, **static), donate_argnums=donate
+      functools.partial(function, **static),
+      donate_argnums=donate,
+      out_shardings=out_shardings,
     )
     program = jitted.lower(*args).compile()
   _programs[key] = program  # the latest stands last

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from listcoupling.decoding import placement
+
 _BLOCK = 64  # ids whose maximum stands for them
 _REACHED = 1e-6  # mass that may be missing
 
@@ -30,17 +32,42 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   Returns:
     The k largest in falling order and their ids, [k] and [k] int32.
   """
+  shards = placement.automatic('tp')
+  if shards == 1 or logits.size % shards or k > logits.size // shards:
+    return _by_blocks(logits, k, _largest)
+  # Devices that share the vocabulary exchange their k largest alone.
+  parts = logits.reshape(shards, -1)
+  values, tokens = jax.vmap(lambda part: _by_blocks(part, k, _by_sorting))(
+    parts
+  )
+  tokens += jnp.arange(shards, dtype=jnp.int32)[:, None] * parts.shape[1]
+  values, places = _largest(values.ravel(), k)
+  return values, tokens.ravel()[places]
+
+
+def _largest(logits, k):
+  values, places = jax.lax.top_k(logits, k)
+  return values, places.astype(jnp.int32)
+
+
+def _by_sorting(logits, k):
+  """The same, but compilers do not gather its batches on one device."""
+  ids = jnp.arange(logits.size, dtype=jnp.int32)
+  falling, places = jax.lax.sort((-logits, ids), num_keys=1)
+  return -falling[:k], places[:k]
+
+
+def _by_blocks(logits, k, largest):
   count = -(-logits.size // _BLOCK)
   if k >= count:
-    values, tokens = jax.lax.top_k(logits, k)
-    return values, tokens.astype(jnp.int32)
+    return largest(logits, k)
   missing = count * _BLOCK - logits.size
   blocks = jnp.pad(logits, (0, missing), constant_values=-jnp.inf)
   blocks = blocks.reshape(count, _BLOCK)
-  chosen = jnp.sort(jax.lax.top_k(jnp.max(blocks, axis=1), k)[1])
-  values, places = jax.lax.top_k(blocks[chosen].ravel(), k)
+  chosen = jnp.sort(largest(jnp.max(blocks, axis=1), k)[1])
+  values, places = largest(blocks[chosen].ravel(), k)
   tokens = chosen[places // _BLOCK] * _BLOCK + places % _BLOCK
-  return values, tokens.astype(jnp.int32)
+  return values, tokens
 
 
 @jax.jit

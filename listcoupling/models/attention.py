@@ -93,7 +93,9 @@ def move_entries(
   Returns:
     The cache after the move.
   """
-  return write_entries(cache, _lines(cache, source).get(mode='clip'), start)
+  lines = source[:, None, :, None]
+  moved = jnp.take_along_axis(cache, lines, axis=2, mode='clip')
+  return write_entries(cache, moved, start)
 
 
 def attend(

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from listcoupling.decoding import language_model
-from listcoupling.models import quantised, rope
+from listcoupling.models import quantised, rope, sharding
 from listcoupling.models.attention import (
   attend,
   move_entries,
@@ -56,6 +56,7 @@ __all__ = [
   'make_init_cache',
   'make_language_model',
   'num_entries',
+  'place',
 ]
 
 
@@ -93,7 +94,7 @@ class Block(nn.Module):
   def _linear(self, x, name: str, *shape: int, bias=False, scale=1.0):
     """x [..., I] by a kernel [I, *shape], and a bias."""
     kernel = _kernel(self, name, (x.shape[-1], *shape), scale)
-    out = quantised.product(x, kernel)
+    out = quantised.product(x, sharding.gathered(name, kernel))
     if bias:
       zeros = nn.initializers.zeros
       vector = self._vector(f'{name}_bias', *shape, init=zeros)
@@ -192,7 +193,7 @@ class Transformer(nn.Module):
     """
     c = self.config
     embed = _kernel(self, 'embed', (c.vocab_size, c.hidden_size))
-    x = quantised.rows(embed, tokens, c.dtype)
+    x = sharding.whole(quantised.rows(embed, tokens, c.dtype))
     phases = rope.phases(c, positions)
     entries = positions
     if cache is not None:
@@ -220,7 +221,8 @@ class Transformer(nn.Module):
       embed = _kernel(self, 'head', (c.vocab_size, c.hidden_size))
     if cache is not None:
       cache = Cache(tuple(written), entries)
-    return quantised.logits(x, embed), cache
+    logits = quantised.logits(x, sharding.gathered('head', embed))
+    return logits, cache
 
 
 @functools.cache
@@ -244,7 +246,7 @@ def make_init_cache(config: TransformerConfig):
     entries = padded(entries)
     shape = (batch, config.num_kv_heads, entries, config.head_dim)
     layers = tuple(
-      (jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
+      tuple(sharding.by_key_head(jnp.zeros(shape, config.dtype)) for _ in 'kv')
       for _ in range(config.num_layers)
     )
     return Cache(layers, jnp.zeros((batch, entries), jnp.int32))
@@ -299,4 +301,19 @@ def make_language_model(
     make_init_cache(config),
     commit,
     num_entries,
+    place,
   )
+
+
+def place(
+  model: language_model.LanguageModel, mesh, **settings
+) -> language_model.LanguageModel:
+  """The model with its parameters on a mesh, see `sharding.place`.
+
+  Args:
+    model: of `make_language_model`.
+    mesh: in the standard form of `listcoupling.decoding.placement`.
+    **settings: of `sharding.place`.
+  """
+  config, params = sharding.place(model.config, model.params, mesh, **settings)
+  return make_language_model(config, params, model.tokenizer)

@@ -59,6 +59,7 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 _ENVIRONMENT = {
   'JAX_PLATFORMS': 'cpu',
   'CUDA_VISIBLE_DEVICES': '-1',
+  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
   'TPU_SKIP_MDS_QUERY': '1',
   'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
   'TPU_WORKER_HOSTNAMES': 'localhost',
@@ -234,8 +235,8 @@ def _place(args, mesh: Mesh):
     if mesh.size > 1 and 'target' in names:
       spec = _SPECS.get(names[-1], spec)
     if mesh.size > 1 and 'cache' in names and leaf.ndim == 4:
-      if leaf.shape[2] % mesh.size == 0:
-        spec = PartitionSpec(None, None, 'tp')
+      if leaf.shape[1] % mesh.size == 0:
+        spec = PartitionSpec(None, 'tp')
     return jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)
     )

@@ -1,0 +1,166 @@
+"""Where a generation lies: rows, parameters and caches on a mesh of devices.
+
+A mesh has up to three axes; one that is absent counts as 1:
+
+*   'data' shares the rows. Its shards never talk: each drafts, judges and loops
+    over its own rows, and stops when they are done.
+*   'tp' shares vocabulary, heads and perceptrons; the compiler places the sums.
+*   'fsdp' shares storage alone: parameters are gathered where they are used.
+
+What of a model lies where is the model's business (`LanguageModel.place`).
+
+Legend: B rows.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ('data', 'fsdp', 'tp')
+ROWS = PartitionSpec('data')
+WHOLE = PartitionSpec()
+
+
+def standard_mesh(mesh: Mesh) -> Mesh:
+  """The same devices with all of `AXES`, in this order, left to the compiler.
+
+  Args:
+    mesh: of any of `AXES`; explicit axes, which `jax.make_mesh` makes, are
+      taken as automatic ones.
+
+  Raises:
+    ValueError: for something else than a mesh, or other names.
+
+  Example:
+    >>> mesh = jax.make_mesh((1,), ('tp',))
+    >>> dict(standard_mesh(mesh).shape)
+    {'data': 1, 'fsdp': 1, 'tp': 1}
+  """
+  if not isinstance(mesh, Mesh):
+    raise ValueError(
+      f'mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}; see '
+      'jax.make_mesh.'
+    )
+  other = [name for name in mesh.axis_names if name not in AXES]
+  if other:
+    raise ValueError(
+      f"mesh has an axis {other[0]!r}; its axes may be 'data' (rows), 'fsdp' "
+      "(storage) and 'tp' (vocabulary, heads, perceptron)."
+    )
+  order = [mesh.axis_names.index(name) for name in AXES if name in mesh.shape]
+  sizes = [mesh.shape.get(name, 1) for name in AXES]
+  devices = mesh.devices.transpose(order).reshape(sizes)
+  return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def mesh_of(params) -> Mesh | None:
+  """The mesh of several devices that parameters lie on already."""
+  for leaf in jax.tree.leaves(params):
+    placed = getattr(leaf, 'sharding', None)
+    if isinstance(placed, NamedSharding) and placed.mesh.size > 1:
+      return placed.mesh
+  return None
+
+
+def choose_mesh(mesh: Mesh | None, params) -> Mesh | None:
+  """The standard form of `mesh`, or of the mesh that `params` lie on."""
+  mesh = mesh if mesh is not None else mesh_of(params)
+  return None if mesh is None else standard_mesh(mesh)
+
+
+def rows_on(mesh: Mesh | None, count: int, bucket: int) -> int:
+  """Rows to compile for `count`: a bucket that 'data' divides.
+
+  Raises:
+    ValueError: for fewer rows than 'data' has shards.
+  """
+  shards = 1 if mesh is None else mesh.shape['data']
+  if count < shards:
+    raise ValueError(
+      f"{count} prompts cannot be shared by the mesh's data={shards}; take a "
+      'smaller data axis or more prompts.'
+    )
+  return -(-bucket // shards) * shards
+
+
+def put(tree, sharding: NamedSharding):
+  """`tree` with every array at `sharding`, from wherever it is.
+
+  On several processes each gives the same values.
+  """
+  return jax.tree.map(lambda leaf: _put(leaf, sharding), tree)
+
+
+def _put(leaf, sharding):
+  if getattr(leaf, 'sharding', None) == sharding:
+    return leaf
+  local = getattr(leaf, 'is_fully_addressable', True)
+  if sharding.is_fully_addressable or not local:
+    return jax.device_put(leaf, sharding)
+  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    data = _put(jax.random.key_data(leaf), sharding)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+  host = np.asarray(leaf)
+  return jax.make_array_from_callback(
+    host.shape, sharding, lambda index: host[index]
+  )
+
+
+def put_rows(tree, mesh: Mesh | None):
+  """Arrays with the rows first, shared over 'data'."""
+  return tree if mesh is None else put(tree, NamedSharding(mesh, ROWS))
+
+
+def like(tree, mesh: Mesh | None):
+  """The shardings of a tree of placed arrays; None without a mesh."""
+  if mesh is None:
+    return None
+  return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
+@functools.cache
+def per_shard(function: Callable, mesh: Mesh | None, rows: tuple[bool, ...]):
+  """`function(*args, **static)` run by every shard of 'data' on its own rows.
+
+  Args:
+    function: of pytrees whose arrays have the rows first, or whole ones.
+    mesh: in standard form; None leaves the function as it is.
+    rows: which arguments have rows; the results have.
+  """
+  if mesh is None:
+    return function
+
+  def shared(*args, **static):
+    return jax.shard_map(
+      functools.partial(function, **static),
+      mesh=mesh,
+      in_specs=tuple(ROWS if own else WHOLE for own in rows),
+      out_specs=ROWS,
+      axis_names={'data'},
+      check_vma=False,
+    )(*args)
+
+  return shared
+
+
+def automatic(axis: str) -> int:
+  """Shards of an axis that the compiler places, inside a program for a mesh.
+
+  Elsewhere 1.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if axis not in mesh.shape:
+    return 1
+  kind = mesh.axis_types[mesh.axis_names.index(axis)]
+  return mesh.shape[axis] if kind == AxisType.Auto else 1
+
+
+def fetch(array: jax.Array) -> np.ndarray:
+  """The whole of an array, on every process."""
+  if array.is_fully_addressable or array.is_fully_replicated:
+    return np.asarray(array)
+  whole = NamedSharding(array.sharding.mesh, WHOLE)
+  return np.asarray(jax.jit(lambda x: x, out_shardings=whole)(array))

@@ -1,0 +1,198 @@
+"""Generations on meshes of eight host devices; run by `mesh_test`.
+
+  python -m tests.devices.mesh_cases RESULTS.json
+
+JAX must see the devices before it starts, hence a process of its own.
+"""
+
+import json
+import os
+import sys
+
+os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from listcoupling import gumbel
+from listcoupling.decoding import analysis, generate, loop
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments.benchmarks import hlo
+from listcoupling.models import transformer
+from listcoupling.models.random_pair import random_pair
+from tests import fakes
+
+KEY = 7
+ROWS, VOCAB = 8, 4096
+MESHES = {
+  'data': dict(data=8),
+  'tp': dict(tp=8),  # more than key heads
+  'both': dict(data=2, tp=4),
+  'fsdp': dict(data=2, fsdp=2, tp=2),
+}
+OPTIONS = GenerateOptions(num_drafts=4, draft_length=3, max_new_tokens=32)
+
+
+def mesh(sizes, devices=None):
+  """Automatic axes, but for 'both': as `jax.make_mesh` makes them."""
+  if devices is None and 'fsdp' not in sizes and len(sizes) == 2:
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes))
+  devices = jax.devices() if devices is None else devices
+  count = int(np.prod(list(sizes.values())))
+  return Mesh(np.array(devices[:count]).reshape(*sizes.values()), tuple(sizes))
+
+
+def network():
+  """Four key heads, drafter and target of one vocabulary."""
+  config = transformer.TransformerConfig(
+    *(VOCAB, 64, 2, 8, 4, 16, 128), qkv_bias=True, tie_embeddings=False
+  )
+  return random_pair(gumbel.seed_key(0), config, draft_layers=1, gain=0.1)
+
+
+def prompts():
+  """Eight rows of different lengths."""
+  rows = np.arange(ROWS * 8).reshape(ROWS, 8) * 61 % VOCAB
+  return rows, 1 + np.arange(ROWS) % 8
+
+
+def networks(results):
+  """Every mesh against one device, with the margins where they differ."""
+  target, drafter = network()
+  rows, lengths = prompts()
+  key = gumbel.seed_key(KEY)
+
+  def text(mesh=None, target=target):
+    return generate.generate(
+      key, target, drafter, rows, lengths, OPTIONS, mesh=mesh
+    )
+
+  reference = text()
+  margins = analysis.canonical_margins(
+    key, target, rows, lengths, reference, OPTIONS
+  )
+  for name, sizes in MESHES.items():
+    out = text(mesh(sizes))
+    differ = (out.tokens != reference.tokens).any(axis=1)
+    first = (out.tokens != reference.tokens).argmax(axis=1)
+    results[name] = {
+      'tokens': int(out.lengths.sum()),
+      'margins': [float(margins[b, first[b]]) for b in np.flatnonzero(differ)],
+      'block_efficiency': float(out.metrics.block_efficiency.mean()),
+    }
+  placed = mesh(MESHES['tp'])
+  moved = target._replace(
+    params=jax.device_put(target.params, NamedSharding(placed, PartitionSpec()))
+  )
+  call = generate.prepare(key, moved, drafter, rows, lengths, OPTIONS)
+  results['kept'] = {
+    'mesh': dict(call.mesh.shape),
+    'key_heads': call.sampler.target.config.num_kv_heads,
+    'spec': str(call.params.target['layer_0']['down'].sharding.spec),
+  }
+
+
+def programs(results):
+  """What devices exchange in a block."""
+  target, drafter = network()
+  rows, lengths = prompts()
+  key = gumbel.seed_key(KEY)
+  for name in ('both', 'fsdp'):
+    call = generate.prepare(
+      key, target, drafter, rows, lengths, OPTIONS, mesh(MESHES[name])
+    )
+    state, info = call.prefill()
+    program = call.compiled(loop.run, state, info)
+    sent = hlo.collectives(program.as_text())
+    keys = state.cache.layers[0][0]
+    results[f'{name} block'] = {
+      'kinds': sorted({op.code for op in sent}),
+      'largest': max((op.size for op in sent), default=0),
+      'weights': max(
+        (op.size for op in sent if 'sharding_constraint' in op.source),
+        default=0,
+      ),
+      'other': max(
+        (op.size for op in sent if 'sharding_constraint' not in op.source),
+        default=0,
+      ),
+      'outside_the_loop': sum('while/body' not in op.source for op in sent),
+      'cache_shard': list(keys.sharding.shard_shape(keys.shape)),
+      'cache': list(keys.shape),
+    }
+
+
+def tables(results):
+  """Models that are exact everywhere, and many tokens."""
+  target, (drafter,) = fakes.random_pair(vocab_size=16, noise=0.5)
+  count, size = 40, 256
+  rows = np.arange(3 * count).reshape(count, 3) % 16
+  lengths = np.full(count, 3)
+  options = GenerateOptions(num_drafts=4, draft_length=3, max_new_tokens=size)
+  key = gumbel.seed_key(KEY)
+
+  def text(**settings):
+    return generate.generate(
+      key, target, drafter, rows, lengths, options, **settings
+    )
+
+  reference = text()
+  for sizes in (dict(data=8), dict(tp=8), dict(data=4, tp=2)):
+    out = text(mesh=mesh(sizes))
+    results[f'table {sizes}'] = {
+      'tokens': int(out.lengths.sum()),
+      'same': bool((out.tokens == reference.tokens).all()),
+    }
+  seen = []
+  out = text(mesh=mesh(dict(data=8)), on_block=lambda *a: seen.append(a[1]))
+  results['streamed'] = {
+    'same': bool((out.tokens == reference.tokens).all()),
+    'blocks': len(seen),
+    'last': int(seen[-1].sum()),
+  }
+
+
+def refusals(results):
+  """Messages of what does not fit."""
+  target, drafter = network()
+  rows, lengths = prompts()
+
+  def message(sizes, count=ROWS, target=target):
+    try:
+      generate.generate(
+        gumbel.seed_key(KEY),
+        target,
+        drafter,
+        rows[:count],
+        lengths[:count],
+        OPTIONS,
+        mesh=mesh(sizes),
+      )
+    except ValueError as error:
+      return str(error)
+    return ''
+
+  odd = transformer.TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
+  odd, _ = random_pair(gumbel.seed_key(0), odd, draft_layers=1, gain=0.1)
+  heads = transformer.TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
+  heads, _ = random_pair(gumbel.seed_key(0), heads, draft_layers=1, gain=0.1)
+  results['refused'] = {
+    'name': message(dict(model=8)),
+    'batch': message(dict(data=8), count=5),
+    'vocabulary': message(dict(tp=8), target=odd),
+    'heads': message(dict(tp=8), target=heads),
+  }
+
+
+def main(path):
+  """Runs all and writes what was found."""
+  results = {}
+  for case in (networks, programs, tables, refusals):
+    case(results)
+  with open(path, 'w') as file:
+    json.dump(results, file)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1])

@@ -1,0 +1,99 @@
+"""Eight host devices write what one writes, and exchange little."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
+
+from listcoupling.decoding import placement
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+_EPSILON = 1e-3  # sums are split differently: float32 logits of size 10
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory):
+  path = tmp_path_factory.mktemp('mesh') / 'results.json'
+  done = subprocess.run(
+    [sys.executable, '-m', 'tests.devices.mesh_cases', str(path)],
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize('name', ['data', 'tp', 'both', 'fsdp'])
+def test_networks_write_the_same_text(results, name):
+  found = results[name]
+  assert found['tokens'] == 8 * 32
+  assert all(abs(margin) < _EPSILON for margin in found['margins'])
+  assert len(found['margins']) <= 1
+  assert found['block_efficiency'] > 2
+
+
+@pytest.mark.parametrize(
+  'sizes', [dict(data=8), dict(tp=8), dict(data=4, tp=2)], ids=str
+)
+def test_tables_write_the_same_ten_thousand_tokens(results, sizes):
+  found = results[f'table {sizes}']
+  assert found == {'tokens': 40 * 256, 'same': True}
+
+
+def test_blocks_are_streamed_from_a_mesh(results):
+  found = results['streamed']
+  assert found['same'] and found['last'] == 40 * 256
+  assert 256 / 4 <= found['blocks'] < 256
+
+
+def test_a_block_exchanges_sums_and_the_few_best_tokens(results):
+  found = results['both block']
+  assert 'collective-permute' not in found['kinds']
+  assert found['largest'] < 4 * 4096 * 4  # 4 rows of a shard, V, 4 bytes
+  rows, heads, entries, size = found['cache_shard']
+  assert [rows, heads] == [4, 1]  # of 8 rows and 4 key heads
+  assert found['largest'] < 4 * rows * heads * entries * size
+  assert found['outside_the_loop'] == 0
+
+
+def test_stored_shards_are_gathered_in_the_loop_where_they_are_used(results):
+  found = results['fsdp block']
+  assert 'collective-permute' not in found['kinds']
+  assert found['weights'] == 4 * 4096 // 2 * 64  # the head, shared by tp=2
+  assert found['other'] < 4 * 4096 * 4
+  assert found['outside_the_loop'] == 0
+
+
+def test_parameters_that_lie_on_a_mesh_keep_it(results):
+  found = results['kept']
+  assert found['mesh'] == {'data': 1, 'fsdp': 1, 'tp': 8}
+  assert found['key_heads'] == 8  # each of four stored twice
+  assert found['spec'].replace('PartitionSpec', 'P') == "P('tp', 'fsdp')"
+
+
+def test_what_does_not_fit_is_refused_by_name(results):
+  found = results['refused']
+  assert "axis 'model'" in found['name'] and "'tp'" in found['name']
+  assert '5 prompts' in found['batch'] and 'data=8' in found['batch']
+  assert 'vocab_size=4095' in found['vocabulary']
+  assert 'num_kv_heads=3' in found['heads'] and 'tp=8' in found['heads']
+
+
+def test_axes_may_be_absent_in_any_order_and_explicit():
+  device = np.array(jax.devices()[:1]).reshape(1, 1)
+  found = placement.standard_mesh(Mesh(device, ('tp', 'data')))
+  assert found.axis_names == placement.AXES and found.size == 1
+  explicit = placement.standard_mesh(jax.make_mesh((1,), ('fsdp',)))
+  assert set(explicit.axis_types) == {AxisType.Auto}
+  with pytest.raises(ValueError, match='jax.make_mesh'):
+    placement.standard_mesh('tp=8')
