@@ -60,7 +60,7 @@ class Settings(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-  """What became of R trials; numpy arrays. NaN for decoders k >= n."""
+  """Results of R trials; numpy arrays. NaN for decoders k >= n."""
 
   squared_error: np.ndarray  # [R, J, K, K] by (n, k)
   is_match: np.ndarray  # [R, J, K] bool, one has the encoder's candidate
