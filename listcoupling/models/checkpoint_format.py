@@ -34,11 +34,19 @@ TOKENIZER_CLASS = """{
 
 
 class Part(NamedTuple):
-  """Rows of a stored tensor."""
+  """Rows of a stored tensor.
+
+  Attributes:
+    name: of the tensor.
+    start: its first row.
+    rows: how many.
+    copies: times that the parameter has each entry of its first output axis.
+  """
 
   name: str
   start: int
   rows: int
+  copies: int = 1
 
 
 class Leaf(NamedTuple):
@@ -69,7 +77,14 @@ class Leaf(NamedTuple):
   def _size(self, part: Part) -> int:
     """How far a part reaches along `axis`."""
     outputs = self._outputs
-    return part.rows * outputs[self.axis] // math.prod(outputs)
+    return part.rows * part.copies * outputs[self.axis] // math.prod(outputs)
+
+  def _rows(self, part: Part) -> np.ndarray:
+    """The row of a part that each of its outputs is stored in."""
+    first, *rest = self._outputs
+    dims = [first // part.copies, *rest]
+    dims[self.axis] = part.rows // (math.prod(dims) // dims[self.axis])
+    return np.arange(part.rows).reshape(dims).repeat(part.copies, axis=0)
 
   @property
   def tensors(self) -> dict[str, tuple[int, ...]]:
@@ -98,12 +113,12 @@ class Leaf(NamedTuple):
       offset += size
       if first >= min(last, size):
         continue
-      dims, block = list(self._outputs), list(index)
-      dims[self.axis], block[self.axis] = size, slice(first, min(last, size))
-      rows = np.arange(part.rows).reshape(dims)[tuple(block)]
+      block = list(index)
+      block[self.axis] = slice(first, min(last, size))
+      rows = self._rows(part)[tuple(block)]
       low, high = int(rows.flat[0]), int(rows.flat[-1]) + 1
       data = fetch(part.name, slice(part.start + low, part.start + high))
-      if rows.size < high - low:
+      if rows.size != high - low:
         data = data[rows.reshape(-1) - low]
       data = data if columns is None else data[:, columns]
       blocks.append(data.reshape(*rows.shape, *data.shape[1:]))
@@ -136,8 +151,15 @@ class Leaf(NamedTuple):
     }
 
 
-def parameter_table(config: transformer.TransformerConfig) -> list[Leaf]:
-  """Every parameter of a config with its names in `transformers`."""
+def parameter_table(
+  config: transformer.TransformerConfig, copies: int = 1
+) -> list[Leaf]:
+  """Every parameter of a config with its names in `transformers`.
+
+  Args:
+    config: as it is stored.
+    copies: times that the parameters have each key head.
+  """
   c = config
   embed = (c.vocab_size, c.hidden_size)
 
@@ -147,24 +169,29 @@ def parameter_table(config: transformer.TransformerConfig) -> list[Leaf]:
   norm = Part('model.norm.weight', 0, c.hidden_size)
   leaves = [table('embed', 'model.embed_tokens.weight')]
   for layer in range(c.num_layers):
-    leaves += _layer_table(c, layer)
+    leaves += _layer_table(c, layer, copies)
   leaves.append(Leaf(('final_norm',), (c.hidden_size,), (norm,)))
   if not c.tie_embeddings:
     leaves.append(table('head', 'lm_head.weight'))
   return leaves
 
 
-def _layer_table(config: transformer.TransformerConfig, layer: int):
+def _layer_table(config, layer: int, copies: int) -> list[Leaf]:
   """Leaves of one layer."""
   c, names = config, FAMILIES[config.family or 'llama'].names
-  d, f, e, j = c.hidden_size, c.intermediate_size, c.head_dim, c.num_kv_heads
+  d, f, e = c.hidden_size, c.intermediate_size, c.head_dim
+  j = c.num_kv_heads * copies
   g = c.num_heads // j
+
+  repeated = ['key', 'value'] + ['key_norm'] * (c.qk_norm == 'all')
 
   def parts(kind, stored):
     ends, found = {}, []
-    for name, rows in stored.items():
+    for name, outputs in stored.items():
+      times = copies if name in repeated else 1
       name = f'model.layers.{layer}.{names[name]}.{kind}'
-      found.append(Part(name, ends.get(name, 0), rows))
+      rows = outputs // times
+      found.append(Part(name, ends.get(name, 0), rows, times))
       ends[name] = ends.get(name, 0) + rows
     return tuple(found)
 

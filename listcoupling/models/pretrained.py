@@ -8,23 +8,27 @@ are refused.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
 import shutil
 import tempfile
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 import tokenizers
+from jax.sharding import Mesh, NamedSharding
 
-from listcoupling import files
-from listcoupling.decoding import language_model
+from listcoupling import files, gumbel
+from listcoupling.decoding import language_model, placement
 from listcoupling.models import checkpoint_format as form
 from listcoupling.models import (
   config_format,
   quantised,
+  sharding,
   transformer,
   weight_files,
 )
@@ -137,7 +141,7 @@ def _dtype_name(dtype, owner: dict[str, weight_files.Stored]) -> str:
 
 
 def load_pretrained(
-  directory_or_hub_name, *, dtype=jnp.float32
+  directory_or_hub_name, *, dtype=jnp.float32, mesh=None
 ) -> language_model.LanguageModel:
   """A language model from a Hugging Face directory or hub name.
 
@@ -146,6 +150,8 @@ def load_pretrained(
       the hub's cache) when no such directory exists.
     dtype: float type of parameters, activations and cache: a dtype, its name
       (also 'bf16', 'fp16', 'fp32'), or 'auto', the checkpoint's.
+    mesh: of devices, with axes 'data', 'fsdp', 'tp'; each reads its own shards
+      of every parameter, see `sharding`. None: one device.
 
   Returns:
     LanguageModel; its tokenizer is None without tokenizer.json.
@@ -154,7 +160,7 @@ def load_pretrained(
     FileNotFoundError: directory or files are missing, hub not reachable.
     ValueError: unsupported architecture or dtype, tensors missing, unknown or
       of a wrong shape, truncated or pickled weights, tokenizer larger than
-      the vocabulary.
+      the vocabulary, a mesh that does not divide the model.
 
   Example:
     >>> model = load_pretrained(SHIPPED / "target")
@@ -169,13 +175,37 @@ def load_pretrained(
   table = form.parameter_table(config)
   weight_files.check_tensors(owner, table, directory)
   tokenizer = _find_tokenizer(directory, config.vocab_size)
+  if mesh is None:
+    places = None
+  else:
+    table, config, places = _lay_out(config, placement.standard_mesh(mesh))
   params = {}
   for leaf in table:
     node = params
     for name in leaf.path[:-1]:
       node = node.setdefault(name, {})
-    node[leaf.path[-1]] = weight_files.read_leaf(owner, leaf, dtype)
+    place = _at(places, leaf.path) if places else None
+    node[leaf.path[-1]] = weight_files.read_leaf(owner, leaf, dtype, place)
   return transformer.make_language_model(config, params, tokenizer)
+
+
+def _lay_out(config: transformer.TransformerConfig, mesh: Mesh):
+  """(table, config, tree of shardings) of a model on a mesh."""
+  copies = sharding.key_head_copies(config, mesh)
+  table = form.parameter_table(config, copies)
+  heads = config.num_kv_heads * copies
+  config = dataclasses.replace(config, num_kv_heads=heads)
+  shapes = jax.eval_shape(
+    functools.partial(transformer.init_params, config=config),
+    gumbel.seed_key(0),
+  )
+  specs = sharding.specs(shapes, sharding.shared_sizes(config, mesh))
+  place = functools.partial(NamedSharding, mesh)
+  return table, config, jax.tree.map(place, specs)
+
+
+def _at(tree, path: tuple[str, ...]):
+  return functools.reduce(lambda node, name: node[name], path, tree)
 
 
 def shipped_pair():
@@ -192,10 +222,7 @@ def shipped_pair():
 def _named_tensors(model, table) -> dict[str, np.ndarray]:
   tensors = {}
   for leaf in table:
-    value = model.params
-    for name in leaf.path:
-      value = value[name]
-    tensors |= leaf.split(np.asarray(value))
+    tensors |= leaf.split(np.asarray(_at(model.params, leaf.path)))
   return tensors
 
 

@@ -182,13 +182,22 @@ def _check_tied(owner: dict[str, Stored], shape) -> None:
 
 
 def read_leaf(
-  owner: dict[str, Stored], leaf: form.Leaf, dtype, index=None
+  owner: dict[str, Stored],
+  leaf: form.Leaf,
+  dtype: str,
+  sharding: jax.sharding.Sharding | None = None,
 ) -> jax.Array:
-  """One parameter, or a block of it; nothing else is in memory."""
+  """One parameter; with a sharding each of its shards alone."""
 
   def fetch(name, rows):
     # The file is mapped: closed at once, its pages do not add up to a copy.
     with safetensors.safe_open(owner[name].path, framework='np') as file:
       return file.get_slice(name)[rows]
 
-  return jnp.asarray(leaf.read(fetch, index), dtype=dtype)
+  if sharding is None:
+    return jnp.asarray(leaf.read(fetch), dtype=dtype)
+  return jax.make_array_from_callback(
+    leaf.shape,
+    sharding,
+    lambda index: leaf.read(fetch, index).astype(jnp.dtype(dtype)),
+  )

@@ -1,0 +1,112 @@
+"""Loading onto a mesh: every device reads what it holds, and no more.
+
+python -m tests.models.sharded_load_test DIRECTORY    the checks, in a process
+that has eight host devices before JAX starts.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from listcoupling import gumbel
+from listcoupling.decoding import placement
+from listcoupling.models import checkpoint_format, pretrained, transformer
+from listcoupling.models.families import FAMILIES
+
+MESHES = (
+  dict(tp=2),
+  dict(data=2, tp=4),  # more than key heads: each is there twice
+  dict(fsdp=2, tp=2, data=2),
+)
+# A bias on each head, tensors of several parts, norms over all heads.
+NAMES = ('qwen2', 'phi3', 'olmo2')
+
+
+def save(name, directory, vocab_size=96):
+  config = transformer.TransformerConfig(
+    *(vocab_size, 32, 1, 8, 2, 8, 48),
+    tie_embeddings=False,
+    family=name,
+    **FAMILIES[name].switches,
+  )
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
+    transformer.init_params(gumbel.seed_key(0), config),
+  )
+  model = transformer.make_language_model(config, params)
+  pretrained.save_pretrained(model, directory)
+  return directory
+
+
+def make_mesh(axes):
+  count = int(np.prod(list(axes.values())))
+  return Mesh(
+    np.array(jax.devices()[:count]).reshape(*axes.values()), tuple(axes)
+  )
+
+
+def check(directory):
+  """A checkpoint on every mesh beside the same one loaded whole and placed."""
+  whole = pretrained.load_pretrained(directory)
+  shares, read = {}, checkpoint_format.Leaf.read
+
+  def recording(leaf, fetch, index=None):
+    block = read(leaf, fetch, index)
+    shares[leaf.path[-1]] = block.size / np.prod(leaf.shape)
+    return block
+
+  for axes in MESHES:
+    mesh = make_mesh(axes)
+    checkpoint_format.Leaf.read = recording
+    model = pretrained.load_pretrained(directory, mesh=mesh)
+    checkpoint_format.Leaf.read = read
+    placed = whole.place(whole, placement.standard_mesh(mesh))
+    assert model.config == placed.config, axes
+    jax.tree.map(same, model.params, placed.params)
+    shards = axes.get('tp', 1) * axes.get('fsdp', 1)
+    for name in ('qkv', 'attention_out', 'gate_up', 'down', 'embed'):
+      assert shares[name] == 1 / shards, (axes, name, shares)
+
+
+def same(ours, theirs):
+  assert ours.sharding == theirs.sharding, (ours.sharding, theirs.sharding)
+  np.testing.assert_array_equal(ours, theirs)
+
+
+def test_shards_are_those_of_the_whole_model(tmp_path):
+  program = [sys.executable, '-m', 'tests.models.sharded_load_test', tmp_path]
+  out = subprocess.run(
+    program,
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).parents[2],
+    env=os.environ
+    | {
+      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'JAX_PLATFORMS': 'cpu',
+    },
+  )
+  assert out.returncode == 0, out.stderr[-2000:]
+  assert out.stdout.split() == list(NAMES)
+
+
+def test_what_does_not_fit_a_mesh_is_refused(tmp_path):
+  directory = save('qwen2', tmp_path / 'm')
+  mesh = Mesh(np.array(jax.devices()[:1]), ('model',))
+  with pytest.raises(ValueError, match="an axis 'model'"):
+    pretrained.load_pretrained(directory, mesh=mesh)
+  with pytest.raises(ValueError, match='must be a jax.sharding.Mesh'):
+    pretrained.load_pretrained(directory, mesh='tp=2')
+
+
+if __name__ == '__main__':
+  for family in NAMES:
+    check(save(family, pathlib.Path(sys.argv[1]) / family))
+    print(family)
