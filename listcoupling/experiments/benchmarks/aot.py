@@ -220,7 +220,7 @@ def _program(case: Case, layers, mesh: Mesh):
     placement.per_shard(loop.run, mesh, (True, False, False, True, True)),
     sampler=sampler,
   )
-  donated = dict(donate_argnums=(3, 4), out_shardings=_shardings(state))
+  donated = dict(donate_argnums=(3, 4), out_shardings=_shardings(tuple(state)))
   return jax.jit(run, **donated), (keys, params, sampling, *state)
 
 
