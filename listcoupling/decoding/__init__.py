@@ -10,7 +10,9 @@ from listcoupling.decoding.comparison import (
   format_comparison,
 )
 from listcoupling.decoding.drafters import Drafter, NGramDrafter, Text
+from listcoupling.decoding.serving import generate_many
 from listcoupling.decoding.text import TextStream, pad_prompts, printer
+from listcoupling.decoding.tuning import tune
 
 __all__ = [
   'ChatTemplate',
@@ -22,7 +24,9 @@ __all__ = [
   'compare_methods',
   'filters',
   'format_comparison',
+  'generate_many',
   'pad_prompts',
   'printer',
   'read_chat_template',
+  'tune',
 ]

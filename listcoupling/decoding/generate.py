@@ -105,7 +105,7 @@ def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
   else:
     while not placement.fetch(state.done).all():
       state, info = step(*call.arguments, state, info)
-      ended = on_block(*_text(state, call))
+      ended = on_block(*gather(state, call))
       if ended is not None:
         done = placement.fetch(state.done).copy()
         done[: len(ended)] |= np.asarray(ended)
@@ -114,11 +114,8 @@ def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
   seconds = time.perf_counter() - began
   if hasattr(on_block, 'finish'):
     on_block.finish()
-  tokens, counts = _text(state, call)
   info = jax.tree.map(placement.fetch, info)
-  figures = metrics.summarize(counts, info, seconds)
-  _check_outcome(tokens, counts, figures, call.options)
-  return Generation(tokens, counts, figures)
+  return call.finish(*gather(state, call), info, seconds)
 
 
 class Call(NamedTuple):
@@ -142,9 +139,10 @@ class Call(NamedTuple):
     """Arguments of `loop.run` and `loop.block` before the state."""
     return self.keys, self.params, self.sampling
 
-  def prefill(self) -> tuple[loop.State, loop.Info]:
-    """Reads the prompts."""
-    done = np.arange(self.lengths.size) >= self.prompt_lengths.size
+  def prefill(self, done=None) -> tuple[loop.State, loop.Info]:
+    """Reads the prompts; rows that are `done` [B] write nothing."""
+    if done is None:
+      done = np.arange(self.lengths.size) >= self.prompt_lengths.size
     rows = placement.put_rows((self.tokens, self.lengths, done), self.mesh)
     args = self.params, *rows, self.sampling
     function = placement.per_shard(
@@ -152,8 +150,8 @@ class Call(NamedTuple):
     )
     return programs.get(function, *args, sampler=self.sampler)(*args)
 
-  def compiled(self, function: Callable, state, info) -> Callable:
-    """`loop.run` or `loop.block` for this call; the state is given up."""
+  def compiled(self, function: Callable, state, info, **static) -> Callable:
+    """`loop.run` or its like for this call; the state is given up."""
     return programs.get(
       placement.per_shard(
         function, self.mesh, (True, False, False, True, True)
@@ -164,7 +162,14 @@ class Call(NamedTuple):
       donate=(3, 4),
       out_shardings=placement.like((state, info), self.mesh),
       sampler=self.sampler,
+      **static,
     )
+
+  def finish(self, tokens, counts, info, seconds: float) -> Generation:
+    """Checks what came out and counts it up."""
+    figures = metrics.summarize(counts, info, seconds)
+    _check_outcome(tokens, counts, figures, self.options)
+    return Generation(tokens, counts, figures)
 
 
 def prepare(
@@ -264,7 +269,7 @@ def _capacity(prompts, options):
   return options.cache_length
 
 
-def _text(state, call):
+def gather(state: loop.State, call: Call) -> tuple[np.ndarray, np.ndarray]:
   """Generated tokens [B, M], padded, and their number [B]."""
   rows, size = call.prompt_lengths.size, call.options.max_new_tokens
   written, counts = map(placement.fetch, (state.tokens, state.num_new))

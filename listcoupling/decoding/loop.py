@@ -158,6 +158,30 @@ def run(
   )
 
 
+def span(
+  keys,
+  params: Params,
+  sampling,
+  state: State,
+  info: Info,
+  *,
+  sampler: Sampler,
+  blocks: int,
+) -> tuple[State, Info]:
+  """`run` for at most so many blocks."""
+
+  def step(carry):
+    state, info, left = carry
+    state, info = block(keys, params, sampling, state, info, sampler=sampler)
+    return state, info, left - 1
+
+  return jax.lax.while_loop(
+    lambda carry: (carry[2] > 0) & ~jnp.all(carry[0].done),
+    step,
+    (state, info, jnp.int32(blocks)),
+  )[:2]
+
+
 def block(
   keys, params: Params, sampling, state: State, info: Info, *, sampler: Sampler
 ) -> tuple[State, Info]:

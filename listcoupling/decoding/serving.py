@@ -1,0 +1,155 @@
+"""More requests than rows: a slot that is done takes the next request.
+
+The host looks at the rows every few blocks and refills those that are done, so
+that none waits for the slowest of a batch. A request's text depends on its own
+key and prompt alone.
+
+Legend: R requests, B slots, P padded prompt, M new tokens, T row capacity.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from listcoupling import validation
+from listcoupling.decoding import loop, placement, programs
+from listcoupling.decoding.generate import (
+  Call,
+  Generation,
+  gather,
+  prepare,
+  rows_bucket,
+)
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.options import GenerateOptions
+
+_SPAN = 8  # blocks between two looks at the rows
+
+
+def generate_many(
+  key: jax.Array,
+  target: LanguageModel,
+  drafters: Sequence,
+  prompts,
+  prompt_lengths,
+  options: GenerateOptions,
+  *,
+  batch_size: int,
+  mesh: Mesh | None = None,
+  on_done: Callable[[int, np.ndarray], None] | None = None,
+) -> Generation:
+  """Continues any number of prompts, `batch_size` rows at a time.
+
+  Args:
+    key: one typed key, folded by request, or [R] keys.
+    target: as for `generate`.
+    drafters: as for `generate`.
+    prompts: [R, P] token ids, right-padded.
+    prompt_lengths: [R], at least 1.
+    options: see `GenerateOptions`.
+    batch_size: slots; the next of `generate`'s buckets is what runs.
+    mesh: as for `generate`.
+    on_done: called with the number of a request and its tokens when it ends,
+      in the order in which they end.
+
+  Returns:
+    `Generation` in the order of the requests; each as `generate` would write
+    it with the same key. `tokens_per_second` counts the prompts' time, too.
+
+  Raises:
+    ValueError: as `generate`.
+
+  Example:
+    >>> import listcoupling as lc
+    >>> target, drafter = lc.shipped_pair()
+    >>> out = generate_many(jax.random.key(0), target, drafter,
+    ...                     [[1], [2], [3]], [1, 1, 1],
+    ...                     GenerateOptions(max_new_tokens=4), batch_size=2)
+    >>> out.tokens.shape
+    (3, 4)
+  """
+  validation.check_positive_int(batch_size, 'batch_size')
+  with jax.enable_x64(False):
+    queue = prepare(
+      key, target, drafters, prompts, prompt_lengths, options, mesh
+    )
+    size = placement.rows_on(queue.mesh, batch_size, rows_bucket(batch_size))
+    return _serve(queue, size, on_done)
+
+
+def _serve(queue: Call, size, on_done):
+  began = time.perf_counter()
+  count = queue.prompt_lengths.size
+  slots = np.full(size, -1)  # the request of each slot
+  waiting = list(range(count))[::-1]
+  tokens, infos, lengths = [None] * count, [None] * count, [0] * count
+  state = info = None
+  while waiting or (slots >= 0).any():
+    fresh = np.zeros(size, bool)
+    for slot in np.flatnonzero(slots < 0)[: len(waiting)]:
+      slots[slot], fresh[slot] = waiting.pop(), True
+    call = _call(queue, slots, fresh)
+    if fresh.any():
+      state, info = _refill(call, fresh, state, info)
+    state, info = call.compiled(loop.span, state, info, blocks=_SPAN)(
+      *call.arguments, state, info
+    )
+    ended = placement.fetch(state.done) & (slots >= 0)
+    if not ended.any():
+      continue
+    rows, counts = gather(state, call)
+    figures = jax.tree.map(placement.fetch, info)
+    for slot in np.flatnonzero(ended):
+      request = slots[slot]
+      tokens[request], lengths[request] = rows[slot], counts[slot]
+      infos[request] = jax.tree.map(lambda leaf, s=slot: leaf[s], figures)
+      slots[slot] = -1
+      if on_done is not None:
+        on_done(int(request), rows[slot, : counts[slot]])
+  seconds = time.perf_counter() - began
+  info = jax.tree.map(lambda *leaves: np.stack(leaves), *infos)
+  return queue.finish(np.stack(tokens), np.array(lengths), info, seconds)
+
+
+def _call(queue, slots, fresh):
+  """The requests of the slots as a call that reads the fresh ones."""
+  rows = np.maximum(slots, 0)
+  return queue._replace(
+    keys=placement.put_rows(
+      _take(queue.keys, rows.astype(np.int32)), queue.mesh
+    ),
+    tokens=queue.tokens[rows],
+    lengths=np.where(fresh, queue.lengths[rows], 1).astype(np.int32),
+    prompt_lengths=queue.lengths[rows],
+  )
+
+
+@jax.jit
+def _take(keys, rows):
+  return keys[rows]
+
+
+def _refill(call, fresh, state, info):
+  """State and info with new rows read where `fresh`."""
+  new = call.prefill(~fresh)
+  if state is None:
+    return new
+  args = placement.put_rows(fresh, call.mesh), new, (state, info)
+  shardings = placement.like((state, info), call.mesh)
+  return programs.get(_select, *args, donate=(2,), out_shardings=shardings)(
+    *args
+  )
+
+
+def _select(fresh, new, old):
+  """Rows of `new` where `fresh` [B], of `old` elsewhere."""
+
+  def leaf(new, old):
+    chosen = fresh.reshape(-1, *(1,) * (new.ndim - 1))
+    return jnp.where(chosen, new, old)
+
+  return jax.tree.map(leaf, new, old)

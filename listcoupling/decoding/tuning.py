@@ -1,0 +1,128 @@
+"""The fastest way to draft on this machine, found by trying.
+
+What a draft step costs, what a forward of n nodes costs and what is accepted
+depend on models, machine and prompts, and all of them meet in one figure:
+tokens per second. A grid of settings is tried on the caller's own prompts, the
+slow ones are dropped, the rest tried again. No setting changes the law.
+
+Legend: W beam width, L depths, N nodes.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from listcoupling.decoding.drafters import as_list
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.options import GenerateOptions
+
+# (W, L, N), from one short chain to a wide and deep tree.
+GRID = (
+  (1, 2, 2),
+  (1, 4, 4),
+  (1, 8, 8),
+  (2, 4, 8),
+  (4, 4, 16),
+  (4, 8, 32),
+  (8, 12, 64),
+)
+_TRIES = 5
+_SHARE = 0.8  # of the fastest median; slower settings are dropped
+
+
+def tune(
+  key: jax.Array,
+  target: LanguageModel,
+  drafters: Sequence,
+  prompts,
+  lengths,
+  options: GenerateOptions,
+) -> GenerateOptions:
+  """Measures plain sampling and a grid of trees, and returns the fastest.
+
+  Under canonical noise the text is the same for all of them.
+
+  Args:
+    key: typed key; of the texts that are tried.
+    target: as for `generate`.
+    drafters: at least one.
+    prompts: [B, P], of the kind and number that will be run.
+    lengths: [B].
+    options: the law and the length of the texts. Few new tokens tell what
+      short texts cost, many what the drafter has to say once it is known.
+
+  Returns:
+    `options` with method, num_drafts, draft_length and num_nodes of the
+    fastest of `GRID` and plain sampling.
+
+  Raises:
+    ValueError: without a drafter, or as `generate`.
+
+  Example:
+    >>> import listcoupling as lc
+    >>> target, drafter = lc.shipped_pair()
+    >>> options = lc.GenerateOptions(max_new_tokens=16)
+    >>> best = tune(jax.random.key(0), target, drafter, [[1]], [1], options)
+    ... # doctest: +SKIP
+  """
+  drafters = as_list(drafters)
+  if not drafters:
+    raise ValueError(
+      'tune needs at least one drafter to compare with plain sampling, got '
+      'none.'
+    )
+  rates = measure(
+    key, target, drafters, prompts, lengths, settings(options, len(drafters))
+  )
+  tried = [each for each in rates if len(rates[each]) == _TRIES]
+  return max(tried, key=lambda each: np.median(rates[each]))
+
+
+def settings(
+  options: GenerateOptions, num_drafters: int = 1
+) -> list[GenerateOptions]:
+  """Plain sampling and the trees of `GRID`, at the law of `options`.
+
+  A beam has a slot for each drafter.
+  """
+  plain = dataclasses.replace(
+    options, method='autoregressive', num_nodes=None, replacement=True
+  )
+  trees = [
+    dataclasses.replace(
+      plain,
+      method='gumbel_tree',
+      num_drafts=width * num_drafters,
+      draft_length=length,
+      num_nodes=nodes,
+    )
+    for width, length, nodes in GRID
+  ]
+  return [plain, *trees]
+
+
+def measure(
+  key, target, drafters, prompts, lengths, candidates
+) -> dict[GenerateOptions, list[float]]:
+  """Tokens per second of each candidate, tried in turn.
+
+  Returns:
+    A list of rates per candidate; shorter where it was dropped for being
+    slow. The first try of each, which compiles, is not in it.
+  """
+  rates = {each: [] for each in candidates}
+  running = list(candidates)
+  for turn in range(_TRIES + 1):
+    for each in running:
+      out = generate(key, target, drafters, prompts, lengths, each)
+      if turn:
+        rates[each].append(out.metrics.tokens_per_second)
+    if turn:
+      fastest = max(np.median(rates[each]) for each in running)
+      running = [
+        each for each in running if np.median(rates[each]) >= _SHARE * fastest
+      ]
+  return rates

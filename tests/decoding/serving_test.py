@@ -1,0 +1,55 @@
+"""A queue of requests against the same requests one by one."""
+
+import jax
+import numpy as np
+import pytest
+
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.serving import generate_many
+from tests import fakes
+
+VOCAB, REQUESTS = 7, 9
+TARGET, (DRAFTER,) = fakes.random_pair(VOCAB, 0.7, 5)
+OPTIONS = GenerateOptions(
+  num_drafts=2, draft_length=2, max_new_tokens=30, stop_tokens=(3,)
+)
+RNG = np.random.default_rng(0)
+PROMPTS = RNG.integers(0, VOCAB, (REQUESTS, 4))
+LENGTHS = RNG.integers(1, 5, REQUESTS)
+KEY = jax.random.key(5)
+
+
+def serve(batch_size):
+  return generate_many(
+    KEY, TARGET, DRAFTER, PROMPTS, LENGTHS, OPTIONS, batch_size=batch_size
+  )
+
+
+@pytest.mark.parametrize('batch_size', [1, 4, 12])
+def test_every_request_has_the_text_of_its_own_key(batch_size):
+  wanted = generate(KEY, TARGET, DRAFTER, PROMPTS, LENGTHS, OPTIONS)
+  done = {}
+  found = generate_many(
+    KEY,
+    TARGET,
+    DRAFTER,
+    PROMPTS,
+    LENGTHS,
+    OPTIONS,
+    batch_size=batch_size,
+    on_done=lambda request, tokens: done.update({request: tokens.tolist()}),
+  )
+  np.testing.assert_array_equal(found.tokens, wanted.tokens)
+  np.testing.assert_array_equal(found.lengths, wanted.lengths)
+  for name, value in wanted.metrics._asdict().items():
+    if name != 'tokens_per_second':
+      np.testing.assert_array_equal(getattr(found.metrics, name), value)
+  assert len(np.unique(wanted.lengths)) > 3  # slots end at different times
+  for request, count in enumerate(wanted.lengths):
+    assert done[request] == wanted.tokens[request, :count].tolist()
+
+
+def test_slots_make_sense():
+  with pytest.raises(ValueError, match='batch_size must be at least 1, got 0'):
+    serve(0)

@@ -1,0 +1,82 @@
+"""The choice among settings, with rates given instead of measured."""
+
+import types
+
+import jax
+import pytest
+
+from listcoupling.decoding import tuning
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.tuning import GRID, measure, settings, tune
+from tests import fakes
+
+TARGET, (DRAFTER,) = fakes.random_pair(7, 0.7, 5)
+KEY = jax.random.key(0)
+OPTIONS = GenerateOptions(
+  'gls', max_new_tokens=8, temperature=0.7, top_k=5, stop_tokens=(3,)
+)
+
+
+@pytest.fixture
+def rate(monkeypatch):
+  """Tokens per second by number of nodes; each look is written down."""
+  rates, looks = {}, []
+
+  def generate(key, target, drafters, prompts, lengths, options):
+    nodes = options.num_nodes or 0
+    looks.append(nodes)
+    value = rates.get(nodes, 1.0)
+    value = value.pop(0) if isinstance(value, list) else value
+    figures = types.SimpleNamespace(tokens_per_second=value)
+    return types.SimpleNamespace(metrics=figures)
+
+  monkeypatch.setattr(tuning, 'generate', generate)
+  return rates, looks
+
+
+def chosen():
+  return tune(KEY, TARGET, DRAFTER, [[1, 2]], [2], OPTIONS)
+
+
+def test_the_fastest_is_chosen_and_the_law_is_kept(rate):
+  rates, _ = rate
+  rates |= {0: 100.0, 16: 150.0, 32: 149.0}
+  best = chosen()
+  assert (best.method, best.num_nodes) == ('gumbel_tree', 16)
+  assert (best.num_drafts, best.draft_length) == (4, 4)
+  for name in ('temperature', 'top_k', 'stop_tokens', 'max_new_tokens'):
+    assert getattr(best, name) == getattr(OPTIONS, name)
+  rates[0] = 151.0
+  assert chosen().method == 'autoregressive'
+
+
+def test_one_slow_try_does_not_decide(rate):
+  rates, _ = rate
+  rates[8] = [5.0] + [100.0, 100.0, 30.0, 100.0, 100.0] * 2
+  rates[16] = [999.0] + [90.0] * 5  # the first one is not counted
+  assert chosen().num_nodes == 8
+
+
+def test_slow_settings_are_dropped(rate):
+  rates, looks = rate
+  rates |= {nodes: 10.0 for _, _, nodes in GRID} | {32: 100.0}
+  assert chosen().num_nodes == 32
+  assert looks.count(64) == 2 and looks.count(32) == 6
+
+
+def test_settings_have_a_slot_for_each_drafter():
+  for each in settings(OPTIONS, 3):
+    each.check(7)
+    assert each.method == 'autoregressive' or each.num_drafts % 3 == 0
+
+
+def test_real_runs_are_measured():
+  (plain, short, *_) = settings(OPTIONS)
+  rates = measure(KEY, TARGET, [DRAFTER], [[1, 2]], [2], [plain, short])
+  assert all(rate > 0 for each in rates.values() for rate in each)
+  assert max(len(each) for each in rates.values()) == tuning._TRIES
+
+
+def test_nothing_to_tune_is_refused():
+  with pytest.raises(ValueError, match='tune needs at least one drafter'):
+    tune(KEY, TARGET, [], [[1, 2]], [2], OPTIONS)
