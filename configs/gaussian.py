@@ -7,7 +7,8 @@ trials, evaluation on 10^5 others, 10 repeats. Fewer repeats:
 
     --config.repeats=2
 
-One repeat takes 6 min 17 s on two CPU cores; figures in docs/results.md.
+One repeat takes 6 min 17 s on two CPU cores without lattices and groups;
+figures in docs/results.md.
 
 One corner of it (K = 1, 2, L = 8, 10^4 trials): configs/gaussian.py:small
 """

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+MAX_SEED = 2**32 - 1
 _ULP = 2.0**-32
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
@@ -78,8 +79,21 @@ class Domain(enum.IntEnum):
 
 
 def seed_key(seed: int) -> jax.Array:
-  """The typed threefry key of a seed, whatever JAX's default is."""
-  return jax.random.key(seed, impl='threefry2x32')
+  """The typed threefry key of a seed, whatever the settings of JAX are.
+
+  Args:
+    seed: integer, 0 to 2^32 - 1. JAX cuts longer and negative ones to 32 bits
+      or not, as `jax_enable_x64` says.
+
+  Raises:
+    ValueError: for any other seed.
+  """
+  if not isinstance(seed, (int, np.integer)) or not 0 <= seed <= MAX_SEED:
+    raise ValueError(
+      f'seed must be an integer from 0 to {MAX_SEED}, got {seed!r}.'
+    )
+  words = np.array([0, seed], np.uint32)
+  return jax.random.wrap_key_data(words, impl='threefry2x32')
 
 
 def domain_key(key: jax.Array, domain: Domain, *numbers) -> jax.Array:

@@ -18,7 +18,7 @@ from listcoupling.experiments import command, tables
 from listcoupling.experiments.benchmarks import baselines, speed
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of all draws but those of baselines.')
+_SEED = command.define_seed(0, 'Of all draws but those of baselines.')
 _SIZE = flags.DEFINE_enum(
   'size', 'shipped', speed.SIZES, 'Shipped pair, or random parameters.'
 )

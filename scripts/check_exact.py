@@ -21,7 +21,7 @@ from listcoupling.gumbel import Domain
 _TRIALS = flags.DEFINE_integer(
   'trials', 10**6, 'Draws per line.', lower_bound=1
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the laws and the draws.')
+_SEED = command.define_seed(0, 'Of the laws and the draws.')
 _BATCH = 10_000
 
 

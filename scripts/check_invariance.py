@@ -19,7 +19,7 @@ _BATCH = flags.DEFINE_integer('batch', 40, 'Rows.', lower_bound=2)
 _MAX_NEW = flags.DEFINE_integer(
   'max_new_tokens', 256, 'Tokens per row.', lower_bound=1
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the text.')
+_SEED = command.define_seed(0, 'Seed of the text.')
 _METHODS = flags.DEFINE_list(
   'methods',
   ['gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer'],

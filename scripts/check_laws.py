@@ -20,7 +20,7 @@ from listcoupling.gumbel import Domain
 _TRIALS = flags.DEFINE_integer(
   'trials', 20_000, 'Races per kind of noise.', lower_bound=8
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the races.')
+_SEED = command.define_seed(0, 'Of the races.')
 _VOCAB = 151_936
 _TAIL = 0.01
 

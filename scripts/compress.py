@@ -51,7 +51,7 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
   'num_groups', 1, 'encode: G groups of decoders, of candidates of their own.'
 )
-flags.DEFINE_integer('seed', 0, 'encode: of the shared key.')
+command.define_seed(0, 'encode: of the shared key.')
 flags.DEFINE_string('labels', None, 'encode: random, balanced, lattice.')
 flags.DEFINE_float('width', 0.0, 'encode: of lattice labels.')
 flags.DEFINE_bool('shared_race', False, 'encode: the baseline of the paper.')

@@ -28,7 +28,7 @@ from listcoupling.models import pretrained
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'For plots and tables.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of everything.')
+_SEED = command.define_seed(0, 'Seed of everything.')
 
 _PROMPTS = (
   'def main(argv):\n    ',

@@ -8,7 +8,7 @@ _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/digits', 'Model, table and pictures.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the evaluation.')
+_SEED = command.define_seed(0, 'Of the evaluation.')
 
 
 def main(argv):

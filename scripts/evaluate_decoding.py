@@ -23,7 +23,7 @@ _CONFIG = command.define_config('configs/decoding_iid.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where the results are written.', required=True
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'The first of config.seeds.')
+_SEED = command.define_seed(0, 'The first of config.seeds.')
 _PROMPTS = flags.DEFINE_string(
   'prompts',
   '',

@@ -12,7 +12,7 @@ _CONFIG = command.define_config('configs/gaussian.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/gaussian', 'Where the results are written; resumed.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of every random number.')
+_SEED = command.define_seed(0, 'Of every random number.')
 
 
 def main(_):

@@ -9,7 +9,7 @@ _CONFIG = command.define_config('configs/gaussian_groups.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/gaussian_groups', 'Where the results are written.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of every random number.')
+_SEED = command.define_seed(0, 'Of every random number.')
 
 
 def main(_):

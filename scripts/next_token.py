@@ -8,7 +8,7 @@ _CONFIG = command.define_config('configs/next_token.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/next_token', 'Where the results are written.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the positions and of all noise.')
+_SEED = command.define_seed(0, 'Of the positions and of all noise.')
 
 
 def main(_):

@@ -8,7 +8,7 @@ _CONFIG = command.define_config('configs/toy.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/toy', 'Where the results are written.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the laws and of all noise.')
+_SEED = command.define_seed(0, 'Of the laws and of all noise.')
 
 
 def main(_):

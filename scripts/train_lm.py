@@ -27,7 +27,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run.', required=True
 )
-_SEED = flags.DEFINE_integer('seed', None, 'Overrides config.seed.')
+_SEED = command.define_seed(None, 'Overrides config.seed.')
 _DATA = flags.DEFINE_list(
   'data', [], 'Sources to train on, see listcoupling/data/sources.py.'
 )

@@ -8,7 +8,7 @@ _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/digits', 'The models go to its model*/.'
 )
-_SEED = flags.DEFINE_integer('seed', None, 'Instead of config.train.seed.')
+_SEED = command.define_seed(None, 'Instead of config.train.seed.')
 
 
 def main(argv):

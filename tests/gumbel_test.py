@@ -243,6 +243,21 @@ def test_noise_is_the_same_on_several_devices():
   np.testing.assert_array_equal(draw(key), gumbel.exponential(key, size))
 
 
+@pytest.mark.parametrize('x64', [False, True])
+def test_a_seed_has_one_key_whatever_the_settings(x64):
+  with jax.enable_x64(x64), jax.default_prng_impl('rbg'):
+    for seed in (0, 7, np.int32(7), 2**31, gumbel.MAX_SEED):
+      key = gumbel.seed_key(seed)
+      assert jax.random.key_data(key).tolist() == [0, int(seed)]
+      assert str(jax.random.key_impl(key)) == 'threefry2x32'
+
+
+@pytest.mark.parametrize('seed', [-1, 2**32, 2**40, 0.5, None, '7'])
+def test_seeds_that_jax_would_cut_are_refused(seed):
+  with pytest.raises(ValueError, match=f'4294967295, got {seed!r}'):
+    gumbel.seed_key(seed)
+
+
 SEED = gumbel.seed_key(0)
 COUNT = 64  # rows, positions, steps, codebooks
 STREAMS = [
@@ -303,21 +318,6 @@ def test_training_and_codebooks_of_one_seed_have_nothing_in_common():
 OWN_KEYS = {
   'experiments/benchmarks/aot.py': 'shapes alone: nothing is drawn',
   'models/random_pair.py': 'leaves of a model of its own',
-  'models/refiner_files.py': 'shapes alone: nothing is drawn',
-}
-# Modules that have not come to the register yet.
-LEGACY = {
-  'compression/images.py',
-  'data/side_information.py',
-  'experiments/compress.py',
-  'experiments/compress_folders.py',
-  'experiments/compress_schemes.py',
-  'experiments/compress_sides.py',
-  'experiments/image_fits.py',
-  'experiments/image_trials.py',
-  'experiments/images.py',
-  'training/refiner.py',
-  'training/vae.py',
 }
 
 
@@ -339,8 +339,7 @@ def test_keys_are_made_by_the_register_alone(tmp_path):
   found = {
     f'{path.relative_to(root)}:{line}'
     for path in root.rglob('*.py')
-    if path.name != 'gumbel.py'
-    and str(path.relative_to(root)) not in OWN_KEYS.keys() | LEGACY
+    if path.name != 'gumbel.py' and str(path.relative_to(root)) not in OWN_KEYS
     for line in _makes_keys(path)
   }
   assert not found

@@ -7,6 +7,8 @@ import sys
 import jax
 from absl import app, flags, logging
 
+from listcoupling import gumbel
+
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 _STOPPED = 130  # as a shell reports the interrupt signal
@@ -38,6 +40,11 @@ def define_config(default: str) -> flags.FlagHolder:
     )
   except (AttributeError, KeyError, ValueError, flags.Error) as error:
     sys.exit(_fail(sys.argv, error))
+
+
+def define_seed(default: int | None, words: str) -> flags.FlagHolder:
+  """Defines --seed, an integer that `gumbel.seed_key` takes."""
+  return flags.DEFINE_integer('seed', default, words, 0, gumbel.MAX_SEED)
 
 
 def run(main, *, choices: tuple[str, ...] = ()) -> None:

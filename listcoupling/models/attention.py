@@ -54,30 +54,40 @@ def _write_windows(cache, values, start):
   )(cache, values, start)
 
 
+_LINES = jax.lax.ScatterDimensionNumbers(
+  update_window_dims=(3,),
+  inserted_window_dims=(2,),
+  scatter_dims_to_operand_dims=(2,),
+  operand_batching_dims=(0, 1),
+  scatter_indices_batching_dims=(0, 1),
+)
+
+
 def write_lines(
   cache: jax.Array, values: jax.Array, start: jax.Array
 ) -> jax.Array:
   """`write_entries` line by line, for TPUs.
 
-  There it is one scatter where windows become a serial loop over the rows. All
-  three indices are spelt out: with batch axes the cache would be copied. The
-  partitioner sees that shards keep to their own rows and heads.
+  There it is one scatter where windows become a serial loop over the rows. An
+  index for every line of every head keeps the compiler from copying the cache,
+  rows and heads as batch axes keep shards from exchanging anything.
   """
-  places = jnp.arange(values.shape[2], dtype=jnp.int32)
-  return _lines(cache, start[:, None] + places[None]).set(
+  places = jnp.arange(values.shape[2], dtype=jnp.int32)[None]
+  return jax.lax.scatter(
+    cache,
+    _every_head(start[:, None] + places, cache),
     values,
-    mode='promise_in_bounds',
+    _LINES,
     indices_are_sorted=True,
     unique_indices=True,
+    mode='promise_in_bounds',
   )
 
 
-def _lines(cache, entries):
-  """Entries [B, L] of every head, to read or to write."""
-  b, j, _, _ = cache.shape
-  row = jnp.arange(b, dtype=jnp.int32)[:, None, None]
-  head = jnp.arange(j, dtype=jnp.int32)[:, None]
-  return cache.at[row, head, entries[:, None]]
+def _every_head(places, cache):
+  """[B, L] -> [B, J, L, 1]."""
+  shape = (*cache.shape[:2], places.shape[1], 1)
+  return jnp.broadcast_to(places[:, None, :, None], shape)
 
 
 def move_entries(
@@ -93,8 +103,9 @@ def move_entries(
   Returns:
     The cache after the move.
   """
-  lines = source[:, None, :, None]
-  moved = jnp.take_along_axis(cache, lines, axis=2, mode='clip')
+  moved = jnp.take_along_axis(
+    cache, _every_head(source, cache), axis=2, mode='clip'
+  )
   return write_entries(cache, moved, start)
 
 

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 import tokenizers
 
-from listcoupling import files
+from listcoupling import files, gumbel
 from listcoupling.data import text
 from listcoupling.decoding import language_model
 from listcoupling.models import pretrained
@@ -56,6 +56,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   _check_names('', config, _SETTINGS, _SETTINGS)
   sizes = [field.name for field in dataclasses.fields(TransformerConfig)]
   _check_names('model.', config.model, _SIZES, sizes)
+  gumbel.seed_key(config.seed)  # refuses what is no seed
   for name in _COUNTS + _RATES:
     value, kind = config[name], int if name in _COUNTS else (int, float)
     if not isinstance(value, kind) or not 0 < value < math.inf:

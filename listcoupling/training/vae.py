@@ -62,6 +62,7 @@ def check_config(config) -> vae.VAEConfig:
   for name in ('learning_rate', 'beta'):
     if not config[name] > 0:
       raise ValueError(f'{name} must be positive, got {config[name]}.')
+  gumbel.seed_key(config.seed)  # refuses what is no seed
   try:
     return vae.VAEConfig(**config.model)
   except TypeError as error:  # a name that is none of its fields

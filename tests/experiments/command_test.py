@@ -75,13 +75,14 @@ for arguments in {cases!r}:
     try:
       config = command.define_config('configs/toy.py')
       flags.DEFINE_string('workdir', None, '', required=True)
+      command.define_seed(0, '')
       command._parse(sys.argv)
       command.guard(lambda _: config.value.trials)(['toy.py'])
     except SystemExit:
       pass
   print(repr(error.getvalue()))
   for name in list(flags.FLAGS):
-    if name.startswith(('config', 'workdir')):
+    if name.startswith(('config', 'workdir', 'seed')):
       delattr(flags.FLAGS, name)
   flags.FLAGS.unparse_flags()
 """
@@ -91,6 +92,8 @@ _CASES = {
   ('--workdir=x', '--config=configs/gaussian.py:foo'): "small, got 'foo'",
   ('--workdir=x', '--config=configs/none.py'): 'configs/none.py',
   ('--wordkir=x',): "'wordkir'. Did you mean: workdir",
+  ('--workdir=x', '--seed=-1'): 'seed=-1: -1 is not an integer in the range',
+  ('--workdir=x', f'--seed={2**32}'): '[0, 4294967295]',
   (): 'flag --workdir=None',
 }
 

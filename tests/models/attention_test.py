@@ -116,6 +116,7 @@ def test_write_entries_per_row(write):
 
 def test_a_tpu_writes_without_a_loop():
   shapes = jax.ShapeDtypeStruct((3, 2, 7, 2), jnp.float32)
+  values = jax.ShapeDtypeStruct((3, 2, 2, 2), jnp.float32)
   starts = jax.ShapeDtypeStruct((3,), jnp.int32)
   moved = jax.ShapeDtypeStruct((3, 4), jnp.int32)
 
@@ -123,10 +124,12 @@ def test_a_tpu_writes_without_a_loop():
     lowered = export.export(jax.jit(function), platforms=['tpu'])(*arguments)
     return lowered.mlir_module()
 
-  written = text(attention.write_entries, shapes, shapes, starts)
+  written = text(attention.write_entries, shapes, values, starts)
   moved = text(attention.move_entries, shapes, moved, starts)
   for module in (written, moved):
     assert module.count('"stablehlo.scatter"(') == 1
-    # Windows of S entries are what the compiler would loop over.
-    assert 'input_batching_dims' not in module
-    assert 'inserted_window_dims = [0, 1, 2]' in module
+    # Lines, not windows of S entries, which the compiler would loop over;
+    # an index for each, and rows and heads as batch axes.
+    assert 'update_window_dims = [3]' in module
+    assert 'input_batching_dims = [0, 1]' in module
+  assert 'tensor<3x2x2x1xi32>' in written and 'tensor<3x2x4x1xi32>' in moved

@@ -29,6 +29,7 @@ def config(tmp_path):
   'change, message',
   [
     ({'num_steps': 0}, 'num_steps.*0'),
+    ({'seed': -1}, 'seed .* got -1'),
     ({'clip_norm': -1.0}, 'clip_norm.*-1'),
     ({'distillation': 1.5}, '1.5'),
     ({'distillation': 0.5}, 'teacher is empty'),

@@ -284,7 +284,9 @@ def _settle(table, jobs, seed) -> dict[Job, tuple]:
     if set(jobs) <= chosen.keys():
       return {job: chosen[job] for job in jobs}
   chosen = select(table, jobs, seed)
-  files.write_json(path, {'chosen': list(chosen.items())})
+  # A job as a list: written as it stands it would be a dictionary.
+  kept = [(list(job), setting) for job, setting in chosen.items()]
+  files.write_json(path, {'chosen': kept})
   return chosen
 
 

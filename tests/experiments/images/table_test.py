@@ -197,7 +197,7 @@ def test_a_choice_is_made_again_for_more_jobs(tmp_path, monkeypatch):
     assert table._settle(lines, jobs, 0) == dict.fromkeys(jobs, (0.3, 16))
   assert asked == [[one], [one, two]]
   kept = json.loads((tmp_path / 'choice' / 'gls.json').read_text())
-  assert len(kept['chosen']) == 2
+  assert kept['chosen'][0] == [['gls', 1, 4], [0.3, 16]]
 
 
 def test_settings_are_chosen_on_images_held_out():
