@@ -9,11 +9,13 @@ Without --target the small pair of Python text that ships with the library is
 used. The same --seed gives the same text whatever the drafter with the
 methods autoregressive, gumbel_tree and gumbel_chains. --prompts is a file with
 one prompt a line, or .jsonl with "prompt" or "messages" a line. --drafter ngram
-guesses from the text itself. --prompt, --prompt_ids and --stop_string may be
-repeated.
+guesses from the text itself. --tune tries plain sampling and a grid of trees on
+the first batch, prints the flags of the fastest and writes with it. --prompt,
+--prompt_ids and --stop_string may be repeated.
 """
 
 import json
+import sys
 import time
 
 from absl import flags
@@ -42,6 +44,7 @@ _SEED = command.define_seed(0, 'Seed of the text.')
 _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'Output.')
 _STREAM = flags.DEFINE_bool('stream', False, 'Print one text as it comes.')
 _COMPARE = flags.DEFINE_bool('compare', False, 'All methods side by side.')
+_TUNE = flags.DEFINE_bool('tune', False, 'Find the fastest tree first.')
 _OPTIONS = option_flags.define(lc.GenerateOptions)
 flags.adopt_module_key_flags(option_flags)
 flags.adopt_module_key_flags(mesh_flags)
@@ -65,6 +68,24 @@ def _compare(*call):
   print(json.dumps(rows) if as_json else comparison.format_comparison(rows))
 
 
+def _tuned(key, target, drafters, prompts, options, chat):
+  """`options` with the fastest tree for batches like the first one."""
+  texts = [each for each in prompts for _ in range(_SAMPLES.value)]
+  arrays = lc.encode_prompts(
+    target.tokenizer,
+    texts[: _BATCH.value],
+    add_special_tokens=_SPECIAL.value,
+    chat_template=chat,
+  )
+  best = lc.decoding.tune(key, target, drafters, *arrays, options)
+  names = ['method']
+  if best.method != 'autoregressive':
+    names += ['num_drafts', 'draft_length', 'num_nodes']
+  words = [f'--{name}={getattr(best, name)}' for name in names]
+  print('fastest:', *words, file=sys.stderr)
+  return best
+
+
 def main(argv):
   """Flags, one call, one print."""
   del argv
@@ -74,12 +95,16 @@ def main(argv):
   )
   if _STREAM.value and (as_json or len(prompts) * _SAMPLES.value > 1):
     raise ValueError('--stream prints one text, and not as --format=json.')
+  if _TUNE.value and _COMPARE.value:
+    raise ValueError('--tune and --compare are two jobs; give one of them.')
   target, drafters = _models(mesh_flags.mesh())
   key = lc.gumbel.seed_key(_SEED.value)
   if _COMPARE.value:
     arrays = lc.encode_prompts(target.tokenizer, prompts)
     return _compare(key, target, drafters, *arrays, options)
   chat = lc.decoding.read_chat_template(_TARGET.value) if _CHAT.value else None
+  if _TUNE.value:
+    options = _tuned(key, target, drafters, prompts, options, chat)
   began = time.perf_counter()
   texts = lc.generate_text(
     key,

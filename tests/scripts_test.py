@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from listcoupling.models.pretrained import SHIPPED
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPTS = ('import ', 'def main(argv):')
 
@@ -72,12 +74,29 @@ def test_a_text_is_streamed_and_ends_at_a_stop_string(plain):
   assert streamed.startswith(text[: text.find(stop)] + '\n[')
 
 
+def test_the_fastest_tree_is_found_first():
+  """Of those that fit: plain sampling and the chain of two."""
+  done = _run(
+    'scripts/generate.py',
+    *('--prompt=import ', '--tune', '--format=json', '--stop_tokens='),
+    *('--max_new_tokens=8', '--forward_nodes=3'),
+  )
+  assert done.returncode == 0, done.stderr
+  (line,) = [x for x in done.stderr.splitlines() if x.startswith('fastest: ')]
+  (row,) = json.loads(done.stdout)['rows']
+  assert len(row['token_ids']) == 8
+  plain = line == 'fastest: --method=autoregressive'
+  assert plain or line.endswith('--draft_length=2 --num_nodes=2')
+  assert (row['block_efficiency'] == 1) == plain
+
+
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
     (['--target=./no_such_model', '--prompt_ids=1'], 'no_such_model'),
     (['--prompt_ids=1,2,x'], "'x' in '1,2,x'"),
     (['--prompt=a', '--stream', '--num_samples=2'], '--stream'),
+    ([f'--target={SHIPPED}/drafter', '--tune', '--prompt=a'], 'tune needs'),
   ],
 )
 def test_a_mistake_is_one_line(flags, message):

@@ -121,6 +121,10 @@ class LanguageModel(NamedTuple):
       with its parameters on a mesh in the standard form of `placement`. With
       `strict` sizes that the mesh does not divide are refused, else such
       parameters are whole on every device.
+    ordered: `apply` with the logits of a token the same to the last bit
+      wherever in the cache and among the S tokens it and what it sees may lie;
+      it takes the place of `apply` under `GenerateOptions.forward_nodes`. None
+      where `apply` is so itself.
   """
 
   apply: Apply
@@ -131,6 +135,7 @@ class LanguageModel(NamedTuple):
   commit: Callable[[Cache, jax.Array, jax.Array], Cache] = move_entries
   capacity: Callable[[Cache], int] = num_entries
   place: Callable[..., 'LanguageModel'] = place_whole
+  ordered: Apply | None = None
 
   @property
   def static(self) -> 'LanguageModel':
@@ -139,7 +144,12 @@ class LanguageModel(NamedTuple):
 
 
 def read_tokens(
-  model: LanguageModel, params, tokens: jax.Array, lengths: jax.Array, cache
+  model: LanguageModel,
+  params,
+  tokens: jax.Array,
+  lengths: jax.Array,
+  cache,
+  chunk: int | None = None,
 ) -> Cache:
   """Reads rows into entries 0, 1, ... of a cache, chunk by chunk.
 
@@ -152,12 +162,15 @@ def read_tokens(
     tokens: [B, T], T at most the cache's capacity.
     lengths: [B] tokens that count; the rest may be read or not.
     cache: an empty cache.
+    chunk: tokens read at once, at most the cache's capacity; None chooses.
 
   Returns:
     The cache with all tokens that count.
   """
+  if chunk is not None:
+    tokens = jnp.pad(tokens, ((0, 0), (0, max(0, chunk - tokens.shape[1]))))
   batch, size = tokens.shape
-  chunk = min(size, _CHUNK if size <= _LONG else _LONG_CHUNK)
+  chunk = chunk or min(size, _CHUNK if size <= _LONG else _LONG_CHUNK)
   causal = jnp.tri(chunk, dtype=bool)
 
   def step(carry):

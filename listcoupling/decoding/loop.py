@@ -34,6 +34,7 @@ class Sampler(NamedTuple):
   method: str
   speculation: draft.SpeculativeConfig
   capacity: int  # T, tokens a row may hold
+  forward_nodes: int | None = None  # of every forward of the target
 
 
 def make_sampler(
@@ -64,7 +65,11 @@ def make_sampler(
     keep_laws=method.rejection,
     replacement=options.replacement,
   )
-  return Sampler(target.static, options.method, speculation, capacity)
+  if options.forward_nodes is not None and target.ordered is not None:
+    target = target._replace(apply=target.ordered)
+  return Sampler(
+    target.static, options.method, speculation, capacity, options.forward_nodes
+  )
 
 
 class State(NamedTuple):
@@ -74,7 +79,7 @@ class State(NamedTuple):
   lengths: jax.Array  # [B] int32, tokens known; the last one is the root
   num_new: jax.Array  # [B] int32, of them generated
   done: jax.Array  # [B] bool
-  cache: Cache  # target's, T + max(N, L) entries
+  cache: Cache  # target's, T + max(N, L, forward_nodes - 1) entries
   draft: draft.DraftState
   seen: jax.Array | None  # [B, V] bool
 
@@ -112,9 +117,12 @@ def prefill(
   batch, speculation = tokens.shape[0], sampler.speculation
   length = speculation.draft_length
   chex.assert_shape(tokens, (batch, sampler.capacity))
-  scratch = max(speculation.num_nodes, length)
+  nodes = sampler.forward_nodes
+  scratch = max(speculation.num_nodes, length, (nodes or 1) - 1)
   cache = sampler.target.init_cache(batch, sampler.capacity + scratch)
-  cache = read_tokens(sampler.target, params.target, tokens, lengths, cache)
+  cache = read_tokens(
+    sampler.target, params.target, tokens, lengths, cache, nodes
+  )
   tokens = jnp.pad(tokens, ((0, 0), (0, length + 1)))
   text = Text(tokens, lengths - 1)
   states = tuple(
@@ -216,6 +224,9 @@ def block(
 
 def judge(params, cache, text, proposals, sampler):
   """The target's logits at every node, [B, S, V]."""
+  num_nodes = 1 + proposals.tokens.shape[1]
+  if sampler.forward_nodes is not None:
+    proposals = tree.fill(proposals, sampler.forward_nodes)
   root = jnp.take_along_axis(text.tokens, text.root[:, None], axis=1)[:, 0]
   visible = tree.ancestors(proposals.parents, sampler.speculation.draft_length)
   mask = tree.cache_mask(visible, text.root, sampler.target.capacity(cache))
@@ -227,7 +238,7 @@ def judge(params, cache, text, proposals, sampler):
     cache,
     text.root,
   )
-  logits = draft.widen(logits, sampler.speculation.vocab_size)
+  logits = draft.widen(logits[:, :num_nodes], sampler.speculation.vocab_size)
   return logits.astype(jnp.float32), cache
 
 

@@ -42,6 +42,13 @@ class GenerateOptions:
       needed.
     num_nodes: nodes of gumbel_tree besides the root that the target judges;
       None is a budget of K L.
+    forward_nodes: nodes of every forward of the target, root included, at
+      least those of the draft tree; prompts are read in chunks of as many. Then
+      the logits of a position are the same to the last bit whatever the method,
+      its K, L and tree, the drafters, the place where a block or the prompt
+      ends and the order of rows; they still depend on the number of rows, the
+      machine, the number format and forward_nodes itself. Attention reads the
+      cache once per node. None takes what the tree needs.
     allow_long: write past the largest position the target was made for.
     replacement: False draws the K drafts after the root without replacement
       (specinfer with one drafter and one draft temperature only).
@@ -70,6 +77,7 @@ class GenerateOptions:
   pad_token: int = 0
   cache_length: int | None = None
   num_nodes: int | None = None
+  forward_nodes: int | None = None
   allow_long: bool = False
   replacement: bool = True
 
@@ -111,6 +119,13 @@ class GenerateOptions:
         f'num_nodes={self.num_nodes} is for gumbel_tree alone, got method '
         f'{self.method!r}, whose K chains of L tokens are its nodes; set '
         'num_drafts and draft_length.'
+      )
+    least = 1 + (self.tree_nodes() if method.propose is not None else 0)
+    if self.forward_nodes is not None and self.forward_nodes < least:
+      raise ValueError(
+        f'forward_nodes={self.forward_nodes} is below the {least} nodes of '
+        f'{self.method}, 1 + num_nodes (else 1 + num_drafts * draft_length); '
+        'raise it, or draft fewer.'
       )
 
   def _check_ranges(self):
@@ -172,6 +187,7 @@ _RANGES = {
   'min_new_tokens': (0, math.inf),
   'cache_length': (1, math.inf),
   'num_nodes': (1, math.inf),
+  'forward_nodes': (1, math.inf),
 }
 
 _OFF = {
@@ -271,6 +287,7 @@ _READERS = dict(
   pad_token=_integer,
   cache_length=_integer,
   num_nodes=_integer,
+  forward_nodes=_integer,
   allow_long=_truth,
   replacement=_truth,
 )

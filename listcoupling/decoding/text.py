@@ -242,9 +242,10 @@ def _scored(completions, target):
 
 def encode_prompts(
   tokenizer: tokenizers.Tokenizer | None,
-  texts: str | Sequence[str],
+  texts: str | Sequence[Any],
   *,
-  add_special_tokens: bool = True,
+  add_special_tokens: bool | None = None,
+  chat_template: ChatTemplate | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Token ids of several texts, right-padded.
 
@@ -255,8 +256,10 @@ def encode_prompts(
     tokenizer: of the target.
     texts: non-empty strings, or one of them; lists of token ids pass through.
     add_special_tokens: what the tokenizer puts around a text, such as a token
-      that begins it. A prompt that begins with that token already gives a
-      warning.
+      that begins it; None: unless a template is filled in. A prompt that begins
+      with that token already gives a warning.
+    chat_template: filled in with lists of messages, and with strings as one
+      message of a user.
 
   Returns:
     prompts [B, P] int32 and their lengths [B] int32.
@@ -273,7 +276,9 @@ def encode_prompts(
   """
   if isinstance(texts, str):
     texts = [texts]
-  return pad_prompts(_prompt_rows(tokenizer, texts, add_special_tokens, None))
+  return pad_prompts(
+    _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
+  )
 
 
 def _encode(tokenizer, text, row, add_special_tokens):

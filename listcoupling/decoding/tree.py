@@ -33,6 +33,28 @@ def empty_tree(batch: int) -> DraftTree:
   return DraftTree(none, none, none)
 
 
+def fill(tree: DraftTree, num_nodes: int) -> DraftTree:
+  """The tokens and shape of a tree with nodes added that propose nothing.
+
+  They hang on the root, and no other node sees them.
+
+  Args:
+    tree: of at most `num_nodes` nodes, the root included.
+    num_nodes: S.
+
+  Example:
+    >>> fill(empty_tree(1), 3).tokens.tolist()
+    [[-1, -1]]
+  """
+  added = num_nodes - 1 - tree.tokens.shape[1]
+  return DraftTree(
+    *(
+      jnp.pad(leaf, ((0, 0), (0, added)), constant_values=value)
+      for leaf, value in zip(tree[:3], (-1, 0, 1))
+    )
+  )
+
+
 def chains(tokens: jax.Array, laws: Law | None = None) -> DraftTree:
   """K chains from one root: tokens [B, L, K], laws [B, L, K, A].
 

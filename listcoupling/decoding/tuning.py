@@ -86,7 +86,7 @@ def settings(
 ) -> list[GenerateOptions]:
   """Plain sampling and the trees of `GRID`, at the law of `options`.
 
-  A beam has a slot for each drafter.
+  A beam has a slot for each drafter; trees past `forward_nodes` are left out.
   """
   plain = dataclasses.replace(
     options, method='autoregressive', num_nodes=None, replacement=True
@@ -100,6 +100,7 @@ def settings(
       num_nodes=nodes,
     )
     for width, length, nodes in GRID
+    if options.forward_nodes is None or nodes < options.forward_nodes
   ]
   return [plain, *trees]
 

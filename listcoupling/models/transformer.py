@@ -28,7 +28,9 @@ from listcoupling.decoding import language_model
 from listcoupling.models import quantised, rope, sharding
 from listcoupling.models.attention import (
   attend,
+  attend_in_order,
   move_entries,
+  order_entries,
   padded,
   write_entries,
 )
@@ -83,9 +85,13 @@ def _kernel(module: nn.Module, name: str, shape, scale=1.0):
 
 
 class Block(nn.Module):
-  """One layer: attention, then perceptron, each with a residual."""
+  """One layer: attention, then perceptron, each with a residual.
+
+  If `ordered`, the mask is what `attention.order_entries` makes of one.
+  """
 
   config: TransformerConfig
+  ordered: bool = False
 
   def _vector(self, name: str, *shape: int, init=nn.initializers.ones):
     value = self.param(name, init, shape, jnp.float32)
@@ -152,7 +158,8 @@ class Block(nn.Module):
         values = write_entries(cache[1], values, start)
         used = jnp.max(start) + x.shape[1]
       written.extend((keys, values))
-      mixed = attend(queries, keys, values, mask, used)
+      read = attend_in_order if self.ordered else attend
+      mixed = read(queries, keys, values, mask, used)
       name, size = 'attention_out', c.hidden_size
       return self._linear(
         mixed, name, size, bias=c.out_bias, scale=residual_scale
@@ -173,9 +180,13 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-  """Tokens in, float32 logits out; see `Apply` for the cached form."""
+  """Tokens in, float32 logits out; see `Apply` for the cached form.
+
+  If `ordered`, a cache is read as `attention.attend_in_order` says.
+  """
 
   config: TransformerConfig
+  ordered: bool = False
 
   @nn.compact
   def __call__(self, tokens, positions, mask, cache=None, start=None):
@@ -204,9 +215,13 @@ class Transformer(nn.Module):
     for window in set(c.windows) - {0}:
       near = positions[:, :, None] - entries[:, None] < window
       masks[window] = mask & near
+    if self.ordered:
+      masks = {
+        window: order_entries(mask, entries) for window, mask in masks.items()
+      }
     written = []
     for layer in range(c.num_layers):
-      x, pair = Block(c, name=f'layer_{layer}')(
+      x, pair = Block(c, self.ordered, name=f'layer_{layer}')(
         x,
         None if layer in c.unrotated else phases,
         masks[c.windows[layer] if c.windows else 0],
@@ -226,9 +241,14 @@ class Transformer(nn.Module):
 
 
 @functools.cache
-def make_apply(config: TransformerConfig) -> language_model.Apply:
-  """The `Apply` of a config: the same object for equal configs."""
-  module = Transformer(config)
+def make_apply(
+  config: TransformerConfig, ordered: bool = False
+) -> language_model.Apply:
+  """The `Apply` of a config, or its ordered form; see `LanguageModel`.
+
+  The same object for equal configs.
+  """
+  module = Transformer(config, ordered)
 
   def apply(params, tokens, positions, mask, cache, start):
     return module.apply(
@@ -302,6 +322,7 @@ def make_language_model(
     commit,
     num_entries,
     place,
+    make_apply(config, ordered=True),
   )
 
 

@@ -45,6 +45,37 @@ def test_blocks_are_the_softmax(used):
   assert used == 1 or jnp.abs(blocks[0] - fewer[0]).max() > 1e-4
 
 
+def test_in_order_places_do_not_count():
+  """Entries in any order: the same bits, and the softmax."""
+  queries, keys, values = operands()
+  rng = np.random.default_rng(3)
+  mask = jnp.asarray(rng.random((2, 3, ENTRIES)) < 0.4)
+  mask = mask.at[:, :, 700:].set(False).at[0, 1].set(False)
+  positions = jnp.broadcast_to(jnp.arange(ENTRIES), (2, ENTRIES))
+  places = jnp.asarray(rng.permutation(ENTRIES))
+
+  @jax.jit
+  def in_order(keys, values, mask, positions, used):
+    order = attention.order_entries(mask, positions)
+    return attention.attend_in_order(queries, keys, values, order, used)
+
+  ours = in_order(keys, values, mask, positions, jnp.int32(700))
+  moved = in_order(
+    *(keys[:, :, places], values[:, :, places]),
+    *(mask[:, :, places], positions[:, places], jnp.int32(ENTRIES)),
+  )
+  some = np.arange(6).reshape(2, 3) != 1  # row 1 of 0 sees nothing
+  np.testing.assert_array_equal(ours[some], moved[some])
+  whole = attention.attend(queries, keys, values, mask)
+  np.testing.assert_allclose(ours[some], whole[some], rtol=0, atol=1e-5)
+  assert np.isfinite(ours).all()
+  # Negative control: the plain form adds up by place.
+  other = attention.attend(
+    queries, keys[:, :, places], values[:, :, places], mask[:, :, places]
+  )
+  assert (other != whole)[some].any()
+
+
 def test_wide_blocks_of_accelerators():
   """The last of them overlaps the one before, and counts nothing twice."""
   queries, keys, values = operands()
