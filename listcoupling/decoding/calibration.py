@@ -30,7 +30,7 @@ _MEMORY = 0.995  # share of the past kept per token
 
 
 class Calibration(NamedTuple):
-  """What the tokens so far say of one drafter."""
+  """Statistics of one drafter over the tokens so far."""
 
   log_likelihoods: jax.Array  # [B, a, tau]
   inside: jax.Array  # [B] tokens that its laws allowed

@@ -38,7 +38,7 @@ _IN_HISTORY = ('seconds', 'cross_entropy', 'train')
 
 
 class TrainState(NamedTuple):
-  """What the next step needs."""
+  """Carried from step to step."""
 
   params: Any
   opt_state: Any
@@ -57,7 +57,7 @@ class Result(NamedTuple):
 
 
 class Job(NamedTuple):
-  """What stays the same over the steps of a run."""
+  """Constants of a run: settings, tokens, teacher."""
 
   config: ml_collections.ConfigDict
   folder: pathlib.Path
@@ -222,7 +222,7 @@ def _check_history(folder: pathlib.Path, history: list[dict], last: int):
 
 
 def _make_record(texts: inputs.Texts, params, history, train) -> dict:
-  """What is known of a finished run; `train` are means on training text."""
+  """Figures of a finished run; `train` are means on training text."""
   corpus = texts.corpus
   held_out_bytes = sum(len(d.text.encode()) for d in corpus.held_out)
   return {

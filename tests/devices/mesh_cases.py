@@ -95,7 +95,7 @@ def networks(results):
 
 
 def programs(results):
-  """What devices exchange in a block."""
+  """Bytes that devices exchange in a block."""
   target, drafter = network()
   rows, lengths = prompts()
   key = gumbel.seed_key(KEY)
