@@ -191,7 +191,7 @@ def test_one_nan_in_a_long_row_is_seen():
 
 
 def test_one_reduction_finds_what_passes_find():
-  """What accelerators run, on ties, infinities and the mark of NaN, too."""
+  """The code of accelerators, on ties, infinities and the mark of NaN, too."""
   times = gumbel.exponential_streams(jax.random.key(1), 2000, 8)
   times = times.at[1, jnp.array([3, 1999])].set(1e-12)
   times = times.at[2].set(jnp.inf).at[3, 17].set(-1.0)

@@ -39,7 +39,7 @@ class SpeculativeConfig(NamedTuple):
 
 
 class DraftState(NamedTuple):
-  """What drafting the next block needs."""
+  """Carried from one block's drafting to the next."""
 
   drafters: tuple  # state of each
   calibrations: tuple = ()  # of each, for best-first trees

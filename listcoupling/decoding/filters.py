@@ -34,7 +34,7 @@ def noise(key: jax.Array, law: Law, stream=gumbel.CANONICAL) -> jax.Array:
 
 
 def atoms(law: Law):
-  """What `gumbel.exponential` takes: V, or the kept tokens."""
+  """Atoms for `gumbel.exponential`: V, or the kept tokens."""
   return law.logits.shape[-1] if law.tokens is None else law.tokens
 
 

@@ -33,7 +33,7 @@ from listcoupling.decoding.tree import DraftTree
 
 
 class Context(NamedTuple):
-  """What the verifier knows of the rows."""
+  """The rows as the verifier sees them."""
 
   keys: jax.Array  # [B] noise of the block
   root: jax.Array  # [B] index of the last token

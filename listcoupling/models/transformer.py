@@ -61,7 +61,7 @@ __all__ = [
 
 
 class Cache(NamedTuple):
-  """What attention needs of the tokens so far."""
+  """Keys and values of the tokens so far."""
 
   layers: tuple  # per layer (keys, values), each [B, J, C, E]
   positions: jax.Array  # [B, C] int32, of the token in each entry
