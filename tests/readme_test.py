@@ -1,4 +1,4 @@
-"""What README promises: its examples run, its names and scripts exist.
+"""Promises of README: its examples run, its names and scripts exist.
 
 The examples in the docstrings run too, each module's in one test.
 """

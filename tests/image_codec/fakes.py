@@ -81,7 +81,7 @@ def save_workdir(directory, seed):
 
 
 def save_choice(directory, scheme, chosen):
-  """What an evaluation chose: [[scheme, K, L], [beta, N]] pairs."""
+  """The choices of an evaluation: [[scheme, K, L], [beta, N]] pairs."""
   files.write_json(directory / 'choice' / f'{scheme}.json', {'chosen': chosen})
 
 

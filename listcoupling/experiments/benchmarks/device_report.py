@@ -1,4 +1,4 @@
-"""What only an accelerator can tell, in one run of a few minutes.
+"""Measurements that need an accelerator, in one run of a few minutes.
 
 Parity of text with the CPU, the race against the two limits of its hardware,
 blocks of a 1B target with a drafter of its first layers, prefill, a Gaussian
