@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test lint baselines aot clean
+.PHONY: demo test lint docs baselines aot clean
 
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}; try make PYTHON=python3.12")'
@@ -22,6 +22,9 @@ lint: $(VENV)/.installed
 test: lint
 	$(RUN) -m pytest -n 2 --dist loadfile
 
+docs: $(VENV)/.installed
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
 # The CPU build of torch, an eighth of the size, where none is installed yet.
 baselines: $(VENV)/.installed
 	$(RUN) -c 'import torch' 2>/dev/null || $(RUN) -m pip install -q torch --index-url https://download.pytorch.org/whl/cpu
@@ -35,4 +38,4 @@ aot:
 	.venv-aot/bin/python scripts/aot.py
 
 clean:
-	rm -rf $(VENV) .venv-aot build *.egg-info
+	rm -rf $(VENV) .venv-aot build docs/_build *.egg-info

@@ -15,6 +15,7 @@ _VERSION = next(
 
 # The one place for the address of the project; links appear once it has one.
 _URL = ''
+_DOCS = ['furo>=2025.9', 'myst-nb>=1.3', 'sphinx>=8.1']
 _EXPERIMENTS = [
   'importlib_resources>=6.5',  # tensorflow-datasets needs it undeclared
   'matplotlib>=3.10',
@@ -94,8 +95,10 @@ setup(
     'chat': ['jinja2>=3.1'],  # chat templates
     'images': ['pillow>=12.0', 'ml_collections>=1.1.0'],  # compress
     'experiments': _EXPERIMENTS,
+    'docs': _DOCS,
     'test': [
       *_EXPERIMENTS,
+      *_DOCS,
       'hypothesis>=6.140',
       'ipykernel>=7.0',
       'jinja2>=3.1',

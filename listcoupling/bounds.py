@@ -76,7 +76,7 @@ def gumbel_coupling_probability(p, q) -> jax.Array:
 
 
 def weighted_minhash_probability(p, q) -> jax.Array:
-  """sum_i min(p_i, q_i) (1 + |p_i - q_i|) / sum_i max(p_i, q_i), exact.
+  """`sum_i min(p_i, q_i) (1 + |p_i - q_i|) / sum_i max(p_i, q_i)`, exact.
 
   The first dart under either law lies under both, or the other party's first
   dart, drawn from its own law, falls on the same token. [N], [N] -> [].

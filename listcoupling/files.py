@@ -237,7 +237,7 @@ def write_arrays(path: str | os.PathLike, arrays: Any, about: Any) -> None:
 
 
 def read_arrays(path: str | os.PathLike) -> tuple[dict, Any]:
-  """What `write_arrays` wrote: nested dictionaries of numpy arrays, and JSON.
+  """Reads a file of `write_arrays`: nested dictionaries of arrays, and JSON.
 
   Raises:
     FileNotFoundError: there is no such file.

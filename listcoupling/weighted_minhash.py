@@ -106,7 +106,7 @@ def weighted_minhash_coupling(
 ) -> Pair:
   """Each party keeps the first public dart under its own law.
 
-  P[match] = sum_i min(p_i, q_i) (1 + |p_i - q_i|) / sum_i max(p_i, q_i) >=
+  P[match] = `sum_i min(p_i, q_i) (1 + |p_i - q_i|) / sum_i max(p_i, q_i)` >=
   (1 - TV) / (1 + TV). No communication.
 
   Args:

@@ -22,7 +22,7 @@ import listcoupling as lc
 from listcoupling import files
 from listcoupling.data import prompt_files
 from listcoupling.decoding import comparison, text
-from listcoupling.experiments import command, option_flags
+from listcoupling.experiments import command, mesh_flags, option_flags
 from listcoupling.models.pretrained import SHIPPED
 
 _TARGET = flags.DEFINE_string('target', None, 'Directory or hub name.')
@@ -44,11 +44,12 @@ _STREAM = flags.DEFINE_bool('stream', False, 'Print one text as it comes.')
 _COMPARE = flags.DEFINE_bool('compare', False, 'All methods side by side.')
 _OPTIONS = option_flags.define(lc.GenerateOptions)
 flags.adopt_module_key_flags(option_flags)
+flags.adopt_module_key_flags(mesh_flags)
 
 
-def _models():
+def _models(mesh):
   target = _TARGET.value or SHIPPED / 'target'
-  target = lc.load_pretrained(target, dtype=_DTYPE.value)
+  target = lc.load_pretrained(target, dtype=_DTYPE.value, mesh=mesh)
   shipped = [SHIPPED / 'drafter'] if _TARGET.value is None else []
   return target, [
     lc.decoding.NGramDrafter(target.config.vocab_size)
@@ -73,7 +74,8 @@ def main(argv):
   )
   if _STREAM.value and (as_json or len(prompts) * _SAMPLES.value > 1):
     raise ValueError('--stream prints one text, and not as --format=json.')
-  key, (target, drafters) = lc.gumbel.seed_key(_SEED.value), _models()
+  target, drafters = _models(mesh_flags.mesh())
+  key = lc.gumbel.seed_key(_SEED.value)
   if _COMPARE.value:
     arrays = lc.encode_prompts(target.tokenizer, prompts)
     return _compare(key, target, drafters, *arrays, options)

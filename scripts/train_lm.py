@@ -1,6 +1,7 @@
 """Trains a language model and exports it as a Hugging Face directory.
 
   python scripts/train_lm.py --config configs/lm_target.py --workdir runs/target
+  python scripts/train_lm.py --mesh data=2,fsdp=4 ...      on eight devices
 
 The model of the last step lands in WORKDIR/model, or --export: config.json,
 model.safetensors, tokenizer.json. A run that was stopped resumes from its last
@@ -17,7 +18,7 @@ from ml_collections import config_flags
 # Configs import each other as a package from the repository root.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from listcoupling.experiments import command  # noqa: E402
+from listcoupling.experiments import command, mesh_flags  # noqa: E402
 from listcoupling.models import pretrained  # noqa: E402
 from listcoupling.training import language_model  # noqa: E402
 
@@ -34,6 +35,7 @@ _DATA = flags.DEFINE_list(
 _EXPORT = flags.DEFINE_string(
   'export', None, 'Folder of the model; WORKDIR/model if left out.'
 )
+flags.adopt_module_key_flags(mesh_flags)
 
 
 def main(argv):
@@ -45,7 +47,9 @@ def main(argv):
     config.seed = _SEED.value
   if _DATA.value:
     config.data = tuple(_DATA.value)
-  model, record = language_model.train_and_evaluate(config, _WORKDIR.value)
+  model, record = language_model.train_and_evaluate(
+    config, _WORKDIR.value, mesh=mesh_flags.mesh()
+  )
   stored = jax.tree.map(lambda x: x.astype(config.export_dtype), model.params)
   directory = pathlib.Path(_EXPORT.value or f'{_WORKDIR.value}/model')
   pretrained.save_pretrained(model._replace(params=stored), directory)

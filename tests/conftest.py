@@ -5,12 +5,13 @@ import shutil
 import tempfile
 
 # Workers compile each program once for all: they share a folder, which the
-# first process makes for this run, and they read these settings with jax.
+# first process makes for this run, and they read these settings with jax. The
+# small programs of single operations, most of all there are, are kept, too.
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
 _made = None
 if _CACHE not in os.environ:
   os.environ[_CACHE] = _made = tempfile.mkdtemp(prefix='listcoupling-tests-')
-  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -18,8 +19,6 @@ import pytest  # noqa: E402
 # Folders and modules of tests in which arrays of different rank or type still
 # meet without a word.
 _PROMOTING = (
-  'compression',
-  'data',
   'decoding',
   'experiments',
   'models',

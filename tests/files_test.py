@@ -67,7 +67,8 @@ def test_damaged_json_is_named(text, tmp_path):
 
 def test_differences_are_dotted_names():
   old = {'a': {'b': 1, 'c': {}}, 'd': None, 'e': [1]}
-  assert files.differences(old, old) == []
+  assert files.differences(old, old) == files.differences({}, {}) == []
+  assert files.differences({'a': {}}, {}) == ['a']
   new = {'a': {'b': 2, 'c': {'x': 1}}, 'e': [1, 2]}
   assert files.differences(old, new) == ['a.b', 'a.c', 'a.c.x', 'd', 'e']
 

@@ -43,7 +43,7 @@ def test_transform_is_accurate_over_all_bits():
       2 ** np.arange(32),
     ]
   ).astype(np.uint32)
-  noise = np.asarray(jax.jit(gumbel._from_bits)(bits), np.float64)
+  noise = np.asarray(jax.jit(gumbel.from_bits)(bits), np.float64)
   exact = -np.log1p(-(bits.astype(np.float64) + 0.5) * 2.0**-32)
   assert np.max(np.abs(noise / exact - 1)) < 4e-7
   assert noise.min() > 1e-10 and np.isfinite(noise).all()
@@ -191,7 +191,7 @@ def test_one_nan_in_a_long_row_is_seen():
 
 
 def test_one_reduction_finds_what_passes_find():
-  """What accelerators run, on ties, infinities and the mark of NaN, too."""
+  """The code of accelerators, on ties, infinities and the mark of NaN, too."""
   times = gumbel.exponential_streams(jax.random.key(1), 2000, 8)
   times = times.at[1, jnp.array([3, 1999])].set(1e-12)
   times = times.at[2].set(jnp.inf).at[3, 17].set(-1.0)

@@ -28,7 +28,7 @@ from listcoupling import coupling, validation
 
 
 class Encoding(NamedTuple):
-  """What the encoder chose.
+  """The encoder's choice.
 
   Attributes:
     index: [] int32, the candidate; -1 if none was possible.

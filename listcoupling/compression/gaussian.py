@@ -30,7 +30,7 @@ LABELS = ('random', 'interval')
 
 
 class Trials(NamedTuple):
-  """What happened in R independent uses of the codec."""
+  """Results of R independent uses of the codec."""
 
   squared_error: jax.Array  # [R, K]
   is_match: jax.Array  # [R] bool, some decoder has the encoder's candidate

@@ -329,7 +329,7 @@ def dither(key: jax.Array, shape: tuple[int, ...], code: Code) -> jax.Array:
     code: see `make_code`.
 
   Returns:
-    [*shape, D] float32, in the lattice's own scale.
+    `[*shape, D]` float32, in the lattice's own scale.
   """
   validation.check_key(key)
   z = jax.random.uniform(key, (*shape, code.size), jnp.float32)

@@ -60,7 +60,7 @@ class Settings(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-  """What became of R trials; numpy arrays. NaN for decoders k >= n."""
+  """Results of R trials; numpy arrays. NaN for decoders k >= n."""
 
   squared_error: np.ndarray  # [R, J, K, K] by (n, k)
   is_match: np.ndarray  # [R, J, K] bool, one has the encoder's candidate
@@ -388,7 +388,7 @@ def _decode(arrivals, sources, message, setting, s, num_blocks):
     v = setting.test_variance[n - 1][None, None]
     u = jnp.sqrt(1 + v) * z
     miss = u - gaussian.posterior_mean(sources.side[k], s[k])[None, None]
-    precision = 0.5 / (v + gaussian.posterior_variance(s[k]))
+    precision = 0.5 / (v + gaussian.posterior_variance(s[k])[None, None])
     cost = log_time + miss * miss * precision - 0.5 * z * z
     groups = setting.num_groups[n - 1]
     label = _labels(u, uniform, sources.dither, setting, n)

@@ -112,13 +112,13 @@ def load_prompts(
     >>> load_prompts('gsm8k', '/tmp/doc.jsonl').texts
     ('1+1\\n',)
   """
-  form = _format(dataset, source, template)
-  rows, where = _records(dataset, form, path, source)
-  template = form.template if template is None else template
+  layout = _format(dataset, source, template)
+  rows, where = _records(dataset, layout, path, source)
+  template = layout.template if template is None else template
   names, texts = [], []
-  for number, record in enumerate(itertools.islice(rows, form.head), 1):
-    name = records.field(record, form.name) if form.name else str(number)
-    if _is_test(record, name, form):
+  for number, record in enumerate(itertools.islice(rows, layout.head), 1):
+    name = records.field(record, layout.name) if layout.name else str(number)
+    if _is_test(record, name, layout):
       text = _fill(template, record)
       if text.strip():
         names.append(name)
@@ -126,7 +126,9 @@ def load_prompts(
   if not texts:
     raise ValueError(
       f'{where} holds no prompt of {dataset}'
-      + (f' with {form.name} in {form.held_out}.' if form.held_out else '.')
+      + (
+        f' with {layout.name} in {layout.held_out}.' if layout.held_out else '.'
+      )
     )
   return Prompts(tuple(names), tuple(texts), where)
 
@@ -148,16 +150,16 @@ def _format(dataset, source, template) -> Format:
   return FORMATS[dataset]
 
 
-def _records(dataset, form, path, source) -> tuple[Iterator, str]:
+def _records(dataset, layout, path, source) -> tuple[Iterator, str]:
   if source == 'hub':
-    return records.read_hub(*form.hub), f'hub {"/".join(form.hub)}'
+    return records.read_hub(*layout.hub), f'hub {"/".join(layout.hub)}'
   if source == 'tfds':
-    if form.tfds is None:
+    if layout.tfds is None:
       named = [name for name, other in FORMATS.items() if other.tfds]
       raise ValueError(
         f'TFDS has {", ".join(named)}, got {dataset!r}; use files or the hub.'
       )
-    return records.read_tfds(*form.tfds), f'TFDS {"/".join(form.tfds)}'
+    return records.read_tfds(*layout.tfds), f'TFDS {"/".join(layout.tfds)}'
   found = find_file(dataset, path)
   return records.read(found), os.fspath(found)
 
@@ -187,14 +189,14 @@ def find_file(
   )
 
 
-def _is_test(record, name, form) -> bool:
-  if form.held_out is None:
+def _is_test(record, name, layout) -> bool:
+  if layout.held_out is None:
     return True
   try:
-    return form.held_out[0] <= int(name) <= form.held_out[1]
+    return layout.held_out[0] <= int(name) <= layout.held_out[1]
   except ValueError as error:
     raise ValueError(
-      f'{record.where}: field {form.name!r} must be a number, got {name!r}.'
+      f'{record.where}: field {layout.name!r} must be a number, got {name!r}.'
     ) from error
 
 
@@ -203,8 +205,8 @@ def _template_fields(template) -> list[str]:
     parts = list(string.Formatter().parse(template))
   except ValueError as error:
     raise ValueError(f'template {template!r} is malformed: {error}.') from error
-  for _, name, form, conversion in parts:
-    if name is not None and (form or conversion or not name.isidentifier()):
+  for _, name, spec, conversion in parts:
+    if name is not None and (spec or conversion or not name.isidentifier()):
       raise ValueError(
         f'template {template!r} is malformed: a field is a name in braces and '
         f'no more, got {name!r}.'

@@ -30,7 +30,7 @@ _MEMORY = 0.995  # share of the past kept per token
 
 
 class Calibration(NamedTuple):
-  """What the tokens so far say of one drafter."""
+  """Statistics of one drafter over the tokens so far."""
 
   log_likelihoods: jax.Array  # [B, a, tau]
   inside: jax.Array  # [B] tokens that its laws allowed
@@ -121,9 +121,14 @@ def update(
     law, noise = perturbed(key, logits, temperature, sampling)
     return _log_likelihoods(law, noise, token)
 
-  scores = jax.vmap(jax.vmap(one, (None, 0, 0, 0)))(
-    keys, places, logits[:, :-1], written
-  )  # [B, R - 1, a, tau]
+  # One position at a time: the grid takes a few [B, a, V] in passing.
+  by_position = (
+    jnp.moveaxis(leaf, 1, 0) for leaf in (places, logits[:, :-1], written)
+  )
+  scores = jax.lax.map(
+    lambda position: jax.vmap(one)(keys, *position), tuple(by_position)
+  )
+  scores = jnp.moveaxis(scores, 0, 1)  # [B, R - 1, a, tau]
   possible = jnp.all(jnp.isfinite(scores), axis=(-2, -1))
   inside = jnp.sum(new & possible, axis=1, dtype=jnp.float32)
   outside = jnp.sum(new & ~possible, axis=1, dtype=jnp.float32)
@@ -157,4 +162,4 @@ def _log_likelihoods(law, noise, token):
     own = jnp.where(known, score[index], -jnp.inf)
     return own / TEMPERATURES - jnp.log(mass)
 
-  return jnp.stack([scaled(scale) for scale in SCALES])
+  return jax.vmap(scaled)(jnp.array(SCALES))

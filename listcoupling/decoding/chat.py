@@ -156,7 +156,7 @@ def _environment(jinja2):
   )
   environment.filters['tojson'] = as_json
   environment.globals['raise_exception'] = refuse
-  environment.globals['strftime_now'] = lambda form: (
-    datetime.datetime.now().strftime(form)
+  environment.globals['strftime_now'] = lambda pattern: (
+    datetime.datetime.now().strftime(pattern)
   )
   return environment

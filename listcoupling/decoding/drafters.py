@@ -165,7 +165,7 @@ class NGramDrafter:
   """Prompt look-up: continues the longest suffix seen before in the row.
 
   Earlier places of the row whose last n tokens agree with the node's path
-  vote for the token that follows them, with weight `sharpness`^n.
+  vote for the token that follows them, with weight `sharpness^n`.
 
   Attributes:
     vocab_size: V.

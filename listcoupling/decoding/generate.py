@@ -94,7 +94,9 @@ def generate(
 
 
 def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
-  call = prepare(key, target, drafters, prompts, lengths, options, mesh)
+  call = prepare(
+    key, target, drafters, prompts, lengths, options, mesh, on_block
+  )
   state, info = jax.block_until_ready(call.prefill())
   step = call.compiled(loop.block if on_block else loop.run, state, info)
   began = time.perf_counter()
@@ -171,17 +173,31 @@ class Call(NamedTuple):
 
 
 def prepare(
-  key, target, drafters, prompts, lengths, options, mesh=None
+  key, target, drafters, prompts, lengths, options, mesh=None, on_block=None
 ) -> Call:
   """Checks the arguments of `generate` and shapes them into buckets."""
   drafters = as_list(drafters)
-  vocab_size, options = _check_models(target, drafters, options)
-  prompts, lengths = _check_prompts(prompts, lengths, target.config.vocab_size)
-  _check_positions(target, drafters, lengths, options)
-  mesh = placement.choose_mesh(mesh, target.params)
-  batch = placement.rows_on(mesh, len(prompts), rows_bucket(len(prompts)))
+  with placement.agreement(mesh, target) as agree:
+    vocab_size, options = _check_models(target, drafters, options)
+    prompts, lengths = _check_prompts(
+      prompts, lengths, target.config.vocab_size
+    )
+    _check_positions(target, drafters, lengths, options)
+    mesh = placement.choose_mesh(mesh, target.params)
+    batch = placement.rows_on(mesh, len(prompts), rows_bucket(len(prompts)))
+    capacity = _capacity(prompts, options)
+    keys = _row_keys(key, len(prompts), batch)
+    agree(
+      keys=jax.random.key_data(keys),
+      prompts=prompts,
+      prompt_lengths=lengths,
+      options=options,
+      target=target.config,
+      drafters=[getattr(x, 'config', type(x).__name__) for x in drafters],
+      mesh=None if mesh is None else mesh.shape,
+      on_block=on_block is None,
+    )
   target, drafters = _place(target, drafters, mesh, vocab_size)
-  capacity = _capacity(prompts, options)
   drafts = METHODS[options.method].propose is not None
   pairs = [as_drafter(each) for each in drafters if drafts]
   sampler = loop.make_sampler(
@@ -200,7 +216,7 @@ def prepare(
   return Call(
     sampler=sampler,
     options=options,
-    keys=placement.put_rows(_row_keys(key, len(prompts), batch), mesh),
+    keys=placement.put_rows(keys, mesh),
     params=loop.Params(target.params, tuple(own for _, own in pairs)),
     sampling=sampling_params(options),
     tokens=tokens,

@@ -1,4 +1,4 @@
-"""What decoding asks of a language model: one forward call, one cache rule.
+"""The protocol of language models: one forward call, one cache rule.
 
 A model is a pure function over an explicit cache of entries: entry c of row b
 holds what attention needs of one token. The engine alone decides which entry a

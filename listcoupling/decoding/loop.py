@@ -68,7 +68,7 @@ def make_sampler(
 
 
 class State(NamedTuple):
-  """What the next block needs."""
+  """Carried from block to block."""
 
   tokens: jax.Array  # [B, T + L + 1] int32, prompt and text
   lengths: jax.Array  # [B] int32, tokens known; the last one is the root
@@ -80,7 +80,7 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-  """What a reader wants to know, per row; blocks add up."""
+  """Counts for a reader, per row; blocks add up."""
 
   target_calls: jax.Array  # [B]
   drafted: jax.Array  # [B] proposals judged

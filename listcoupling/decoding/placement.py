@@ -12,16 +12,20 @@ What of a model lies where is the model's business (`LanguageModel.place`).
 Legend: B rows.
 """
 
+import contextlib
 import functools
+import hashlib
 from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ('data', 'fsdp', 'tp')
 ROWS = PartitionSpec('data')
 WHOLE = PartitionSpec()
+_MOST_ARGUMENTS = 16
 
 
 def standard_mesh(mesh: Mesh) -> Mesh:
@@ -71,6 +75,37 @@ def choose_mesh(mesh: Mesh | None, params) -> Mesh | None:
   return None if mesh is None else standard_mesh(mesh)
 
 
+def parse_mesh(text: str) -> Mesh | None:
+  """A mesh over the first devices from text such as 'data=2,tp=4'.
+
+  An empty text is no mesh.
+
+  Raises:
+    ValueError: for another form, other names, or more devices than there are.
+
+  Example:
+    >>> dict(parse_mesh('tp=1').shape)
+    {'data': 1, 'fsdp': 1, 'tp': 1}
+  """
+  if not text:
+    return None
+  pairs = [part.partition('=') for part in text.split(',')]
+  sizes = {name.strip(): size.strip() for name, _, size in pairs}
+  if len(sizes) < len(pairs) or not all(
+    size.isdecimal() and int(size) for size in sizes.values()
+  ):
+    raise ValueError(f'a mesh is written data=2,tp=4, got {text!r}.')
+  shape = tuple(map(int, sizes.values()))
+  devices = jax.devices()
+  if int(np.prod(shape)) > len(devices):
+    raise ValueError(
+      f'mesh {text} needs {int(np.prod(shape))} devices, there are '
+      f'{len(devices)}.'
+    )
+  devices = np.array(devices[: int(np.prod(shape))]).reshape(shape)
+  return standard_mesh(Mesh(devices, tuple(sizes)))
+
+
 def rows_on(mesh: Mesh | None, count: int, bucket: int) -> int:
   """Rows to compile for `count`: a bucket that 'data' divides.
 
@@ -84,6 +119,58 @@ def rows_on(mesh: Mesh | None, count: int, bucket: int) -> int:
       'smaller data axis or more prompts.'
     )
   return -(-bucket // shards) * shards
+
+
+@contextlib.contextmanager
+def agreement(mesh: Mesh | None, target):
+  """Checks of a call that several processes make together.
+
+  None goes on alone: an error in one process, or an argument that differs, is
+  an error in all.
+
+  Args:
+    mesh: as given to the call.
+    target: whose parameters may lie on one.
+
+  Yields:
+    A function of the arguments, by name, to be called once after the checks.
+  """
+  mesh = mesh if mesh is not None else mesh_of(getattr(target, 'params', ()))
+  shared = isinstance(mesh, Mesh) and mesh.is_multi_process
+  said = {}
+  try:
+    yield said.update
+  except Exception:
+    if shared:
+      _exchange({})
+    raise
+  if shared:
+    _compare(_exchange(said))
+
+
+def _exchange(said: dict):
+  """Names, and [processes, arguments] digests; zeros where nothing is said."""
+  digests = np.zeros(_MOST_ARGUMENTS, np.int32)
+  for place, (name, value) in enumerate(sorted(said.items())):
+    array = isinstance(value, (np.ndarray, jax.Array))
+    value = np.asarray(value).tobytes() if array else repr(value).encode()
+    digest = hashlib.sha256(name.encode() + value).digest()
+    digests[place] = int.from_bytes(digest[:4], 'big', signed=True) or 1
+  names = sorted(said)
+  return names, multihost_utils.process_allgather(digests)
+
+
+def _compare(exchanged) -> None:
+  names, digests = exchanged
+  for process in np.flatnonzero(~digests.any(axis=1)):
+    raise ValueError(
+      f'process {process} refuses its arguments; its own message says why.'
+    )
+  for process, place in np.argwhere(digests != digests[0]):
+    raise ValueError(
+      f'processes 0 and {process} were given different {names[place]}; every '
+      'process must make the same call.'
+    )
 
 
 def put(tree, sharding: NamedSharding):

@@ -293,7 +293,7 @@ def _z_scores(rows, name: str, repetitions: int) -> np.ndarray:
 
 
 def summary(rows: Sequence[dict], repetitions: int) -> dict:
-  """What the table says as a whole.
+  """The table as a whole.
 
   Args:
     rows: of `run`.

@@ -67,7 +67,7 @@ def define(cls: type) -> Callable[[], Any]:
 
 
 def _documents(cls) -> dict[str, str]:
-  """What the docstring says about each attribute, on one line."""
+  """The docstring's words on each attribute, on one line."""
   section = inspect.getdoc(cls).split('Attributes:\n')[1].split('\n\n')[0]
   entries = re.split(r'^(\w+): ', textwrap.dedent(section), flags=re.M)
   return {

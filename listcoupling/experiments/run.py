@@ -37,7 +37,7 @@ _PACKAGES = ('jax', 'jaxlib', 'numpy', 'flax', 'optax')
 
 
 class Field(NamedTuple):
-  """What an entry of a config may be.
+  """The values that an entry of a config may have.
 
   Attributes:
     kind: int, float (an int will do), str or bool.
@@ -169,7 +169,9 @@ def open_run(
   """
   workdir = pathlib.Path(workdir)
   with _alone(workdir):
-    run = Run(workdir, _claim(workdir, files.plain(settings), may_change))
+    run = Run(
+      workdir, _checked_record(workdir, files.plain(settings), may_change)
+    )
     try:
       yield run
     except KeyboardInterrupt as stop:
@@ -215,7 +217,7 @@ def _is_open(path: pathlib.Path, file) -> bool:
     return False
 
 
-def _claim(workdir, settings, may_change) -> dict[str, Any]:
+def _checked_record(workdir, settings, may_change) -> dict[str, Any]:
   """The record of the folder, with these settings."""
   path = workdir / RECORD
   if not path.exists():
@@ -230,7 +232,7 @@ def _claim(workdir, settings, may_change) -> dict[str, Any]:
   record = _read(path)
   changed = [
     name
-    for name in differences(record['settings'], settings)
+    for name in files.differences(record['settings'], settings)
     if not any(f'{name}.'.startswith(f'{free}.') for free in may_change)
   ]
   if changed:
@@ -256,29 +258,6 @@ def _read(path) -> dict[str, Any]:
 def _write(path, record) -> None:
   record = files.plain(record)
   files.write_json(path, record | {_DIGEST: files.digest((), record)})
-
-
-def differences(old: Mapping, new: Mapping) -> list[str]:
-  """Dotted names of the entries that differ, sorted.
-
-  Example:
-    >>> differences({'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'c': 3}, 'd': None})
-    ['a.c', 'd']
-  """
-  old, new = _flat(old), _flat(new)
-  return [
-    name
-    for name in sorted(old.keys() | new.keys())
-    if name not in old or name not in new or old[name] != new[name]
-  ]
-
-
-def _flat(value: Any, name: str = '') -> dict[str, Any]:
-  """Nested dicts as one, names joined by dots; an empty one within stays."""
-  if not isinstance(value, dict) or (name and not value):
-    return {name: value}
-  parts = (_flat(v, f'{name}.{k}' if name else k) for k, v in value.items())
-  return {key: leaf for part in parts for key, leaf in part.items()}
 
 
 class Run:

@@ -127,7 +127,7 @@ class Column(NamedTuple):
 
   title: str
   name: str  # in the rows
-  form: str = ''  # format of numbers, such as '.3f'
+  spec: str = ''  # format of numbers, such as '.3f'
   error: bool = True  # show name_se after ±, where the row has it
 
 
@@ -157,24 +157,24 @@ def as_text(
 def _lines(rows, column: Column) -> list[str]:
   """Title and cells of a column, all of one width."""
   kept = [row.get(column.name) for row in rows]
-  shown = [column.title] + [_shown(value, column.form) for value in kept]
+  shown = [column.title] + [_shown(value, column.spec) for value in kept]
   numeric = not any(isinstance(value, str) for value in kept)
   width = max(map(len, shown))
   shown = [x.rjust(width) if numeric else x.ljust(width) for x in shown]
   errors = ['']
   for row in rows:
     error = row.get(f'{column.name}_se') if column.error else None
-    form = column.form.lstrip('+')
-    errors.append('' if error is None else f' ± {_shown(error, form)}')
+    spec = column.spec.lstrip('+')
+    errors.append('' if error is None else f' ± {_shown(error, spec)}')
   width = max(map(len, errors))
   return [a + b.ljust(width) for a, b in zip(shown, errors)]
 
 
-def _shown(value, form: str) -> str:
+def _shown(value, spec: str) -> str:
   if value is None:
     return ''
   if isinstance(value, (float, np.floating)):
-    return format(value, form or '.3f')
+    return format(value, spec or '.3f')
   return str(value)
 
 

@@ -93,7 +93,7 @@ class Container(NamedTuple):
 
 
 def _sizes(c: Container) -> Iterator[str]:
-  """What is wrong with sizes and key, in words."""
+  """Faults of sizes and key, in words."""
   n, k, l, g = c.num_candidates, c.num_decoders, c.num_messages, c.num_groups
   if not 1 <= l <= l * max(g, 1) <= n <= MAX_CANDIDATES:
     yield (
@@ -122,7 +122,7 @@ def _sizes(c: Container) -> Iterator[str]:
 
 
 def _kinds(c: Container) -> Iterator[str]:
-  """What is wrong with scheme, labels and race."""
+  """Faults of scheme, labels and race, in words."""
   if c.scheme not in SCHEMES or c.labels not in LABELS:
     yield (
       f'scheme must be one of {SCHEMES} and labels one of {LABELS}, got '
@@ -153,7 +153,7 @@ def _kinds(c: Container) -> Iterator[str]:
 
 
 def _rows(c: Container) -> Iterator[str]:
-  """What is wrong with what there is one of for each image."""
+  """Faults of the fields that hold one entry for each image."""
   for name in ('messages', 'indices', 'names'):
     value = getattr(c, name)
     count = c.shape[0] if value is None else len(value)

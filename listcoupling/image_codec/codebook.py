@@ -1,4 +1,4 @@
-"""What encoder and decoders of an image rebuild from one key: the codebook.
+"""The codebook of an image, which its encoder and decoders draw from one key.
 
 Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5: candidates from the
 prior N(0, I) of a beta-VAE, their labels and the keys of their races. All of

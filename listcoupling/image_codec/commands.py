@@ -120,7 +120,7 @@ def decode(values: Mapping) -> dict:
 
 
 def inspect(values: Mapping) -> dict:
-  """What a file says of itself; no model is needed.
+  """The header of a file; no model is needed.
 
   Raises:
     bitstream.ContainerError: for a damaged file.

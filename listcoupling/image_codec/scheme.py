@@ -36,7 +36,7 @@ _CODEWORD_WEIGHT = 100.0
 
 
 class Networks(Protocol):
-  """What GLS asks of a VAE, see `models.vae.Networks`; a static pytree."""
+  """The VAE as GLS calls it, see `models.vae.Networks`; a static pytree."""
 
   config: Any  # latent_size, source_shape, side_shape
   encode: Callable
@@ -45,7 +45,7 @@ class Networks(Protocol):
 
 
 class Fit(NamedTuple):
-  """What a scheme learned for F codewords; a pytree of arrays."""
+  """Learned by a scheme for F codewords; a pytree of arrays."""
 
   codewords: jax.Array  # [F, P]
   params: Any  # of the codeword decoder; None before it is trained
@@ -69,7 +69,7 @@ class Model(NamedTuple):
 
 
 class Settings(NamedTuple):
-  """What encoder and decoders agree on; hashable.
+  """Settings that encoder and decoders agree on; hashable.
 
   `num_messages` alone may be traced, unless labels are "lattice".
   """
@@ -85,7 +85,7 @@ class Settings(NamedTuple):
 
 
 class Prepared(NamedTuple):
-  """What serves every K and L: all network passes over candidates."""
+  """All network passes over candidates; serves every K and L."""
 
   codebook: codebooks.Codebook
   encoder_log_weights: jax.Array | None  # [B, N]
@@ -93,7 +93,7 @@ class Prepared(NamedTuple):
 
 
 class Decoding(NamedTuple):
-  """What C decoders make of B messages."""
+  """Answers of C decoders to B messages."""
 
   index: jax.Array  # [B, C] int32, candidates; -1: the message has none
   codeword: jax.Array | None  # [B, C] int32; None for gls

@@ -214,7 +214,7 @@ def encode(
 def decode(
   trained: fits.Trained, container: bitstream.Container, side, decoder: int
 ):
-  """What one decoder makes of a file and its side information.
+  """One decoder's images of a file and its side information.
 
   Args:
     trained: the encoder's networks.

@@ -335,7 +335,7 @@ def _scaling(raw: _Raw, rope: _Raw, kind: str, rotated: int) -> RopeScaling:
 
 
 def _attention_factor(rope: _Raw, kind: str, ratio: float, original: int):
-  """What cosines and sines are multiplied by, if the file does not say it."""
+  """Factor of cosines and sines, if the file does not say it."""
   if rope.get('attention_factor') is not None:
     return rope.number('attention_factor')
   if ratio <= 1.0:
@@ -362,7 +362,7 @@ def _stop_tokens(raw: _Raw, vocab_size: int) -> tuple[int, ...]:
 
 
 def config_json(config: TransformerConfig, dtype: str) -> dict:
-  """What config.json says of a config with weights of type `dtype`.
+  """The config.json of a config with weights of type `dtype`.
 
   Raises:
     ValueError: no family has these options.

@@ -26,7 +26,7 @@ _Domain = gumbel.Domain
 
 
 class Pool(NamedTuple):
-  """What the K decoders of R images hold, for C sizes of the list."""
+  """Held by the K decoders of R images, for C sizes of the list."""
 
   counts: jax.Array  # [C] int32, decoders in use
   source: jax.Array  # [R, H, W]

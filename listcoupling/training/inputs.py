@@ -1,4 +1,4 @@
-"""What a training run starts from: checked settings, text, tokenizer, teacher.
+"""Inputs of a training run: checked settings, text, tokenizer, teacher.
 
 Everything that can be wrong is found here, before anything is written.
 """
@@ -124,7 +124,7 @@ def model_digest(model: language_model.LanguageModel) -> str:
 
 
 def origin(texts: Texts, teacher: language_model.LanguageModel | None) -> dict:
-  """What a run learns from; the settings have only the names of it."""
+  """Digests of text and teacher, of which the settings have only names."""
   return {
     'text_sha256': texts.corpus.record['sha256'],
     'teacher_sha256': teacher and model_digest(teacher),

@@ -24,12 +24,13 @@ import ml_collections
 import numpy as np
 import optax
 import tensorboardX
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from listcoupling import files, gumbel
 from listcoupling.data import text
-from listcoupling.decoding import language_model
-from listcoupling.models import transformer
+from listcoupling.decoding import language_model, placement
+from listcoupling.models import sharding, transformer
 from listcoupling.training import inputs, losses, run_folder
 
 # Numbers of every row of history.json; with a teacher there are more.
@@ -37,7 +38,7 @@ _IN_HISTORY = ('seconds', 'cross_entropy', 'train')
 
 
 class TrainState(NamedTuple):
-  """What the next step needs."""
+  """Carried from step to step."""
 
   params: Any
   opt_state: Any
@@ -56,7 +57,7 @@ class Result(NamedTuple):
 
 
 class Job(NamedTuple):
-  """What stays the same over the steps of a run."""
+  """Constants of a run: settings, tokens, teacher."""
 
   config: ml_collections.ConfigDict
   folder: pathlib.Path
@@ -89,13 +90,35 @@ def make_optimizer(config) -> optax.GradientTransformation:
   )
 
 
-def make_steps(config, model_config, teacher_config=None):
+def state_places(state: TrainState, model_config, config, mesh: Mesh):
+  """Where a state lies: parameters and moments over 'fsdp' and 'tp'.
+
+  Raises:
+    ValueError: for a batch or sizes that the mesh does not divide, or devices
+      of several processes.
+  """
+  if mesh.is_multi_process:
+    raise ValueError('training runs in one process, the mesh spans several.')
+  shards = mesh.shape['data'] * mesh.shape['fsdp']
+  if config.batch_size % shards:
+    raise ValueError(
+      f"batch_size={config.batch_size} cannot be shared by the mesh's data="
+      f'{mesh.shape["data"]} and fsdp={mesh.shape["fsdp"]}; take a multiple '
+      f'of {shards}.'
+    )
+  specs = sharding.specs(state, sharding.shared_sizes(model_config, mesh))
+  return jax.tree.map(functools.partial(NamedSharding, mesh), specs)
+
+
+def make_steps(config, model_config, teacher_config=None, places=None):
   """Jitted (train, evaluate).
 
   Args:
     config: see `inputs.check_config`.
     model_config: TransformerConfig of the model being trained.
     teacher_config: of the teacher, or None.
+    places: of the state on a mesh, see `state_places`; the windows of a batch
+      are then shared by 'data' and 'fsdp'.
 
   Returns:
     train(state, tokens [T], key, step, teacher_params) -> (state, metrics)
@@ -110,12 +133,18 @@ def make_steps(config, model_config, teacher_config=None):
       config.distillation, student, windows, teacher
     )
 
-  @jax.jit
+  @functools.partial(
+    jax.jit, out_shardings=None if places is None else (places, None)
+  )
   def train(state, tokens, key, step, teacher_params):
     key = gumbel.domain_key(key, gumbel.Domain.TRAINING_STEP, step)
     windows = losses.sample_windows(
       key, tokens, config.batch_size, config.sequence_length + 1
     )
+    if places is not None:
+      mesh = jax.tree.leaves(places)[0].mesh
+      rows = NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
+      windows = jax.lax.with_sharding_constraint(windows, rows)
     grads, metrics = jax.grad(loss_fn, has_aux=True)(
       state.params, windows, teacher_params
     )
@@ -193,7 +222,7 @@ def _check_history(folder: pathlib.Path, history: list[dict], last: int):
 
 
 def _make_record(texts: inputs.Texts, params, history, train) -> dict:
-  """What is known of a finished run; `train` are means on training text."""
+  """Figures of a finished run; `train` are means on training text."""
   corpus = texts.corpus
   held_out_bytes = sum(len(d.text.encode()) for d in corpus.held_out)
   return {
@@ -209,7 +238,9 @@ def _make_record(texts: inputs.Texts, params, history, train) -> dict:
   }
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
+def train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir, *, mesh: Mesh | None = None
+) -> Result:
   """Trains to `config.num_steps`, resuming what `workdir` holds.
 
   A run that was stopped and resumed ends with the same bits as one that was
@@ -218,6 +249,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
   Args:
     config: as in configs/lm_target.py.
     workdir: folder of the run, see `listcoupling.training.run_folder`.
+    mesh: devices of one process that share the work, with axes 'data' and
+      'fsdp' (the batch; 'fsdp' also parameters and moments) and 'tp'.
 
   Returns:
     Result.
@@ -251,9 +284,17 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir) -> Result:
   params = transformer.init_params(init_key, model_config)
   state = TrainState(params, make_optimizer(config).init(params))
   windows = losses.even_windows(texts.held_out, config)
-  tokens = jnp.asarray(texts.train)
-  job = Job(config, folder, tokens, windows, teacher and teacher.params)
-  steps = make_steps(config, model_config, teacher and teacher.config)
+  tokens, known = jnp.asarray(texts.train), teacher and teacher.params
+  models = [model_config, teacher and teacher.config]
+  if mesh is not None:
+    mesh = placement.standard_mesh(mesh)
+    places = state_places(state, model_config, config, mesh)
+    state = jax.tree.map(placement.put, state, places)
+    whole = NamedSharding(mesh, PartitionSpec())
+    tokens, known = placement.put((tokens, known), whole)
+    models.append(places)
+  job = Job(config, folder, tokens, windows, known)
+  steps = make_steps(config, *models)
   with run_folder.checkpoints(folder) as manager:
     state, history = _run(job, manager, steps, state)
   run = functools.partial(steps[1], state.params, job.teacher_params)

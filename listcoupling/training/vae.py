@@ -40,7 +40,7 @@ _CALL = 25  # steps of one compiled call: what a stop has to wait for
 
 
 class TrainState(NamedTuple):
-  """What the next step needs."""
+  """Carried from step to step."""
 
   step: jax.Array  # []
   params: Any

@@ -1,4 +1,4 @@
-"""What is learned of a drafter, against plain loops and known pairs."""
+"""Learning of a drafter, against plain loops and known pairs."""
 
 import jax
 import jax.numpy as jnp

@@ -23,7 +23,7 @@ def law(logits, options, *, seen=(), num_new=0):
 
 
 def draft_law(scores, temperature, options):
-  """What a drafter sees: temperature, top-k, top-p, min-p."""
+  """The law a drafter sees: temperature, top-k, top-p, min-p."""
   scores = np.array(scores, np.float64)
   if temperature == 0:
     return np.eye(len(scores))[np.argmax(scores)]

@@ -1,4 +1,4 @@
-"""What holds for every method: greedy text, perfect drafters."""
+"""Laws of every method: greedy text, perfect drafters."""
 
 import jax
 import numpy as np

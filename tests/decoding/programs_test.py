@@ -1,4 +1,4 @@
-"""What is compiled, how often, and what is kept."""
+"""Programs: which are compiled, how often, and which are kept."""
 
 import contextlib
 import dataclasses

@@ -85,7 +85,7 @@ def test_rows_that_hold_no_ids_are_refused(row):
 
 
 def _printed(rows):
-  """What a printer shows after each of several states of row 0, and at last."""
+  """A printer's output after each of several states of row 0, and at last."""
   out, show, shown = io.StringIO(), text.printer(TOKENIZER), []
   with contextlib.redirect_stdout(out):
     for row in rows:

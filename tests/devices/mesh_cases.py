@@ -9,24 +9,25 @@ import json
 import os
 import sys
 
-os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from listcoupling import gumbel
-from listcoupling.decoding import analysis, generate, loop
+from listcoupling.decoding import analysis, generate, loop, placement
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import hlo
 from listcoupling.models import transformer
 from listcoupling.models.random_pair import random_pair
+from listcoupling.training import language_model
 from tests import fakes
+from tests.training import tiny_text
 
 KEY = 7
 ROWS, VOCAB = 8, 4096
 MESHES = {
-  'data': dict(data=8),
   'tp': dict(tp=8),  # more than key heads
   'both': dict(data=2, tp=4),
   'fsdp': dict(data=2, fsdp=2, tp=2),
@@ -94,7 +95,7 @@ def networks(results):
 
 
 def programs(results):
-  """What devices exchange in a block."""
+  """Bytes that devices exchange in a block."""
   target, drafter = network()
   rows, lengths = prompts()
   key = gumbel.seed_key(KEY)
@@ -138,7 +139,7 @@ def tables(results):
     )
 
   reference = text()
-  for sizes in (dict(data=8), dict(tp=8), dict(data=4, tp=2)):
+  for sizes in (dict(data=8), dict(data=4, tp=2)):
     out = text(mesh=mesh(sizes))
     results[f'table {sizes}'] = {
       'tokens': int(out.lengths.sum()),
@@ -150,6 +151,52 @@ def tables(results):
     'same': bool((out.tokens == reference.tokens).all()),
     'blocks': len(seen),
     'last': int(seen[-1].sum()),
+  }
+
+
+def training(results):
+  """Two steps on one device and on eight."""
+  config = tiny_text.small_config('')
+  config.update(batch_size=16, sequence_length=32)
+  sizes = transformer.TransformerConfig(512, 64, 2, 4, 2, 16, 128)
+  params = transformer.init_params(gumbel.seed_key(0), sizes)
+  optimizer = language_model.make_optimizer(config)
+  state = language_model.TrainState(params, optimizer.init(params))
+  tokens = jax.random.randint(gumbel.seed_key(1), (4000,), 0, 512, 'int32')
+  devices = placement.standard_mesh(mesh(dict(data=2, fsdp=4)))
+  places = language_model.state_places(state, sizes, config, devices)
+  found = []
+  for where in (None, places):
+    own, text = state, tokens
+    if where is not None:
+      own = jax.tree.map(placement.put, state, where)
+      whole = NamedSharding(devices, PartitionSpec())
+      text = placement.put(tokens, whole)
+    train, _ = language_model.make_steps(config, sizes, None, where)
+    args = text, gumbel.seed_key(2)
+    program = train.lower(own, *args, 0, None).compile()
+    for step in range(2):
+      own, metrics = train(own, *args, step, None)
+    found.append((program.cost_analysis()['flops'], metrics, own))
+  (flops, one, alone), (shared_flops, eight, shared) = found
+  down = shared.params['layer_0']['down']
+  config.batch_size = 12
+  try:
+    language_model.state_places(state, sizes, config, devices)
+    refused = ''
+  except ValueError as error:
+    refused = str(error)
+  results['training'] = {
+    'flops': shared_flops / flops,
+    'losses': [float(m['cross_entropy']) for m in (one, eight)],
+    'largest_difference': max(
+      float(np.abs(np.asarray(a) - np.asarray(b)).max())
+      for a, b in zip(
+        jax.tree.leaves(alone.params), jax.tree.leaves(shared.params)
+      )
+    ),
+    'shard': list(down.sharding.shard_shape(down.shape)),
+    'refused': refused,
   }
 
 
@@ -188,7 +235,7 @@ def refusals(results):
 def main(path):
   """Runs all and writes what was found."""
   results = {}
-  for case in (networks, programs, tables, refusals):
+  for case in (networks, programs, tables, training, refusals):
     case(results)
   with open(path, 'w') as file:
     json.dump(results, file)

@@ -12,7 +12,6 @@ from listcoupling.experiments import tables
 from listcoupling.experiments.run import (
   Field,
   check_config,
-  differences,
   environment,
   open_run,
 )
@@ -196,11 +195,6 @@ def test_two_at_once_do_not_both_take_a_folder(tmp_path):
   assert first == 'taken' and 'in use by another process' in second
   with open_run(tmp_path, {'seed': 0}):  # free again
     pass
-
-
-def test_differences_by_name():
-  assert differences({'a': {}}, {}) == ['a'] and differences({}, {}) == []
-  assert differences({}, {'a': 0, 'b': {'c': 1}}) == ['a', 'b.c']
 
 
 _FIELDS = {

@@ -98,7 +98,7 @@ def save_workdir(directory, seed):
 
 
 def save_choice(directory, scheme, chosen):
-  """What an evaluation chose: [[scheme, K, L, G], [beta, N, M]] pairs."""
+  """The choices of an evaluation: [[scheme, K, L, G], [beta, N, M]] pairs."""
   files.write_json(directory / 'choice' / f'{scheme}.json', {'chosen': chosen})
 
 

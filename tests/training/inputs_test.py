@@ -1,4 +1,4 @@
-"""What a run starts from, and what is refused before anything is written."""
+"""Inputs of a run; bad ones are refused before anything is written."""
 
 import pytest
 import tokenizers

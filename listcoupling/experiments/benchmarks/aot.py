@@ -22,13 +22,14 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from listcoupling.decoding import loop
+from listcoupling import gumbel
+from listcoupling.decoding import loop, placement
 from listcoupling.decoding.drafters import as_drafter
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
 from listcoupling.experiments.benchmarks import hlo
-from listcoupling.models import transformer
+from listcoupling.models import sharding, transformer
 
 _H100 = """
 gpu_device_info {
@@ -74,6 +75,7 @@ _COMPILER = {
     'xla_gpu_enable_cub_radix_sort': False,
   },
 }
+_VOCABULARY = 152064  # of the target; the drafter's is 128 less
 _FULL = (28, 24)  # layers of target and drafter
 
 
@@ -155,20 +157,19 @@ def devices(platform: str) -> list:
   return topologies.get_topology_desc(**described).devices
 
 
-def pair(layers=_FULL, vocab_size: int = 152064):
+def pair(layers=_FULL):
   """Target and drafter without numbers, in bfloat16.
 
   Args:
     layers: of target and drafter.
-    vocab_size: of the target; the drafter's is 128 less, as in Qwen2.5.
   """
   common = dict(head_dim=128, rope_theta=1e6, qkv_bias=True, dtype='bfloat16')
   target = transformer.TransformerConfig(
-    *(vocab_size, 3584, layers[0], 28, 4),
+    *(_VOCABULARY, 3584, layers[0], 28, 4),
     **common | dict(intermediate_size=18944, tie_embeddings=False),
   )
   drafter = transformer.TransformerConfig(
-    *(vocab_size - 128, 896, layers[1], 14, 2),
+    *(_VOCABULARY - 128, 896, layers[1], 14, 2),
     **common | dict(head_dim=64, intermediate_size=4864, tie_embeddings=True),
   )
   return _abstract(target), _abstract(drafter)
@@ -183,71 +184,83 @@ def _abstract(config) -> LanguageModel:
   return transformer.make_language_model(config, params)
 
 
-def _programs(case: Case, layers):
-  """A program and the shapes of its arguments; the vocabulary's size."""
-  target, drafter = pair(layers)
+def _program(case: Case, layers, mesh: Mesh):
+  """A function and the shapes of its arguments, placed on a mesh."""
+  target, drafter = (_on(model, mesh) for model in pair(layers))
   own, params = as_drafter(drafter)
-  vocab_size = target.config.vocab_size
   sampler = loop.make_sampler(
-    target, [own], case.options, vocab_size=vocab_size, capacity=case.capacity
+    target,
+    [own],
+    case.options,
+    vocab_size=_VOCABULARY,
+    capacity=case.capacity,
   )
   params = loop.Params(target.params, (params,))
-
-  def array(dtype, *shape):
-    return jax.ShapeDtypeStruct((case.batch, *shape), dtype)
-
+  rows = jax.eval_shape(
+    lambda: (
+      jnp.zeros((case.batch, case.capacity), jnp.int32),
+      jnp.zeros(case.batch, jnp.int32),
+      jnp.zeros(case.batch, bool),
+    )
+  )
+  rows = _over_rows(rows, mesh)
   sampling = sampling_params(case.options)
-  prefill = functools.partial(loop.prefill, sampler=sampler)
-  prompts = (
-    params,
-    array(jnp.int32, case.capacity),
-    array(jnp.int32),
-    array(bool),
-    sampling,
+  prefill = functools.partial(
+    placement.per_shard(loop.prefill, mesh, (False, True, True, True, False)),
+    sampler=sampler,
   )
   if case.program == 'prefill':
-    return jax.jit(prefill), prompts, vocab_size
-  state, info = jax.eval_shape(prefill, *prompts)
-  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), case.batch))
-  run = jax.jit(
-    functools.partial(loop.run, sampler=sampler), donate_argnums=(3, 4)
+    return jax.jit(prefill), (params, *rows, sampling)
+  state = jax.eval_shape(prefill, params, *rows, sampling)
+  keys = jax.eval_shape(
+    lambda: jax.random.split(gumbel.seed_key(0), case.batch)
   )
-  return run, (keys, params, sampling, state, info), vocab_size
+  keys, *state = _over_rows((keys, *state), mesh)
+  run = functools.partial(
+    placement.per_shard(loop.run, mesh, (True, False, False, True, True)),
+    sampler=sampler,
+  )
+  donated = dict(donate_argnums=(3, 4), out_shardings=_shardings(tuple(state)))
+  return jax.jit(run, **donated), (keys, params, sampling, *state)
 
 
-_SPECS = {
-  'qkv': PartitionSpec(None, 'tp'),
-  'qkv_bias': PartitionSpec('tp'),
-  'attention_out': PartitionSpec('tp', None),
-  'gate_up': PartitionSpec(None, None, 'tp'),
-  'down': PartitionSpec('tp', None),
-  'embed': PartitionSpec('tp', None),
-  'head': PartitionSpec('tp', None),
-}
+def _on(model: LanguageModel, mesh: Mesh) -> LanguageModel:
+  """A model of shapes that lie as `generate` places arrays."""
+  shared = sharding.shared_sizes(
+    model.config, mesh, vocab_size=_VOCABULARY, strict=False
+  )
+  places = jax.tree.map(
+    functools.partial(NamedSharding, mesh),
+    sharding.specs(model.params, shared),
+  )
+  return model._replace(params=jax.tree.map(_shape, model.params, places))
 
 
-def _place(args, mesh: Mesh):
-  """Shapes with shardings: the target's over 'tp', all else on each device."""
+def _shape(leaf, place):
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
-  def place(path, leaf):
-    names = [str(getattr(key, 'name', getattr(key, 'key', ''))) for key in path]
-    spec = PartitionSpec()
-    if mesh.size > 1 and 'target' in names:
-      spec = _SPECS.get(names[-1], spec)
-    if mesh.size > 1 and 'cache' in names and leaf.ndim == 4:
-      if leaf.shape[1] % mesh.size == 0:
-        spec = PartitionSpec(None, 'tp')
-    return jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)
-    )
 
-  return jax.tree_util.tree_map_with_path(place, args)
+def _over_rows(tree, mesh: Mesh):
+  """Rows over 'data', the key heads of caches over 'tp' where they divide."""
+
+  def place(leaf):
+    heads = leaf.ndim == 4 and leaf.shape[1] % mesh.shape['tp'] == 0
+    spec = PartitionSpec('data', 'tp') if heads else placement.ROWS
+    return _shape(leaf, NamedSharding(mesh, spec))
+
+  return jax.tree.map(place, tree)
+
+
+def _shardings(tree):
+  return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def _bytes(placed) -> int:
   """Bytes on one device."""
   total = 0
   for leaf in jax.tree.leaves(placed):
+    if not hasattr(leaf, 'sharding'):
+      continue  # a number that comes from the host
     if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       shard = leaf.sharding.shard_shape(leaf.shape)
       total += math.prod(shard) * leaf.dtype.itemsize
@@ -266,23 +279,24 @@ def measure(case: Case, layers=(2, 2)) -> tuple[dict, str]:
     Figures by name (GB and MB are 10^9 and 10^6 bytes per device) and the
     program's text.
   """
-  mesh = Mesh(np.array(devices(case.platform)[: case.tp]), ('tp',))
+  chips = np.array(devices(case.platform)[: case.tp])
+  mesh = placement.standard_mesh(Mesh(chips, ('tp',)))
   began = time.process_time()
   with jax.enable_x64(False):
-    function, args, vocab_size = _programs(case, layers)
-    lowered = function.lower(*_place(args, mesh))
+    function, args = _program(case, layers, mesh)
+    lowered = function.lower(*args)
     compiled = lowered.compile(compiler_options=_COMPILER[case.platform])
     # Parameters and state of the full depth, in place for either program.
-    _, full, _ = _programs(case._replace(program='run'), _FULL)
+    _, full = _program(case._replace(program='run'), _FULL, mesh)
   text = compiled.as_text()
   temporary = compiled.memory_analysis().temp_size_in_bytes
   by_kind = hlo.collective_bytes(text)
   largest = max((op.size for op in hlo.collectives(text)), default=0)
   figures = {
     'temporary_gb': temporary / 1e9,
-    'all_gb': (_bytes(_place(full, mesh)) + temporary) / 1e9,
+    'all_gb': (_bytes(full) + temporary) / 1e9,
     'serial_loops': len(hlo.serial_loops(text)),
-    'long_sorts': len(hlo.sorts(text, vocab_size // 2)),
+    'long_sorts': len(hlo.sorts(text, _VOCABULARY // 2)),
     **{f'{kind}_mb': by_kind.get(kind, 0) / 1e6 for kind in hlo.COLLECTIVES},
     'largest_collective_mb': largest / 1e6,
     'cpu_seconds': time.process_time() - began,

@@ -80,7 +80,7 @@ class Setting(NamedTuple):
 
 
 class Figure(NamedTuple):
-  """What one generation gives."""
+  """Results of one generation."""
 
   rate: float  # tokens per second of the whole call, prompt included
   decode_rate: float  # the same once the prompt is read

@@ -65,7 +65,7 @@ def operations(text: str) -> Iterator[Operation]:
 
 
 def collectives(text: str) -> list[Operation]:
-  """What devices exchange; of a started operation only what it delivers."""
+  """Exchanges between devices; of a started one only what it delivers."""
   found = []
   for op in operations(text):
     code = op.code.removesuffix('-start')

@@ -1,4 +1,4 @@
-"""What the image table needs trained before it can be filled.
+"""Everything that is trained before the image table can be filled.
 
 The VAEs, one per beta; then, for `gls_kmeans` and `list_quantiser`, codewords,
 classifier and codeword decoder for each number of codewords, of groups and of
@@ -32,7 +32,7 @@ from listcoupling.training import vae as vae_training
 
 
 class Context(NamedTuple):
-  """What the fits share."""
+  """Shared by the fits."""
 
   config: Any  # of the experiment
   workdir: pathlib.Path  # where they are kept
@@ -126,7 +126,7 @@ def _network_config(config) -> codeword_decoder.CodewordDecoderConfig:
 
 @functools.partial(jax.jit, static_argnames=('name', 'settings'))
 def _held(model, trials, num_messages, *, name, settings):
-  """What the first K decoders hold of all images; the rest repeat the first."""
+  """Crops of the first K decoders of all images; the rest repeat the first."""
   settings = settings._replace(num_messages=num_messages)
   scheme, count = schemes.SCHEMES[name], settings.num_decoders
   most = trials.sides.shape[1]

@@ -62,7 +62,7 @@ _FIELDS = {
 
 
 class Job(NamedTuple):
-  """What is sent how: one row of the table."""
+  """Scheme and sizes of one row of the table."""
 
   scheme: str  # of SCHEMES
   num_decoders: int  # K

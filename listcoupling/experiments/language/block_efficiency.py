@@ -166,7 +166,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
 
 
 class _Figures(NamedTuple):
-  """What was measured of one setting on one data set."""
+  """Measurements of one setting on one data set."""
 
   tokens: np.ndarray  # [S, B]
   calls: np.ndarray  # [S, B]

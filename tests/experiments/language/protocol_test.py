@@ -1,4 +1,4 @@
-"""What the language tables share: whose run it is, prompts, keys, pairs."""
+"""Shared by the language tables: whose run it is, prompts, keys, pairs."""
 
 import pathlib
 import subprocess

@@ -1,0 +1,61 @@
+"""One of two processes that generate together; run by `processes_test`.
+
+python -m tests.devices.process_cases PROCESS PORT RESULTS.json
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from listcoupling import gumbel
+from listcoupling.decoding import generate, placement
+from listcoupling.decoding.options import GenerateOptions
+from tests import fakes
+from tests.devices import mesh_cases
+
+
+def main(process, port, path):
+  """Joins, generates, refuses, writes what was found."""
+  jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+  process, results = int(process), {}
+  key = gumbel.seed_key(7)
+  options = GenerateOptions(num_drafts=2, draft_length=2, max_new_tokens=32)
+  exact, (drafter,) = fakes.random_pair(vocab_size=16, noise=0.5)
+  models = {'network': mesh_cases.network(), 'table': (exact, drafter)}
+  rows, lengths = mesh_cases.prompts()
+
+  def text(name, mesh, rows=rows, options=options):
+    size = models[name][0].config.vocab_size
+    return generate.generate(
+      key, *models[name], rows % size, lengths, options, mesh=mesh
+    )
+
+  for name, mesh in (('table', 'data=2'), ('network', 'tp=2')):
+    alone = text(name, None)
+    out = text(name, placement.parse_mesh(mesh))
+    results[f'{name} {mesh}'] = {
+      'tokens': int(out.lengths.sum()),
+      'differ': int((out.tokens != alone.tokens).any(axis=1).sum()),
+      'calls': out.metrics.target_calls.tolist(),
+    }
+
+  def message(**changed):
+    try:
+      text('table', placement.parse_mesh('data=2'), **changed)
+    except ValueError as error:
+      return str(error)
+    return ''
+
+  results['other prompts'] = message(rows=rows + process)
+  bad = GenerateOptions(temperature=-1.0) if process else options
+  results['bad options'] = message(options=bad)
+  results['after'] = message()
+  with open(path, 'w') as file:
+    json.dump(results, file)
+  np.testing.assert_equal(jax.process_count(), 2)
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
