@@ -76,7 +76,8 @@ def _descend(
     value, grads = jax.value_and_grad(loss)(
       params, gumbel.domain_key(key, domain, i)
     )
-    updates, state = optimizer.update(grads, state)
+    with jax.numpy_dtype_promotion('standard'):  # optax mixes types
+      updates, state = optimizer.update(grads, state)
     return optax.apply_updates(params, updates), state, total + value
 
   start = (params, optimizer.init(params), jnp.float32(0))

@@ -194,7 +194,8 @@ def make_train_steps(config, model_config):
       grads, metrics = jax.grad(loss_fn, has_aux=True)(
         state.params, loss_key, left[rows], right[rows], config, model_config
       )
-      updates, opt_state = optimizer.update(grads, state.opt_state)
+      with jax.numpy_dtype_promotion('standard'):  # optax mixes types
+        updates, opt_state = optimizer.update(grads, state.opt_state)
       params = optax.apply_updates(state.params, updates)
       totals = jax.tree.map(jnp.add, state.totals, metrics)
       return TrainState(state.step + 1, params, opt_state, totals)
