@@ -99,7 +99,10 @@ def test_only_cuda_gets_the_kernel(monkeypatch, platform, calls):
   monkeypatch.setattr(kernels, 'at_hand', lambda: True)
   if platform == 'cuda' and jax.__version_info__ >= (0, 11):
     pytest.skip('JAX 0.11 lowers kernels beside a GPU only')
-  rows, *rest = operands(3, 4)
+  rows, keys, values, *rest = operands(3, 4)
+  rows, keys, values = (
+    leaf.astype(jnp.bfloat16) for leaf in (rows, keys, values)
+  )
   queries = rows.reshape(2, 2, 3, 4, 16).swapaxes(1, 2)
   exported = export.export(
     jax.jit(attention.attend),
@@ -107,5 +110,5 @@ def test_only_cuda_gets_the_kernel(monkeypatch, platform, calls):
     disabled_checks=[
       export.DisabledSafetyCheck.custom_call('__gpu$xla.gpu.triton')
     ],
-  )(queries, *rest)
+  )(queries, keys, values, *rest)
   assert exported.mlir_module().count('xla.gpu.triton') == calls
