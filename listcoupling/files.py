@@ -87,8 +87,10 @@ def check_regular(path: str | os.PathLike) -> None:
     mode = os.stat(path).st_mode
   except FileNotFoundError:
     return
-  except OSError as error:  # a name too long, a loop of links
-    raise ValueError(f'{str(path)[:200]}: {error.strerror}.') from error
+  except (OSError, ValueError) as error:
+    # A name too long or with a null byte, a loop of links.
+    reason = getattr(error, 'strerror', None) or error
+    raise ValueError(f'{str(path)[:200]!r}: {reason}.') from error
   if not stat.S_ISREG(mode):
     raise ValueError(
       f'{path} is no regular file (a folder, device, FIFO or socket); name a '
