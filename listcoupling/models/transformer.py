@@ -150,7 +150,7 @@ class Block(nn.Module):
       if cache is not None:
         keys = write_entries(cache[0], keys, start)
         values = write_entries(cache[1], values, start)
-        used = jnp.max(start) + x.shape[1]
+        used = start + x.shape[1]
       written.extend((keys, values))
       mixed = attend(queries, keys, values, mask, used)
       name, size = 'attention_out', c.hidden_size
