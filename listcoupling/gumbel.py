@@ -133,8 +133,8 @@ def position_key(key: jax.Array, position) -> jax.Array:
   return _fold(key, position)
 
 
-def _from_bits(bits: jax.Array) -> jax.Array:
-  """-log1p(-u), u = (bits + 1/2) 2^-32, to 3e-7 relative everywhere.
+def from_bits(bits: jax.Array) -> jax.Array:
+  """Exp(1) of uint32: -log1p(-u), u = (bits + 1/2) 2^-32, to 3e-7 relative.
 
   With w = 1 - u taken from the complement of the bits, -log(w) / (1 - w) is
   smooth, so the rounding of w to float32 costs nothing and E = u times that
@@ -145,13 +145,17 @@ def _from_bits(bits: jax.Array) -> jax.Array:
   return jnp.where(w == 1.0, u, -u * jnp.log(w) / (1.0 - w))
 
 
-def _threefry(key: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
+def threefry(words, low: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Threefry-2x32 of the counters (0, low): two words of uint32 each.
 
   Bit for bit that of JAX, which on CPU rolls the rounds into a loop through
   memory. Unrolled they fuse with the race, in less than half the time.
+
+  Args:
+    words: the two [] uint32 of a key.
+    low: [...] uint32.
   """
-  first, second = jax.random.key_data(key)
+  first, second = words
   schedule = (first, second, first ^ second ^ _PARITY)
   x, y = jnp.full_like(low, schedule[0]), low + schedule[1]
   for group in range(5):
@@ -163,11 +167,17 @@ def _threefry(key: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
   return x, y
 
 
+def stream_key(key: jax.Array, stream) -> jax.Array:
+  """The key whose words `threefry` takes for one stream of `key`."""
+  return _fold(key, stream)
+
+
 def _fold(key: jax.Array, number) -> jax.Array:
   """`jax.random.fold_in`, bit for bit."""
   if isinstance(number, int):
     number = np.uint32(number)  # past 2^31 no int32
-  words = _threefry(key, jnp.asarray(number).astype(jnp.uint32))
+  words = jax.random.key_data(key)
+  words = threefry(words, jnp.asarray(number).astype(jnp.uint32))
   return jax.random.wrap_key_data(jnp.stack(words), impl='threefry2x32')
 
 
@@ -177,7 +187,8 @@ def _bits(key: jax.Array, atoms, stream) -> jax.Array:
     low = jax.lax.iota(jnp.uint32, atoms)
   else:
     low = atoms.astype(jnp.uint32)
-  first, second = _threefry(_fold(key, stream), low)
+  words = jax.random.key_data(stream_key(key, stream))
+  first, second = threefry(words, low)
   return first ^ second
 
 
@@ -202,7 +213,7 @@ def exponential(key: jax.Array, atoms, stream=CANONICAL) -> jax.Array:
     >>> bool((exponential(key, kept, stream=2) == dense[kept]).all())
     True
   """
-  return _from_bits(_bits(key, atoms, stream))
+  return from_bits(_bits(key, atoms, stream))
 
 
 def exponential_streams(key: jax.Array, atoms, num_streams: int) -> jax.Array:

@@ -43,7 +43,7 @@ def test_transform_is_accurate_over_all_bits():
       2 ** np.arange(32),
     ]
   ).astype(np.uint32)
-  noise = np.asarray(jax.jit(gumbel._from_bits)(bits), np.float64)
+  noise = np.asarray(jax.jit(gumbel.from_bits)(bits), np.float64)
   exact = -np.log1p(-(bits.astype(np.float64) + 0.5) * 2.0**-32)
   assert np.max(np.abs(noise / exact - 1)) < 4e-7
   assert noise.min() > 1e-10 and np.isfinite(noise).all()

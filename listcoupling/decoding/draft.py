@@ -204,16 +204,20 @@ def _children(key, logits, ranks, *, slots, temperatures, config, sampling):
   laws = jax.tree.map(
     lambda leaf: jnp.broadcast_to(leaf, (slots.size, leaf.shape[-1])), laws
   )
-  tokens = jax.vmap(filters.sample)(_noise(key, laws, slots, ranks), laws)
+  if ranks:
+    noise = _grouped_noise(key, laws, slots, ranks)
+    tokens = jax.vmap(filters.sample)(noise, laws)
+  else:
+    tokens = jax.vmap(functools.partial(filters.draw, key))(
+      laws, slots[:, None]
+    )
   if not config.replacement and shared:  # at the root
     tokens = _distinct(key, laws)
   return _Nodes(tokens, laws if config.keep_laws else None)
 
 
-def _noise(key, laws, slots, ranks):
-  """[K, A] noise of the slots; `ranks` of grouped streams or nothing."""
-  if not ranks:
-    return jax.vmap(functools.partial(filters.noise, key))(laws, slots)
+def _grouped_noise(key, laws, slots, ranks):
+  """[K, A] noise of the slots."""
   atoms = laws.logits.shape[-1] if laws.tokens is None else laws.tokens
   return coupling.grouped_streams(
     key, atoms, slots, ranks=ranks[0], group_sizes=ranks[1]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import gumbel
+from listcoupling import gumbel, race_kernel
 from listcoupling.decoding import truncation
 from listcoupling.decoding.sampling_params import sampling_params
 
@@ -43,6 +43,23 @@ def token_at(law: Law, index: jax.Array) -> jax.Array:
   if law.tokens is None:
     return index
   return jnp.where(index < 0, -1, law.tokens[jnp.maximum(index, 0)])
+
+
+def draw(key: jax.Array, law: Law, streams=(gumbel.CANONICAL,), live=None):
+  """First arrival on the law over streams of fresh noise, as a token.
+
+  Args:
+    key: of the position.
+    law: see `Law`.
+    streams: [K] integers.
+    live: [K] bool, the streams that take part; None: all.
+
+  Returns:
+    [] int32: of one stream `sample(noise(key, law, stream), law)`.
+  """
+  streams = jnp.asarray(streams, jnp.int32)
+  index = race_kernel.race(key, law.logits, law.tokens, streams, live)
+  return token_at(law, index)
 
 
 def sample(noise_: jax.Array, law: Law) -> jax.Array:

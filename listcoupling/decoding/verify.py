@@ -130,7 +130,7 @@ def verify_canonical(
 def _canonical_token(key, root, num_new, seen, logits, depth, sampling):
   law = filters.target_law(logits, seen, num_new + depth, sampling)
   key = gumbel.position_key(key, root + 1 + depth)
-  return filters.sample(filters.noise(key, law), law)
+  return filters.draw(key, law)
 
 
 def is_stop(token: jax.Array, sampling: SamplingParams) -> jax.Array:
@@ -213,10 +213,9 @@ def _walk_chains(row, chains, *, config, sampling, choose):
 
 def _choose_gls(key, law, judged, config, *, strong):
   """Minimum of the races of the live drafts, or of all."""
-  noise = gumbel.exponential_streams(key, filters.atoms(law), config.num_drafts)
-  if not strong:  # past the last depth `live` holds the survivors
-    noise = jnp.where(judged.live[:, None], noise, jnp.inf)
-  return filters.sample(gumbel.earliest(noise), law)
+  # Past the last depth `live` holds the survivors.
+  live = None if strong else judged.live
+  return filters.draw(key, law, range(config.num_drafts), live)
 
 
 def _choose_by_rejection(key, law, judged, config, *, accept):

@@ -16,6 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from listcoupling import kernels
+from listcoupling.models import attention_kernel
+
 BLOCK = 256  # entries read at a time
 DENSE = 2 * BLOCK  # capacity up to which all entries are read at once
 STRIDE = 128  # positions read at a time in their order
@@ -124,7 +127,7 @@ def attend(
     keys: [B, J, C, E].
     values: [B, J, C, E].
     mask: [B, S, C] bool.
-    used: [] int32, entries from here on are masked everywhere; then a long
+    used: [B] int32, entries of a row from here on are masked; then a long
       cache is read up to here alone. None reads all (and can be
       differentiated).
 
@@ -139,14 +142,23 @@ def attend(
   if used is None or c <= DENSE:
     mixed = _attend_all(rows, keys, values, mask)
   else:
-    mixed = jax.lax.platform_dependent(
-      *(rows, keys, values, mask, used),
-      cpu=functools.partial(_attend_used, block=BLOCK),
-      default=functools.partial(
-        _attend_used, block=_wide_block(b * s * j * g, c)
-      ),
-    )
+    wide = _wide_block(b * s * j * g, c)
+    paths = {
+      'cpu': functools.partial(_attend_used, block=BLOCK),
+      'default': functools.partial(_attend_used, block=wide),
+    }
+    if _has_kernel(rows, keys):
+      paths['cuda'] = attention_kernel.attend
+    mixed = jax.lax.platform_dependent(rows, keys, values, mask, used, **paths)
   return mixed.reshape(b, j, s, g, e).swapaxes(1, 2).reshape(b, s, j * g * e)
+
+
+def _has_kernel(rows, keys):
+  return (
+    kernels.ATTENTION
+    and attention_kernel.serves(rows, keys)
+    and kernels.at_hand()
+  )
 
 
 def _scores(rows, keys, mask):
@@ -184,7 +196,7 @@ def _wide_block(rows: int, entries: int) -> int:
 
 
 def _attend_used(rows, keys, values, mask, used, *, block):
-  """Blocks of entries up to `used`, the softmax carried along."""
+  """Blocks of entries up to the largest `used`, the softmax carried along."""
   size = keys.shape[2]
 
   def read(i, before):
@@ -200,7 +212,7 @@ def _attend_used(rows, keys, values, mask, used, *, block):
     return _carried(before, scores, values_, 'bjrc,bjce->bjre')
 
   # The first block is always read: every row has a mass to divide by.
-  blocks = jnp.clip(-(-used // block), 1, -(-size // block))
+  blocks = jnp.clip(-(-jnp.max(used) // block), 1, -(-size // block))
   end = jax.lax.fori_loop(0, blocks, read, _nothing_read(rows))
   return (end.mixed / end.mass).astype(values.dtype)
 
@@ -272,7 +284,7 @@ def attend_in_order(
     keys: [B, J, C, E].
     values: [B, J, C, E].
     order: [B, S, C] int32, see `order_entries`.
-    used: [] int32, nothing is seen at positions from here on.
+    used: [B] int32, a row sees nothing at positions from here on.
 
   Returns:
     [B, S, J * G * E]; something finite in a row that sees nothing.
@@ -295,7 +307,7 @@ def attend_in_order(
     scores = jnp.where(own[:, None, :, None] >= 0, scores, _MASKED)
     return _carried(before, scores, pick(values, own), 'bjsgc,bjsce->bjsge')
 
-  blocks = jnp.clip(-(-used // STRIDE), 1, blocks)
+  blocks = jnp.clip(-(-jnp.max(used) // STRIDE), 1, blocks)
   end = jax.lax.fori_loop(0, blocks, read, _nothing_read(rows))
   mixed = (end.mixed / end.mass).astype(values.dtype)
   return mixed.swapaxes(1, 2).reshape(b, s, j * g * e)

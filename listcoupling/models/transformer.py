@@ -156,7 +156,7 @@ class Block(nn.Module):
       if cache is not None:
         keys = write_entries(cache[0], keys, start)
         values = write_entries(cache[1], values, start)
-        used = jnp.max(start) + x.shape[1]
+        used = start + x.shape[1]
       written.extend((keys, values))
       read = attend_in_order if self.ordered else attend
       mixed = read(queries, keys, values, mask, used)

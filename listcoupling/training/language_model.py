@@ -148,8 +148,11 @@ def make_steps(config, model_config, teacher_config=None, places=None):
     grads, metrics = jax.grad(loss_fn, has_aux=True)(
       state.params, windows, teacher_params
     )
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics['gradient_norm'] = optax.tree.norm(grads)
+    with jax.numpy_dtype_promotion('standard'):  # optax mixes types
+      updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params
+      )
+      metrics['gradient_norm'] = optax.tree.norm(grads)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state), metrics
 
@@ -270,7 +273,7 @@ def train_and_evaluate(
   """
   inputs.check_config(config)
   teacher = inputs.load_teacher(config)
-  folder = pathlib.Path(workdir)
+  folder = files.as_folder(workdir)
   texts = inputs.load_texts(config, folder, teacher)
   end = texts.tokenizer.token_to_id(text.END_OF_TEXT)
   model_config = transformer.TransformerConfig(

@@ -35,7 +35,7 @@ by_blocks = jax.jit(attention.attend)
 @pytest.mark.parametrize('used', [1, 300, 512, 513, ENTRIES])
 def test_blocks_are_the_softmax(used):
   mask = seen(used, max(1, used - 270))
-  blocks = by_blocks(*operands(), mask, jnp.int32(used))
+  blocks = by_blocks(*operands(), mask, jnp.full(2, used))
   whole = attention.attend(*operands(), mask)
   np.testing.assert_allclose(blocks, whole, rtol=0, atol=1e-5)
   # Negative control: one entry less is seen.
@@ -59,10 +59,10 @@ def test_in_order_places_do_not_count():
     order = attention.order_entries(mask, positions)
     return attention.attend_in_order(queries, keys, values, order, used)
 
-  ours = in_order(keys, values, mask, positions, jnp.int32(700))
+  ours = in_order(keys, values, mask, positions, jnp.full(2, 700))
   moved = in_order(
     *(keys[:, :, places], values[:, :, places]),
-    *(mask[:, :, places], positions[:, places], jnp.int32(ENTRIES)),
+    *(mask[:, :, places], positions[:, places], jnp.full(2, ENTRIES)),
   )
   some = np.arange(6).reshape(2, 3) != 1  # row 1 of 0 sees nothing
   np.testing.assert_array_equal(ours[some], moved[some])
@@ -82,7 +82,7 @@ def test_wide_blocks_of_accelerators():
   rows = queries.swapaxes(1, 2).reshape(2, 2, 6, 8)
   mask = seen(ENTRIES, 700)
   wide = functools.partial(attention._attend_used, block=5 * 128)
-  found = jax.jit(wide)(rows, keys, values, mask, jnp.int32(ENTRIES))
+  found = jax.jit(wide)(rows, keys, values, mask, jnp.full(2, ENTRIES))
   found = found.reshape(2, 2, 3, 2, 8).swapaxes(1, 2).reshape(2, 3, -1)
   whole = attention.attend(queries, keys, values, mask)
   np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5)
@@ -95,21 +95,21 @@ def test_wide_blocks_of_accelerators():
 def test_what_lies_past_the_used_length_is_never_read():
   queries, keys, values = operands()
   mask = seen(300, 200)
-  clean = by_blocks(queries, keys, values, mask, jnp.int32(300))
+  clean = by_blocks(queries, keys, values, mask, jnp.full(2, 300))
   spoilt = [leaf.at[:, :, 512:].set(jnp.nan) for leaf in (keys, values)]
   np.testing.assert_array_equal(
-    by_blocks(queries, *spoilt, mask, jnp.int32(300)), clean
+    by_blocks(queries, *spoilt, mask, jnp.full(2, 300)), clean
   )
   # A longer neighbour reads on, and does not change the shorter row's bits.
   mask = seen(300, 1000)
-  longer = by_blocks(queries, keys, values, mask, jnp.int32(1000))
+  longer = by_blocks(queries, keys, values, mask, jnp.full(2, 1000))
   np.testing.assert_array_equal(longer[0], clean[0])
 
 
 def test_a_late_start_and_no_start_at_all():
   """The first block of row 0 is masked whole; row 1 sees nothing."""
   mask = seen(ENTRIES, 0).at[:, :, : attention.BLOCK + 7].set(False)
-  blocks = by_blocks(*operands(), mask, jnp.int32(ENTRIES))
+  blocks = by_blocks(*operands(), mask, jnp.full(2, ENTRIES))
   whole = attention.attend(*operands(), mask)
   np.testing.assert_allclose(blocks[0], whole[0], rtol=0, atol=1e-5)
   assert np.isfinite(blocks).all()
@@ -117,7 +117,7 @@ def test_a_late_start_and_no_start_at_all():
 
 def test_bfloat16_sums_in_float32():
   mask = seen(900, 900)
-  blocks = by_blocks(*operands('bfloat16'), mask, jnp.int32(900))
+  blocks = by_blocks(*operands('bfloat16'), mask, jnp.full(2, 900))
   whole = attention.attend(*operands('bfloat16'), mask)
   assert blocks.dtype == jnp.bfloat16
   # One rounding of the result apart, not the hundreds of the sum's terms.

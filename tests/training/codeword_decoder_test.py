@@ -108,7 +108,9 @@ def test_the_rate_falls_to_a_fiftieth():
 
 def test_classifier_learns_from_draws_of_the_posterior():
   """Means +-1 at deviation 1 overlap: log loss .336 at best, 0 without."""
-  mean = jnp.where(jnp.arange(2000) % 2, 1.0, -1.0)[:, None] * jnp.array([1, 0])
+  mean = jnp.where(jnp.arange(2000) % 2, 1.0, -1.0)[:, None] * jnp.array(
+    [[1.0, 0.0]]
+  )
   _, loss = training.train_classifier(
     KEY, mean, jnp.zeros((2000, 2)), jnp.arange(2000) % 2, num_codewords=8,
     steps=300, batch_size=128,

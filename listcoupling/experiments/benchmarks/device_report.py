@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from listcoupling import files, gumbel
+from listcoupling import files, gumbel, race_kernel
 from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis
 from listcoupling.decoding.generate import generate
@@ -117,10 +117,7 @@ def sampler(sizes: Sizes) -> Iterator[dict]:
   logits = jax.random.normal(gumbel.seed_key(1), (rows, size), jnp.float32)
 
   def race(key, logits, streams):
-    if streams == 1:
-      return gumbel.race(gumbel.exponential(key, size), logits)
-    noise = gumbel.exponential_streams(key, size, streams)
-    return gumbel.race(gumbel.earliest(noise), logits)
+    return race_kernel.race(key, logits, None, jnp.arange(streams))
 
   def bits(key):
     return jnp.max(jax.random.bits(key, (size,), jnp.uint32))
