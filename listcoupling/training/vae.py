@@ -19,14 +19,12 @@ Legend: B batch, R images, N latents of an image, D latent size, [h, w] crop.
 import functools
 import math
 import pathlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
-import tensorboardX
 import tqdm
 
 from listcoupling import files, gumbel
@@ -34,6 +32,9 @@ from listcoupling.data import images as image_data
 from listcoupling.data import side_information
 from listcoupling.models import vae
 from listcoupling.training import run_folder
+
+if TYPE_CHECKING:
+  import ml_collections
 
 ESTIMATOR_LOSSES = ('bce', 'contrastive')
 _METRICS = ('mse', 'kl_bits', 'estimator_loss', 'side_only_mse')
@@ -221,6 +222,8 @@ def image_grid(params, left, right, networks) -> np.ndarray:
 
 def _run(config, workdir, manager, state, steps, halves) -> TrainState:
   """The loop: resume, step, keep."""
+  import tensorboardX  # the steps alone need none
+
   first, state = run_folder.restore(manager, state)
   history = run_folder.read_history(workdir, first, _METRICS)
   key = gumbel.seed_key(config.seed)
@@ -261,7 +264,7 @@ def _draw(board, state, halves, config) -> None:
   board.add_image('reconstructions', grid, config.steps, dataformats=formats)
 
 
-def train(config: ml_collections.ConfigDict, workdir):
+def train(config: 'ml_collections.ConfigDict', workdir):
   """Trains to `config.steps`, resuming what `workdir` holds.
 
   Args:
