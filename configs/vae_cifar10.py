@@ -35,6 +35,8 @@ def get_config() -> config_dict.ConfigDict:
     dataset='cifar10_4k',
     data_dir='',
     num_held_out=400,
+    side_kind='crop',
+    side_noise=0.0,
     flip=True,
     seed=0,
     model=dict(
@@ -59,6 +61,8 @@ def get_config() -> config_dict.ConfigDict:
   config.betas = (8.0, 4.0, 1.0)
   config.num_decoders = (1, 2, 3, 4)
   config.num_messages = (4, 8, 16, 32, 64)
+  config.num_groups = (1,)
+  config.bin_sizes = (1,)
   config.schemes = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
   config.num_candidates = (32, 128, 512)
   config.refine = config_dict.create(

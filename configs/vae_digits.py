@@ -23,6 +23,8 @@ def get_config() -> config_dict.ConfigDict:
     dataset='digits',
     data_dir='',
     num_held_out=0,
+    side_kind='crop',
+    side_noise=0.0,
     flip=False,
     seed=0,
     model=dict(
@@ -47,6 +49,8 @@ def get_config() -> config_dict.ConfigDict:
   config.betas = ()  # train.beta alone
   config.num_decoders = (1, 2, 4)
   config.num_messages = (4, 16)
+  config.num_groups = (1, 2, 4)
+  config.bin_sizes = (1,)
   config.schemes = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
   config.num_candidates = (256,)
   config.refine = config_dict.create(

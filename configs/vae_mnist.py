@@ -38,6 +38,8 @@ def get_config() -> config_dict.ConfigDict:
     dataset='mnist',
     data_dir='',
     num_held_out=5000,
+    side_kind='crop',
+    side_noise=0.0,
     flip=False,
     seed=0,
     model=dict(
@@ -62,6 +64,8 @@ def get_config() -> config_dict.ConfigDict:
   config.betas = (4.0, 2.0, 0.5)
   config.num_decoders = (1, 2, 3, 4)
   config.num_messages = (4, 8, 16, 32, 64)
+  config.num_groups = (1,)
+  config.bin_sizes = (1,)
   config.schemes = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
   config.num_candidates = (32, 128, 512)
   config.refine = config_dict.create(

@@ -51,6 +51,9 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
   'num_groups', 1, 'encode: G groups of decoders, of candidates of their own.'
 )
+flags.DEFINE_integer(
+  'bin_size', None, 'encode: M of a list quantiser; as evaluated, else 1.'
+)
 command.define_seed(0, 'encode: of the shared key.')
 flags.DEFINE_string('labels', None, 'encode: random, balanced, lattice.')
 flags.DEFINE_float('width', 0.0, 'encode: of lattice labels.')

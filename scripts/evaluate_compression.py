@@ -1,4 +1,8 @@
-"""Trains the image codec and tabulates it, see configs/vae_digits.py."""
+"""Trains the image codec and tabulates it, see configs/vae_digits.py.
+
+A config with `sides` gives one table for all kinds of side information, see
+configs/vae_mnist_sweep.py.
+"""
 
 from absl import flags
 
@@ -14,8 +18,11 @@ _SEED = command.define_seed(0, 'Of the evaluation.')
 def main(argv):
   """Fills the table and prints it."""
   del argv
-  rows = images.evaluate(_CONFIG.value, _WORKDIR.value, _SEED.value)
-  print(tables.as_text(rows, images.COLUMNS))
+  config, given = _CONFIG.value, (_WORKDIR.value, _SEED.value)
+  if 'sides' in config:
+    print(tables.as_text(images.sweep(config, *given), images.SWEEP_COLUMNS))
+  else:
+    print(tables.as_text(images.evaluate(config, *given), images.COLUMNS))
 
 
 if __name__ == '__main__':

@@ -2,15 +2,20 @@
 
 Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5: the source is the
 right half of an image, the side information of a decoder a random crop of the
-left half. The decoder is not told where the crop was taken.
+left half. The decoder is not told where the crop was taken. A crop as large as
+the half is the half. The other `KINDS` are not in the paper: the columns of
+the left half next to the source, a noisy copy of the source, and nothing.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from listcoupling import gumbel
+
+KINDS = ('crop', 'edge', 'noisy', 'none')
 
 
 def split_halves(images, *, colour: bool = False):
@@ -70,35 +75,113 @@ def random_crop(key: jax.Array, left: jax.Array, shape) -> jax.Array:
   return jax.lax.dynamic_slice(left, start, shape)
 
 
-@functools.partial(jax.jit, static_argnames=('num', 'shape'))
-def random_crops(key: jax.Array, left: jax.Array, num: int, shape) -> jax.Array:
-  """Independent crops of R left halves for `num` decoders each.
+def check_kind(kind: str, shape, source_shape, noise: float) -> None:
+  """Raises ValueError unless `draw_side` can make such side information.
 
-  Crop k of image r depends on (key, r, k): more images or decoders leave the
-  first ones alone.
+  Args:
+    kind: of `KINDS`.
+    shape: (h, w) or (h, w, C) of the side information.
+    source_shape: of a half.
+    noise: standard deviation, positive for "noisy" and 0 for others.
+  """
+  if kind not in KINDS:
+    raise ValueError(f'side_kind must be one of {KINDS}, got {kind!r}.')
+  shape, whole = tuple(shape), tuple(source_shape)
+  bad = kind == 'edge' and (shape[0] != whole[0] or shape[1] > whole[1])
+  if bad or (kind == 'noisy' and shape != whole):
+    raise ValueError(
+      f'side_shape of {kind!r} must be '
+      f'{f"{whole[0]} rows high" if kind == "edge" else whole}, got {shape}.'
+    )
+  if not (0 < noise < np.inf if kind == 'noisy' else noise == 0):
+    raise ValueError(
+      'side_noise must be positive for "noisy" side information and 0 for '
+      f'other kinds, got {noise} for {kind!r}.'
+    )
+
+
+def draw_side(
+  key, left, right, shape, *, kind: str = 'crop', noise: float = 0.0
+) -> jax.Array:
+  """Side information of one decoder about one image.
+
+  Args:
+    key: typed key; consumed.
+    left: [H, W] or [H, W, C].
+    right: the source, of the same shape.
+    shape: (h, w) or (h, w, C), static.
+    kind: "crop", see `random_crop`; "edge", the w columns next to the source;
+      "noisy", the source with Gaussian noise, cut to [0, 1]; "none", zeros.
+    noise: standard deviation of "noisy".
+
+  Returns:
+    Array of `shape`.
+
+  Example:
+    >>> left, right = jnp.arange(8.).reshape(2, 4), jnp.zeros((2, 4))
+    >>> draw_side(jax.random.key(0), left, right, (2, 1), kind='edge').tolist()
+    [[3.0], [7.0]]
+  """
+  if kind == 'crop':
+    return random_crop(key, left, shape)
+  if kind == 'edge':
+    return left[:, left.shape[1] - shape[1] :]
+  if kind == 'noisy':
+    draw = jax.random.normal(key, right.shape, jnp.float32)
+    return jnp.clip(right + noise * draw, 0, 1)
+  return jnp.zeros(shape, jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames=('num', 'shape', 'kind', 'noise'))
+def draw_sides(
+  key: jax.Array,
+  left: jax.Array,
+  right: jax.Array,
+  num: int,
+  shape,
+  *,
+  kind: str = 'crop',
+  noise: float = 0.0,
+) -> jax.Array:
+  """Side information of `num` decoders about R images.
+
+  That of decoder k about image r depends on (key, r, k): more images or
+  decoders leave the first ones alone.
 
   Args:
     key: typed key; reusable for other domains.
     left: [R, H, W] or [R, H, W, C].
+    right: the sources, of the same shape.
     num: K, static.
     shape: (h, w) or (h, w, C), a tuple.
+    kind: see `draw_side`.
+    noise: likewise.
 
   Returns:
     [R, K, h, w] or [R, K, h, w, C].
+  """
+
+  def one(row, k, left, right):
+    side_key = gumbel.domain_key(key, gumbel.Domain.SIDE_INFORMATION, row, k)
+    return draw_side(side_key, left, right, shape, kind=kind, noise=noise)
+
+  every = jax.vmap(jax.vmap(one, (None, 0, None, None)), (0, None, 0, 0))
+  return every(
+    jnp.arange(len(left), dtype=jnp.int32),
+    jnp.arange(num, dtype=jnp.int32),
+    jnp.asarray(left),
+    jnp.asarray(right),
+  )
+
+
+def random_crops(key: jax.Array, left: jax.Array, num: int, shape) -> jax.Array:
+  """Independent crops of R left halves for `num` decoders each.
+
+  Those of `draw_sides`; no source is needed.
 
   Example:
     >>> left = jnp.zeros((5, 8, 4))
     >>> random_crops(jax.random.key(0), left, 2, (3, 3)).shape
     (5, 2, 3, 3)
   """
-
-  def one(row, k, left):
-    domain = gumbel.Domain.SIDE_INFORMATION
-    return random_crop(gumbel.domain_key(key, domain, row, k), left, shape)
-
-  every = jax.vmap(jax.vmap(one, (None, 0, None)), (0, None, 0))
-  return every(
-    jnp.arange(len(left), dtype=jnp.int32),
-    jnp.arange(num, dtype=jnp.int32),
-    jnp.asarray(left),
-  )
+  return draw_sides(key, left, left, num, shape)

@@ -168,7 +168,7 @@ class NGramDrafter:
   vote for the token that follows them, with weight `sharpness^n`.
 
   Attributes:
-    vocab_size: V.
+    vocab_size: V, the number of tokens.
     order: longest suffix compared.
     sharpness: how much one more token of agreement counts.
 

@@ -71,7 +71,7 @@ class Container(NamedTuple):
 
   scheme: str  # of SCHEMES
   key_data: tuple[int, int]  # 32-bit words of the shared threefry key
-  num_candidates: int  # N; of a list quantiser its L K codewords
+  num_candidates: int  # N; of a list quantiser its L K M codewords
   num_decoders: int  # K
   num_messages: int  # L
   shape: tuple[int, ...]  # (R, H, W) of the sources, or (R, H, W, C)
@@ -83,6 +83,13 @@ class Container(NamedTuple):
   shared_race: bool = False  # one race for all decoders; gls alone
   indices: np.ndarray | None = None  # [R] in 0..N-1, the encoder's candidates
   names: tuple[str, ...] = ()  # of the R images, or none
+
+  @property
+  def bin_size(self) -> int:
+    """M, codewords of each message and decoder of a list quantiser, else 1."""
+    if self.scheme != 'list_quantiser':
+      return 1
+    return self.num_candidates // (self.num_messages * self.num_decoders)
 
 
 def _sizes(c: Container) -> Iterator[str]:
@@ -131,10 +138,10 @@ def _kinds(c: Container) -> Iterator[str]:
   if c.shared_race and c.scheme != 'gls':
     yield f'shared_race belongs to gls, not to {c.scheme!r}.'
   count = c.num_messages * c.num_decoders
-  if c.scheme == 'list_quantiser' and c.num_candidates != count:
+  if c.scheme == 'list_quantiser' and c.num_candidates % count:
     yield (
-      'num_candidates of a list quantiser must be num_messages times '
-      f'num_decoders, {count}, got {c.num_candidates}.'
+      'num_candidates of a list quantiser must be a multiple of num_messages '
+      f'times num_decoders, {count}, got {c.num_candidates}.'
     )
   with np.errstate(over='ignore'):
     width = np.float32(c.width)

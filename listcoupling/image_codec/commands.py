@@ -50,6 +50,8 @@ def encode(values: Mapping) -> dict:
     scheme=values['scheme'],
     num_decoders=values['num_decoders'],
     num_messages=values['num_messages'],
+    num_groups=values['num_groups'],
+    bin_size=values['bin_size'],
     beta=values['beta'],
   )
   config = trained.model.config
@@ -132,7 +134,9 @@ def size_report(container: bitstream.Container, size: int) -> dict:
   """Bytes and bits of a file of `size` bytes."""
   c, count, base = container, container.shape[0], container.num_messages
   pixels = math.prod(c.shape[1:])
-  names = ('num_candidates', 'num_decoders', 'num_messages', 'num_groups')
+  names = (
+    'num_candidates', 'num_decoders', 'num_messages', 'num_groups', 'bin_size',
+  )  # fmt: skip
   return {
     'scheme': c.scheme,
     'blocks': count,

@@ -5,13 +5,15 @@ scripts/evaluate_compression.py several (a beta each) and the fits of
 `gls_kmeans` and `list_quantiser`, a file per number of codewords:
 
     model/vae.safetensors or model_beta_<beta>/vae.safetensors
-    fits/gls_kmeans_<F>_beta_<beta>.safetensors, fits/list_quantiser_<F>...
-    choice/<scheme>.json    beta and N that the evaluation chose
+    fits/gls_kmeans_<F>[_groups_<G>]_beta_<beta>.safetensors
+    fits/list_quantiser_<F>[_bins_of_<M>].safetensors
+    choice/<scheme>.json    beta, N and M that the evaluation chose
 
 Each file holds the sizes of its networks and a digest: nothing is built or
 initialised to read one.
 
-Legend: N candidates, K decoders, L messages, F codewords.
+Legend: N candidates, K decoders, L messages, G groups, M codewords of a bin, F
+codewords.
 """
 
 import dataclasses
@@ -23,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling import files
+from listcoupling.compression import codec
 from listcoupling.image_codec import bitstream
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
@@ -84,14 +87,18 @@ def make_trained(
   return Trained(scheme, model, digest, num_candidates)
 
 
-def fit_path(workdir, scheme: str, count: int, beta=None) -> pathlib.Path:
+def fit_path(
+  workdir, scheme: str, count: int, beta=None, *, num_groups=1, bin_size=1
+) -> pathlib.Path:
   """Where the fit of a scheme for F = `count` codewords is kept.
 
   Example:
     >>> fit_path('runs', 'gls_kmeans', 16, 2.).name
     'gls_kmeans_16_beta_2.safetensors'
   """
-  beside = '' if beta is None else f'_beta_{beta:g}'
+  beside = f'_groups_{num_groups}' if num_groups > 1 else ''
+  beside += f'_bins_of_{bin_size}' if bin_size > 1 else ''
+  beside += '' if beta is None else f'_beta_{beta:g}'
   name = f'{scheme}_{count}{beside}.safetensors'
   return pathlib.Path(workdir) / 'fits' / name
 
@@ -170,7 +177,7 @@ def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
 
 
 def _choices(
-  directory, scheme, num_decoders, num_messages, num_groups=1
+  directory, scheme, num_decoders, num_messages, num_groups, bin_size
 ) -> dict[float | None, Callable[[], Trained]]:
   """beta -> how to read the networks; None is the beta of list_quantiser."""
   if scheme not in schemes.SCHEMES:
@@ -181,10 +188,13 @@ def _choices(
     paths = _vae_files(directory)
     return {b: functools.partial(_load_gls, path) for b, path in paths.items()}
   count = schemes.SCHEMES[scheme].num_codewords(
-    num_decoders, num_messages, num_groups
+    num_decoders, num_messages, num_groups, bin_size
   )
   places = {None: None} if scheme == 'list_quantiser' else _vae_files(directory)
-  paths = {beta: fit_path(directory, scheme, count, beta) for beta in places}
+  path_of = functools.partial(
+    fit_path, directory, scheme, count, num_groups=num_groups, bin_size=bin_size
+  )
+  paths = {beta: path_of(beta) for beta in places}
   found = {
     beta: functools.partial(
       _load_fitted, scheme, path, places[beta], num_decoders
@@ -202,21 +212,32 @@ def _choices(
   return found
 
 
-def _evaluated(directory, job) -> tuple[float | None, int | None]:
-  """(beta, N) that the evaluation chose for (scheme, K, L), or Nones."""
+class Setting(NamedTuple):
+  """What an evaluation chooses for each scheme, K, L and G."""
+
+  beta: float | None  # of the VAE; list_quantiser has none
+  num_candidates: int | None  # N
+  bin_size: int = 1  # M
+
+
+def _evaluated(directory, job) -> Setting:
+  """What the evaluation chose for (scheme, K, L, G), or Nones."""
+  nothing = Setting(None, None)
   path = directory / 'choice' / f'{job[0]}.json'
   if not path.is_file():
-    return None, None
+    return nothing
   try:
     chosen = {
-      tuple(kept): (float(beta), int(count))
-      for kept, (beta, count) in files.read_json(path)['chosen']
+      tuple(kept): Setting(
+        None if beta is None else float(beta), int(count), int(size)
+      )
+      for kept, (beta, count, size) in files.read_json(path)['chosen']
     }
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'{path} is damaged ({error!r}); name --beta, or evaluate again.'
     ) from error
-  return chosen.get(job, (None, None))
+  return chosen.get(job, nothing)
 
 
 def load_model(
@@ -225,6 +246,8 @@ def load_model(
   scheme: str = 'gls',
   num_decoders: int | None = None,
   num_messages: int | None = None,
+  num_groups: int = 1,
+  bin_size: int | None = None,
   beta: float | None = None,
 ) -> Trained:
   """Reads what was trained and fitted; no image is needed.
@@ -235,6 +258,8 @@ def load_model(
     scheme: key of `scheme.SCHEMES`.
     num_decoders: K; not read for gls where there is one VAE.
     num_messages: L, likewise.
+    num_groups: G, divides K.
+    bin_size: M of a list quantiser; None takes the evaluation's choice, or 1.
     beta: of the VAE; None takes the evaluation's choice, or the only one.
 
   Returns:
@@ -243,13 +268,26 @@ def load_model(
 
   Raises:
     FileNotFoundError: if there is no finished training or no such fit.
-    ValueError: for a scheme or beta that is not there, or a damaged file.
+    ValueError: for a scheme or beta that is not there, G that does not divide
+      K, M > 1 of another scheme, or a damaged file.
   """
   directory = pathlib.Path(directory)
-  job = (scheme, num_decoders, num_messages)
-  choices, count = _choices(directory, *job), None
+  if num_decoders is not None:
+    codec.check_groups(num_groups, num_decoders)
+  if scheme != 'list_quantiser' and bin_size not in (None, 1):
+    raise ValueError(f'bin_size of {scheme} must be 1, got {bin_size}.')
+  if scheme == 'list_quantiser' and num_groups > 1:
+    raise ValueError(
+      f'num_groups of a list quantiser must be 1, got {num_groups}: its '
+      'decoders share no codeword.'
+    )
+  job = (scheme, num_decoders, num_messages, num_groups)
+  setting, count = _evaluated(directory, job), None
+  if bin_size is None:
+    bin_size = setting.bin_size
+  choices = _choices(directory, *job, bin_size)
   if beta is None and None not in choices:
-    beta, count = _evaluated(directory, job)
+    beta, count = setting.beta, setting.num_candidates
   if beta is None and len(choices) == 1:
     beta = next(iter(choices))
   if beta not in choices:
@@ -274,7 +312,7 @@ def load_named(directory, container: bitstream.Container) -> Trained:
   c, found = container, []
   for load in _choices(
     pathlib.Path(directory), c.scheme, c.num_decoders, c.num_messages,
-    c.num_groups,
+    c.num_groups, c.bin_size,
   ).values():  # fmt: skip
     trained = load()
     if trained.digest == c.model_digest:

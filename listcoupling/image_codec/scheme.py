@@ -7,7 +7,8 @@ of the estimator: the odds of the joint against the product law, not the
 probability. Two are not in the paper. `gls_kmeans` is the same race with
 labels that stand for codewords of the source (k-means in pixels) and a decoder
 trained on what the codec delivers (`models.codeword_decoder`).
-`list_quantiser` has no race and shares nothing but its codewords
+`list_quantiser` has no race and shares nothing but its codewords; where a bin
+holds several, a classifier of the side information tells them apart
 (`compression.list_quantiser`).
 
 A scheme is three functions of B images, as an optax transformation is two of
@@ -15,7 +16,8 @@ gradients. Files and tables call the same ones; a file only puts a bitstream
 between `encode` and `decode`.
 
 Legend: B images, N candidates, K decoders, C of them asked, L messages, G
-groups, F codewords, D latent size, P pixels, [H, W] source, [h, w] side.
+groups, M codewords of a bin, F codewords, D latent size, P pixels, [H, W]
+source, [h, w] side.
 """
 
 from collections.abc import Callable
@@ -47,7 +49,9 @@ class Fit(NamedTuple):
 
   codewords: jax.Array  # [F, P]
   params: Any  # of the codeword decoder; None before it is trained
-  classifier: Any  # params of the labels of gls_kmeans, else None
+  # Params of the labels of gls_kmeans, or of what a side information says of
+  # the codewords of a bin; else None.
+  classifier: Any
   config: codeword_decoder.CodewordDecoderConfig
 
 
@@ -77,6 +81,7 @@ class Settings(NamedTuple):
   labels: str = 'random'  # of gls: or "balanced", "lattice"
   width: float = 0.0  # of lattice labels
   shared_race: bool = False  # of gls: one race for all, the paper's baseline
+  bin_size: int = 1  # M, of list_quantiser
 
 
 class Prepared(NamedTuple):
@@ -108,14 +113,14 @@ class Scheme(NamedTuple):
     encode: (model, prepared, images, settings) -> codec.Encoding of [B].
     decode: (model, prepared, messages [B], sides [B, C, h, w], decoders [C],
       settings) -> Decoding.
-    num_codewords: (K, L, G) -> F that its fit must have; 0 without a fit.
+    num_codewords: (K, L, G, M) -> F that its fit must have; 0 without a fit.
   """
 
   name: str
   prepare: Callable[..., Prepared | None]
   encode: Callable[..., codec.Encoding]
   decode: Callable[..., Decoding]
-  num_codewords: Callable[[int, int, int], int]
+  num_codewords: Callable[[int, int, int, int], int]
 
 
 def encoder_log_weights(params, image, latents, networks) -> jax.Array:
@@ -260,13 +265,24 @@ def _encode_list(model, prepared, images, settings):
   own = list_quantiser.nearest(
     images.reshape(len(images), -1), jnp.asarray(model.fit.codewords)
   )
-  return codec.Encoding(own, own // settings.num_decoders)
+  message = own // settings.num_decoders % settings.num_messages
+  return codec.Encoding(own, message)
 
 
 def _decode_list(model, prepared, messages, sides, decoders, settings):
   del prepared
-  held = list_quantiser.decode(messages, num_decoders=settings.num_decoders)
-  held = held[:, decoders]  # [B, C]
+  held = list_quantiser.bins(
+    messages, len(model.fit.codewords),
+    num_decoders=settings.num_decoders, bin_size=settings.bin_size,
+  )[:, decoders]  # [B, C, M]  # fmt: skip
+  if settings.bin_size > 1:
+    scores = codeword_decoder.side_scores(
+      model.fit.classifier, sides, model.fit.config
+    )  # [B, C, F]
+    scores = jnp.take_along_axis(scores, held, axis=-1)
+    best = jnp.argmax(scores, -1).astype(jnp.int32)
+    held = jnp.take_along_axis(held, best[..., None], axis=-1)
+  held = held[..., 0]
   latent = jnp.zeros((*held.shape, model.fit.config.latent_size), jnp.float32)
   return _answer(model.fit, held, held, latent, sides, settings)
 
@@ -274,20 +290,22 @@ def _decode_list(model, prepared, messages, sides, decoders, settings):
 SCHEMES = {
   scheme.name: scheme
   for scheme in (
-    Scheme('gls', _prepare_race, _encode_gls, _decode_gls, lambda k, l, g: 0),
+    Scheme(
+      'gls', _prepare_race, _encode_gls, _decode_gls, lambda k, l, g, m: 0
+    ),
     Scheme(
       'gls_kmeans',
       _prepare_race,
       _encode_kmeans,
       _decode_kmeans,
-      lambda k, l, g: l * g,
+      lambda k, l, g, m: l * g,
     ),
     Scheme(
       'list_quantiser',
       lambda *args, **kwargs: None,
       _encode_list,
       _decode_list,
-      lambda k, l, g: l * k,
+      lambda k, l, g, m: l * k * m,
     ),
   )
 }

@@ -5,7 +5,8 @@ implies: every image is one block, its message takes log2 L bits for all
 decoders together. Scheme and key are in the file, the networks are not: the
 file names them by a digest. The side information never meets the encoder.
 
-Legend: R images, N candidates, K decoders, L messages, G groups.
+Legend: R images, N candidates, K decoders, L messages, G groups, M codewords of
+a bin.
 """
 
 import functools
@@ -75,7 +76,8 @@ def plan(
     seed: of the shared key, which goes into the file.
     num_decoders: K.
     num_messages: L.
-    num_candidates: N; None takes that of `trained`.
+    num_candidates: N; None takes that of `trained`. Of a list quantiser its
+      L K M codewords: `trained` settles M.
     num_groups: G.
     labels: of gls: "random" (None), "balanced" or "lattice".
     width: of lattice labels.
@@ -141,11 +143,15 @@ def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
         f'num_messages must be less for lattice labels in {config.latent_size} '
         f'dimensions, got {c.num_messages}.'
       )
-  wanted = schemes.SCHEMES[c.scheme].num_codewords(
-    c.num_decoders, c.num_messages, c.num_groups
-  )
   if fit is None:
     return
+  if c.bin_size > 1 and fit.classifier is None:
+    raise bitstream.HeaderError(
+      f'bin_size must be 1: the fit has no classifier, got {c.bin_size}.'
+    )
+  wanted = schemes.SCHEMES[c.scheme].num_codewords(
+    c.num_decoders, c.num_messages, c.num_groups, c.bin_size
+  )
   if len(fit.codewords) != wanted or c.num_decoders > fit.config.max_decoders:
     raise bitstream.HeaderError(
       f'the fit of {c.scheme} is of {len(fit.codewords)} codewords and up to '

@@ -145,11 +145,30 @@ def decode(params, codewords, latents, sides, counts, config) -> jax.Array:
   return images.reshape(batch, num, *images.shape[1:])
 
 
-class Classifier(nn.Module):
-  """Which codeword a latent stands for: [..., D] -> logits [..., F].
+def side_scores(params, sides, config) -> jax.Array:
+  """Log-scores of the codewords given side information.
 
-  With its argmax as label, candidates that decode to sources near one codeword
-  share a label: k-means in the pixels, drawn on the latents.
+  Args:
+    params: of a `Classifier` of `config.hidden_size` units, trained on side
+      information.
+    sides: [..., h, w] float32.
+    config: `CodewordDecoderConfig`.
+
+  Returns:
+    [..., F] float32, unnormalised.
+  """
+  lead = sides.ndim - len(config.side_shape)
+  flat = sides.reshape(*sides.shape[:lead], -1)
+  model = Classifier(config.num_codewords, config.hidden_size)
+  return model.apply({'params': params}, flat)
+
+
+class Classifier(nn.Module):
+  """Which codeword a latent, or side information, stands for.
+
+  [..., D] -> logits [..., F]. With its argmax as label, candidates that decode
+  to sources near one codeword share a label: k-means in the pixels, drawn on
+  the latents.
   """
 
   num_codewords: int

@@ -189,21 +189,66 @@ def train_classifier(
   Raises:
     ValueError: for no steps.
   """
-  if steps < 1:
-    raise ValueError(f'steps must be at least 1, got {steps}.')
-  model = codeword_decoder.Classifier(num_codewords)
-  init_key = gumbel.domain_key(key, _Domain.CLASSIFIER_INIT)
-  params = model.init(init_key, mean[:1])['params']
-  optimizer = optax.adam(optax.cosine_decay_schedule(5e-3, steps, alpha=0.01))
 
-  def loss(params, key):
+  def sample(key):
     row_key, noise_key = jax.random.split(key)
     shape, count = (batch_size,), len(nearest)
     row = jax.random.randint(row_key, shape, 0, count, jnp.int32)
     noise = jax.random.normal(noise_key, (*shape, mean.shape[1]), jnp.float32)
-    latent = mean[row] + jnp.exp(log_std[row]) * noise
+    return mean[row] + jnp.exp(log_std[row]) * noise, nearest[row]
+
+  model = codeword_decoder.Classifier(num_codewords)
+  return _classify(key, model, sample, steps, 5e-3)
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'steps', 'batch_size'))
+def train_side_classifier(
+  key, sides, nearest, *, config, steps, batch_size=512
+):
+  """Learns the codeword of a source from side information about it.
+
+  Args:
+    key: typed key; reusable for other domains.
+    sides: [R, K, h, w].
+    nearest: [R] int32, the codewords nearest to the sources.
+    config: `CodewordDecoderConfig`, static.
+    steps: of Adam, static.
+    batch_size: static.
+
+  Returns:
+    Parameters for `codeword_decoder.side_scores`, and the mean loss [].
+
+  Raises:
+    ValueError: for no steps.
+  """
+
+  def sample(key):
+    row_key, decoder_key = jax.random.split(key)
+    rows, decoders = (
+      jax.random.randint(k, (batch_size,), 0, count, jnp.int32)
+      for k, count in zip((row_key, decoder_key), sides.shape[:2])
+    )
+    side = sides[rows, decoders].reshape(batch_size, -1)
+    return side, nearest[rows]
+
+  model = codeword_decoder.Classifier(config.num_codewords, config.hidden_size)
+  return _classify(key, model, sample, steps, 1e-3)
+
+
+def _classify(key, model, sample, steps, learning_rate):
+  """Trains a classifier on (inputs, codewords) = sample(key)."""
+  if steps < 1:
+    raise ValueError(f'steps must be at least 1, got {steps}.')
+  init_key = gumbel.domain_key(key, _Domain.CLASSIFIER_INIT)
+  params = model.init(init_key, sample(init_key)[0][:1])['params']
+  rate = optax.cosine_decay_schedule(learning_rate, steps, alpha=0.01)
+
+  def loss(params, key):
+    inputs, codewords = sample(key)
     return optax.softmax_cross_entropy_with_integer_labels(
-      model.apply({'params': params}, latent), nearest[row]
+      model.apply({'params': params}, inputs), codewords
     ).mean()
 
-  return _descend(loss, params, key, _Domain.CLASSIFIER_STEP, optimizer, steps)
+  return _descend(
+    loss, params, key, _Domain.CLASSIFIER_STEP, optax.adam(rate), steps
+  )

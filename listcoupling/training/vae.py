@@ -65,9 +65,13 @@ def check_config(config) -> vae.VAEConfig:
       raise ValueError(f'{name} must be positive, got {config[name]}.')
   gumbel.seed_key(config.seed)  # refuses what is no seed
   try:
-    return vae.VAEConfig(**config.model)
+    model = vae.VAEConfig(**config.model)
   except TypeError as error:  # a name that is none of its fields
     raise ValueError(f'config.train.model: {error}.') from error
+  side_information.check_kind(
+    config.side_kind, model.side_shape, model.source_shape, config.side_noise
+  )
+  return model
 
 
 def load_halves(config) -> dict[str, image_data.Halves]:
@@ -118,9 +122,12 @@ def loss_fn(params, key, left, right, config, model_config):
   """
   crop_key, latent_key, dropout_key, negative_key = jax.random.split(key, 4)
   nets = vae.networks(model_config)
-  side = jax.vmap(
-    lambda k, x: side_information.random_crop(k, x, model_config.side_shape)
-  )(jax.random.split(crop_key, left.shape[0]), left)  # [B, h, w]
+  draw = functools.partial(
+    side_information.draw_side, shape=model_config.side_shape,
+    kind=config.side_kind, noise=config.side_noise,
+  )  # fmt: skip
+  keys = jax.random.split(crop_key, left.shape[0])
+  side = jax.vmap(draw)(keys, left, right)  # [B, h, w]
   mean, log_std = nets.encode(params, right)  # [B, D]
   noise = jax.random.normal(latent_key, mean.shape, jnp.float32)
   latent = mean + jnp.exp(log_std) * noise
@@ -208,21 +215,20 @@ def _check_finite(row, config) -> None:
     )
 
 
-def image_grid(params, left, right, networks) -> np.ndarray:
+def image_grid(params, side, right, networks) -> np.ndarray:
   """Sources over their reconstructions: [B, H, W] -> [2 H, B W] (or colour).
 
-  The latent is the posterior mean, the crop the corner of the left half.
+  The latent is the posterior mean.
   """
-  rows, columns, *_ = networks.config.side_shape
   mean, _ = networks.encode(params, right)
-  image = networks.decode(params, mean, left[:, :rows, :columns])
+  image = networks.decode(params, mean, side)
   lines = [np.concatenate(list(np.asarray(x)), 1) for x in (right, image)]
   return np.concatenate(lines, 0)
 
 
 def _run(config, workdir, manager, state, steps, halves) -> TrainState:
   """The loop: resume, step, keep."""
-  import tensorboardX  # the steps alone need none
+  import tensorboardX  # a finished training is read without it
 
   first, state = run_folder.restore(manager, state)
   history = run_folder.read_history(workdir, first, _METRICS)
@@ -259,7 +265,13 @@ def _run(config, workdir, manager, state, steps, halves) -> TrainState:
 def _draw(board, state, halves, config) -> None:
   """A grid of test images for tensorboard."""
   networks = vae.networks(vae.VAEConfig(**config.model))
-  grid = image_grid(state.params, *(x[:10] for x in halves), networks)
+  left, right = (x[:10] for x in halves)
+  side = side_information.draw_sides(
+    gumbel.domain_key(gumbel.seed_key(config.seed), gumbel.Domain.PICTURES),
+    left, right, 1, networks.config.side_shape,
+    kind=config.side_kind, noise=config.side_noise,
+  )[:, 0]  # fmt: skip
+  grid = image_grid(state.params, side, right, networks)
   formats = 'HWC' if grid.ndim == 3 else 'HW'
   board.add_image('reconstructions', grid, config.steps, dataformats=formats)
 

@@ -33,6 +33,7 @@ def _values(folder, **changes):
     side=None, output=None, decoder=None, num_decoders=K, num_messages=L,
     num_candidates=N, num_groups=1, seed=5, labels=None, width=0.0,
     shared_race=False, indices=False, scheme='gls', beta=None, names=True,
+    bin_size=None,
     overwrite=False,
   )  # fmt: skip
   return {**values, **changes}
@@ -172,6 +173,9 @@ def _side_of_another_file(folder):
     (dict(num_messages=N + 1), 'num_messages'),
     (dict(labels='lattice'), 'width'),
     (dict(scheme='gls_kmeans'), 'fits holds no'),
+    (dict(num_groups=3), 'num_groups must divide .* 2, got 3'),
+    (dict(num_groups=0), 'num_groups'),
+    (dict(bin_size=2), 'bin_size of gls must be 1, got 2'),
     (dict(file=None), '--file'),
     (dict(images='nowhere'), 'nowhere'),
   ],

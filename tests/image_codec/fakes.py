@@ -12,7 +12,7 @@ from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
 
-NUM_CODEWORDS = 12  # at most: 6 messages to 2 decoders
+NUM_CODEWORDS = 16  # at most: 4 messages to 2 decoders in bins of 2
 SIZES = vae.VAEConfig(
   (8, 4), (3, 3), kind='dense', hidden_size=16, side_features=8,
   estimator_size=64,
@@ -30,24 +30,30 @@ def random_vae(seed):
 
 
 @functools.cache
-def random_fit(seed, count, has_classifier=True):
-  """A fit whose answers depend on codeword, latent, crop and list size."""
+def random_fit(seed, count, classifies='latents'):
+  """A fit whose answers depend on codeword, latent, crop and list size.
+
+  Its classifier is of latents, of sides or None.
+  """
   config, rng = FIT_SIZES, np.random.default_rng(seed)
   words = rng.uniform(size=(count, *config.source_shape)).astype(np.float32)
 
   def init():
-    key, latents = jax.random.key(0), jnp.zeros((1, config.latent_size))
-    label = codeword_decoder.Classifier(config.num_codewords).init(key, latents)
-    return codeword_decoder.init_params(key, config, words), label['params']
+    key, classifier = jax.random.key(0), codeword_decoder.Classifier
+    label = classifier(config.num_codewords), jnp.zeros((1, config.latent_size))
+    if classifies == 'sides':
+      label = (
+        classifier(config.num_codewords, config.hidden_size), jnp.zeros((1, 9))
+      )  # fmt: skip
+    params = codeword_decoder.init_params(key, config, words)
+    return params, label[0].init(key, label[1])['params']
 
   params, classifier = jax.tree.map(
     lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32),
     jax.eval_shape(init),
   )
   words = words.reshape(count, -1)
-  return schemes.Fit(
-    words, params, classifier if has_classifier else None, config
-  )
+  return schemes.Fit(words, params, classifier if classifies else None, config)
 
 
 def random_model(seed, count):
@@ -64,7 +70,10 @@ def save_vae(directory, seed, beta=0.3):
 
 
 def save_workdir(directory, seed):
-  """Two VAEs; fits of 4 messages on both, 6 on one; lists of 8 and 12."""
+  """Two VAEs; fits of 4 messages on both, 6 on one; lists of 8 and 12.
+
+  And for 4 messages to 2 decoders, of groups and of bins of 2.
+  """
   for beta in (0.3, 1.0):
     save_vae(directory / f'model_beta_{beta:g}', seed + int(beta), beta)
   for count, beta in ((4, 0.3), (4, 1.0), (6, 0.3)):
@@ -75,13 +84,21 @@ def save_workdir(directory, seed):
   for count in (8, 12):
     fits.write_fit(
       fits.fit_path(directory, 'list_quantiser', count),
-      random_fit(seed + count, count, False), num_decoders=[2],
+      random_fit(seed + count, count, None), num_decoders=[2],
       num_candidates=count,
     )  # fmt: skip
+  fits.write_fit(
+    fits.fit_path(directory, 'gls_kmeans', 8, 0.3, num_groups=2),
+    random_fit(seed + 1, 8), num_decoders=[2], num_candidates=64,
+  )  # fmt: skip
+  fits.write_fit(
+    fits.fit_path(directory, 'list_quantiser', 16, bin_size=2),
+    random_fit(seed + 2, 16, 'sides'), num_decoders=[2], num_candidates=16,
+  )  # fmt: skip
 
 
 def save_choice(directory, scheme, chosen):
-  """The choices of an evaluation: [[scheme, K, L], [beta, N]] pairs."""
+  """The choices of an evaluation: [[scheme, K, L, G], [beta, N, M]] pairs."""
   files.write_json(directory / 'choice' / f'{scheme}.json', {'chosen': chosen})
 
 

@@ -40,8 +40,13 @@ def test_networks_are_those_that_were_saved(work):
   assert found[0].model.networks is vae.networks(fakes.SIZES)
   assert fits.load_model(work / 'model_beta_0.3').digest == found[0].digest
   read = fits.load_model(work, **{**OPTIONS, 'scheme': 'list_quantiser'})
-  _same(read.model.fit, fakes.random_fit(8, 8, False))
+  _same(read.model.fit, fakes.random_fit(8, 8, None))
   assert read.model.networks is None and read.num_candidates == 8
+  options = {**OPTIONS, 'scheme': 'list_quantiser', 'bin_size': 2}
+  read = fits.load_model(work, **options)
+  _same(read.model.fit, fakes.random_fit(2, 16, 'sides'))
+  read = fits.load_model(work, num_groups=2, **OPTIONS)
+  _same(read.model.fit, fakes.random_fit(1, 8))
   read = fits.load_model(work, beta=1.0, **OPTIONS)
   _same(read.model.fit, fakes.random_fit(4, 4))
   assert read.num_candidates == 64
@@ -97,7 +102,7 @@ def test_the_evaluation_chooses_among_betas(copy):
   first = fits.load_model(copy, beta=0.3, **OPTIONS)
   for beta, is_first in ((0.3, True), (1.0, False)):
     fakes.save_choice(
-      copy, 'gls_kmeans', [[list(OPTIONS.values()), [beta, 32]]]
+      copy, 'gls_kmeans', [[[*OPTIONS.values(), 1], [beta, 32, 1]]]
     )
     trained = fits.load_model(copy, **OPTIONS)
     assert (trained.digest == first.digest) == is_first
@@ -111,12 +116,24 @@ def test_the_evaluation_chooses_among_betas(copy):
     fits.load_model(copy / 'model_beta_1', **OPTIONS)
 
 
+def test_the_evaluation_chooses_the_size_of_a_bin(copy):
+  job = {**OPTIONS, 'scheme': 'list_quantiser'}
+  assert fits.load_model(copy, **job).num_candidates == 8
+  kept = [[[*job.values(), 1], [None, 1, 2]]]
+  fakes.save_choice(copy, 'list_quantiser', kept)
+  assert fits.load_model(copy, **job).num_candidates == 16
+  assert fits.load_model(copy, bin_size=1, **job).num_candidates == 8
+
+
 def test_beta_and_candidates_are_chosen_together(copy):
   job = {**OPTIONS, 'scheme': 'gls'}
-  chosen = [[['gls', 2, 4], [1.0, 512]], [['gls', 2, 6], [0.3, 128]]]
+  chosen = [
+    [['gls', 2, 4, 1], [1.0, 512, 1]],
+    [['gls', 2, 6, 1], [0.3, 128, 1]],
+  ]
   fakes.save_choice(copy, 'gls', chosen)
   by_beta = {b: fits.load_model(copy, beta=b) for b in (0.3, 1.0)}
-  for count, (_, (beta, candidates)) in zip((4, 6), chosen):
+  for count, (_, (beta, candidates, _)) in zip((4, 6), chosen):
     trained = fits.load_model(copy, **{**job, 'num_messages': count})
     assert trained.digest == by_beta[beta].digest
     assert trained.num_candidates == candidates
@@ -146,6 +163,11 @@ def test_beta_and_candidates_are_chosen_together(copy):
       r'list_quantiser_12.* for \[2\] decoders, not for 1',
     ),
     (dict(scheme='list_quantiser', beta=0.3), 'none, got 0.3'),
+    (dict(scheme='list_quantiser', bin_size=4), 'list_quantiser_32_bins_of_4'),
+    (dict(scheme='list_quantiser', num_groups=2), 'num_groups .* 1, got 2'),
+    (dict(num_groups=3), 'num_groups must divide num_decoders = 2, got 3'),
+    (dict(num_groups=2, num_messages=3), 'gls_kmeans_6_groups_2_beta_0.3'),
+    (dict(bin_size=2), 'bin_size of gls_kmeans must be 1, got 2'),
     (dict(scheme='gls'), r'\[0.3, 1.0\], got None'),
     (dict(scheme='gls', beta=0.5), r'\[0.3, 1.0\], got 0.5'),
     (dict(scheme='vq'), 'scheme must be one of'),

@@ -290,7 +290,7 @@ def test_list_quantiser_by_hand(fitted, count):
     schemes.SCHEMES['list_quantiser'],
     _settings(12 // count, 12, count),
   )
-  assert scheme.num_codewords(count, 12 // count, 1) == 12
+  assert scheme.num_codewords(count, 12 // count, 1, 1) == 12
   assert scheme.prepare(KEY, None, model, settings) is None
   encoding = scheme.encode(model, None, right, settings)
   flat = np.asarray(right).reshape(5, -1)
@@ -307,6 +307,41 @@ def test_list_quantiser_by_hand(fitted, count):
     model.fit, jnp.asarray(held), jnp.zeros((5, count, 4)), sides, count
   )
   np.testing.assert_allclose(out.images, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bin_is_decided_by_side_information(fitted):
+  """Of the words of a message, its decoder's most likely; found is found."""
+  _, right, sides = fitted
+  fit = fakes.random_fit(0, 12, 'sides')
+  model = schemes.Model(fit=fit)
+  scheme = schemes.SCHEMES['list_quantiser']
+  settings = _settings(2, 12, K, bin_size=3)
+  assert scheme.num_codewords(K, 2, 1, 3) == 12
+  encoding = scheme.encode(model, None, right, settings)
+  np.testing.assert_array_equal(encoding.message, encoding.index // K % 2)
+  out = scheme.decode(
+    model, None, encoding.message, sides, jnp.arange(K), settings
+  )
+  scores = codeword_decoder.side_scores(fit.classifier, sides, fit.config)
+  for r, m in enumerate(encoding.message.tolist()):
+    for k in range(K):
+      own = [j for j in range(12) if j % K == k and j // K % 2 == m]
+      assert len(own) == 3
+      best = max(own, key=lambda j: scores[r, k, j])
+      assert out.index[r, k] == best
+  np.testing.assert_allclose(
+    out.images, _answers(fit, out.index, jnp.zeros((5, K, 4)), sides, K),
+    rtol=1e-5, atol=1e-6,
+  )  # fmt: skip
+  # One decoder asked alone, and the control: other sides, other words.
+  alone = scheme.decode(
+    model, None, encoding.message, sides[:, 1:], jnp.array([1]), settings
+  )
+  np.testing.assert_array_equal(alone.index[:, 0], out.index[:, 1])
+  other = scheme.decode(
+    model, None, encoding.message, 9 - 20 * sides, jnp.arange(K), settings
+  )
+  assert np.any(other.index != out.index)
 
 
 def test_gls_kmeans_by_hand(fitted):

@@ -5,31 +5,58 @@ from matplotlib import ticker
 
 from listcoupling.experiments import plots
 
-# scheme: label, colour, line, marker
+# curve: label, colour, line, marker
 _STYLE = {
   'gls': ('GLS', plots.RED, '-', 'o'),
+  'gls, G = K': ('GLS, a group each', plots.PINK, '-', 'v'),
   'shared_race': ('one shared race', plots.ORANGE, '--', 's'),
   'gls_kmeans': ('GLS, k-means labels', plots.BLUE, '-.', '^'),
+  'gls_kmeans, G = K': (
+    'GLS, k-means labels, a group each', plots.SKY, '-.', 'x',
+  ),
   'list_quantiser': ('list quantiser', plots.GREEN, '-', 'D'),
-}
+  'list_quantiser, chosen bins': ('the same, bins', plots.BLACK, '--', '+'),
+}  # fmt: skip
+
+
+def _curves(row) -> list[str]:
+  """The curves of `_STYLE` that a row is a point of."""
+  scheme, found = row['scheme'], []
+  if scheme == 'list_quantiser':
+    plain, chosen = row['bin_size'] == 1, row['is_chosen']
+    found += [scheme] * plain + [f'{scheme}, chosen bins'] * chosen
+  elif row.get('num_groups') == 1:
+    found.append(scheme)
+  elif row.get('num_groups') == row['num_decoders']:
+    found.append(f'{scheme}, G = K')
+  return [curve for curve in found if curve in _STYLE]
+
+
+def _draw_curve(axis, rows, style) -> None:
+  """Best decoder with its error, mean dotted, best to worst shaded."""
+  label, colour, line, marker = style
+  rows = sorted(rows, key=lambda r: r['num_messages'])
+  bits = np.log2([r['num_messages'] for r in rows])
+  best, mean, worst = (
+    np.array([r[name] for r in rows])
+    for name in ('mse', 'mse_mean', 'mse_worst')
+  )
+  axis.errorbar(
+    bits, best, [2 * (r['mse_se'] or 0) for r in rows], label=label, ls=line,
+    marker=marker, ms=5, capsize=2, color=colour,
+  )  # fmt: skip
+  if np.any(worst > best):
+    axis.plot(bits, mean, ls=':', lw=1, color=colour)
+    axis.fill_between(bits, best, worst, color=colour, alpha=0.06, lw=0)
 
 
 def _panel(axis, rows, num_decoders) -> None:
   """The curves of one number of decoders."""
-  for scheme, (label, colour, line, marker) in _STYLE.items():
-    mine = sorted(
-      (r['num_messages'], r['mse'], r['mse_se'] or 0, r['mse_mean'])
-      for r in rows
-      if r['scheme'] == scheme and r['num_decoders'] == num_decoders
-    )
+  own = [r for r in rows if r['num_decoders'] == num_decoders]
+  for curve, style in _STYLE.items():
+    mine = [r for r in own if curve in _curves(r)]
     if mine:
-      messages, mse, error, mean = np.array(mine).T
-      axis.errorbar(
-        np.log2(messages), mse, 2 * error, label=label, ls=line,
-        marker=marker, ms=5, capsize=2, color=colour,
-      )  # fmt: skip
-      if num_decoders > 1:
-        axis.plot(np.log2(messages), mean, ls=':', lw=1, color=colour)
+      _draw_curve(axis, mine, style)
   plain = {
     (r['scheme'], r['num_decoders'], r['num_messages']): r['mse'] for r in rows
   }
@@ -55,13 +82,14 @@ def _panel(axis, rows, num_decoders) -> None:
 def rate_distortion(rows, path) -> None:
   """One panel per number of decoders; bars are two standard errors.
 
-  Solid points are the best decoder, thin dotted lines the mean over decoders.
+  Points are the best decoder, thin dotted lines the mean over decoders, and the
+  shade reaches to the worst.
 
   Args:
     rows: rows of `table.evaluate`.
     path: PNG file.
   """
-  counts = sorted({r['num_decoders'] for r in rows if r['scheme'] in _STYLE})
+  counts = sorted({r['num_decoders'] for r in rows if _curves(r)})
   with plots.figure(path, (3.0 * len(counts) + 2.2, 3.4)) as figure:
     axes = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for axis, num_decoders in zip(axes, counts):
@@ -69,6 +97,48 @@ def rate_distortion(rows, path) -> None:
     axes[0].set_ylabel('squared error per pixel, best decoder')
     axes[0].set_ylim(bottom=0)
     axes[-1].legend(loc='center left', bbox_to_anchor=(1.02, 0.5))
+
+
+def sweep(rows, path) -> None:
+  """Error against side information, one panel per number of messages.
+
+  Args:
+    rows: rows of `sweeps.sweep`, of one number of decoders.
+    path: PNG file.
+  """
+  messages = sorted({r['num_messages'] for r in rows if _sweep_curve(r)})
+  sides = list(dict.fromkeys(r['side'] for r in rows))
+  with plots.figure(path, (3.2 * len(messages) + 2.2, 3.4)) as figure:
+    axes = figure.subplots(1, len(messages), sharey=True, squeeze=False)[0]
+    for axis, count in zip(axes, messages):
+      _sweep_panel(axis, [r for r in rows if r['num_messages'] == count], sides)
+      axis.set_title(f'{np.log2(count):.3g} bits')
+    axes[0].set_ylabel('squared error per pixel')
+    axes[-1].legend(loc='center left', bbox_to_anchor=(1.02, 0.5))
+
+
+def _sweep_curve(row) -> str | None:
+  if row['scheme'] == 'list_quantiser':
+    return f'list quantiser, M = {row["bin_size"]}'
+  if row.get('num_groups') is None or row['scheme'] == 'side_only':
+    return None
+  return f'{row["scheme"]}, G = {row["num_groups"]}'
+
+
+def _sweep_panel(axis, rows, sides) -> None:
+  """Best decoder solid, mean dotted, worst dashed."""
+  curves = dict.fromkeys(filter(None, map(_sweep_curve, rows)))
+  for place, curve in enumerate(curves):
+    mine = [r for r in rows if _sweep_curve(r) == curve]
+    at = [sides.index(r['side']) for r in mine]
+    for name, line, marker in (
+      ('mse', '-', 'o'), ('mse_mean', ':', None), ('mse_worst', '--', None),
+    ):  # fmt: skip
+      axis.plot(
+        at, [r[name] for r in mine], ls=line, marker=marker, color=f'C{place}',
+        lw=1.4 if marker else 0.8, label=curve if marker else None,
+      )  # fmt: skip
+  axis.set_xticks(range(len(sides)), sides, rotation=30, ha='right')
 
 
 def _choose(found, per_kind: int) -> list[int]:

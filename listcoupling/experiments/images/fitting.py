@@ -1,13 +1,16 @@
 """Everything that is trained before the image table can be filled.
 
 The VAEs, one per beta; then, for `gls_kmeans` and `list_quantiser`, codewords,
-classifier and codeword decoder for each number of codewords. Everything is kept
-in the workdir, as `image_codec.fits` says, and only read the next time.
+classifier and codeword decoder for each number of codewords, of groups and of
+codewords in a bin. Everything is kept in the workdir, as `image_codec.fits`
+says, and only read the next time.
 
-Legend: R images, F codewords, K decoders, L messages, P pixels.
+Legend: R images, F codewords, K decoders, L messages, G groups, M codewords of
+a bin, P pixels.
 """
 
 import functools
+import itertools
 import pathlib
 from typing import Any, NamedTuple
 
@@ -41,7 +44,7 @@ class Trials(NamedTuple):
   """R images made ready for every K and L."""
 
   right: jax.Array  # [R, H, W]
-  sides: jax.Array  # [R, K, h, w] crops of K decoders, the most there are
+  sides: jax.Array  # [R, K, h, w] of K decoders, the most there are
   prepared: schemes.Prepared | None
 
 
@@ -51,8 +54,13 @@ def betas_of(config) -> tuple[float, ...]:
 
 
 def train_models(config, workdir) -> dict[float, schemes.Model]:
-  """One VAE per beta, in `workdir`/model or `workdir`/model_beta_<beta>."""
+  """One VAE per beta, in `workdir`/model or `workdir`/model_beta_<beta>.
+
+  None where no scheme of the table needs one.
+  """
   models = {}
+  if set(config.schemes) == {'list_quantiser'}:
+    return models
   for beta in betas_of(config):
     train = ml_collections.ConfigDict(config.train.to_dict())
     train.beta = beta
@@ -71,25 +79,36 @@ def _prepare(key, model, right, sides, *, name, settings):
 
 
 def prepare(
-  key, name: str, model: schemes.Model, halves, num_decoders, num_candidates
+  key, name: str, model: schemes.Model, halves, config, num_candidates
 ) -> Trials:
-  """Crops and candidates; image r depends on (key, r), the crops on no model.
+  """Side information and candidates; image r depends on (key, r).
+
+  The side information depends on no model.
 
   Args:
     key: typed key; reusable for other domains.
     name: of the scheme.
     model: its networks.
     halves: the images.
-    num_decoders: K, the most that will be used.
+    config: of the experiment: what side information, and for how many.
     num_candidates: N.
   """
+  most, train = max(config.num_decoders), config.train
   right = jnp.asarray(halves.right)
-  sides = side_information.random_crops(
-    key, jnp.asarray(halves.left), num_decoders, model.config.side_shape
-  )
-  settings = schemes.Settings(num_candidates, num_decoders, None)
+  sides = side_information.draw_sides(
+    key, jnp.asarray(halves.left), right, most, tuple(train.model.side_shape),
+    kind=train.side_kind, noise=train.side_noise,
+  )  # fmt: skip
+  settings = schemes.Settings(num_candidates, most, None)
   prepared = _prepare(key, model, right, sides, name=name, settings=settings)
   return Trials(right, sides, prepared)
+
+
+def unfitted(config) -> schemes.Model:
+  """A list quantiser without codewords: enough for its side information."""
+  return schemes.Model(
+    fit=schemes.Fit(None, None, None, _network_config(config))
+  )
 
 
 def _network_config(config) -> codeword_decoder.CodewordDecoderConfig:
@@ -97,7 +116,7 @@ def _network_config(config) -> codeword_decoder.CodewordDecoderConfig:
   model, most = config.train.model, max(config.num_decoders)
   return codeword_decoder.CodewordDecoderConfig(
     model.source_shape, model.side_shape,
-    num_codewords=max(config.num_messages) * most,
+    num_codewords=max(config.num_messages) * most * max(config.bin_sizes),
     latent_size=model.latent_size,
     hidden_size=config.refine.hidden_size,
     side_features=model.side_features,
@@ -128,7 +147,14 @@ def _held(model, trials, num_messages, *, name, settings):
 
 
 def make_pool(
-  name: str, model: schemes.Model, trials: Trials, counts, num_candidates
+  name: str,
+  model: schemes.Model,
+  trials: Trials,
+  counts,
+  num_candidates,
+  *,
+  num_groups: int = 1,
+  bin_size: int = 1,
 ) -> training.Pool:
   """Outcomes for several list sizes, before the codeword decoder is trained.
 
@@ -138,11 +164,17 @@ def make_pool(
     trials: training images.
     counts: [C] list sizes K.
     num_candidates: N.
+    num_groups: G.
+    bin_size: M.
   """
   scheme, held = schemes.SCHEMES[name], []
   for count in counts:
-    num_messages = len(model.fit.codewords) // scheme.num_codewords(count, 1, 1)
-    settings = schemes.Settings(num_candidates, count, None)
+    num_messages = len(model.fit.codewords) // scheme.num_codewords(
+      count, 1, num_groups, bin_size
+    )
+    settings = schemes.Settings(
+      num_candidates, count, None, num_groups, bin_size=bin_size
+    )
     held.append(
       _held(model, trials, num_messages, name=name, settings=settings)
     )
@@ -154,38 +186,69 @@ def make_pool(
 
 
 def _classifier(key, model, trials, codewords, context):
-  """Parameters of the labels of gls_kmeans."""
-  mean, log_std = jax.jit(model.networks.encode)(model.params, trials.right)
+  """Parameters of the labels of gls_kmeans, or of what a bin needs."""
   flat = trials.right.reshape(len(trials.right), -1)
-  params, _ = training.train_classifier(
-    key, mean, log_std, list_quantiser.nearest(flat, codewords),
-    num_codewords=_network_config(context.config).num_codewords,
-    steps=context.config.refine.classifier_steps,
-  )  # fmt: skip
-  return params
+  own = list_quantiser.nearest(flat, codewords)
+  config = _network_config(context.config)
+  steps = context.config.refine.classifier_steps
+  if model.networks is None:
+    return training.train_side_classifier(
+      key, trials.sides, own, config=config, steps=steps
+    )[0]
+  mean, log_std = jax.jit(model.networks.encode)(model.params, trials.right)
+  return training.train_classifier(
+    key, mean, log_std, own, num_codewords=config.num_codewords, steps=steps
+  )[0]
 
 
-def _fit(context, name, model, trials, count, counts, beta=None):
-  """The fit for F = `count` codewords and list sizes `counts`, or reads it."""
-  path = fits.fit_path(context.workdir, name, count, beta)
+class _Want(NamedTuple):
+  """A fit to be: its scheme, F codewords and the list sizes it is for."""
+
+  scheme: str
+  count: int  # F
+  counts: tuple[int, ...]  # K
+  beta: float | None = None
+  num_groups: int = 1  # G
+  bin_size: int = 1  # M
+
+  def path(self, workdir):
+    """Where it is kept."""
+    return fits.fit_path(
+      workdir, self.scheme, self.count, self.beta,
+      num_groups=self.num_groups, bin_size=self.bin_size,
+    )  # fmt: skip
+
+
+def _fit_key(context, want: _Want):
+  place = 0 if want.beta is None else betas_of(context.config).index(want.beta)
+  numbers = list(schemes.SCHEMES).index(want.scheme), want.count, place
+  if (want.num_groups, want.bin_size) != (1, 1):
+    numbers += want.num_groups, want.bin_size
+  return gumbel.domain_key(_key(context), gumbel.Domain.FITS, *numbers)
+
+
+def _fit(context, want: _Want, model, trials):
+  """Makes a fit and keeps it, or reads it."""
+  path = want.path(context.workdir)
   if path.exists():
     return fits.read_fit(path)[0]
   config, refine = _network_config(context.config), context.config.refine
-  place = 0 if beta is None else betas_of(context.config).index(beta)
-  key = gumbel.domain_key(
-    _key(context), gumbel.Domain.FITS, list(schemes.SCHEMES).index(name), count,
-    place,
-  )  # fmt: skip
+  key, counts = _fit_key(context, want), want.counts
   flat = np.asarray(context.halves['train'].right)[: refine.num_kmeans]
-  codewords = list_quantiser.fit_codewords(flat.reshape(len(flat), -1), count)
+  codewords = list_quantiser.fit_codewords(
+    flat.reshape(len(flat), -1), want.count
+  )
   classifier = None
-  if beta is not None:
+  if want.beta is not None or want.bin_size > 1:
     classifier = _classifier(key, model, trials, codewords, context)
   fit = schemes.Fit(codewords, None, classifier, config)
-  num_candidates = refine.num_candidates if beta is not None else count
-  pool = make_pool(
-    name, model._replace(fit=fit), trials, counts, num_candidates
+  num_candidates = (
+    refine.num_candidates if want.beta is not None else want.count
   )
+  pool = make_pool(
+    want.scheme, model._replace(fit=fit), trials, counts, num_candidates,
+    num_groups=want.num_groups, bin_size=want.bin_size,
+  )  # fmt: skip
   params, _ = training.train(
     key, codewords.reshape(-1, *config.source_shape), pool, config=config,
     steps=refine.steps, batch_size=refine.batch_size,
@@ -202,53 +265,64 @@ def _key(context):
   return gumbel.seed_key(context.config.train.seed)
 
 
-def _list_counts(config, count) -> list[int]:
-  """List sizes K for which F codewords are a wanted L * K."""
-  counts = [
-    k
-    for k in config.num_decoders
-    if count % k == 0 and count // k in set(config.num_messages)
+def _filled(config, counts) -> tuple[int, ...]:
+  """List sizes repeated to one length: every fit runs one compiled loop."""
+  length = len(config.num_decoders)
+  return tuple((list(counts) * length)[:length])
+
+
+def _wanted_lists(config) -> list[_Want]:
+  """One for each M and each F = L K M of the table."""
+  wanted = {}
+  for m, l, k in itertools.product(
+    config.bin_sizes, config.num_messages, config.num_decoders
+  ):
+    wanted.setdefault((m, l * k * m), []).append(k)
+  return [
+    _Want('list_quantiser', f, _filled(config, counts), bin_size=m)
+    for (m, f), counts in sorted(wanted.items())
   ]
-  # Repeated to one length, so that every F runs the same compiled loop.
-  return (counts * len(config.num_decoders))[: len(config.num_decoders)]
 
 
-def fit_lists(context) -> dict[int, schemes.Model]:
-  """F -> model of the list quantiser, for every L K of the table."""
-  config, found = context.config, {}
-  model = schemes.Model(
-    fit=schemes.Fit(None, None, None, _network_config(config))
-  )
-  wanted = sorted(
-    {n * k for n in config.num_messages for k in config.num_decoders}
-  )
-  trials = prepare(
-    gumbel.domain_key(_key(context), gumbel.Domain.FITS), 'list_quantiser',
-    model, context.halves['train'], max(config.num_decoders), 1,
-  )  # fmt: skip
-  for count in tqdm.tqdm(wanted, desc='list quantisers'):
-    counts = _list_counts(config, count)
-    fit = _fit(context, 'list_quantiser', model, trials, count, counts)
-    found[count] = schemes.Model(fit=fit)
+def _wanted_kmeans(config, beta) -> list[_Want]:
+  """One for each G that divides some K, and each L of the table."""
+  counts = {
+    g: [k for k in config.num_decoders if k % g == 0] for g in config.num_groups
+  }
+  return [
+    _Want('gls_kmeans', l * g, _filled(config, counts[g]), beta, g)
+    for g, l in itertools.product(counts, config.num_messages)
+    if counts[g]
+  ]
+
+
+def fit_lists(context) -> dict[tuple[int, int], schemes.Model]:
+  """(F, M) -> model of the list quantiser, for every L K M of the table."""
+  config, found, trials = context.config, {}, None
+  model, wanted = unfitted(config), _wanted_lists(config)
+  if not all(want.path(context.workdir).exists() for want in wanted):
+    trials = prepare(
+      gumbel.domain_key(_key(context), gumbel.Domain.FITS), 'list_quantiser',
+      model, context.halves['train'], config, 1,
+    )  # fmt: skip
+  for want in tqdm.tqdm(wanted, desc='list quantisers'):
+    fit = _fit(context, want, model, trials)
+    found[want.count, want.bin_size] = schemes.Model(fit=fit)
   return found
 
 
-def fit_kmeans(context, beta) -> dict[int, schemes.Model]:
-  """F -> model of gls_kmeans, for every L of the table, on one VAE."""
+def fit_kmeans(context, beta) -> dict[tuple[int, int], schemes.Model]:
+  """(F, G) -> model of gls_kmeans, for every L of the table, on one VAE."""
   config, model, found = context.config, context.models[beta], {}
-  refine, name, trials = config.refine, 'gls_kmeans', None
-  paths = [
-    fits.fit_path(context.workdir, name, n, beta) for n in config.num_messages
-  ]
-  if not all(path.exists() for path in paths):
+  refine, trials, wanted = config.refine, None, _wanted_kmeans(config, beta)
+  if not all(want.path(context.workdir).exists() for want in wanted):
     halves = context.halves['train']
     trials = prepare(
-      gumbel.domain_key(_key(context), gumbel.Domain.FITS), name, model,
-      type(halves)(*(x[: refine.num_images] for x in halves)),
-      max(config.num_decoders), refine.num_candidates,
+      gumbel.domain_key(_key(context), gumbel.Domain.FITS), 'gls_kmeans', model,
+      type(halves)(*(x[: refine.num_images] for x in halves)), config,
+      refine.num_candidates,
     )  # fmt: skip
-  for count in tqdm.tqdm(config.num_messages, desc=f'{name}, beta {beta:g}'):
-    counts = tuple(config.num_decoders)
-    fit = _fit(context, name, model, trials, count, counts, beta)
-    found[count] = model._replace(fit=fit)
+  for want in tqdm.tqdm(wanted, desc=f'gls_kmeans, beta {beta:g}'):
+    fit = _fit(context, want, model, trials)
+    found[want.count, want.num_groups] = model._replace(fit=fit)
   return found

@@ -10,14 +10,19 @@ from listcoupling.compression import list_quantiser
 from listcoupling.experiments import tables
 
 MEASURES = ('best', 'mean', 'worst', 'missed', 'bound at N candidates')
+_JOB = 'scheme', 'num_decoders', 'num_messages', 'num_groups'
 _Column = tables.Column
 COLUMNS = (
   _Column('scheme', 'scheme'),
   _Column('K', 'num_decoders'),
   _Column('L', 'num_messages'),
+  _Column('G', 'num_groups'),
+  _Column('M', 'bin_size'),
+  _Column('chosen', 'is_chosen'),
   _Column('best', 'mse', '.4f'),
   _Column('mean', 'mse_mean', '.4f'),
   _Column('worst', 'mse_worst', '.4f'),
+  _Column('ahead', 'ahead', '+.4f'),
   _Column('paper', 'paper_mse', '.4f'),
   _Column('P[error]', 'error_rate', '.3f'),
   _Column('bound', 'error_bound', '.3f'),
@@ -123,29 +128,50 @@ def paper_mse(dataset: str, scheme: str, num_decoders: int, num_messages: int):
 def codec_rows(config, measured, chosen) -> list[dict]:
   """Rows of what was repeated; standard errors are over images.
 
+  "ahead" is how much less the best decoder errs than that of the list quantiser
+  of the same K and L with bins of one codeword, image by image.
+
   Args:
     config: of the experiment.
-    measured: 'scheme.K.L' -> [repeats, 5, R] of `measure`.
-    chosen: (scheme, K, L) -> (beta, N).
+    measured: 'scheme.K.L.G.M' -> [repeats, 5, R] of `measure`.
+    chosen: (scheme, K, L, G) -> (beta, N, M).
   """
   rows = []
   for name, values in measured.items():
-    scheme, num_decoders, num_messages = name.split('.')
-    job = scheme, int(num_decoders), int(num_messages)
-    best, mean, worst, missed, bound = values.mean(0)  # over repeats: [R] each
-    beta, num_candidates = chosen.get(job, (None, None))
+    scheme, *numbers = name.split('.')
+    *job, bin_size = scheme, *map(int, numbers)
+    setting = chosen.get(tuple(job), (None, None, None))
+    row = dict(zip(_JOB, job))
+    row |= {'images': values.shape[2], 'repeats': len(values)}
+    row |= _measures(values)
+    plain = measured.get(f'list_quantiser.{job[1]}.{job[2]}.1.1')
+    if plain is not None and plain is not values:
+      row |= _mean(plain[:, 0].mean(0) - values[:, 0].mean(0), 'ahead')
+    if job[3] == 1 and _is_papers(config.train):
+      row['paper_mse'] = paper_mse(config.train.dataset, *job[:3])
+    row |= dict(zip(('beta', 'num_candidates'), setting))
     if scheme == 'list_quantiser':
-      beta = num_candidates = None
-    row = dict(zip(('scheme', 'num_decoders', 'num_messages'), job))
-    row |= {'images': len(best), 'repeats': len(values), **_mean(best, 'mse')}
-    row |= {
-      **_mean(mean, 'mse_mean'),
-      **_mean(worst, 'mse_worst'),
-      'paper_mse': paper_mse(config.train.dataset, *job),
-      'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
-      'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
-      'beta': beta,
-      'num_candidates': num_candidates,
-    }
+      row |= {'num_candidates': None, 'bin_size': bin_size}
+      row['is_chosen'] = bin_size == setting[2]
     rows.append(row)
-  return sorted(rows, key=lambda r: (r['num_decoders'], r['num_messages']))
+  order = ('num_decoders', 'num_messages', 'num_groups')
+  return sorted(rows, key=lambda r: [r[name] for name in order])
+
+
+def _is_papers(train) -> bool:
+  """Whether a decoder knows what it knows in the paper."""
+  return train.side_kind == 'crop' and tuple(train.model.side_shape) in (
+    (7, 7), (16, 16, 3),
+  )  # fmt: skip
+
+
+def _measures(values) -> dict:
+  """Columns of [repeats, 5, R], the repeats of one image averaged first."""
+  best, mean, worst, missed, bound = values.mean(0)  # [R] each
+  return {
+    **_mean(best, 'mse'),
+    **_mean(mean, 'mse_mean'),
+    **_mean(worst, 'mse_worst'),
+    'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
+    'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
+  }

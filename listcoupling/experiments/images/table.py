@@ -7,11 +7,13 @@ best of K decoders; pixels are in [0, 1]. Beside the schemes of
 every such table needs: the mean image, the side information alone, and k-means
 with as many codewords as there are messages and no side information.
 
-beta and the number of candidates are chosen for each K and L on images held
-out from training, with other keys than those of the final figures, which come
-from the test set. A repeat draws crops, candidates, labels and races anew.
+beta, the number of candidates and the size of a bin are chosen for each K and L
+on images held out from training, with other keys than those of the final
+figures, which come from the test set; of the list quantiser every size of a bin
+has its row. A repeat draws crops, candidates, labels and races anew.
 
-Legend: R images, N candidates, K decoders, L messages.
+Legend: R images, N candidates, K decoders, L messages, G groups, M codewords of
+a bin.
 """
 
 import functools
@@ -28,6 +30,7 @@ from listcoupling import bounds, files, gumbel
 from listcoupling.experiments import run as runs
 from listcoupling.experiments import tables
 from listcoupling.experiments.images import figures, fitting, rows
+from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.training import vae as training
 
@@ -37,6 +40,8 @@ _FIELDS = {
   'betas': _Field(float, above=0, many=True, empty=True),
   'num_decoders': _Field(int, least=1, many=True),
   'num_messages': _Field(int, least=1, many=True),
+  'num_groups': _Field(int, least=1, many=True),
+  'bin_sizes': _Field(int, least=1, many=True),
   'schemes': _Field(str, among=SCHEMES, many=True),
   'num_candidates': _Field(int, least=1, many=True),
   'refine': {
@@ -62,6 +67,7 @@ class Job(NamedTuple):
   scheme: str  # of SCHEMES
   num_decoders: int  # K
   num_messages: int  # L
+  num_groups: int = 1  # G
 
   @property
   def code(self) -> str:
@@ -85,10 +91,11 @@ def check_config(config) -> None:
   training.check_config(config.train)
   others = {k: config[k] for k in config.keys() if k != 'train'}
   runs.check_config(others, _FIELDS)
-  if max(config.num_candidates) < max(config.num_messages):
+  most = max(config.num_messages) * max(config.num_groups)
+  if max(config.num_candidates) < most:
     raise ValueError(
-      f'num_candidates must reach num_messages, got {config.num_candidates} '
-      f'for {config.num_messages}.'
+      'num_candidates must reach num_messages (times num_groups), '
+      f'got {config.num_candidates} for {most}.'
     )
   if config.num_held_out_images and not config.train.num_held_out:
     raise ValueError(
@@ -99,23 +106,47 @@ def check_config(config) -> None:
 def jobs_of(config) -> list[Job]:
   """Every row of the codecs."""
   return [
-    Job(scheme, num_decoders, num_messages)
-    for num_decoders, num_messages, scheme in itertools.product(
-      config.num_decoders, config.num_messages, config.schemes
+    Job(scheme, *numbers)
+    for *numbers, scheme in itertools.product(
+      config.num_decoders, config.num_messages, config.num_groups,
+      config.schemes,
     )
-    if scheme != 'shared_race' or num_decoders > 1  # else the same as gls
-  ]
+    if _is_row(scheme, *numbers)
+  ]  # fmt: skip
 
 
-def settings_of(config, job: Job) -> list[tuple]:
-  """(beta, N) among which a job chooses; N of at least L."""
-  betas = fitting.betas_of(config)
-  if job.scheme == 'list_quantiser':
-    return [(betas[0], 1)]  # no candidates: only the crops are looked at
+def _is_row(scheme, num_decoders, num_messages, num_groups) -> bool:
+  """Whether G groups make a row of their own."""
+  del num_messages
+  if scheme == 'shared_race':  # for one decoder the same as gls
+    return num_decoders > 1 == num_groups
+  if scheme == 'list_quantiser':
+    return num_groups == 1
+  return num_decoders % num_groups == 0
+
+
+def settings_of(config, job: Job) -> list[fits.Setting]:
+  """Settings among which a job chooses; N of at least L G."""
+  if job.scheme == 'list_quantiser':  # no candidates
+    return [fits.Setting(None, 1, m) for m in config.bin_sizes]
   if job.scheme == 'gls_kmeans':
-    return [(b, config.refine.num_candidates) for b in _fitted_betas(config)]
-  counts = [n for n in config.num_candidates if n >= job.num_messages]
-  return list(itertools.product(betas, counts))
+    count = config.refine.num_candidates
+    return [fits.Setting(beta, count) for beta in _fitted_betas(config)]
+  least = job.num_messages * job.num_groups
+  counts = [n for n in config.num_candidates if n >= least]
+  betas = fitting.betas_of(config)
+  return [fits.Setting(*pair) for pair in itertools.product(betas, counts)]
+
+
+def shown(config, chosen) -> list[tuple[Job, fits.Setting]]:
+  """Rows of chosen settings, and of every size of a bin."""
+  return [
+    (job, setting)
+    for job, best in chosen.items()
+    for setting in (
+      settings_of(config, job) if job.scheme == 'list_quantiser' else [best]
+    )
+  ]
 
 
 def _fitted_betas(config) -> tuple[float, ...]:
@@ -130,7 +161,9 @@ def _bound(prepared, index, settings) -> jax.Array:
   meant = jnp.take_along_axis(meant, place, 1)[:, 0]
   heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
   heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
-  return bounds.codebook_error_bound(meant, heard, settings.num_messages)
+  return bounds.codebook_error_bound(
+    meant, heard, settings.num_messages, num_groups=settings.num_groups
+  )
 
 
 @functools.partial(jax.jit, static_argnames=('name', 'settings'))
@@ -183,33 +216,33 @@ class Table:
       }
 
   def prepare(self, key, halves, setting, code: str = 'gls') -> fitting.Trials:
-    """Crops and candidates; the crops depend on the key alone."""
-    beta, num_candidates = setting
-    most = max(self.context.config.num_decoders)
-    model = self.context.models[beta]
-    return fitting.prepare(key, code, model, halves, most, num_candidates)
+    """Sides and candidates; the sides depend on the key alone."""
+    config = self.context.config
+    model = self.context.models.get(setting.beta) or fitting.unfitted(config)
+    return fitting.prepare(
+      key, code, model, halves, config, setting.num_candidates
+    )
 
   def send(self, job: Job, trials: fitting.Trials, setting) -> Sent:
-    """One scheme at one K and L, on trials made for it."""
-    beta, num_candidates = setting
+    """One scheme at one K, L and G, on trials made for it."""
+    beta, num_candidates, bin_size = setting
+    count = schemes.SCHEMES[job.code].num_codewords(*job[1:], bin_size)
     model = {
       'gls': lambda: self.context.models[beta],
-      'gls_kmeans': lambda: self._kmeans[beta][job.num_messages],
-      'list_quantiser': lambda: self._lists[
-        job.num_messages * job.num_decoders
-      ],
+      'gls_kmeans': lambda: self._kmeans[beta][count, job.num_groups],
+      'list_quantiser': lambda: self._lists[count, bin_size],
     }[job.code]()
     settings = schemes.Settings(
-      num_candidates, job.num_decoders, None,
-      shared_race=job.scheme == 'shared_race',
+      num_candidates, job.num_decoders, None, job.num_groups,
+      shared_race=job.scheme == 'shared_race', bin_size=bin_size,
     )  # fmt: skip
     return _send(
       model, trials, job.num_messages, name=job.code, settings=settings
     )
 
 
-def select(table: Table, jobs, seed: int) -> dict[Job, tuple]:
-  """Job -> (beta, N), the best on held-out training images.
+def select(table: Table, jobs, seed: int) -> dict[Job, fits.Setting]:
+  """Job -> setting, the best on held-out training images.
 
   Without `config.num_held_out_images` the first setting of each job.
   """
@@ -239,13 +272,15 @@ def spread(halves, count):
   return type(halves)(*(x[places.astype(int)] for x in halves))
 
 
-def _name(job: Job) -> str:
+def _name(job: Job, bin_size: int = 1) -> str:
   """Of a job's arrays in files."""
-  return f'{job.scheme}.{job.num_decoders}.{job.num_messages}'
+  return '.'.join(map(str, (*job, bin_size)))
 
 
 def _side_only(table, trials) -> dict[str, np.ndarray]:
-  """Measures of the answers to the crops alone, for every K."""
+  """Measures of the answers to the sides alone, for every K."""
+  if not table.context.models:
+    return {}
   model = next(iter(table.context.models.values()))
   sides, right = trials.sides, trials.right
   answers = jax.jit(model.networks.side_only)(
@@ -263,29 +298,31 @@ def _side_only(table, trials) -> dict[str, np.ndarray]:
 
 
 def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
-  """Every job on the images once: name -> [5, R], see `rows.MEASURES`."""
+  """Every row on the images once: name -> [5, R], see `rows.MEASURES`."""
   found, groups = {}, {}
-  for job, setting in chosen.items():
+  for job, setting in shown(table.context.config, chosen):
     groups.setdefault(setting, []).append(job)
   for setting, jobs in groups.items():
     trials = table.prepare(key, halves, setting, jobs[0].code)
     for job in jobs:
       sent = table.send(job, trials, setting)
-      found[_name(job)] = rows.measure(sent.error, sent.found, sent.error_bound)
+      found[_name(job, setting.bin_size)] = rows.measure(
+        sent.error, sent.found, sent.error_bound
+      )
   return found | _side_only(table, trials)
 
 
-def _settle(table, jobs, seed) -> dict[Job, tuple]:
+def _settle(table, jobs, seed) -> dict[Job, fits.Setting]:
   """`select`, kept in the workdir: scripts/compress.py reads it, too."""
   path = table.context.workdir / 'choice' / f'{jobs[0].code}.json'
   if path.exists():
     kept = files.read_json(path)['chosen']
-    chosen = {Job(*job): tuple(setting) for job, setting in kept}
+    chosen = {Job(*job): fits.Setting(*setting) for job, setting in kept}
     if set(jobs) <= chosen.keys():
       return {job: chosen[job] for job in jobs}
   chosen = select(table, jobs, seed)
-  # A job as a list: written as it stands it would be a dictionary.
-  kept = [(list(job), setting) for job, setting in chosen.items()]
+  # As lists: written as they stand they would be dictionaries.
+  kept = [(list(job), list(setting)) for job, setting in chosen.items()]
   files.write_json(path, {'chosen': kept})
   return chosen
 
@@ -295,8 +332,10 @@ def _repeats(run, table, halves, code, seed):
   config = table.context.config
   jobs = [job for job in jobs_of(config) if job.code == code]
   chosen = _settle(table, jobs, seed)
-  sides = [Job('side_only', count, 1) for count in config.num_decoders]
-  names, parts = {_name(job) for job in (*jobs, *sides)}, []
+  names = {_name(job, s.bin_size) for job, s in shown(config, chosen)}
+  if table.context.models:
+    names |= {_name(Job('side_only', k, 1)) for k in config.num_decoders}
+  parts = []
   for i in tqdm.tqdm(range(config.num_repeats), desc=f'{code}, repeats'):
     part = run.load(f'repeats/{code}_{i}')
     if part is None or not names <= part.keys():
@@ -310,6 +349,8 @@ def _repeats(run, table, halves, code, seed):
 def _check_models(run, models) -> None:
   """Refuses results of other networks of the same settings."""
   digests = {f'beta {b:g}': files.digest(m.params) for b, m in models.items()}
+  if not models:
+    return
   kept = run.rows(
     list(digests.items()),
     lambda digest: {'sha256': digest},
@@ -373,6 +414,7 @@ def _fill(run, table: Table, seed: int) -> list[dict]:
       errors, chosen = errors | more, chosen | settings
       found = plain + rows.codec_rows(config, errors, chosen)
       tables.write_csv(run.workdir / 'results.csv', found)  # so far
+      run.note(table=found)
   figures.rate_distortion(found, run.workdir / 'rate_distortion.png')
   _draw_examples(table, test, chosen, run.workdir, seed)
   return found

@@ -39,9 +39,9 @@ def test_codec_rows_average_repeats_first():
   rng = np.random.default_rng(1)
   values = rng.uniform(size=(2, 5, 7))  # [repeats, measure, images]
   values[:, 4] = np.nan
-  job = ('shared_race', 2, 4)
-  measured = {'shared_race.2.4': values}
-  (row,) = rows.codec_rows(_config(), measured, {job: (0.3, 256)})
+  job = ('shared_race', 2, 4, 1)
+  measured = {'shared_race.2.4.1.1': values}
+  (row,) = rows.codec_rows(_config(), measured, {job: (0.3, 256, 1)})
   for place, name in enumerate(('mse', 'mse_mean', 'mse_worst')):
     part = values[:, place].mean(0)
     assert row[name] == pytest.approx(part.mean())

@@ -32,6 +32,8 @@ def _config(**changes):
   config.train.num_held_out = 20
   config.num_decoders = (1, 2)
   config.num_messages = (4,)
+  config.num_groups = (1, 2)
+  config.bin_sizes = (1, 2)
   config.num_candidates = (16, 32)
   config.num_images = 12
   config.num_held_out_images = 12
@@ -52,12 +54,17 @@ def finished(tmp_path_factory):
 
 def test_table_has_every_row(finished):
   workdir, rows = finished
-  names = [(r['scheme'], r['num_decoders'], r['num_messages']) for r in rows]
-  wanted = [('mean_image', None, 1), ('kmeans', None, 4)]
-  wanted += [('side_only', k, 1) for k in (1, 2)]
-  for scheme in ('gls', 'gls_kmeans', 'list_quantiser'):
-    wanted += [(scheme, k, 4) for k in (1, 2)]
-  wanted += [('shared_race', 2, 4)]
+  columns = 'scheme', 'num_decoders', 'num_messages', 'num_groups', 'bin_size'
+  names = [tuple(r.get(name) for name in columns) for r in rows]
+  wanted = [
+    ('mean_image', None, 1, None, None),
+    ('kmeans', None, 4, None, None),
+  ]
+  wanted += [('side_only', k, 1, 1, None) for k in (1, 2)]
+  for scheme in ('gls', 'gls_kmeans'):
+    wanted += [(scheme, k, 4, g, None) for k, g in ((1, 1), (2, 1), (2, 2))]
+  wanted += [('list_quantiser', k, 4, 1, m) for k in (1, 2) for m in (1, 2)]
+  wanted += [('shared_race', 2, 4, 1, None)]
   assert sorted(names, key=str) == sorted(wanted, key=str)
   by_name = dict(zip(names, rows))
   for name, row in by_name.items():
@@ -68,13 +75,25 @@ def test_table_has_every_row(finished):
       assert row['mse_mean'] == pytest.approx(both, rel=1e-5)
     if name[0] in ('gls', 'shared_race'):
       assert row['num_candidates'] in (16, 32) and row['repeats'] == 2
-  assert 0 < by_name['gls', 2, 4]['error_bound'] < 1
-  kmeans = by_name['kmeans', None, 4]['mse']
-  assert by_name['mean_image', None, 1]['mse'] > kmeans
+  for groups in (1, 2):
+    assert 0 < by_name['gls', 2, 4, groups, None]['error_bound'] < 1
+  plain = by_name['list_quantiser', 2, 4, 1, 1]
+  assert 'ahead' not in plain and plain['error_rate'] == 0
+  for name in (('list_quantiser', 2, 4, 1, 2), ('gls_kmeans', 2, 4, 2, None)):
+    ahead = plain['mse'] - by_name[name]['mse']
+    assert by_name[name]['ahead'] == pytest.approx(ahead, abs=1e-6)
+  for k in (1, 2):
+    chosen = [
+      by_name['list_quantiser', k, 4, 1, m]['is_chosen'] for m in (1, 2)
+    ]
+    assert sorted(chosen) == [False, True]
+  kmeans = by_name['kmeans', None, 4, None, None]['mse']
+  assert by_name['mean_image', None, 1, None, None]['mse'] > kmeans
   read = tables.read_csv(workdir / 'results.csv')
   assert [r['mse'] for r in read] == [r['mse'] for r in rows]
   record = files.read_json(workdir / 'results.json')
   assert record['settings']['config']['train']['beta'] == 0.3
+  assert [r['mse'] for r in record['table']] == [r['mse'] for r in rows]
   text = tables.as_text(rows, images.COLUMNS)
   assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
   names = ['rate_distortion', *(f'examples_{s}' for s in table.SCHEMES)]
@@ -134,20 +153,24 @@ def test_files_say_what_the_table_says(finished):
   workdir = finished[0]
   halves = image_data.load_halves('digits', num_held_out=20)
   few = table.spread(halves['test'], 12)
-  for name in schemes.SCHEMES:
+  for name, groups, size in (
+    ('gls', 2, 1), ('gls_kmeans', 2, 1), ('gls_kmeans', 1, 1),
+    ('list_quantiser', 1, 2), ('list_quantiser', 1, 1),
+  ):  # fmt: skip
     trained = fits.load_model(
-      workdir, scheme=name, num_decoders=K, num_messages=4
-    )
+      workdir, scheme=name, num_decoders=K, num_messages=4, num_groups=groups,
+      bin_size=size,
+    )  # fmt: skip
     context = fitting.Context(_config(), workdir, halves, {0.3: trained.model})
-    setting = 0.3, trained.num_candidates
+    setting = fits.Setting(0.3, trained.num_candidates, size)
     lines = table.Table(context)
     lines.fit(name)
     key = gumbel.seed_key(7)
     trials = lines.prepare(key, few, setting, name)
-    sent = lines.send(table.Job(name, K, 4), trials, setting)
+    sent = lines.send(table.Job(name, K, 4, groups), trials, setting)
     coded = transport.encode(
       trained, few.right, seed=7, num_decoders=K, num_messages=4,
-      with_indices=True,
+      num_groups=groups, with_indices=True,
     )  # fmt: skip
     sides = transport.take_crops(trained, few.left, K, seed=7)
     np.testing.assert_array_equal(sides, trials.sides)
@@ -171,13 +194,17 @@ def test_errors_are_those_of_the_images(finished):
   found = []
   for i in range(2):
     key = gumbel.domain_key(gumbel.seed_key(1), gumbel.Domain.REPEAT, i)
-    trials = lines.prepare(key, test, (0.3, 32), 'gls_kmeans')
-    sent = lines.send(job, trials, (0.3, 32))
+    setting = fits.Setting(0.3, 32)
+    trials = lines.prepare(key, test, setting, 'gls_kmeans')
+    sent = lines.send(job, trials, setting)
     pixels = np.asarray(sent.images) - test.right[:, None]
     found.append((pixels**2).reshape(12, K, -1).mean(-1))
   assert not np.allclose(*found)  # a repeat draws anew
   (row,) = (
-    r for r in rows if (r['scheme'], r['num_decoders']) == ('gls_kmeans', K)
+    r
+    for r in rows
+    if (r['scheme'], r.get('num_groups')) == ('gls_kmeans', 1)
+    and r['num_decoders'] == K
   )
   assert row['mse'] == pytest.approx(np.min(found, -1).mean(), rel=1e-4)
   assert row['mse_worst'] == pytest.approx(np.max(found, -1).mean(), rel=1e-4)
@@ -190,19 +217,22 @@ def test_a_choice_is_made_again_for_more_jobs(tmp_path, monkeypatch):
 
   def select(lines, jobs, seed):
     asked.append(jobs)
-    return dict.fromkeys(jobs, (0.3, 16))
+    return dict.fromkeys(jobs, fits.Setting(0.3, 16))
 
   monkeypatch.setattr(table, 'select', select)
   for jobs in ([one], [one], [one, two], [two]):
-    assert table._settle(lines, jobs, 0) == dict.fromkeys(jobs, (0.3, 16))
+    wanted = dict.fromkeys(jobs, fits.Setting(0.3, 16))
+    assert table._settle(lines, jobs, 0) == wanted
   assert asked == [[one], [one, two]]
   kept = json.loads((tmp_path / 'choice' / 'gls.json').read_text())
-  assert kept['chosen'][0] == [['gls', 1, 4], [0.3, 16]]
+  assert kept['chosen'][0] == [['gls', 1, 4, 1], [0.3, 16, 1]]
 
 
 def test_settings_are_chosen_on_images_held_out():
   """The best setting of each row, on "select", with a key of no repeat."""
-  config = _config(num_candidates=(8, 16), num_held_out_images=2)
+  config = _config(
+    num_candidates=(8, 16), num_held_out_images=2, num_groups=(1,)
+  )
   halves = {
     name: image_data.Halves(*np.full((2, 3, 1, 1), value))
     for name, value in (('train', 0.0), ('select', 1.0), ('test', 2.0))
@@ -212,7 +242,7 @@ def test_settings_are_chosen_on_images_held_out():
   def prepare(key, part, setting, code):
     assert np.all(part.right == 1)  # the held-out images
     keys.append(key)
-    return setting[1]
+    return setting.num_candidates
 
   def send(job, trials, setting):
     # Best of K: 16 is better; mean over decoders or the first: 8 is.
@@ -226,7 +256,10 @@ def test_settings_are_chosen_on_images_held_out():
   )  # fmt: skip
   jobs = [job for job in table.jobs_of(config) if job.scheme == 'gls']
   chosen = table.select(lines, jobs, seed=3)
-  assert chosen == {('gls', 1, 4): (0.3, 8), ('gls', 2, 4): (0.3, 16)}
+  assert chosen == {
+    ('gls', 1, 4, 1): (0.3, 8, 1),
+    ('gls', 2, 4, 1): (0.3, 16, 1),
+  }
   seed = gumbel.seed_key(3)
   repeats = [
     gumbel.domain_key(seed, gumbel.Domain.REPEAT, i) for i in range(100)
@@ -240,12 +273,14 @@ def test_pools_hold_what_the_schemes_deliver():
   model = model._replace(fit=model.fit._replace(params=None))
   rng = np.random.default_rng(0)
   halves = image_data.Halves(*rng.uniform(size=(2, 5, 8, 4)).astype(np.float32))
-  for name, num_messages in (
-    ('gls_kmeans', (4, 4)),
-    ('list_quantiser', (4, 2)),
+  for name, num_messages, size in (
+    ('gls_kmeans', (4, 4), 1),
+    ('list_quantiser', (4, 2), 1),
   ):
-    trials = fitting.prepare(gumbel.seed_key(0), name, model, halves, K, 30)
-    pool = fitting.make_pool(name, model, trials, (1, 2), 30)
+    trials = fitting.prepare(
+      gumbel.seed_key(0), name, model, halves, _config(), 30
+    )
+    pool = fitting.make_pool(name, model, trials, (1, 2), 30, bin_size=size)
     assert pool.counts.tolist() == [1, 2]
     for place, count in enumerate((1, 2)):
       settings = schemes.Settings(30, count, num_messages[place])
@@ -284,6 +319,11 @@ def test_squared_error_is_per_pixel_and_decoder():
     (dict(betas=(-1.0,)), 'betas'),
     (dict(schemes=('cells',)), 'schemes'),
     (dict(num_imagse=3), 'num_imagse'),
+    (dict(bin_sizes=(0,)), 'bin_sizes'),
+    (dict(num_groups=(16,)), r'num_groups.*got \(16, 32\) for 64'),
+    (dict(train=dict(side_kind='left')), 'side_kind.*left'),
+    (dict(train=dict(side_kind='noisy')), 'side_shape'),
+    (dict(train=dict(side_noise=0.1)), 'side_noise'),
     (dict(train=dict(estimator_loss='hinge')), 'hinge'),
     (dict(train=dict(num_held_out=0)), 'num_held_out'),
   ],
@@ -291,4 +331,47 @@ def test_squared_error_is_per_pixel_and_decoder():
 def test_bad_settings_are_refused_before_writing(tmp_path, change, message):
   with pytest.raises(ValueError, match=message):
     images.evaluate(_config(**change), tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
+
+
+_SIDES = (('none', (1, 1), 0.0), ('crop', (8, 4), 0.0), ('noisy', (8, 4), 0.2))
+
+
+def test_side_information_is_swept(tmp_path, monkeypatch):
+  """Side by side, on the same images; a bin pays where one knows enough."""
+  config = _config(
+    num_decoders=(K,), num_groups=(1,), schemes=('list_quantiser',),
+    num_repeats=1, num_images=100,
+  )  # fmt: skip
+  config.refine.update(steps=100, classifier_steps=200, num_kmeans=1000)
+  config.sides = _SIDES
+  rows = images.sweep(config, tmp_path, seed=1)
+  assert not (tmp_path / 'none' / 'model').exists()  # no VAE is needed
+  by_name = {(r['side'], r['bin_size']): r for r in rows if 'bin_size' in r}
+  names = 'none', 'crop_8x4', 'noisy_8x4_0.2'
+  assert list(by_name) == [(name, m) for name in names for m in (1, 2)]
+  # One word of two is a guess without side information.
+  missed = [by_name[name, 2]['error_rate'] for name in names]
+  assert missed[0] > missed[1] > missed[2]
+  assert by_name['noisy_8x4_0.2', 2]['ahead'] > 0 > by_name['none', 2]['ahead']
+  kept = files.read_json(tmp_path / 'results.json')
+  assert [r['mse'] for r in kept['table']] == [r['mse'] for r in rows]
+  assert (tmp_path / f'sweep_{K}.png').stat().st_size > 9000
+  assert 'crop_8x4' in tables.as_text(rows, images.SWEEP_COLUMNS)
+
+
+@pytest.mark.parametrize(
+  'sides, message',
+  [
+    ((), 'sides must not be empty'),
+    ((('crop', 7, 0.0),), r"\(kind, \(height, width\), noise\), got \('crop'"),
+    ((('crop', (9, 9), 0.0),), r'side_shape'),
+    ((('edge', (7, 2), 0.0),), r'8 rows high, got \(7, 2\)'),
+  ],
+)
+def test_bad_sides_are_refused_before_writing(tmp_path, sides, message):
+  config = _config()
+  config.sides = sides
+  with pytest.raises(ValueError, match=message):
+    images.sweep(config, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
