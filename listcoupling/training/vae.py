@@ -18,7 +18,6 @@ Legend: B batch, R images, N latents of an image, D latent size, [h, w] crop.
 
 import functools
 import math
-import pathlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -300,7 +299,7 @@ def train(config: 'ml_collections.ConfigDict', workdir):
     >>> model, params = train(config, 'runs/digits')  # doctest: +SKIP
   """
   model_config = check_config(config)
-  halves, workdir = load_halves(config), pathlib.Path(workdir)
+  halves, workdir = load_halves(config), files.as_folder(workdir)
   run_folder.check_settings(config, workdir)
   path = workdir / vae.FILE
   if path.exists():
