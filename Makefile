@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test lint docs baselines aot clean
+.PHONY: demo test lint types docs baselines aot clean
 
 $(VENV)/.installed: setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}; try make PYTHON=python3.12")'
@@ -19,7 +19,11 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-test: lint
+# Faces and doors; files in pyproject.toml.
+types: $(VENV)/.installed
+	$(VENV)/bin/mypy
+
+test: lint types
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 docs: $(VENV)/.installed

@@ -102,6 +102,7 @@ setup(
       'hypothesis>=6.140',
       'ipykernel>=7.0',
       'jinja2>=3.1',
+      'mypy>=1.18',
       'nbclient>=0.10.2',
       'nbformat>=5.10',
       'pytest>=9.0',

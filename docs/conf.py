@@ -1,6 +1,8 @@
 """The documentation site; `make docs` builds it."""
 
+import inspect
 import pathlib
+import re
 import shutil
 
 import listcoupling
@@ -25,6 +27,7 @@ for _notebook in (_HERE.parent / 'colab').glob('*.ipynb'):
 myst_enable_extensions = ['deflist', 'dollarmath']
 myst_heading_anchors = 3
 
+highlight_language = 'text'  # of fences that name none
 default_role = 'code'  # docstrings quote names in single backticks
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # docstrings say shapes, which types cannot
@@ -37,3 +40,31 @@ html_theme = 'furo'
 html_static_path = ['static']
 html_css_files = ['site.css']
 html_show_sourcelink = False
+
+
+def _fields(cls):
+  """Name and comment of every commented field of a class."""
+  above = []
+  for line in inspect.getsource(cls).splitlines()[1:]:
+    line = line.strip()
+    if line.startswith('#'):
+      above.append(line.strip('# '))
+      continue
+    field = re.match(r'(\w+): [^#]*(?:# (.*))?$', line)
+    comment = ' '.join([*above, *((field[2],) if field and field[2] else ())])
+    if field and comment:
+      yield field[1], comment
+    above = []
+
+
+def _add_fields(app, what, name, cls, options, lines):
+  """Shows what comments say of a carrier's fields, where docstrings do not."""
+  is_carrier = what == 'class' and hasattr(cls, '_fields')
+  if is_carrier and 'Attributes:' not in lines:
+    fields = [f'  {name}: {comment}' for name, comment in _fields(cls)]
+    lines += ['', 'Attributes:', *fields] if fields else []
+
+
+def setup(app):
+  """Runs before napoleon, which reads the sections."""
+  app.connect('autodoc-process-docstring', _add_fields, priority=100)

@@ -67,6 +67,8 @@ def _hub_directory(name: str) -> pathlib.Path:
 
 
 def _find_directory(name) -> pathlib.Path:
+  if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
+    raise ValueError(f'a directory or hub name must be given, got {name!r}.')
   directory, text = pathlib.Path(name), os.fspath(name)
   if os.path.isdir(directory):  # no error for a name that cannot be
     return directory

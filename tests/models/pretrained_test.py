@@ -155,6 +155,12 @@ def test_round_trip_is_exact(family, tmp_path):
   assert not list(tmp_path.glob('.b*'))
 
 
+@pytest.mark.parametrize('name', [None, '', 5, ('a', 'b')])
+def test_a_model_must_be_named(name):
+  with pytest.raises(ValueError, match='directory or hub name must be given'):
+    pretrained.load_pretrained(name)
+
+
 def test_saving_again_replaces_every_file(tmp_path):
   target, _ = pretrained.shipped_pair()
   pretrained.save_pretrained(target, tmp_path / 'm')
