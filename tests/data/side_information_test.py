@@ -102,12 +102,13 @@ def test_a_noisy_copy_has_the_noise_it_says():
   'kind, shape, noise, message',
   [
     ('left', (5, 2), 0.0, "side_kind .* got 'left'"),
-    ('edge', (4, 2), 0.0, r'5 rows high, got \(4, 2\)'),
+    ('edge', (4, 2), 0.0, r'as high as a half, \(5, 4\), got \(4, 2\)'),
     ('edge', (5, 5), 0.0, r'got \(5, 5\)'),
-    ('noisy', (5, 2), 0.1, r'must be \(5, 4\), got \(5, 2\)'),
+    ('noisy', (5, 2), 0.1, r'that of a half, \(5, 4\), got \(5, 2\)'),
     ('noisy', (5, 4), 0.0, 'side_noise must be positive'),
     ('noisy', (5, 4), float('nan'), 'got nan'),
     ('crop', (5, 2), 0.1, 'got 0.1'),
+    ('crop', (6, 2), 0.0, 'within a half'),
   ],
 )
 def test_side_information_that_cannot_be_is_refused(
