@@ -171,8 +171,9 @@ def stopping(
 ) -> Iterator[Callable[[int, Any], None]]:
   """A loop of steps that Ctrl-C or SIGTERM ends with a checkpoint.
 
-  The first signal says so and waits for the end of a step, since one in the middle of a
-  compiled call can crash the process; a second one does what it always did.
+  The first signal says so and waits for the end of a step, since one in the
+  middle of a compiled call can crash the process; a second one does what it
+  always did.
   In a thread other than the main one no signal arrives. All checkpoints are
   on disk when the loop is left.
 
