@@ -297,7 +297,7 @@ def common_atoms(
     return tuple(
       filters.probabilities(law, vocab_size) for law in (draft, target)
     )
-  same = draft.tokens[:, None] == target.tokens  # [draft, target]
+  same = draft.tokens[:, None] == target.tokens[None]  # [draft, target]
   shared = jnp.sum(jnp.where(same, p[:, None], 0), axis=0)
   alone = jnp.where(jnp.any(same, axis=1), 0, p)
   return (
