@@ -87,13 +87,33 @@ def check_regular(path: str | os.PathLike) -> None:
     mode = os.stat(path).st_mode
   except FileNotFoundError:
     return
-  except OSError as error:  # a name too long, a loop of links
-    raise ValueError(f'{str(path)[:200]}: {error.strerror}.') from error
+  except (OSError, ValueError) as error:
+    # A name too long or with a null byte, a loop of links.
+    reason = getattr(error, 'strerror', None) or error
+    raise ValueError(f'{str(path)[:200]!r}: {reason}.') from error
   if not stat.S_ISREG(mode):
     raise ValueError(
       f'{path} is no regular file (a folder, device, FIFO or socket); name a '
       'file to write or to read.'
     )
+
+
+def as_folder(path: str | os.PathLike) -> pathlib.Path:
+  """The path of a folder to work in, which need not exist yet.
+
+  Raises:
+    ValueError: no path, an empty one (a variable of the shell that is not set),
+      or that of a file.
+  """
+  if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+    raise ValueError(f'a workdir must be named, got {path!r}; "." is here.')
+  path = pathlib.Path(path)
+  for place in (path, *path.parents):
+    if os.path.exists(place) and not os.path.isdir(place):
+      raise ValueError(
+        f'{place} is no folder, which a workdir must be; name another.'
+      )
+  return path
 
 
 def plain(value: Any) -> Any:

@@ -29,9 +29,13 @@ def check_key(key, shape=(), name: str = 'key') -> None:
       'jax.random.wrap_key_data(key).'
     )
   if key.shape != shape:
+    remedy = (
+      'jax.random.split makes a batch of keys'
+      if shape
+      else 'use jax.vmap for a batch of keys'
+    )
     raise ValueError(
-      f'{name} must have shape {shape}, got {key.shape}; use jax.vmap for a '
-      'batch of keys.'
+      f'{name} must have shape {shape}, got {key.shape}; {remedy}.'
     )
   implementation = str(jax.random.key_impl(key))
   if implementation != 'threefry2x32':

@@ -95,9 +95,8 @@ def _check_labels(labels, shape, num_groups) -> None:
 
 
 def _check_scalar(value, name) -> None:
-  if jnp.shape(value) or not jnp.issubdtype(
-    jnp.result_type(value), jnp.integer
-  ):
+  dtype = getattr(value, 'dtype', None) or np.asarray(value).dtype
+  if np.shape(value) or not jnp.issubdtype(dtype, jnp.integer):
     raise ValueError(f'{name} must be an integer scalar, got {value!r}.')
 
 

@@ -35,7 +35,7 @@ class SideInformation(NamedTuple):
 
 def _pixels(array, path) -> np.ndarray:
   """Array of any allowed type as float32 in [0, 1]."""
-  if array.dtype in (np.uint8, np.uint16):
+  if array.dtype.newbyteorder('=') in (np.uint8, np.uint16):
     return (array / np.float32(np.iinfo(array.dtype).max)).astype(np.float32)
   if not np.issubdtype(array.dtype, np.floating):
     raise ValueError(
@@ -74,7 +74,7 @@ def _is_cut(image, path) -> bool:
 
 def _read_picture(path) -> np.ndarray:
   """uint8 or uint16 [H, W], or uint8 [H, W, 3], of a file Pillow reads."""
-  from PIL import Image, UnidentifiedImageError
+  from PIL import Image, ImageOps, UnidentifiedImageError
 
   try:
     with Image.open(path) as image:
@@ -85,6 +85,7 @@ def _read_picture(path) -> np.ndarray:
           f'{path} has pixels of more than 8 bits, which would be cut; save '
           '8 bits, or all images as an npy file.'
         )
+      ImageOps.exif_transpose(image, in_place=True)  # upright, as it is shown
       opaque = 'transparency' not in image.info
       if image.mode == 'P' and opaque:
         palette = np.reshape(image.getpalette(), (-1, 3))
@@ -104,9 +105,9 @@ def _read_picture(path) -> np.ndarray:
       return np.asarray(image)
   except UnidentifiedImageError as error:
     raise ValueError(f'{path} is no image that Pillow reads.') from error
-  except (
-    Image.DecompressionBombError, OSError, SyntaxError, EOFError, IndexError
-  ) as error:  # fmt: skip
+  except Exception as error:  # its plugins raise many kinds
+    if str(path) in str(error) and isinstance(error, ValueError):
+      raise
     raise ValueError(f'{path} is damaged ({error}).') from error
 
 
@@ -128,9 +129,9 @@ def _read_folder(path) -> NamedImages:
 
 
 def _read_array(path) -> np.ndarray:
-  try:
-    return np.load(path, allow_pickle=False)
-  except (ValueError, EOFError, OSError) as error:
+  try:  # mapped: a header cannot ask for more memory than the file has bytes
+    return np.load(path, mmap_mode='r', allow_pickle=False)
+  except Exception as error:  # npy raises many kinds
     raise ValueError(f'{path} is not a readable npy file ({error}).') from error
 
 
@@ -200,7 +201,8 @@ def write_images(path, images, names=()) -> None:
   """Writes [R, H, W(, C)] in [0, 1]: floats to .npy, PNG files to a folder.
 
   Args:
-    path: a file that ends in .npy, or a folder that is new or empty.
+    path: a file that ends in .npy, or a folder that is new or empty; a link is
+      followed.
     images: the pixels.
     names: of the R sources, for a folder; else the images are numbered.
 
@@ -215,8 +217,9 @@ def write_images(path, images, names=()) -> None:
   from PIL import Image
 
   check_output(path)
+  path = pathlib.Path(os.path.realpath(path))
   path.parent.mkdir(parents=True, exist_ok=True)
-  new = pathlib.Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+  new = pathlib.Path(tempfile.mkdtemp(prefix='.images.', dir=path.parent))
   try:
     for image, name in zip(images, _output_names(len(images), names)):
       image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

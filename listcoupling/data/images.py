@@ -20,6 +20,7 @@ from listcoupling.data import cifar, side_information
 
 NAMES = ('mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits')
 DATA_VARIABLE = 'LISTCOUPLING_DATA'
+_MOST_BYTES = 1 << 30  # of an IDX file; MNIST has 47 million
 
 _FILES = {
   'train_images': 'train-images-idx3-ubyte',
@@ -56,14 +57,18 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
     ValueError: if the file is cut short, too long or not IDX of bytes.
   """
   path = pathlib.Path(path)
-  data = path.read_bytes()
-  if path.suffix == '.gz':
-    try:
-      data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-      raise ValueError(
-        f'{path} is damaged: it does not unzip ({error}). Fetch it again.'
-      ) from error
+  opened = gzip.open if path.suffix == '.gz' else open
+  try:
+    with opened(path, 'rb') as file:
+      data = file.read(_MOST_BYTES + 1)
+  except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    raise ValueError(
+      f'{path} is damaged: it does not unzip ({error}). Fetch it again.'
+    ) from error
+  if len(data) > _MOST_BYTES:
+    raise ValueError(
+      f'{path} holds more than {_MOST_BYTES} bytes; an npy file may.'
+    )
   if len(data) < 4 or data[:3] != b'\0\0\x08':
     raise ValueError(
       f'{path} is not an IDX file of bytes: magic is {data[:4].hex()!r}, '

@@ -46,7 +46,7 @@ def read_prompts(
   else:
     lines = enumerate(text.replace('\r\n', '\n').split('\n'), 1)
     lines = [(number, line) for number, line in lines if line.strip()]
-    if path.suffix == '.jsonl':
+    if path.suffix.lower() == '.jsonl':
       prompts = [_from_json(path, *line) for line in lines]
     else:
       prompts = [line for _, line in lines]

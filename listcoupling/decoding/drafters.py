@@ -10,12 +10,14 @@ read again, V vocabulary.
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from listcoupling import validation
 from listcoupling.decoding import tree
 from listcoupling.decoding.language_model import LanguageModel, read_tokens
 
@@ -172,6 +174,9 @@ class NGramDrafter:
     order: longest suffix compared.
     sharpness: how much one more token of agreement counts.
 
+  Raises:
+    ValueError: a size or the sharpness is not positive.
+
   Example:
     >>> drafter = NGramDrafter(vocab_size=151936)
   """
@@ -181,6 +186,11 @@ class NGramDrafter:
   sharpness: float = 100.0
 
   params = None
+
+  def __post_init__(self):
+    for name in ('vocab_size', 'order'):
+      validation.check_positive_int(getattr(self, name), name)
+    validation.check_positive(sharpness=self.sharpness)
 
   def prefill(self, params, text, shape, capacity):
     """Nothing to read: the row itself is the memory."""
@@ -269,7 +279,14 @@ def as_list(drafters) -> list:
   single = isinstance(drafters, LanguageModel) or hasattr(
     drafters, 'open_block'
   )
-  return [drafters] if single else list(drafters)
+  if single:
+    return [drafters]
+  if isinstance(drafters, (str, bytes)) or not isinstance(drafters, Iterable):
+    raise ValueError(
+      f'drafters must be a drafter or a sequence of them, got '
+      f'{drafters!r:.80}; load_pretrained and NGramDrafter make one.'
+    )
+  return list(drafters)
 
 
 def check_drafter(drafter) -> None:
@@ -283,6 +300,13 @@ def check_drafter(drafter) -> None:
       f'a drafter must be a LanguageModel or have {", ".join(members)}; '
       f'{type(drafter).__name__} lacks {", ".join(missing)}.'
     )
+  name = type(drafter).__name__
+  validation.check_positive_int(drafter.vocab_size, f'{name}.vocab_size')
+  for leaf in jax.tree.leaves(getattr(drafter, 'params', None)):
+    if not isinstance(leaf, jax.typing.ArrayLike):
+      raise ValueError(
+        f'{name}.params must be a pytree of arrays, got {leaf!r:.60} in it.'
+      )
 
 
 def check_shapes(drafter, params, batch: int, shape, capacity: int) -> None:
@@ -318,17 +342,24 @@ def _check_shapes(drafter, structure, kinds, batch, shape, capacity):
   shapes = ((batch, None), (batch, None, None))
   _expect(drafter, 'open_block', root, shapes)
   nodes = array(batch, shape[1])
-  logits, _ = _logits_and_state(
+  logits, extended = _logits_and_state(
     *(drafter, 'extend', drafter.extend),
     *(params, opened, text, array(), nodes, nodes),
   )
   _expect(drafter, 'extend', logits, ((*nodes.shape, None),))
-  before, after = jax.tree.structure(state), jax.tree.structure(opened)
-  if before != after:
-    raise ValueError(
-      f'{_name(drafter)}.prefill must return a state like that of open_block, '
-      f'got {before} and {after}.'
-    )
+  for method, other in (('prefill', state), ('extend', extended)):
+    if _form(other) != _form(opened):
+      raise ValueError(
+        f'{_name(drafter)}.{method} must return a state like that of '
+        f'open_block, got {_form(other)} and {_form(opened)}.'
+      )
+
+
+def _form(state) -> str:
+  """Structure, shapes and types of a state."""
+  leaves, structure = jax.tree.flatten(state)
+  parts = ', '.join(f'{leaf.dtype}{list(leaf.shape)}' for leaf in leaves)
+  return f'{structure} of [{parts}]'
 
 
 def _name(drafter):

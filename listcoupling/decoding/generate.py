@@ -108,7 +108,7 @@ def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
       ended = on_block(*gather(state, call))
       if ended is not None:
         done = placement.fetch(state.done).copy()
-        done[: len(ended)] |= np.asarray(ended)
+        done[: call.prompt_lengths.size] |= _check_ended(ended, call)
         state = state._replace(done=placement.put(done, state.done.sharding))
   jax.block_until_ready(state)
   seconds = time.perf_counter() - began
@@ -116,6 +116,17 @@ def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
     on_block.finish()
   info = jax.tree.map(placement.fetch, info)
   return call.finish(*gather(state, call), info, seconds)
+
+
+def _check_ended(ended, call):
+  """What `on_block` returned, as [B] bool."""
+  ended = np.asarray(ended)
+  if ended.shape != call.prompt_lengths.shape or ended.dtype != bool:
+    raise ValueError(
+      f'on_block must return None or {call.prompt_lengths.size} truth values, '
+      f'got shape {ended.shape} of dtype {ended.dtype}.'
+    )
+  return ended
 
 
 class Call(NamedTuple):
@@ -177,6 +188,8 @@ def prepare(
 ) -> Call:
   """Checks the arguments of `generate` and shapes them into buckets."""
   drafters = as_list(drafters)
+  if on_block is not None and not callable(on_block):
+    raise ValueError(f'on_block must be callable or None, got {on_block!r}.')
   with placement.agreement(mesh, target) as agree:
     vocab_size, options = _check_models(target, drafters, options)
     prompts, lengths = _check_prompts(
@@ -403,10 +416,17 @@ def _differing_token(ours, theirs):
 
 
 def _check_prompts(prompts, lengths, vocab_size):
-  prompts, lengths = np.asarray(prompts), np.asarray(lengths)
+  try:
+    prompts, lengths = np.asarray(prompts), np.asarray(lengths)
+  except ValueError:  # rows of several lengths
+    raise ValueError(
+      'prompts must be one array [B, P] and prompt_lengths [B], got rows of '
+      'different lengths; pad_prompts makes both of them.'
+    ) from None
   if prompts.ndim != 2 or 0 in prompts.shape:
     raise ValueError(
-      f'prompts must have shape [B, P] with P >= 1, got {prompts.shape}.'
+      f'prompts must have shape [B, P] with P >= 1, got {prompts.shape}; '
+      'pad_prompts makes it of lists, encode_prompts of texts.'
     )
   if not np.issubdtype(prompts.dtype, np.integer):
     raise ValueError(f'prompts must be token ids, got dtype {prompts.dtype}.')

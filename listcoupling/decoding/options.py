@@ -119,13 +119,22 @@ class GenerateOptions:
       if values is None:
         continue
       for value in values if isinstance(values, tuple) else (values,):
-        if not minimum <= value <= maximum or math.isinf(value):
-          wanted = (
-            f'in [{minimum}, {maximum}]'
-            if maximum < math.inf
-            else f'at least {minimum}' + (' and finite' if value > 0 else '')
-          )
+        if not minimum <= value <= maximum:
+          wanted = f'at least {minimum}'
+          if maximum == 1:
+            wanted = f'in [{minimum}, {maximum}]'
+          elif value > maximum:
+            is_float = maximum == _FLOAT32
+            wanted = (
+              f'{wanted} and finite' if is_float else f'at most {maximum}'
+            )
           raise ValueError(f'{name} must be {wanted}, got {value}.')
+    nodes = self.num_drafts * self.draft_length
+    if nodes > _MOST_NODES:
+      raise ValueError(
+        f'num_drafts={self.num_drafts} times draft_length={self.draft_length} '
+        f'must be at most {_MOST_NODES} nodes, got {nodes}.'
+      )
     if self.top_p == 0:
       raise ValueError('top_p must be in (0, 1], got 0.0; 1 keeps all.')
     if self.draft_temperatures == ():
@@ -144,7 +153,7 @@ class GenerateOptions:
           f'{vocab_size} tokens.'
         )
     for token, bias in self.logit_bias:
-      if math.isnan(bias) or bias == math.inf:
+      if not abs(bias) <= _FLOAT32 and bias != -math.inf:
         raise ValueError(
           f'logit_bias of token {token} must be finite or -inf, got {bias}.'
         )
@@ -159,19 +168,25 @@ class GenerateOptions:
     return self.num_nodes or self.num_drafts * self.draft_length
 
 
+_MOST_NODES = 1 << 14  # of a tree: masks grow with the square
+_MOST_TOKENS = 1 << 24  # of a row
+_FLOAT32 = 3.4e38  # largest number of the arithmetic
+_WORD = (1 << 31) - 1  # tokens are 32-bit words
+
 _RANGES = {
-  'num_drafts': (1, math.inf),
-  'draft_length': (1, math.inf),
-  'max_new_tokens': (1, math.inf),
-  'temperature': (0, math.inf),
-  'draft_temperatures': (0, math.inf),
-  'top_k': (0, math.inf),
+  'num_drafts': (1, _MOST_NODES),
+  'draft_length': (1, _MOST_NODES),
+  'max_new_tokens': (1, _MOST_TOKENS),
+  'temperature': (0, _FLOAT32),
+  'draft_temperatures': (0, _FLOAT32),
+  'top_k': (0, _WORD),
   'top_p': (0, 1),
   'min_p': (0, 1),
-  'repetition_penalty': (1e-6, math.inf),
-  'min_new_tokens': (0, math.inf),
-  'cache_length': (1, math.inf),
-  'num_nodes': (1, math.inf),
+  'repetition_penalty': (1e-6, _FLOAT32),
+  'min_new_tokens': (0, _WORD),
+  'pad_token': (-_WORD, _WORD),
+  'cache_length': (1, _MOST_TOKENS),
+  'num_nodes': (1, _MOST_NODES),
 }
 
 _OFF = {
@@ -217,6 +232,8 @@ def _number(name, value):
     if isinstance(value, str) or _kind(value) == 'b':
       raise TypeError
     return float(value)
+  except OverflowError:
+    raise _refuse(name, value, 'a number that a float holds') from None
   except (TypeError, ValueError):
     raise _refuse(name, value, 'a number') from None
 

@@ -7,7 +7,7 @@ Legend: B rows of a batch, R texts asked for, P prompt tokens, M new tokens.
 
 import bisect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +96,9 @@ def generate_text(
   validation.check_positive_int(batch_size, 'batch_size')
   validation.check_positive_int(num_samples, 'num_samples')
   _check_strings(target.tokenizer, stop_strings, on_text)
-  texts = [texts] if isinstance(texts, str) else list(texts)
+  if not isinstance(options, GenerateOptions):
+    raise ValueError(f'options must be GenerateOptions, got {options!r:.80}.')
+  texts = _as_texts(texts)
   rows = _prompt_rows(
     target.tokenizer, texts, add_special_tokens, chat_template
   )
@@ -170,8 +172,38 @@ def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
       text = chat_template.render(messages)
     if isinstance(text, str):
       text = _encode(tokenizer, text, row, add_special_tokens)
-    rows.append([int(token) for token in text])
+    rows.append(_check_ids(text, row))
   return rows
+
+
+def _as_texts(texts):
+  """One text or several as a list."""
+  if isinstance(texts, str):
+    return [texts]
+  if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
+    raise ValueError(
+      f'prompts must be a string or a sequence of prompts, got {texts!r:.80}.'
+    )
+  return list(texts)
+
+
+def _check_ids(ids, row):
+  """Token ids of one prompt as a list."""
+  try:
+    ids = np.asarray(ids)
+  except ValueError:
+    ids = np.asarray(None)  # lists of different lengths
+  if ids.ndim != 1 or not ids.size or ids.dtype.kind not in 'iu':
+    raise ValueError(
+      f'row {row}: a prompt must be a list of at least one token id, got '
+      f'{ids.tolist()!r:.80}.'
+    )
+  bad = ids[(ids < 0) | (ids > np.iinfo(np.int32).max)]
+  if bad.size:
+    raise ValueError(
+      f'row {row}: token ids lie in 0 .. 2^31 - 1, got {bad[0]}.'
+    )
+  return ids.tolist()
 
 
 def _keys(key, num_prompts, num_samples):
@@ -271,8 +303,7 @@ def encode_prompts(
     >>> prompts.shape[0], int(lengths[0]) >= 1
     (1, True)
   """
-  if isinstance(texts, str):
-    texts = [texts]
+  texts = _as_texts(texts)
   return pad_prompts(_prompt_rows(tokenizer, texts, add_special_tokens, None))
 
 
@@ -282,7 +313,13 @@ def _encode(tokenizer, text, row, add_special_tokens):
       'the target has no tokenizer.json, got text prompts; give token ids, or '
       'put the tokenizer.json of the model beside its weights.'
     )
-  ids = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+  try:
+    ids = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+  except TypeError as error:
+    raise ValueError(
+      f'row {row}: prompt {text[:80]!r} holds half a surrogate pair, which no '
+      'text has; repair it.'
+    ) from error
   if not ids:
     raise ValueError(
       f'row {row}: prompt {text[:80]!r} has no tokens; give at least one '
@@ -297,6 +334,11 @@ def _whole(tokenizer):
   """The tokenizer, or a copy of it without truncation and padding."""
   if tokenizer is None:
     return None
+  if not isinstance(tokenizer, tokenizers.Tokenizer):
+    raise ValueError(
+      'tokenizer must be a tokenizers.Tokenizer such as that of '
+      f'load_pretrained, got {type(tokenizer).__name__}.'
+    )
   if tokenizer.truncation is None and tokenizer.padding is None:
     return tokenizer
   tokenizer = tokenizers.Tokenizer.from_str(tokenizer.to_str())
@@ -335,19 +377,13 @@ def pad_prompts(
     >>> prompts.tolist(), lengths.tolist()
     ([[5, 6], [7, 0]], [2, 1])
   """
-  rows = [np.asarray(row) for row in rows]
+  rows = [_check_ids(row, number) for number, row in enumerate(_as_texts(rows))]
   if not rows:
     raise ValueError('no prompts were given; give at least one.')
-  for number, row in enumerate(rows):
-    if row.ndim != 1 or not row.size or row.dtype.kind not in 'iu':
-      raise ValueError(
-        f'row {number}: a prompt must be a list of at least one token id, got '
-        f'{row.tolist()!r}.'
-      )
-  lengths = np.array([row.size for row in rows], np.int32)
+  lengths = np.array([len(row) for row in rows], np.int32)
   prompts = np.zeros((len(rows), lengths.max()), np.int32)
   for number, row in enumerate(rows):
-    prompts[number, : row.size] = row
+    prompts[number, : len(row)] = row
   return prompts, lengths
 
 

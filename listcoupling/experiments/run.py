@@ -167,7 +167,7 @@ def open_run(
     ...     run.rows([('a', 1), ('b', 2)], lambda x: {'x': x}, key='name')
     [{'name': 'a', 'x': 1}, {'name': 'b', 'x': 2}]
   """
-  workdir = pathlib.Path(workdir)
+  workdir = files.as_folder(workdir)
   with _alone(workdir):
     run = Run(
       workdir, _checked_record(workdir, files.plain(settings), may_change)

@@ -67,6 +67,8 @@ def _hub_directory(name: str) -> pathlib.Path:
 
 
 def _find_directory(name) -> pathlib.Path:
+  if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
+    raise ValueError(f'a directory or hub name must be given, got {name!r}.')
   directory, text = pathlib.Path(name), os.fspath(name)
   if os.path.isdir(directory):  # no error for a name that cannot be
     return directory
@@ -243,10 +245,11 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     >>> target, _ = shipped_pair()
     >>> save_pretrained(target, "/tmp/target")
   """
-  if not isinstance(model.config, transformer.TransformerConfig):
+  config = getattr(model, 'config', None)
+  if not isinstance(config, transformer.TransformerConfig):
     raise ValueError(
       'Only transformers can be saved, got a config of type '
-      f'{type(model.config).__name__}.'
+      f'{type(config).__name__}.'
     )
   if quantised.is_quantised(model.params):
     raise ValueError(

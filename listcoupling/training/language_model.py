@@ -273,7 +273,7 @@ def train_and_evaluate(
   """
   inputs.check_config(config)
   teacher = inputs.load_teacher(config)
-  folder = pathlib.Path(workdir)
+  folder = files.as_folder(workdir)
   texts = inputs.load_texts(config, folder, teacher)
   end = texts.tokenizer.token_to_id(text.END_OF_TEXT)
   model_config = transformer.TransformerConfig(

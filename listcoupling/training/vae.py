@@ -18,12 +18,10 @@ Legend: B batch, R images, N latents of an image, D latent size, [h, w] crop.
 
 import functools
 import math
-import pathlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import tqdm
@@ -33,6 +31,9 @@ from listcoupling.data import images as image_data
 from listcoupling.data import side_information
 from listcoupling.models import vae
 from listcoupling.training import run_folder
+
+if TYPE_CHECKING:
+  import ml_collections
 
 ESTIMATOR_LOSSES = ('bce', 'contrastive')
 _METRICS = ('mse', 'kl_bits', 'estimator_loss', 'side_only_mse')
@@ -274,7 +275,7 @@ def _draw(board, state, halves, config) -> None:
   board.add_image('reconstructions', grid, config.steps, dataformats=formats)
 
 
-def train(config: ml_collections.ConfigDict, workdir):
+def train(config: 'ml_collections.ConfigDict', workdir):
   """Trains to `config.steps`, resuming what `workdir` holds.
 
   Args:
@@ -298,7 +299,7 @@ def train(config: ml_collections.ConfigDict, workdir):
     >>> model, params = train(config, 'runs/digits')  # doctest: +SKIP
   """
   model_config = check_config(config)
-  halves, workdir = load_halves(config), pathlib.Path(workdir)
+  halves, workdir = load_halves(config), files.as_folder(workdir)
   run_folder.check_settings(config, workdir)
   path = workdir / vae.FILE
   if path.exists():

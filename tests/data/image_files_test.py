@@ -141,6 +141,51 @@ def test_palettes_and_one_bit_lose_nothing(tmp_path):
   )
 
 
+def test_a_photo_is_upright(tmp_path):
+  exif = Image.Exif()
+  exif[0x112] = 6  # a quarter turn, as cameras write it
+  Image.fromarray(GREY).save(tmp_path / 'a.png', exif=exif)
+  found = image_files.read_images(tmp_path / 'a.png')[0]
+  np.testing.assert_array_equal(found, np.rot90(GREY, -1) / np.float32(255))
+
+
+def test_the_order_of_bytes_is_that_of_the_file(tmp_path):
+  deep = (1000 * np.arange(48).reshape(1, 8, 6)).astype('>u2')
+  np.save(tmp_path / 'a.npy', deep)
+  found = image_files.read_images(tmp_path / 'a.npy')
+  np.testing.assert_allclose(found, deep / 65535, atol=1e-7)
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path):
+  (tmp_path / 'link').symlink_to(tmp_path / 'folder')
+  image_files.write_images(tmp_path / 'link', GREY[None] / 255)
+  assert (tmp_path / 'link').is_symlink()
+  assert [x.name for x in (tmp_path / 'folder').iterdir()] == ['000000.png']
+
+
+@pytest.mark.filterwarnings('ignore')  # Pillow's, of damaged files
+@pytest.mark.parametrize('kind', ['png', 'tiff', 'ppm', 'gif'])
+def test_damage_of_any_byte_is_read_or_named(tmp_path, kind):
+  data = _saved(Image.fromarray(GREY), kind)
+  rng = np.random.default_rng(0)
+  path = tmp_path / f'broken.{kind}'
+  for place in range(min(len(data), 120)):
+    broken = bytearray(data)
+    broken[place] ^= rng.integers(1, 256)
+    path.write_bytes(broken)
+    try:
+      image_files.read_images(path)
+    except ValueError as error:
+      assert path.name in str(error)
+
+
+def _promised(shape):
+  """An npy file whose header alone says what it holds."""
+  words = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n"
+  size = len(words).to_bytes(2, 'little')
+  return b'\x93NUMPY\x01\x00' + size + words.encode()
+
+
 @pytest.mark.parametrize(
   'array, message',
   [
@@ -150,6 +195,9 @@ def test_palettes_and_one_bit_lose_nothing(tmp_path):
     (np.zeros(5), r'\[R, H, W\]'),
     (np.zeros((0, 8, 8)), r'\[R, H, W\]'),
     (b'not numpy', 'readable npy'),
+    (_promised('(1000000, 1000, 1000)'), 'x.npy is not a readable npy'),
+    (_promised('(True, 8, 8)'), 'x.npy is not a readable npy'),
+    (_promised('(2,' * 3000), 'x.npy is not a readable npy'),
   ],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path, array, message):

@@ -41,8 +41,9 @@ def test_json_lines_may_span_lines_and_hold_conversations(tmp_path):
   talk = [{'role': 'user', 'content': 'Hi'}]
   lines = ['one\ntwo', {'prompt': UNICODE_ENDS, 'id': 3}, {'messages': talk}]
   text = '\n\n'.join(json.dumps(line, ensure_ascii=False) for line in lines)
-  path = _write(tmp_path, 'prompts.jsonl', text)
-  assert prompt_files.read_prompts(path) == ['one\ntwo', UNICODE_ENDS, talk]
+  for name in ('prompts.jsonl', 'PROMPTS.JSONL'):
+    path = _write(tmp_path, name, text)
+    assert prompt_files.read_prompts(path) == ['one\ntwo', UNICODE_ENDS, talk]
 
 
 @pytest.mark.parametrize(

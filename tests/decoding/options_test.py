@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
@@ -76,6 +77,88 @@ def test_the_range_named_is_the_range_checked(name):
     GenerateOptions(**{name: np.inf}).check(VOCAB)
   with pytest.raises(ValueError, match=r'at least [0-9e.-]*, got -1.0'):
     GenerateOptions(**{name: -1}).check(VOCAB)
+
+
+OUT_OF_RANGE = [
+  (dict(temperature=10**400), ['temperature', 'a float holds']),
+  (dict(temperature=1e300), ['temperature', 'finite', '1e+300']),
+  (dict(draft_temperatures=1e300), ['draft_temperatures', 'finite']),
+  (dict(repetition_penalty=1e39), ['repetition_penalty', '1e+39']),
+  (dict(logit_bias={5: 1e39}), ['logit_bias', 'token 5', '1e+39']),
+  (dict(logit_bias={5: -1e39}), ['logit_bias', 'token 5', '-1e+39']),
+  (dict(max_new_tokens=10**12), ['max_new_tokens', 'at most', '10' + '0' * 11]),
+  (dict(cache_length=10**12), ['cache_length', 'at most']),
+  (dict(num_drafts=10**9), ['num_drafts', 'at most']),
+  (dict(draft_length=10**9), ['draft_length', 'at most']),
+  (dict(num_drafts=1000, draft_length=1000), ['num_drafts=1000', 'nodes']),
+  (dict(num_nodes=10**9), ['num_nodes', 'at most']),
+  (dict(top_k=2**40), ['top_k', 'at most']),
+  (dict(min_new_tokens=2**40), ['min_new_tokens', 'at most']),
+  (dict(pad_token=2**31), ['pad_token', 'at most']),
+]
+
+
+@pytest.mark.parametrize('given,words', OUT_OF_RANGE)
+def test_what_no_word_or_memory_holds_is_refused_by_name(given, words):
+  with pytest.raises(ValueError) as error:
+    GenerateOptions(**given).check(VOCAB)
+  for word in words:
+    assert word in str(error.value)
+
+
+class _Blank:
+  """The members of a drafter, not yet of the right kind."""
+
+  prefill = open_block = extend = None
+
+  def __init__(self, vocab_size, params):
+    self.vocab_size, self.params = vocab_size, params
+
+
+STRANGE_CALLS = [
+  (dict(drafters=_Blank('7', None)), ['_Blank.vocab_size', "'7'"]),
+  (dict(drafters=_Blank(VOCAB, 'abc')), ['_Blank.params', 'abc', 'arrays']),
+  (dict(drafters=5), ['drafters', '5', 'NGramDrafter']),
+  (dict(drafters='ngram'), ['drafters', 'ngram']),
+  (dict(prompts=[[1, 2], [3]]), ['prompts', 'pad_prompts']),
+  (dict(prompts=['def main(']), ['prompts', 'encode_prompts']),
+  (dict(prompts=[1, 2]), ['prompts', '(2,)', 'pad_prompts']),
+  (dict(prompt_lengths=[2.0]), ['prompt_lengths', 'float64']),
+  (dict(prompt_lengths=None), ['prompt_lengths']),
+  (dict(key=jax.random.split(KEY, 3)), ['key', '(1,)', '(3,)', 'split']),
+  (dict(key=jax.random.PRNGKey(0)), ['key', 'wrap_key_data']),
+  (dict(target='gpt2'), ['target', 'load_pretrained']),
+  (dict(options=None), ['options', 'GenerateOptions']),
+  (dict(on_block='print'), ['on_block', 'print']),
+]
+
+
+@pytest.mark.parametrize('given,words', STRANGE_CALLS)
+def test_calls_that_mean_nothing_are_refused_by_name(given, words):
+  call = dict(
+    key=KEY, target=TARGET, drafters=DRAFTER, prompts=[[1, 2]],
+    prompt_lengths=[2], options=GenerateOptions(),
+  )  # fmt: skip
+  with pytest.raises(ValueError) as error:
+    generate(**call | given)
+  assert '\n' not in str(error.value)
+  for word in words:
+    assert word in str(error.value)
+
+
+@pytest.mark.parametrize('ended', [False, [True] * 3, ['stop'], [1]])
+def test_what_ends_rows_is_a_truth_value_for_each(ended):
+  with pytest.raises(ValueError, match='on_block must return None or 1 truth'):
+    generate(
+      KEY, TARGET, DRAFTER, [[1, 2]], [2], OPTIONS,
+      on_block=lambda tokens, lengths: ended,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('given', [dict(vocab_size='7'), dict(order=0)])
+def test_an_ngram_drafter_checks_its_sizes(given):
+  with pytest.raises(ValueError, match=next(iter(given))):
+    NGramDrafter(**dict(vocab_size=VOCAB) | given)
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -193,6 +276,16 @@ BROKEN = [
   (
     _broken('prefill', lambda self, params, text, shape, capacity: text.root),
     ['Broken.prefill', 'open_block'],
+  ),
+  (
+    _broken(
+      'extend',
+      lambda self, params, state, text, depth, nodes, parents: (
+        params[nodes],
+        (nodes,),
+      ),
+    ),
+    ['Broken.extend', 'open_block', 'int32[1, 2]'],
   ),
   (
     _broken('extend', lambda self, params, *args: 1 + 'x'),

@@ -71,6 +71,16 @@ def test_special_tokens_are_switched_and_a_doubled_one_is_named():
     (TOKENIZER, ['a', ''], "row 1: prompt '' has no tokens"),
     (TOKENIZER, ['a', 3], 'row 1: .*must be a string.*got int'),
     (TOKENIZER, [], 'no prompts'),
+    (TOKENIZER, 5, 'prompts must be a string or a sequence.*got 5'),
+    (TOKENIZER, None, 'prompts must be .*got None'),
+    (TOKENIZER, b'def', "prompts must be .*got b'def'"),
+    (TOKENIZER, [[1.5, 2]], r'row 0: .*token id, got \[1.5, 2.0\]'),
+    (TOKENIZER, [[1], ['a']], r"row 1: .*token id, got \['a'\]"),
+    (TOKENIZER, [[[1], [1, 2]]], 'row 0: .*token id'),
+    (TOKENIZER, [[1], [2**40]], 'row 1: .*got 1099511627776'),
+    (TOKENIZER, [[-1]], 'row 0: .*got -1'),
+    (TOKENIZER, ['a', '\ud800'], 'row 1: .*surrogate'),
+    ('gpt2', ['a'], 'tokenizer must be .*load_pretrained, got str'),
   ],
 )
 def test_prompts_that_are_none_are_refused(tokenizer, texts, message):

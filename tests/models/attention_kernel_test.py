@@ -85,7 +85,7 @@ def test_shapes_that_are_served():
   assert serves(4, 64) and serves(17 * 4, 128) and serves(256, 64)
   assert not serves(257, 64) and not serves(256, 128)
   assert not serves(4, 80) and not serves(4, 64, entries=8193)
-  assert not serves(4, 64, dtype=jnp.float64)
+  assert not serves(4, 64, dtype=jnp.float32)
   for batch in (1, 8, 32, 1000):
     arrays = (
       shape((batch, 8, 4, 64), 'float32'),
@@ -99,7 +99,10 @@ def test_only_cuda_gets_the_kernel(monkeypatch, platform, calls):
   monkeypatch.setattr(kernels, 'at_hand', lambda: True)
   if platform == 'cuda' and jax.__version_info__ >= (0, 11):
     pytest.skip('JAX 0.11 lowers kernels beside a GPU only')
-  rows, *rest = operands(3, 4)
+  rows, keys, values, *rest = operands(3, 4)
+  rows, keys, values = (
+    leaf.astype(jnp.bfloat16) for leaf in (rows, keys, values)
+  )
   queries = rows.reshape(2, 2, 3, 4, 16).swapaxes(1, 2)
   exported = export.export(
     jax.jit(attention.attend),
@@ -107,5 +110,5 @@ def test_only_cuda_gets_the_kernel(monkeypatch, platform, calls):
     disabled_checks=[
       export.DisabledSafetyCheck.custom_call('__gpu$xla.gpu.triton')
     ],
-  )(queries, *rest)
+  )(queries, keys, values, *rest)
   assert exported.mlir_module().count('xla.gpu.triton') == calls

@@ -155,6 +155,17 @@ def test_round_trip_is_exact(family, tmp_path):
   assert not list(tmp_path.glob('.b*'))
 
 
+@pytest.mark.parametrize('name', [None, '', 5, ('a', 'b')])
+def test_a_model_must_be_named(name):
+  with pytest.raises(ValueError, match='directory or hub name must be given'):
+    pretrained.load_pretrained(name)
+
+
+def test_nothing_is_not_saved(tmp_path):
+  with pytest.raises(ValueError, match='Only transformers.*NoneType'):
+    pretrained.save_pretrained(None, tmp_path / 'm')
+
+
 def test_saving_again_replaces_every_file(tmp_path):
   target, _ = pretrained.shipped_pair()
   pretrained.save_pretrained(target, tmp_path / 'm')
