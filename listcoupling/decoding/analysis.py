@@ -71,7 +71,8 @@ def log_probabilities(model: LanguageModel, tokens) -> np.ndarray:
   size = tokens.shape[1]
   # Few lengths are ever compiled; nothing looks at what comes after it.
   tokens = np.pad(tokens, ((0, 0), (0, -size % _BUCKET)))
-  scores = _log_probabilities(model.params, tokens, model.static)
+  with jax.enable_x64(False):  # tokens and positions are 32-bit words
+    scores = _log_probabilities(model.params, tokens, model.static)
   return np.asarray(scores)[:, : size - 1]
 
 
