@@ -280,16 +280,17 @@ def first_arrival(times: jax.Array) -> jax.Array:
   """Index of the smallest time along the last axis; -1 if none is finite.
 
   Args:
-    times: [..., N], NaN anywhere in a row makes the row impossible.
+    times: [..., N], or their logarithms; NaN anywhere in a row makes the row
+      impossible.
 
   Returns:
     [...] int32; the lowest index on ties.
   """
-  times = jnp.where(times != times, -1.0, times)  # minima may lose NaN
+  times = jnp.where(times != times, -jnp.inf, times)  # minima may lose NaN
   best, index = jax.lax.platform_dependent(
     times, cpu=_least_by_passes, default=_least_by_pairs
   )
-  return jnp.where((best >= 0) & (best < jnp.inf), index, -1)
+  return jnp.where(jnp.abs(best) < jnp.inf, index, -1)
 
 
 def _least_by_passes(times):

@@ -20,8 +20,11 @@ import pytest  # noqa: E402
 # meet without a word.
 _PROMOTING = (
   'decoding',
-  'experiments',
   'models',
+  'device_report_test',
+  'matching_test',
+  'table_test',
+  'toy_test',
   'notebooks_test',
   'readme_test',
 )

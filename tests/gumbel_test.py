@@ -171,6 +171,8 @@ def test_first_arrival_of_impossible_rows_is_minus_one():
   inf, nan = np.inf, np.nan
   times = jnp.array([[inf, inf], [nan, 1.0], [2.0, 2.0], [inf, 3.0]])
   assert gumbel.first_arrival(times).tolist() == [-1, -1, 0, 1]
+  # Logarithms of times may be below zero.
+  assert gumbel.first_arrival(times - 4).tolist() == [-1, -1, 0, 1]
   noise = gumbel.exponential(jax.random.key(0), 3)
   laws = jnp.array([[-inf, -inf, -inf], [nan, 0, 0], [-inf, -200.0, -inf]])
   assert jax.jit(gumbel.race)(noise[None], laws).tolist() == [-1, -1, 1]

@@ -87,11 +87,15 @@ def check_kind(kind: str, shape, source_shape, noise: float) -> None:
   if kind not in KINDS:
     raise ValueError(f'side_kind must be one of {KINDS}, got {kind!r}.')
   shape, whole = tuple(shape), tuple(source_shape)
-  bad = kind == 'edge' and (shape[0] != whole[0] or shape[1] > whole[1])
-  if bad or (kind == 'noisy' and shape != whole):
+  rules = {
+    'crop': ('within', shape[0] <= whole[0] and shape[1] <= whole[1]),
+    'edge': ('as high as', shape[0] == whole[0] and shape[1] <= whole[1]),
+    'noisy': ('that of', shape == whole),
+  }
+  words, fits = rules.get(kind, ('', True))
+  if not fits:
     raise ValueError(
-      f'side_shape of {kind!r} must be '
-      f'{f"{whole[0]} rows high" if kind == "edge" else whole}, got {shape}.'
+      f'side_shape of {kind!r} must be {words} a half, {whole}, got {shape}.'
     )
   if not (0 < noise < np.inf if kind == 'noisy' else noise == 0):
     raise ValueError(

@@ -71,7 +71,8 @@ def log_probabilities(model: LanguageModel, tokens) -> np.ndarray:
   size = tokens.shape[1]
   # Few lengths are ever compiled; nothing looks at what comes after it.
   tokens = np.pad(tokens, ((0, 0), (0, -size % _BUCKET)))
-  scores = _log_probabilities(model.params, tokens, model.static)
+  with jax.enable_x64(False):  # tokens and positions are 32-bit words
+    scores = _log_probabilities(model.params, tokens, model.static)
   return np.asarray(scores)[:, : size - 1]
 
 
@@ -296,7 +297,7 @@ def common_atoms(
     return tuple(
       filters.probabilities(law, vocab_size) for law in (draft, target)
     )
-  same = draft.tokens[:, None] == target.tokens  # [draft, target]
+  same = draft.tokens[:, None] == target.tokens[None]  # [draft, target]
   shared = jnp.sum(jnp.where(same, p[:, None], 0), axis=0)
   alone = jnp.where(jnp.any(same, axis=1), 0, p)
   return (

@@ -143,7 +143,7 @@ def cache_mask(visible: jax.Array, start: jax.Array, entries: int) -> jax.Array:
 
 def _mask_by_rows(visible, start, *, entries):
   def row(visible, start):
-    prefix = jnp.arange(entries) < start
+    prefix = jnp.arange(entries, dtype=jnp.int32) < start
     prefix = jnp.broadcast_to(prefix, (visible.shape[0], entries))
     return jax.lax.dynamic_update_slice(prefix, visible, (0, start))
 

@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import signal
 import sys
+import threading
 
 import jax
 from absl import app, flags, logging
@@ -58,6 +60,7 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
     choices: what the one argument may be; there is none if left out.
   """
   _keep_compiled()
+  signal.signal(signal.SIGINT, _interrupt)
   try:
     app.run(guard(main, choices), flags_parser=_parse)
   except SystemExit as stop:
@@ -138,6 +141,17 @@ def _parse(argv):
     return flags.FLAGS(argv)
   except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
     sys.exit(_fail(argv, error))
+
+
+def _interrupt(number, frame) -> None:
+  """Ctrl-C; one that meets JAX's hook of the collector comes once more.
+
+  Python drops the exceptions of such hooks, and the Ctrl-C with them.
+  """
+  if frame is not None and frame.f_code.co_name == '_xla_gc_callback':
+    threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+    return
+  raise KeyboardInterrupt
 
 
 def _keep_compiled() -> None:

@@ -83,6 +83,7 @@ def _trial(key, p, q, num_drafts, *, width):
   gls = gumbel.race(gumbel.earliest(mine), log_q)
   order = jnp.argsort(gumbel.arrival_times(noise[0], log_p))
   first = gumbel.race(noise[0], log_q)
+  is_first = order == first.astype(order.dtype)
   # Rejection schemes: the verifier's noise is not the drafts'.
   judge = (
     gumbel.uniform(key, width, gumbel.ACCEPT),
@@ -93,7 +94,7 @@ def _trial(key, p, q, num_drafts, *, width):
   return jnp.stack(
     [
       jnp.any(live & (proposals == gls)),
-      jnp.any((order == first) & (jnp.arange(p.size) < num_drafts)),
+      jnp.any(is_first & (jnp.arange(p.size) < num_drafts)),
       rejection.specinfer_accept(proposals, drafts, q, *judge)[1],
       rejection.spectr_accept(proposals, p, q, *judge)[1],
     ]

@@ -213,7 +213,7 @@ def _choices(
 
 
 class Setting(NamedTuple):
-  """What an evaluation chooses for each scheme, K, L and G."""
+  """Chosen by an evaluation for each scheme, K, L and G."""
 
   beta: float | None  # of the VAE; list_quantiser has none
   num_candidates: int | None  # N
@@ -221,7 +221,7 @@ class Setting(NamedTuple):
 
 
 def _evaluated(directory, job) -> Setting:
-  """What the evaluation chose for (scheme, K, L, G), or Nones."""
+  """The choice of the evaluation for (scheme, K, L, G), or Nones."""
   nothing = Setting(None, None)
   path = directory / 'choice' / f'{job[0]}.json'
   if not path.is_file():

@@ -245,10 +245,11 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     >>> target, _ = shipped_pair()
     >>> save_pretrained(target, "/tmp/target")
   """
-  if not isinstance(model.config, transformer.TransformerConfig):
+  config = getattr(model, 'config', None)
+  if not isinstance(config, transformer.TransformerConfig):
     raise ValueError(
       'Only transformers can be saved, got a config of type '
-      f'{type(model.config).__name__}.'
+      f'{type(config).__name__}.'
     )
   if quantised.is_quantised(model.params):
     raise ValueError(

@@ -13,6 +13,7 @@ its TensorBoard folder is tensorboard/.
 """
 
 import contextlib
+import os
 import pathlib
 import signal
 import threading
@@ -23,6 +24,7 @@ import orbax.checkpoint as ocp
 
 from listcoupling import files
 
+_STOPS = b'\nStops after this step and keeps it; once more stops at once.\n'
 # Of a language model: the schedule follows the new number of steps; logs do
 # not change the run.
 _MAY_CHANGE = ('num_steps', 'checkpoint_every', 'log_every')
@@ -169,8 +171,9 @@ def stopping(
 ) -> Iterator[Callable[[int, Any], None]]:
   """A loop of steps that Ctrl-C or SIGTERM ends with a checkpoint.
 
-  The first signal waits for the end of a step, since one in the middle of a
-  compiled call can crash the process; a second one does what it always did.
+  The first signal says so and waits for the end of a step, since one in the
+  middle of a compiled call can crash the process; a second one does what it
+  always did.
   In a thread other than the main one no signal arrives. All checkpoints are
   on disk when the loop is left.
 
@@ -189,6 +192,7 @@ def stopping(
 
   def handler(*_):
     asked.append(True)
+    os.write(2, _STOPS)  # print may be in the middle of a line
     for number, old in before.items():
       signal.signal(number, old)
 

@@ -18,11 +18,10 @@ Legend: B batch, R images, N latents of an image, D latent size, [h, w] crop.
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import tqdm
@@ -32,6 +31,9 @@ from listcoupling.data import images as image_data
 from listcoupling.data import side_information
 from listcoupling.models import vae
 from listcoupling.training import run_folder
+
+if TYPE_CHECKING:
+  import ml_collections
 
 ESTIMATOR_LOSSES = ('bce', 'contrastive')
 _METRICS = ('mse', 'kl_bits', 'estimator_loss', 'side_only_mse')
@@ -273,7 +275,7 @@ def _draw(board, state, halves, config) -> None:
   board.add_image('reconstructions', grid, config.steps, dataformats=formats)
 
 
-def train(config: ml_collections.ConfigDict, workdir):
+def train(config: 'ml_collections.ConfigDict', workdir):
   """Trains to `config.steps`, resuming what `workdir` holds.
 
   Args:

@@ -1,6 +1,9 @@
 """The Gaussian source: formulas, the encoder's law and Proposition 4."""
 
+import contextlib
 import functools
+import io
+import os
 import subprocess
 import sys
 
@@ -287,15 +290,13 @@ def test_lattice_beats_the_modulo_quantiser_and_interval_labels():
     gaussian.simulate_lattice(KEY, trials, code, 0.0, num_decoders=2)
 
 
-_SETTINGS_OF_THE_MACHINE = """
-import os, sys
-os.environ.update(JAX_PLATFORMS='cpu')
-import jax
-if sys.argv[1] == 'other':
-  jax.config.update('jax_enable_x64', True)
-  jax.config.update('jax_default_prng_impl', 'rbg')
-  jax.config.update('jax_numpy_dtype_promotion', 'strict')
-  jax.config.update('jax_numpy_rank_promotion', 'raise')
+_OTHER_MACHINE = {
+  'JAX_ENABLE_X64': '1',
+  'JAX_DEFAULT_PRNG_IMPL': 'rbg',
+  'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
+  'JAX_NUMPY_RANK_PROMOTION': 'raise',
+}
+_BITS = """
 import numpy as np
 from listcoupling import compression, gumbel
 from listcoupling.compression import gaussian, labels, lattices
@@ -325,15 +326,18 @@ for named in (
 
 
 def test_bits_do_not_depend_on_the_settings_of_the_machine():
-  printed = [
-    subprocess.run(
-      [sys.executable, '-c', _SETTINGS_OF_THE_MACHINE, kind],
-      capture_output=True, text=True, check=True,
-    ).stdout
-    for kind in ('default', 'other')
-  ]  # fmt: skip
-  assert printed[0] == printed[1]
-  assert printed[0].startswith('float32') and printed[0].count('int32') >= 4
+  here = io.StringIO()
+  with contextlib.redirect_stdout(here):
+    exec(_BITS, {})
+  other = subprocess.run(
+    [sys.executable, '-c', _BITS],
+    env=os.environ | _OTHER_MACHINE,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+  assert here.getvalue() == other
+  assert other.startswith('float32') and other.count('int32') >= 4
 
 
 def test_settings_of_one_kind_share_a_compilation():

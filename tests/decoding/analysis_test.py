@@ -132,3 +132,12 @@ def test_names_of_others_for_the_same_counts():
     figures.draft_acceptance_rate * figures.drafted_tokens,
     figures.accepted_tokens,
   )
+
+
+def test_scores_do_not_depend_on_64_bits():
+  model, _ = fakes.random_pair(5, 0.7, 1)
+  rows = np.array([[1, 2, 3, 4]])
+  scores = analysis.log_probabilities(model, rows)
+  with jax.enable_x64(True), jax.numpy_dtype_promotion('strict'):
+    again = analysis.log_probabilities(model, rows)
+  np.testing.assert_array_equal(scores, again)

@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -151,3 +153,17 @@ def test_a_stop_ends_with_130_and_flushed_output(tmp_path):
   rows = (tmp_path / 'work' / 'results.csv').read_text()
   assert rows == 'n,value\n0,0\n'
   assert not (tmp_path / 'work' / '.lock').exists()
+
+
+def test_an_interrupt_that_a_hook_would_drop_comes_again():
+  def _xla_gc_callback():
+    command._interrupt(signal.SIGINT, sys._getframe())
+
+  returned = False
+  with pytest.raises(KeyboardInterrupt):
+    _xla_gc_callback()
+    returned = True
+    time.sleep(20)
+  assert returned
+  with pytest.raises(KeyboardInterrupt):
+    command._interrupt(signal.SIGINT, sys._getframe())

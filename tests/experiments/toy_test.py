@@ -1,3 +1,4 @@
+import functools
 import re
 
 import jax
@@ -7,7 +8,7 @@ import pytest
 
 from configs import toy as default_config
 from configs import toy_peaked
-from listcoupling import coupling, files
+from listcoupling import coupling, files, gumbel
 from listcoupling.experiments import tables, toy
 from tests import reference
 
@@ -109,3 +110,11 @@ def test_peaked_pairs_are_laws():
   p, q = toy.random_pairs(0, config)
   np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
   assert q.shape == (12, 1000) and q.max() > 0.05
+
+
+def test_a_trial_may_be_traced_under_64_bits():
+  law = jnp.full(4, 0.25, jnp.float32)
+  trial = functools.partial(toy._trial, width=2)
+  with jax.enable_x64(True), jax.numpy_dtype_promotion('strict'):
+    traced = jax.eval_shape(trial, gumbel.seed_key(0), law, law, 2)
+  assert traced.shape == (len(toy.SAMPLED),)

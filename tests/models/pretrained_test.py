@@ -161,6 +161,11 @@ def test_a_model_must_be_named(name):
     pretrained.load_pretrained(name)
 
 
+def test_nothing_is_not_saved(tmp_path):
+  with pytest.raises(ValueError, match='Only transformers.*NoneType'):
+    pretrained.save_pretrained(None, tmp_path / 'm')
+
+
 def test_saving_again_replaces_every_file(tmp_path):
   target, _ = pretrained.shipped_pair()
   pretrained.save_pretrained(target, tmp_path / 'm')

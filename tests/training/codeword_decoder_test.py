@@ -132,6 +132,22 @@ def test_classifier_finds_the_cells():
   )  # padding is never used
 
 
+def test_side_information_finds_its_codeword():
+  """Of every decoder; side information that says nothing stays at chance."""
+  cells = jax.random.randint(KEY, (2000,), 0, 2)
+  sign = 2.0 * cells - 1
+  sides = jnp.stack([sign, 3 * sign], 1).reshape(2000, 2, 1, 1)
+  options = dict(config=CONFIG, steps=300, batch_size=128)
+  params, _ = training.train_side_classifier(KEY, sides, cells, **options)
+  scores = models.side_scores(params, sides, CONFIG)
+  assert scores.shape == (2000, 2, 3)
+  np.testing.assert_array_equal(
+    jnp.argmax(scores, -1), jnp.stack([cells] * 2, 1)
+  )
+  _, loss = training.train_side_classifier(KEY, 0 * sides, cells, **options)
+  assert float(loss) > 0.65  # log 2, less what chance leaves
+
+
 @pytest.mark.parametrize(
   'change, message',
   [

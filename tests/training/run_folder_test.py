@@ -61,7 +61,7 @@ def test_rows_after_the_checkpoint_come_again(tmp_path):
   assert run_folder.read_history(tmp_path / 'none', 2) == []
 
 
-def test_a_stop_saves_the_last_step_that_is_whole(tmp_path):
+def test_a_stop_saves_the_last_step_that_is_whole(tmp_path, capfd):
   state, before = {'w': np.zeros(3)}, signal.getsignal(signal.SIGINT)
   with run_folder.checkpoints(tmp_path) as manager:
     with pytest.raises(KeyboardInterrupt):
@@ -71,7 +71,7 @@ def test_a_stop_saves_the_last_step_that_is_whole(tmp_path):
           if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)  # waits for the step's end
           keep(step, state)
-    assert step == 3
+    assert step == 3 and 'Stops after this step' in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) == before
     with pytest.raises(KeyboardInterrupt):  # not by signal: the step is lost
       with run_folder.stopping(manager, (3, state)) as keep:

@@ -330,7 +330,8 @@ def vae(sizes: Sizes) -> Iterator[dict]:
     grads, _ = jax.grad(vae_training.loss_fn, has_aux=True)(
       params, gumbel.seed_key(9), *halves, rest, sizes.vae
     )
-    updates, own = optimizer.update(grads, own)
+    with jax.numpy_dtype_promotion('standard'):  # optax mixes types
+      updates, own = optimizer.update(grads, own)
     return optax.apply_updates(params, updates), own
 
   state = params, optimizer.init(params)
