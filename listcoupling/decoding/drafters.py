@@ -21,6 +21,8 @@ from listcoupling import validation
 from listcoupling.decoding import tree
 from listcoupling.decoding.language_model import LanguageModel, read_tokens
 
+_ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+
 
 class Text(NamedTuple):
   """The rows as they stand at the start of a block."""
@@ -303,7 +305,7 @@ def check_drafter(drafter) -> None:
   name = type(drafter).__name__
   validation.check_positive_int(drafter.vocab_size, f'{name}.vocab_size')
   for leaf in jax.tree.leaves(getattr(drafter, 'params', None)):
-    if not isinstance(leaf, jax.typing.ArrayLike):
+    if not isinstance(leaf, _ARRAYS):
       raise ValueError(
         f'{name}.params must be a pytree of arrays, got {leaf!r:.60} in it.'
       )

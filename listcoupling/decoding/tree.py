@@ -47,11 +47,12 @@ def fill(tree: DraftTree, num_nodes: int) -> DraftTree:
     [[-1, -1]]
   """
   added = num_nodes - 1 - tree.tokens.shape[1]
+
+  def pad(leaf, value):
+    return jnp.pad(leaf, ((0, 0), (0, added)), constant_values=value)
+
   return DraftTree(
-    *(
-      jnp.pad(leaf, ((0, 0), (0, added)), constant_values=value)
-      for leaf, value in zip(tree[:3], (-1, 0, 1))
-    )
+    pad(tree.tokens, -1), pad(tree.parents, 0), pad(tree.depths, 1)
   )
 
 
