@@ -21,7 +21,7 @@ def sample_windows(
   """Uniform windows of a token row: [T] -> [B, S]."""
   last = tokens.shape[0] - length
   starts = jax.random.randint(key, (batch,), 0, last + 1, jnp.int32)
-  return tokens[starts[:, None] + jnp.arange(length)[None]]
+  return tokens[starts[:, None] + jnp.arange(length, dtype=starts.dtype)[None]]
 
 
 def even_windows(tokens: np.ndarray, config) -> np.ndarray:
