@@ -18,6 +18,7 @@ Everything random in this library starts here. Three properties carry it:
 """
 
 import enum
+import functools
 
 import chex
 import jax
@@ -213,7 +214,15 @@ def exponential(key: jax.Array, atoms, stream=CANONICAL) -> jax.Array:
     >>> bool((exponential(key, kept, stream=2) == dense[kept]).all())
     True
   """
-  return from_bits(_bits(key, atoms, stream))
+  if isinstance(atoms, int):
+    return _exponential(key, stream, num_atoms=atoms)
+  return _exponential(key, stream, atoms)
+
+
+# Compiled as one: operation by operation the last bit depends on the shape.
+@functools.partial(jax.jit, static_argnames='num_atoms', inline=True)
+def _exponential(key, stream, atoms=None, *, num_atoms=None):
+  return from_bits(_bits(key, num_atoms if atoms is None else atoms, stream))
 
 
 def exponential_streams(key: jax.Array, atoms, num_streams: int) -> jax.Array:

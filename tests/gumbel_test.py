@@ -348,3 +348,13 @@ def test_keys_are_made_by_the_register_alone(tmp_path):
   control = tmp_path / 'control.py'
   control.write_text('key = jax.random.fold_in(jax.random.key(seed), 7)\n')
   assert list(_makes_keys(control)) == [1, 1]
+
+
+@pytest.mark.parametrize('size', [10, 1000, 1024])
+def test_chosen_atoms_have_the_dense_noise_outside_of_jit(size):
+  key = gumbel.seed_key(0)
+  dense = np.asarray(gumbel.exponential(key, size))
+  for atoms in ([7, size - 1, 0], [3], range(0, size, 7)):
+    kept = jnp.array(list(atoms))
+    chosen = np.asarray(gumbel.exponential(key, kept))
+    np.testing.assert_array_equal(chosen, dense[np.asarray(kept)])
