@@ -6,7 +6,7 @@ al., arXiv 2310.15141). Their draft noise is independent of the verifier's: a
 proposal that shared it would bias the output.
 
 `specinfer_accept` and `spectr_accept` are the pure maths of one step; the
-decoding engine calls them with its own noise.
+decoding loop calls them with its own noise.
 
 Legend: N atoms, K drafts.
 """

@@ -99,10 +99,15 @@ def main(argv):
     raise ValueError('--tune and --compare are two jobs; give one of them.')
   target, drafters = _models(mesh_flags.mesh())
   key = lc.gumbel.seed_key(_SEED.value)
-  if _COMPARE.value:
-    arrays = lc.encode_prompts(target.tokenizer, prompts)
-    return _compare(key, target, drafters, *arrays, options)
   chat = lc.decoding.read_chat_template(_TARGET.value) if _CHAT.value else None
+  if _COMPARE.value:
+    arrays = lc.encode_prompts(
+      target.tokenizer,
+      prompts,
+      add_special_tokens=_SPECIAL.value,
+      chat_template=chat,
+    )
+    return _compare(key, target, drafters, *arrays, options)
   if _TUNE.value:
     options = _tuned(key, target, drafters, prompts, options, chat)
   began = time.perf_counter()

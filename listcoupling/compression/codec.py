@@ -72,6 +72,18 @@ def _check(key, log_weights, labels, num_decoders, num_groups) -> None:
   _check_labels(labels, shape, num_groups)
 
 
+def _below_maximum(log_weights):
+  """numpy's float64 weights less their maximum: float32 keeps what differs."""
+  if getattr(log_weights, 'dtype', None) != np.float64 or not np.size(
+    log_weights
+  ):
+    return log_weights
+  best = log_weights.max()
+  if validation.is_concrete(best) and not np.isfinite(best):
+    return log_weights
+  return log_weights - best
+
+
 def _check_labels(labels, shape, num_groups) -> None:
   if jnp.shape(labels) != shape:
     raise ValueError(
@@ -161,7 +173,8 @@ def encode(
     >>> int(message)  # both labels: decoder k looks at label k
     0
   """
-  log_weights, labels = jnp.asarray(log_weights), jnp.asarray(labels)
+  log_weights = jnp.asarray(_below_maximum(log_weights))
+  labels = jnp.asarray(labels)
   _check(key, log_weights, labels, num_decoders, num_groups)
   validation.check_logits(log_weights, 'log_weights')
   return _encode(
@@ -232,7 +245,8 @@ def decode(
     >>> int(decode(key, w, labels, 0, decoder=0, num_decoders=1)) in (0, 2)
     True
   """
-  log_weights, labels = jnp.asarray(log_weights), jnp.asarray(labels)
+  log_weights = jnp.asarray(_below_maximum(log_weights))
+  labels = jnp.asarray(labels)
   _check(key, log_weights, labels, num_decoders, num_groups)
   _check_decoder(decoder, num_decoders)
   _check_message(message, labels, num_groups)

@@ -126,7 +126,7 @@ def _jinja2():
     import jinja2.sandbox
   except ImportError as error:
     raise ImportError(
-      'chat templates need jinja2: pip install jinja2'
+      "chat templates need jinja2: pip install 'listcoupling[chat]'"
     ) from error
   return jinja2
 

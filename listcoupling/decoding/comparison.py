@@ -1,8 +1,7 @@
 """Methods side by side on the same prompts and seed.
 
-Block efficiency and token rate as in arXiv 2506.05632, section 5: tokens
-returned per target call, and tokens per second as a percentage above single
-draft speculative decoding of the same length.
+Block efficiency as in arXiv 2506.05632, section 5 (tokens returned per target
+call), and tokens per second.
 """
 
 import dataclasses
@@ -11,9 +10,22 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from listcoupling.decoding.drafters import as_list
 from listcoupling.decoding.generate import Generation, generate
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
+
+
+def _of(options: GenerateOptions, name: str) -> GenerateOptions:
+  """`options` under another method, less what that method does not take."""
+  method = METHODS[name]
+  return dataclasses.replace(
+    options,
+    method=name,
+    num_nodes=options.num_nodes if method.best_first else None,
+    draft_temperatures=None if method.one_law else options.draft_temperatures,
+    replacement=options.replacement if name == 'specinfer' else True,
+  )
 
 
 def timed(
@@ -31,7 +43,7 @@ def timed(
 
 def plain_text(key, target, prompts, lengths, options) -> np.ndarray:
   """Tokens [B, M] that the plain sampler writes."""
-  plain = dataclasses.replace(options, method='autoregressive')
+  plain = _of(options, 'autoregressive')
   return generate(key, target, [], prompts, lengths, plain).tokens
 
 
@@ -47,10 +59,12 @@ def measure_method(
   repeats: int = 3,
 ) -> dict:
   """One row of `compare_methods`; `reference` is the `plain_text` [B, M]."""
+  method, drafters = METHODS[options.method], as_list(drafters)
+  one = method.single_draft or method.one_law
   run, rate = timed(
     key,
     target,
-    drafters[:1] if METHODS[options.method].single_draft else drafters,
+    drafters[:1] if one else drafters,
     prompts,
     lengths,
     options,
@@ -110,7 +124,7 @@ def compare_methods(
       target,
       drafters,
       *texts,
-      dataclasses.replace(options, method=method),
+      _of(options, method),
       reference=reference,
       repeats=repeats,
     )

@@ -232,7 +232,10 @@ class NGramDrafter:
         shifted = jnp.where(ends >= back, jnp.roll(tokens, back), -2)
         agree &= shifted == suffix[self.order - 1 - back]
         length += agree.astype(jnp.float32)
-      votes = jnp.where(ends < root, self.sharpness**length, 0.0)
+      # Ratios count alone: the longest agreement weighs 1, whatever its power.
+      earlier = ends < root
+      best = jnp.max(jnp.where(earlier, length, 0.0))
+      votes = jnp.where(earlier, self.sharpness ** (length - best), 0.0)
       following = jnp.roll(tokens, -1)
       counts = (
         jnp.zeros(self.vocab_size, jnp.float32)

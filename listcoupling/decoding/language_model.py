@@ -1,9 +1,9 @@
 """The protocol of language models: one forward call, one cache rule.
 
 A model is a pure function over an explicit cache of entries: entry c of row b
-holds what attention needs of one token. The engine alone decides which entry a
-token is written to and which entries it sees, so prefixes of different length,
-draft trees and roll-backs need nothing from the model. Where the entries lie
+holds what attention needs of one token. The decoding loop alone decides which
+entry a token is written to and which entries it sees, so prefixes of different
+length, draft trees and roll-backs need nothing from the model. Where they lie
 in the arrays is the model's business: it says how many there are (`capacity`)
 and moves them (`commit`). The defaults serve caches of [B, C, ...].
 
@@ -66,7 +66,7 @@ class Apply(Protocol):
 def no_cache(batch: int, entries: int) -> Cache:
   """The cache of a model that needs none: one word per entry, to be ignored.
 
-  Its length still tells the engine how wide masks are.
+  Its length still tells the decoder how wide masks are.
   """
   return jnp.zeros((batch, entries), jnp.int32)
 

@@ -33,7 +33,7 @@ class Metrics(NamedTuple):
   def acceptance_rate(self) -> np.ndarray:
     """[B, L] share of the target calls that accepted depth j."""
     calls = np.maximum(self.target_calls, 1)
-    return self.accepted_per_position / calls[:, None]
+    return self.accepted_per_position / np.expand_dims(calls, -1)
 
   @property
   def mean_acceptance_length(self) -> np.ndarray:

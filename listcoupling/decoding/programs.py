@@ -7,6 +7,7 @@ compiles nothing, and a service that sees many shapes keeps the latest alone.
 
 import collections
 import functools
+import time
 from collections.abc import Callable
 
 import jax
@@ -14,6 +15,7 @@ import jax
 SIZE = 32  # programs kept; one takes about 10 MB
 
 _programs = collections.OrderedDict()
+_seconds = [0.0]  # of compiling
 
 
 def get(
@@ -49,11 +51,18 @@ def get(
       donate_argnums=donate,
       out_shardings=out_shardings,
     )
+    began = time.perf_counter()
     program = jitted.lower(*args).compile()
+    _seconds[0] += time.perf_counter() - began
   _programs[key] = program  # the latest stands last
   while len(_programs) > SIZE:
     _programs.popitem(last=False)
   return program
+
+
+def seconds() -> float:
+  """Seconds that this process has spent on compiling here."""
+  return _seconds[0]
 
 
 def clear() -> None:

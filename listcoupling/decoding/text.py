@@ -93,6 +93,11 @@ def generate_text(
     >>> len(done.tokens), done.finish_reason
     (8, 'length')
   """
+  if not isinstance(target, LanguageModel):
+    raise ValueError(
+      f'target must be a LanguageModel, got {type(target).__name__}; see '
+      'listcoupling.load_pretrained.'
+    )
   validation.check_positive_int(batch_size, 'batch_size')
   validation.check_positive_int(num_samples, 'num_samples')
   _check_strings(target.tokenizer, stop_strings, on_text)

@@ -372,3 +372,20 @@ def test_an_encoder_without_candidates_is_refused():
   impossible = jnp.full(N, -jnp.inf)
   with pytest.raises(ValueError, match='-inf'):
     compression.encode(jax.random.key(0), impossible, LABELS, num_decoders=1)
+
+
+def test_float64_weights_keep_their_differences_under_an_offset():
+  weights = np.log(np.array([0.35, 0.25, 0.2, 0.1, 0.1, 1e-9])) + 1e8
+  key = gumbel.seed_key(3)
+  both = [
+    compression.encode(key, w, LABELS, num_decoders=2)
+    for w in (weights, weights - 1e8)
+  ]
+  assert int(both[0].index) == int(both[1].index)
+  decoded = [
+    compression.decode(key, w, LABELS, 1, decoder=1, num_decoders=2)
+    for w in (weights, weights - 1e8)
+  ]
+  assert int(decoded[0]) == int(decoded[1])
+  # In float32 the offset leaves nothing of the differences.
+  assert len(set(weights.astype(np.float32).tolist())) <= 2

@@ -91,5 +91,5 @@ def test_without_jinja_the_remedy_is_named(monkeypatch):
     return real(name, *args, **kwargs)
 
   monkeypatch.setattr(builtins, '__import__', absent)
-  with pytest.raises(ImportError, match='pip install jinja2'):
+  with pytest.raises(ImportError, match='listcoupling.chat'):
     chat.ChatTemplate('', {}).render([])

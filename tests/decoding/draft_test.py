@@ -250,6 +250,15 @@ def test_ngram_ignores_tokens_outside_its_vocabulary():
   np.testing.assert_allclose(law, [0, 2 / 102, 100 / 102], rtol=1e-5)
 
 
+def test_a_long_agreement_of_ngrams_stays_a_law():
+  text = Text(jnp.array([[0, 1] * 16]), jnp.array([31]))
+  drafter = NGramDrafter(3, order=24)  # 100^24 is no float32
+  state = drafter.prefill(None, text, (1, 1), 32)
+  logits, _ = drafter.open_block(None, state, text)
+  law = exact.softmax(np.asarray(logits[0, -1], np.float64))
+  np.testing.assert_allclose(law, [1, 0, 0], atol=1e-6)
+
+
 def test_nothing_follows_a_slot_without_a_token():
   """Two tokens are kept and three siblings asked for, without replacement."""
   model = fakes.random_pair(VOCAB, 1.0)[1][0]
