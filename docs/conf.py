@@ -21,6 +21,7 @@ exclude_patterns = ['_build']
 # Notebooks are shown with the outputs they are stored with; their tests run
 # them. Sphinx reads its own folder alone, so it gets copies.
 nb_execution_mode = 'off'
+(_HERE / 'stories').mkdir(exist_ok=True)
 for _notebook in (_HERE.parent / 'colab').glob('*.ipynb'):
   shutil.copy(_notebook, _HERE / 'stories' / _notebook.name)
 
