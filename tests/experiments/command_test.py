@@ -155,7 +155,15 @@ def test_a_stop_ends_with_130_and_flushed_output(tmp_path):
   assert not (tmp_path / 'work' / '.lock').exists()
 
 
-def test_an_interrupt_that_a_hook_would_drop_comes_again():
+@pytest.fixture
+def caught():
+  """SIGINT raises, as in the foreground: jobs of a shell may ignore it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_a_hook_would_drop_comes_again(caught):
   def _xla_gc_callback():
     command._interrupt(signal.SIGINT, sys._getframe())
 

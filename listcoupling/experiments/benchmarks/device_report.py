@@ -316,7 +316,11 @@ def gaussian(sizes: Sizes) -> Iterator[dict]:
 def vae(sizes: Sizes) -> Iterator[dict]:
   """One step of training on noise."""
   rest = types.SimpleNamespace(
-    estimator_loss='contrastive', num_negatives=15, beta=0.1
+    estimator_loss='contrastive',
+    num_negatives=15,
+    beta=0.1,
+    side_kind='crop',
+    side_noise=0.0,
   )
   params = vae_model.init_params(gumbel.seed_key(7), sizes.vae)
   optimizer = optax.adam(1e-3)
