@@ -6,7 +6,8 @@ configs/vae_mnist_sweep.py.
 
 from absl import flags
 
-from listcoupling.experiments import command, images, tables
+from listcoupling import tables
+from listcoupling.experiments import command, images
 
 _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(

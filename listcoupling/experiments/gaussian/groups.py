@@ -14,12 +14,13 @@ import itertools
 
 import numpy as np
 
+from listcoupling import tables
 from listcoupling.compression import gaussian, lattices
-from listcoupling.experiments import plots, tables
+from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.table import trial_keys
 from listcoupling.experiments.run import Field, check_config, open_run
-from listcoupling.experiments.tables import Column
+from listcoupling.tables import Column
 
 FIELDS = {
   'cases': Field(str, many=True),

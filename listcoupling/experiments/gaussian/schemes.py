@@ -15,14 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from listcoupling import bounds
+from listcoupling import bounds, tables
 from listcoupling.compression import (
   gaussian,
   gaussian_baselines,
   lattices,
   poisson_functional,
 )
-from listcoupling.experiments import tables
 
 # scheme: (selected by, kind)
 RACES = {

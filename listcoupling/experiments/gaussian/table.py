@@ -30,17 +30,18 @@ import jax
 import numpy as np
 import tqdm
 
+from listcoupling import tables
 from listcoupling.compression import (
   gaussian,
   gaussian_baselines,
   poisson_functional,
 )
-from listcoupling.experiments import plots, tables
+from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.schemes import Job
 from listcoupling.experiments.run import Field, Run, check_config, open_run
-from listcoupling.experiments.tables import Column
 from listcoupling.gumbel import Domain, domain_key, seed_key
+from listcoupling.tables import Column
 
 SCHEMES = ('no_message', *schemes.SELECTED, 'limit')
 _COUNTS = Field(int, least=1, many=True)

@@ -6,8 +6,8 @@ CIFAR-10, squared error per pixel of the best of K decoders.
 
 import numpy as np
 
+from listcoupling import tables
 from listcoupling.compression import list_quantiser
-from listcoupling.experiments import tables
 
 MEASURES = ('best', 'mean', 'worst', 'missed', 'bound at N candidates')
 _JOB = 'scheme', 'num_decoders', 'num_messages', 'num_groups'

@@ -9,9 +9,8 @@ import pathlib
 
 import ml_collections
 
-from listcoupling import files
+from listcoupling import files, tables
 from listcoupling.experiments import run as runs
-from listcoupling.experiments import tables
 from listcoupling.experiments.images import figures, rows, table
 
 COLUMNS = (tables.Column('side', 'side'), *rows.COLUMNS)

@@ -26,9 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from listcoupling import bounds, files, gumbel
+from listcoupling import bounds, files, gumbel, tables
 from listcoupling.experiments import run as runs
-from listcoupling.experiments import tables
 from listcoupling.experiments.images import figures, fitting, rows
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes

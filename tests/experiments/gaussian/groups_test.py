@@ -3,7 +3,7 @@
 import pytest
 
 from configs import gaussian_groups as config_file
-from listcoupling.experiments import tables
+from listcoupling import tables
 from listcoupling.experiments.gaussian import groups
 
 

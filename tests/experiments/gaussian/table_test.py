@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import gaussian as config_file
-from listcoupling.experiments import tables
+from listcoupling import tables
 from listcoupling.experiments.gaussian import schemes, table
 from listcoupling.experiments.run import check_config, open_run
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from configs import vae_digits
-from listcoupling import files, gumbel
+from listcoupling import files, gumbel, tables
 from listcoupling.data import images as image_data
-from listcoupling.experiments import images, tables
+from listcoupling.experiments import images
 from listcoupling.experiments.images import fitting, table
 from listcoupling.image_codec import bitstream, fits, transport
 from listcoupling.image_codec import scheme as schemes
