@@ -68,8 +68,8 @@ def _text(workdir):
 def _digits(workdir):
   """Half a digit for K decoders that each see a scrap of the other half."""
   config = _config('vae_digits')
-  rows = images.evaluate(config, workdir / 'digits', _SEED.value)
-  print(tables.as_text(rows, images.COLUMNS))
+  rows = images.TABLE.run(config, workdir / 'digits', _SEED.value)
+  print(images.TABLE.as_text(rows))
 
 
 def main(argv):

@@ -34,8 +34,8 @@ from listcoupling import (
   weighted_minhash,
 )
 from listcoupling.data import text
+from listcoupling.experiments import plots
 from listcoupling.experiments.language.protocol import load_pair
-from listcoupling.experiments.plots import BLACK, BLUE, RED, Curve, figure
 from listcoupling.experiments.run import Experiment, Field
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained, transformer
@@ -349,19 +349,21 @@ def plot(rows: Sequence[dict], path: str | os.PathLike) -> None:
   """Match rate against total variation, one point per position."""
   grid = np.linspace(0, 1, 201)
   distance = _column(rows, 'total_variation')
-  with figure(path, size=(5.6, 4.2)) as canvas:
+  with plots.figure(path, size=(5.6, 4.2)) as canvas:
     axes = canvas.add_subplot()
-    axes.plot(grid, 1 - grid, color=BLACK, label='optimum, $1 - TV$')
+    axes.plot(grid, 1 - grid, color=plots.BLACK, label='optimum, $1 - TV$')
     bound = 'bound, $(1 - TV)/(1 + TV)$'
-    axes.plot(grid, (1 - grid) / (1 + grid), '--', color=BLACK, label=bound)
+    axes.plot(
+      grid, (1 - grid) / (1 + grid), '--', color=plots.BLACK, label=bound
+    )
     for name, title, color, marker in (
-      ('gumbel', 'Gumbel', RED, 'o'),
-      ('minhash', 'Weighted MinHash', BLUE, 's'),
+      ('gumbel', 'Gumbel', plots.RED, 'o'),
+      ('minhash', 'Weighted MinHash', plots.BLUE, 's'),
     ):
-      sampled = Curve(f'{title}, sampled', color, None, marker)
+      sampled = plots.Curve(f'{title}, sampled', color, None, marker)
       values, errors = _column(rows, name), _column(rows, f'{name}_se')
       sampled.draw(axes, distance, values, errors, markerfacecolor='none')
-      exact = Curve(f'{title}, exact', color, None, '.')
+      exact = plots.Curve(f'{title}, exact', color, None, '.')
       exact.draw(axes, distance, _column(rows, f'{name}_exact'), markersize=2.5)
     axes.set_xlabel('total variation $TV$ of drafter and target')
     axes.set_ylabel('probability that the tokens match')

@@ -96,7 +96,8 @@ def check_config(config: Any, fields: Mapping[str, Any], name='config') -> None:
 
   Args:
     config: a ConfigDict or another mapping.
-    fields: `Field` by name; a mapping of fields for a config within.
+    fields: `Field` by name; for a config within a mapping of fields, or a
+      function that raises.
     name: of the config in messages.
 
   Raises:
@@ -119,6 +120,8 @@ def check_config(config: Any, fields: Mapping[str, Any], name='config') -> None:
     value = config[field]
     if isinstance(allowed, Mapping):
       check_config(value, allowed, f'{name}.{field}')
+    elif callable(allowed):
+      allowed(value)
     elif not allowed.allows(value):
       raise ValueError(f'{name}.{field} must be {allowed}, got {value!r:.200}.')
 

@@ -22,16 +22,7 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
-from listcoupling.experiments.plots import (
-  BLACK,
-  GREEN,
-  ORANGE,
-  RED,
-  SKY,
-  Curve,
-  beside,
-  figure,
-)
+from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Field
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
@@ -61,16 +52,16 @@ COLUMNS = (
 )
 # Lines are computed, markers sampled.
 _CURVES = {
-  'optimum_without_replacement': Curve(
-    'optimum, without replacement', BLACK, (0, (1, 1.5))
+  'optimum_without_replacement': plots.Curve(
+    'optimum, without replacement', plots.BLACK, (0, (1, 1.5))
   ),
-  'optimum': Curve('optimum, iid drafts', BLACK),
-  'shared_race': Curve('shared-race list', GREEN, marker='s'),
-  'spectr': Curve('SpecTr', SKY, None, '^'),
-  'specinfer': Curve('SpecInfer', ORANGE, None, 'v'),
-  'gls': Curve('GLS, sampled', RED, None, 'o'),
-  'gls_exact': Curve('GLS, exact', RED),
-  'gls_bound': Curve('GLS, Theorem 1', RED, '--'),
+  'optimum': plots.Curve('optimum, iid drafts', plots.BLACK),
+  'shared_race': plots.Curve('shared-race list', plots.GREEN, marker='s'),
+  'spectr': plots.Curve('SpecTr', plots.SKY, None, '^'),
+  'specinfer': plots.Curve('SpecInfer', plots.ORANGE, None, 'v'),
+  'gls': plots.Curve('GLS, sampled', plots.RED, None, 'o'),
+  'gls_exact': plots.Curve('GLS, exact', plots.RED),
+  'gls_bound': plots.Curve('GLS, Theorem 1', plots.RED, '--'),
 }
 
 
@@ -177,7 +168,7 @@ def _prepare(config, seed):
 def plot(rows: list[dict], path) -> None:
   """Mean acceptance against the number of drafts K."""
   counts = [row['num_drafts'] for row in rows]
-  with figure(path, size=(6.4, 3.8)) as canvas:
+  with plots.figure(path, size=(6.4, 3.8)) as canvas:
     axes = canvas.add_subplot()
     for name, curve in _CURVES.items():
       color = 'white' if name == 'gls' else curve.color
@@ -188,14 +179,19 @@ def plot(rows: list[dict], path) -> None:
       for name in ('gls_exact', 'gls_exact_se')
     )
     axes.fill_between(
-      counts, exact - error, exact + error, color=RED, alpha=0.15, linewidth=0
+      counts,
+      exact - error,
+      exact + error,
+      color=plots.RED,
+      alpha=0.15,
+      linewidth=0,
     )
     axes.set_xlabel('number of drafts $K$')
     axes.set_ylabel('mean acceptance probability')
     few = len(counts) <= 8
     axes.set_xticks([k for k in counts if few or k == counts[0] or k % 5 == 0])
     axes.set_ylim(top=1.01)
-    beside(axes)
+    plots.beside(axes)
 
 
 TABLE = Experiment(

@@ -24,18 +24,9 @@ import numpy as np
 from listcoupling import bounds, coupling, tables
 from listcoupling.decoding import analysis, filters
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
-from listcoupling.experiments.plots import (
-  BLACK,
-  GREEN,
-  ORANGE,
-  RED,
-  SKY,
-  Curve,
-  beside,
-  figure,
-)
 from listcoupling.experiments.run import Field
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
@@ -59,14 +50,16 @@ COLUMNS = (
   ),
 )
 _CURVES = {
-  'optimum_without_replacement': Curve('optimum, top-K', BLACK, ':'),
-  'optimum': Curve('optimum, iid drafts', BLACK),
-  'shared_race': Curve('shared-race list, sampled', GREEN),
-  'spectr': Curve('SpecTr', SKY),
-  'specinfer': Curve('SpecInfer', ORANGE),
-  'exact': Curve('GLS, exact', RED),
-  'bound': Curve('GLS, Theorem 1', RED, '--'),
-  'sampled': Curve('GLS, sampled', RED, None, 'o'),
+  'optimum_without_replacement': plots.Curve(
+    'optimum, top-K', plots.BLACK, ':'
+  ),
+  'optimum': plots.Curve('optimum, iid drafts', plots.BLACK),
+  'shared_race': plots.Curve('shared-race list, sampled', plots.GREEN),
+  'spectr': plots.Curve('SpecTr', plots.SKY),
+  'specinfer': plots.Curve('SpecInfer', plots.ORANGE),
+  'exact': plots.Curve('GLS, exact', plots.RED),
+  'bound': plots.Curve('GLS, Theorem 1', plots.RED, '--'),
+  'sampled': plots.Curve('GLS, sampled', plots.RED, None, 'o'),
 }
 
 
@@ -230,7 +223,7 @@ def summarize(groups: dict, place: tuple[str, int], config) -> dict:
 def plot(rows: Sequence[dict], path) -> None:
   """Mean matching probability of a step against K: a panel per data set."""
   size = (2.0 + 2.7 * len(protocol.by_dataset(rows)), 3.2)
-  with figure(path, size=size) as canvas:
+  with plots.figure(path, size=size) as canvas:
     for axes, own in protocol.panels(canvas, rows):
       counts = [row['num_drafts'] for row in own]
       for name, curve in _CURVES.items():
@@ -240,7 +233,7 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.set_xticks(counts)
       axes.set_xlabel('number of drafts $K$')
     canvas.axes[0].set_ylabel('mean matching probability')
-    beside(canvas.axes[-1])
+    plots.beside(canvas.axes[-1])
 
 
 TABLE = Table(COLUMNS, _settings, _measure, summarize, FIELDS).experiment(
