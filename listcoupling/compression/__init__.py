@@ -5,6 +5,7 @@ work on any candidates; `gaussian` is one of the paper's two sources.
 """
 
 from listcoupling.compression import (
+  binary,
   gaussian,
   gaussian_baselines,
   lattices,
@@ -24,6 +25,7 @@ from listcoupling.compression.labels import (
 __all__ = [
   'Encoding',
   'balanced_labels',
+  'binary',
   'decode',
   'encode',
   'gaussian',
