@@ -1,5 +1,7 @@
 """Couplings of next-token laws along real text, see configs/next_token.py."""
 
+import listcoupling.early_interrupts  # noqa: F401
+
 from listcoupling.experiments import command, next_token
 
 if __name__ == '__main__':
