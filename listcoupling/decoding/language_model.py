@@ -183,7 +183,10 @@ def _check_forward(model, role, structure, kinds):
   def forward(params, apply):
     cache = model.init_cache(1, 8)
     tokens, start = jnp.zeros((1, 2), jnp.int32), jnp.zeros((1,), jnp.int32)
-    mask = jnp.zeros((1, 2, model.capacity(cache)), bool)
+    entries = model.capacity(cache)
+    if entries < 8:
+      raise ValueError(f'init_cache(1, 8) has {entries} entries')
+    mask = jnp.zeros((1, 2, entries), bool)
     logits, after = apply(params, tokens, tokens, mask, cache, start)
     return logits, (cache, after, model.commit(after, start, tokens))
 
