@@ -21,7 +21,7 @@ import json
 
 from absl import flags
 
-from listcoupling.experiments import command
+from listcoupling import command
 from listcoupling.image_codec import bitstream, commands
 
 _COMMANDS = ('encode', 'decode', 'inspect')
