@@ -16,7 +16,8 @@ import pathlib
 
 from absl import flags
 
-from listcoupling.experiments import command, tables
+from listcoupling import tables
+from listcoupling.experiments import command
 from listcoupling.experiments.benchmarks import baselines, speed
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')

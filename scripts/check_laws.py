@@ -15,8 +15,8 @@ import numpy as np
 from absl import flags
 from scipy import stats
 
-from listcoupling import coupling, gumbel
-from listcoupling.experiments import command, tables
+from listcoupling import coupling, gumbel, tables
+from listcoupling.experiments import command
 from listcoupling.gumbel import Domain
 
 _TRIALS = flags.DEFINE_integer(
