@@ -5,20 +5,39 @@ python -m tests.devices.process_cases PROCESS PORT RESULTS.json
 
 import json
 import sys
+import types
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from listcoupling import gumbel
-from listcoupling.decoding import generate, placement
+from listcoupling.decoding import generate, placement, tuning
 from listcoupling.decoding.options import GenerateOptions
 from tests import fakes
 from tests.devices import mesh_cases
 
 
+def _tuned(process, target, drafter):
+  """What `tune` chooses by clocks that disagree, one for each process."""
+  mesh = placement.parse_mesh('data=2')
+  target = target.place(target, mesh)
+  clock = iter([(9.0, 1.0), (1.0, 9.0)][process] * 6)
+  tuning.generate = lambda *args: types.SimpleNamespace(
+    metrics=types.SimpleNamespace(tokens_per_second=next(clock))
+  )
+  tuning.GRID = ((1, 2, 2),)
+  options = GenerateOptions(max_new_tokens=4)
+  return tuning.tune(
+    gumbel.seed_key(0), target, drafter, [[1]], [1], options
+  ).method
+
+
 def main(process, port, path):
   """Joins, generates, refuses, writes what was found."""
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+  # They meet now: the first meeting waits for half a minute at most.
+  multihost_utils.sync_global_devices('start')
   process, results = int(process), {}
   key = gumbel.seed_key(7)
   options = GenerateOptions(num_drafts=2, draft_length=2, max_new_tokens=32)
@@ -52,6 +71,7 @@ def main(process, port, path):
   bad = GenerateOptions(temperature=-1.0) if process else options
   results['bad options'] = message(options=bad)
   results['after'] = message()
+  results['tuned'] = _tuned(process, exact, drafter)
   with open(path, 'w') as file:
     json.dump(results, file)
   np.testing.assert_equal(jax.process_count(), 2)

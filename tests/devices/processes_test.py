@@ -67,3 +67,7 @@ def test_an_error_in_one_process_ends_the_call_in_both(results):
   assert 'process 1 refuses' in results[0]['bad options']
   assert 'temperature' in results[1]['bad options']
   assert [found['after'] for found in results] == ['', '']
+
+
+def test_the_first_clock_counts_for_all(results):
+  assert [found['tuned'] for found in results] == ['autoregressive'] * 2
