@@ -186,7 +186,7 @@ def stopping(
     it is written.
 
   Raises:
-    KeyboardInterrupt: the run was stopped.
+    KeyboardInterrupt: the run was stopped; its note says at which step.
   """
   last, asked, before = [first], [], {}
 
@@ -206,8 +206,13 @@ def stopping(
       before[number] = signal.signal(number, handler) or signal.SIG_DFL
   try:
     yield keep
-  except KeyboardInterrupt:
-    save(manager, *last[0])
+  except KeyboardInterrupt as stop:
+    step, state = last[0]
+    save(manager, step, state)
+    stop.add_note(
+      f'Step {step} is kept in {manager.directory}; the same command goes on '
+      'from there.'
+    )
     raise
   finally:
     for number, old in before.items():
