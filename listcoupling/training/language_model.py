@@ -31,6 +31,7 @@ from listcoupling import files, gumbel
 from listcoupling.data import text
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import sharding, transformer
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import inputs, losses, run_folder
 
 # Numbers of every row of history.json; with a teacher there are more.
@@ -276,9 +277,7 @@ def train_and_evaluate(
   folder = files.as_folder(workdir)
   texts = inputs.load_texts(config, folder, teacher)
   end = texts.tokenizer.token_to_id(text.END_OF_TEXT)
-  model_config = transformer.TransformerConfig(
-    **config.model, stop_tokens=(end,)
-  )
+  model_config = TransformerConfig(**config.model, stop_tokens=(end,))
   origin = inputs.origin(texts, teacher)
   run_folder.open_folder(config, folder, texts.tokenizer, origin)
   init_key = gumbel.domain_key(

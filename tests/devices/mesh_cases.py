@@ -21,6 +21,7 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import hlo
 from listcoupling.models import transformer
 from listcoupling.models.random_pair import random_pair
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import language_model
 from tests import fakes
 from tests.training import tiny_text
@@ -46,7 +47,7 @@ def mesh(sizes, devices=None):
 
 def network():
   """Four key heads, drafter and target of one vocabulary."""
-  config = transformer.TransformerConfig(
+  config = TransformerConfig(
     *(VOCAB, 64, 2, 8, 4, 16, 128), qkv_bias=True, tie_embeddings=False
   )
   return random_pair(gumbel.seed_key(0), config, draft_layers=1, gain=0.1)
@@ -158,7 +159,7 @@ def training(results):
   """Two steps on one device and on eight."""
   config = tiny_text.small_config('')
   config.update(batch_size=16, sequence_length=32)
-  sizes = transformer.TransformerConfig(512, 64, 2, 4, 2, 16, 128)
+  sizes = TransformerConfig(512, 64, 2, 4, 2, 16, 128)
   params = transformer.init_params(gumbel.seed_key(0), sizes)
   optimizer = language_model.make_optimizer(config)
   state = language_model.TrainState(params, optimizer.init(params))
@@ -220,9 +221,9 @@ def refusals(results):
       return str(error)
     return ''
 
-  odd = transformer.TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
+  odd = TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
   odd, _ = random_pair(gumbel.seed_key(0), odd, draft_layers=1, gain=0.1)
-  heads = transformer.TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
+  heads = TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
   heads, _ = random_pair(gumbel.seed_key(0), heads, draft_layers=1, gain=0.1)
   results['refused'] = {
     'name': message(dict(model=8)),
