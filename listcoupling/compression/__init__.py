@@ -10,6 +10,7 @@ from listcoupling.compression import (
   gaussian_baselines,
   lattices,
   list_quantiser,
+  packing,
   poisson_functional,
 )
 from listcoupling.compression.codec import Encoding, decode, encode
@@ -34,6 +35,7 @@ __all__ = [
   'lattice_labels',
   'lattices',
   'list_quantiser',
+  'packing',
   'poisson_functional',
   'random_labels',
 ]

@@ -162,12 +162,12 @@ def _trial(
 
 def check_side_variance(side_variance, num_decoders) -> np.ndarray:
   """[K] float32 from [] or [K]; ValueError unless positive (inf: none)."""
-  s = np.asarray(side_variance, np.float32)
+  s = np.float32(validation.as_numbers(side_variance, 'side_variance'))
   if s.shape not in ((), (num_decoders,)) or not np.all(s > 0):
     raise ValueError(
       'side_variance must be positive, one number or one for each of the '
       f'{num_decoders} decoders (inf: no side information), got '
-      f'{side_variance}.'
+      f'{validation.shown(side_variance)}.'
     )
   return np.broadcast_to(s, (num_decoders,))
 
@@ -224,8 +224,7 @@ def simulate(
     ('num_messages', num_messages), ('num_trials', num_trials),
     ('num_decoders', num_decoders), ('num_candidates', num_candidates),
   ):  # fmt: skip
-    if validation.is_concrete(value) and not value >= 1:
-      raise ValueError(f'{name} must be at least 1, got {value}.')
+    validation.check_scalar(value, name, minimum=1)
   codec.check_groups(num_groups, num_decoders)
   return _simulate(
     key,
