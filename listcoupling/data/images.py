@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from listcoupling import files
 from listcoupling.data import cifar, photographs, side_information
 
 NAMES = (
   'mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits', 'photographs',
 )  # fmt: skip
 DATA_VARIABLE = 'LISTCOUPLING_DATA'
-_MOST_BYTES = 1 << 30  # of an IDX file; MNIST has 47 million
+_MOST_RATIO = 1032  # of deflate: bytes out for one byte in
 
 _FILES = {
   'train_images': 'train-images-idx3-ubyte',
@@ -59,34 +60,39 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
     ValueError: if the file is cut short, too long or not IDX of bytes.
   """
   path = pathlib.Path(path)
-  opened = gzip.open if path.suffix == '.gz' else open
+  files.check_regular(path)
+  is_zipped = path.suffix == '.gz'
   try:
-    with opened(path, 'rb') as file:
-      data = file.read(_MOST_BYTES + 1)
+    with gzip.open(path) if is_zipped else path.open('rb') as file:
+      shape = _read_idx_shape(file, path)
+      # Neither what the header promises nor what unzips is taken on trust.
+      most = path.stat().st_size * (_MOST_RATIO if is_zipped else 1)
+      count = math.prod(shape)
+      data = file.read(min(count, most) + 1)
   except (gzip.BadGzipFile, EOFError, zlib.error) as error:
     raise ValueError(
       f'{path} is damaged: it does not unzip ({error}). Fetch it again.'
     ) from error
-  if len(data) > _MOST_BYTES:
+  if len(data) != count:
+    held = f'more than {count}' if len(data) > count else len(data)
     raise ValueError(
-      f'{path} holds more than {_MOST_BYTES} bytes; an npy file may.'
+      f'{path} is damaged: {held} bytes of data for shape {shape}. Fetch it '
+      'again.'
     )
-  if len(data) < 4 or data[:3] != b'\0\0\x08':
+  return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _read_idx_shape(file, path) -> tuple[int, ...]:
+  magic = file.read(4)
+  if len(magic) < 4 or magic[:3] != b'\0\0\x08' or not 1 <= magic[3] <= 4:
     raise ValueError(
-      f'{path} is not an IDX file of bytes: magic is {data[:4].hex()!r}, '
-      'expected 000008 and the number of dimensions.'
+      f'{path} is not an IDX file of bytes: magic is {magic.hex()!r}, expected '
+      '000008 and the number of dimensions, at most 4.'
     )
-  ndim = data[3]
-  start = 4 + 4 * ndim
-  if len(data) < start:
+  header = file.read(4 * magic[3])
+  if len(header) < 4 * magic[3]:
     raise ValueError(f'{path} is damaged: the header is cut short.')
-  shape = struct.unpack(f'>{ndim}I', data[4:start])
-  if len(data) - start != math.prod(shape):
-    raise ValueError(
-      f'{path} is damaged: {len(data) - start} bytes of data for shape '
-      f'{shape}. Fetch it again.'
-    )
-  return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+  return struct.unpack(f'>{magic[3]}I', header)
 
 
 def _find(directory: pathlib.Path, name: str) -> pathlib.Path:
