@@ -1,14 +1,19 @@
-"""Trains the networks of the image codec, see configs/vae_mnist.py."""
+"""Trains the networks of the image codec, see configs/vae_mnist.py.
+
+python scripts/train_vae.py --config configs/vae_mnist.py --workdir runs/mnist
+python scripts/train_vae.py --mesh data=8 ...            on eight devices
+"""
 
 from absl import flags
 
-from listcoupling.experiments import command, images
+from listcoupling.experiments import command, images, mesh_flags
 
 _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/digits', 'The models go to its model*/.'
 )
 _SEED = command.define_seed(None, 'Instead of config.train.seed.')
+flags.adopt_module_key_flags(mesh_flags)
 
 
 def main(argv):
@@ -17,7 +22,7 @@ def main(argv):
   config = _CONFIG.value
   if _SEED.value is not None:
     config.train.seed = _SEED.value
-  images.train_models(config, _WORKDIR.value)
+  images.train_models(config, _WORKDIR.value, mesh=mesh_flags.mesh())
 
 
 if __name__ == '__main__':
