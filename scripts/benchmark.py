@@ -10,11 +10,14 @@ Each table has a folder of WORKDIR, written row by row. What is measured there
 is not measured again; another workdir is for another time.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import pathlib
 
 from absl import flags
 
-from listcoupling.experiments import command, tables
+from listcoupling import tables
+from listcoupling.experiments import command
 from listcoupling.experiments.benchmarks import baselines, speed
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')

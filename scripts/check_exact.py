@@ -7,6 +7,8 @@ exact probability, the bound of Theorem 1, and the standard score of the
 difference between the first two.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import functools
 
 import jax
@@ -14,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from listcoupling import bounds, coupling, gumbel
-from listcoupling.experiments import command, tables
+from listcoupling import bounds, coupling, gumbel, tables
+from listcoupling.experiments import command
 from listcoupling.gumbel import Domain
 
 _TRIALS = flags.DEFINE_integer(

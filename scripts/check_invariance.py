@@ -3,14 +3,16 @@
 python scripts/check_invariance.py --batch 40 --max_new_tokens 256
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import pathlib
 
 import numpy as np
 from absl import flags
 
 import listcoupling as lc
-from listcoupling import gumbel
-from listcoupling.experiments import command, tables
+from listcoupling import gumbel, tables
+from listcoupling.experiments import command
 from listcoupling.experiments.language import consistency
 from listcoupling.models import pretrained
 

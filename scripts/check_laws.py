@@ -7,14 +7,16 @@ in .01 of the draws, and its tail samples must be spread evenly (chi-square
 over 16 spans of ids).
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from scipy import stats
 
-from listcoupling import coupling, gumbel
-from listcoupling.experiments import command, tables
+from listcoupling import coupling, gumbel, tables
+from listcoupling.experiments import command
 from listcoupling.gumbel import Domain
 
 _TRIALS = flags.DEFINE_integer(

@@ -4,6 +4,8 @@ python scripts/train_vae.py --config configs/vae_mnist.py --workdir runs/mnist
 python scripts/train_vae.py --mesh data=8 ...            on eight devices
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 from absl import flags
 
 from listcoupling.experiments import command, images, mesh_flags
