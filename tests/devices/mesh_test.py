@@ -119,8 +119,9 @@ def test_the_image_codec_is_trained_by_eight(results):
   assert found['flops'] < 1.02 / 8
   one, nudged, eight = (np.array(x) for x in found['losses'])
   noise = np.abs(nudged - one).max()
-  assert 0 < noise < 1e-5
-  assert np.abs(eight - one).max() < 5 * noise
+  # The curve is a running sum, which has a rounding of its own.
+  noise += np.spacing(np.float32(one[-1]))
+  assert np.abs(eight - one).max() < 5 * noise < 1e-6
   assert np.prod(found['shard']) == np.prod(found['kernel']) / 8
 
 
