@@ -245,6 +245,11 @@ def automatic(axis: str) -> int:
   return mesh.shape[axis] if kind == AxisType.Auto else 1
 
 
+def everywhere(tree):
+  """Small arrays whole on every device, inside a program for a mesh."""
+  return jax.lax.with_sharding_constraint(tree, WHOLE)
+
+
 def fetch(array: jax.Array) -> np.ndarray:
   """The whole of an array, on every process."""
   if array.is_fully_addressable or array.is_fully_replicated:

@@ -87,7 +87,7 @@ def verify_canonical(
       context.root,
       context.num_new,
       walk.seen,
-      jnp.take_along_axis(context.logits, walk.node[:, None, None], 1)[:, 0],
+      jax.vmap(_at)(context.logits, walk.node),
       walk.depth,
       sampling,
     )
@@ -125,6 +125,22 @@ def verify_canonical(
     lambda walk: (walk.depth <= length) & jnp.any(walk.running), step, walk
   )
   return walk.result._replace(path=walk.result.path[:, :length])
+
+
+def _at(nodes, index):
+  """One of the nodes: [S, ...] -> [...].
+
+  A TPU makes a loop over the rows of the gather; there all nodes are read.
+  """
+
+  def masked(nodes, index):
+    own = jax.lax.iota(jnp.int32, nodes.shape[0]) == index
+    own = own.reshape(-1, *[1] * (nodes.ndim - 1))
+    return jnp.sum(jnp.where(own, nodes, 0), axis=0, dtype=nodes.dtype)
+
+  return jax.lax.platform_dependent(
+    nodes, index, tpu=masked, default=lambda nodes, index: nodes[index]
+  )
 
 
 def _canonical_token(key, root, num_new, seen, logits, depth, sampling):
@@ -181,7 +197,7 @@ def _walk_chains(row, chains, *, config, sampling, choose):
     node, live, running, seen = walk
     depth, key, tokens, laws = judged
     law = filters.target_law(
-      row.logits[node], seen, row.num_new + depth, sampling
+      _at(row.logits, node), seen, row.num_new + depth, sampling
     )
     token = choose(key, law, _Judged(tokens, laws, live), config)
     live = live & (tokens == token) & (token >= 0)
@@ -312,7 +328,7 @@ def _verify_block(row, chain, *, sampling):
   stops = jnp.append(is_stop(tokens, sampling), True)
   first_stop = gumbel.argmax(stops)  # index of the drafted stop token, or L
   key = gumbel.position_key(row.keys, row.root + count + 1)
-  residual = jax.tree.map(lambda leaf: leaf[count], residuals)
+  residual = jax.tree.map(lambda leaf: _at(leaf, count), residuals)
   noise = filters.noise(key, residual, gumbel.RESIDUAL)
   extra = filters.sample(noise, residual)
   text = jnp.append(tokens, 0)
