@@ -3,23 +3,23 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from listcoupling import coupling, gumbel
-from listcoupling.coupling import (
-  ListSample,
-  Pair,
-  gumbel_coupling,
-  gumbel_list_sampling,
-  shared_race_list_sampling,
-)
-
 if TYPE_CHECKING:
   from listcoupling import (
     bounds,
     compression,
+    coupling,
     decoding,
+    gumbel,
     models,
     rejection,
     weighted_minhash,
+  )
+  from listcoupling.coupling import (
+    ListSample,
+    Pair,
+    gumbel_coupling,
+    gumbel_list_sampling,
+    shared_race_list_sampling,
   )
   from listcoupling.decoding.generate import Generation, generate
   from listcoupling.decoding.language_model import LanguageModel
@@ -73,21 +73,26 @@ __all__ = [
   'weighted_minhash_coupling',
 ]
 
-# Imported on first use: Flax and the checkpoint readers are slow. Names of
-# `__all__` that stand neither here nor above are modules.
+# Imported on first use: JAX, Flax and the checkpoint readers are slow. Names of
+# `__all__` that do not stand here are modules.
 _LAZY = {
   'Completion': 'decoding.text',
   'GenerateOptions': 'decoding.options',
   'Generation': 'decoding.generate',
   'LanguageModel': 'decoding.language_model',
+  'ListSample': 'coupling',
+  'Pair': 'coupling',
   'encode_prompts': 'decoding.text',
   'generate': 'decoding.generate',
   'generate_text': 'decoding.text',
+  'gumbel_coupling': 'coupling',
+  'gumbel_list_sampling': 'coupling',
   'load_pretrained': 'models.pretrained',
   'low_communication_coupling': 'weighted_minhash',
   'maximal_coupling': 'rejection',
   'quantised_drafter': 'models.quantised',
   'save_pretrained': 'models.pretrained',
+  'shared_race_list_sampling': 'coupling',
   'shipped_pair': 'models.pretrained',
   'weighted_minhash_coupling': 'weighted_minhash',
 }

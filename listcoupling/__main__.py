@@ -4,6 +4,8 @@ Its words are the scripts of a checkout, which travel with the wheel; each
 takes the flags that its file takes.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import runpy
 import sys
 

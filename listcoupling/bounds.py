@@ -326,7 +326,10 @@ def compression_error_bound(information_density, num_messages) -> jax.Array:
     >>> float(compression_error_bound(jnp.zeros(1), 1))
     0.5
   """
-  shape = np.shape(information_density)
+  information_density = validation.as_numbers(
+    information_density, 'information_density'
+  )
+  shape = information_density.shape
   if not shape or shape[-1] == 0:
     raise ValueError(
       f'information_density must have shape [..., K], got {shape}.'
@@ -335,7 +338,7 @@ def compression_error_bound(information_density, num_messages) -> jax.Array:
     np.isnan(np.asarray(information_density, np.float64))
   ):
     raise ValueError('information_density must not hold NaN, got nan.')
-  _check_num_messages(num_messages)
+  validation.check_scalar(num_messages, 'num_messages', minimum=1)
   density = _as_float(information_density)
   # 1/K - 1/(K + z) = sigmoid(log(z / K)) / K: no overflow, no cancellation.
   scale = jnp.log(jnp.asarray(num_messages, density.dtype) * shape[-1])
@@ -381,8 +384,15 @@ def codebook_error_bound(
     >>> float(codebook_error_bound(0.5, jnp.array([0.25]), 1))
     0.6666666865348816
   """
+  encoder_probability, decoder_probability = (
+    validation.as_numbers(value, name)
+    for name, value in (
+      ('encoder_probability', encoder_probability),
+      ('decoder_probability', decoder_probability),
+    )
+  )
   _check_choice(encoder_probability, decoder_probability)
-  _check_num_messages(num_messages)
+  validation.check_scalar(num_messages, 'num_messages', minimum=1)
   validation.check_positive_int(num_groups, 'num_groups')
   if np.shape(decoder_probability)[-1] % num_groups:
     raise ValueError(
@@ -422,8 +432,3 @@ def _check_choice(encoder_probability, decoder_probability) -> None:
       bad = value[~((value >= 0) & (value <= 1 + 1e-5))]
       if bad.size:
         raise ValueError(f'{name} must lie in [0, 1], got {bad[0]}.')
-
-
-def _check_num_messages(num_messages) -> None:
-  if validation.is_concrete(num_messages) and not num_messages >= 1:
-    raise ValueError(f'num_messages must be at least 1, got {num_messages}.')

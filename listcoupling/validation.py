@@ -19,6 +19,81 @@ def is_concrete(*values) -> bool:
   )
 
 
+def shown(value) -> str:
+  """A value in a message: one short line.
+
+  Example:
+    >>> shown(np.zeros((2, 1)))
+    'array([[0.], [0.]])'
+  """
+  words = ' '.join(repr(value).split())
+  return words if len(words) <= 80 else f'{words[:77]}...'
+
+
+def as_numbers(values, name: str):
+  """An array of real numbers: numpy's, unless it is JAX's or traced.
+
+  Args:
+    values: array, or nested sequences of numbers.
+    name: of the argument, for the message.
+
+  Raises:
+    ValueError: rows of different lengths, text, objects, complex or masked
+      numbers, integers that no array holds.
+
+  Example:
+    >>> as_numbers([[0.5, 0.5], [1.0]], 'p')
+    Traceback (most recent call last):
+    ...
+    ValueError: p must be an array of real numbers, with rows of one length, \
+got [[0.5, 0.5], [1.0]].
+  """
+  array = None
+  try:
+    if isinstance(values, jax.Array):
+      array = values
+    elif not np.ma.is_masked(values):
+      traced = isinstance(values, (list, tuple)) and not is_concrete(values)
+      array = (jnp if traced else np).asarray(values)
+  except (TypeError, ValueError, OverflowError):
+    pass
+  if array is None or not _is_real(array.dtype):
+    raise ValueError(
+      f'{name} must be an array of real numbers, with rows of one length, got '
+      f'{shown(values)}.'
+    )
+  wide = array.dtype == np.longdouble  # no type of JAX
+  return array.astype(np.float64) if wide else array
+
+
+def _is_real(dtype) -> bool:
+  kinds = (jnp.bool_, jnp.integer, jnp.floating, np.longdouble)
+  return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
+def check_scalar(value, name: str, *, minimum: int, integer=False) -> None:
+  """Raises ValueError unless `value` is one number of at least `minimum`.
+
+  Args:
+    value: number or array without axes, perhaps traced.
+    name: of the argument, for the message.
+    minimum: of a value that is not traced.
+    integer: whether only an integer will do.
+  """
+  kind, words = (jnp.integer, 'an integer of ') if integer else (jnp.number, '')
+  try:
+    array = as_numbers(value, name)
+    fits = array.ndim == 0 and jnp.issubdtype(array.dtype, kind)
+  except ValueError:
+    fits = False
+  if fits and is_concrete(value):
+    fits = minimum <= np.asarray(array) < np.inf
+  if not fits:
+    raise ValueError(
+      f'{name} must be {words}at least {minimum}, got {shown(value)}.'
+    )
+
+
 def check_key(key, shape=(), name: str = 'key') -> None:
   """Raises ValueError unless `key` is typed, threefry, partitionable."""
   dtype = getattr(key, 'dtype', None)
@@ -56,7 +131,7 @@ def check_positive_int(value, name: str, *, minimum: int = 1) -> None:
   """Raises ValueError unless `value` is an int of at least `minimum`."""
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
     raise ValueError(
-      f'{name} must be a Python int, got {value!r} of type '
+      f'{name} must be a Python int, got {shown(value)} of type '
       f'{type(value).__name__}.'
     )
   if value < minimum:
@@ -64,24 +139,27 @@ def check_positive_int(value, name: str, *, minimum: int = 1) -> None:
 
 
 def check_positive(**values) -> None:
-  """Raises ValueError, by name, for what is not positive and finite."""
+  """Raises ValueError, by name, for what is no positive, finite number."""
   for name, value in values.items():
-    if is_concrete(value) and not 0 < value < np.inf:
-      raise ValueError(f'{name} must be positive and finite, got {value}.')
+    number = as_numbers(value, name)
+    if number.ndim or (is_concrete(number) and not 0 < float(number) < np.inf):
+      raise ValueError(
+        f'{name} must be positive and finite, got {shown(value)}.'
+      )
 
 
 def check_logits(logits, name: str, *, ndims=(1,)) -> None:
   """Raises ValueError unless the rows of `logits` [..., N] are laws."""
-  shape = jnp.shape(logits)
+  logits = as_numbers(logits, name)
+  shape = logits.shape
   if len(shape) not in ndims or 0 in shape:
     wanted = ' or '.join(f'{n}-d' for n in ndims)
     raise ValueError(
       f'{name} must be a non-empty {wanted} array, got shape {shape}; use '
       'jax.vmap for batches.'
     )
-  dtype = getattr(logits, 'dtype', None) or np.asarray(logits).dtype
-  if not jnp.issubdtype(dtype, jnp.floating):
-    raise ValueError(f'{name} must be of a float type, got {dtype}.')
+  if not jnp.issubdtype(logits.dtype, jnp.floating):
+    raise ValueError(f'{name} must be of a float type, got {logits.dtype}.')
   if not is_concrete(logits):
     return
   values = np.asarray(logits)
@@ -115,8 +193,7 @@ def as_logits(values, name: str, *, ndims=(1,)) -> jax.Array:
     >>> as_logits(np.array([1e39, 1e39 - 1e30]), 'logits').tolist()
     [0.0, -1.0000000150474662e+30]
   """
-  if not isinstance(values, jax.Array) and is_concrete(values):
-    values = np.asarray(values)  # jnp would round float64 here
+  values = as_numbers(values, name)  # float64 stays, jnp would round it
   check_logits(values, name, ndims=ndims)
   if isinstance(values, np.ndarray):
     return jnp.asarray(_below_maximum(values, np))
@@ -192,7 +269,8 @@ def _num_rows(laws, name, num_drafts):
 
 def as_probabilities(values, name: str, *, ndims=(1,)) -> jax.Array:
   """Door check of probabilities [..., N]; returns them normalised."""
-  shape = np.shape(values)
+  values = as_numbers(values, name)
+  shape = values.shape
   if len(shape) not in ndims or 0 in shape:
     wanted = ' or '.join(('[N]', '[K, N]')[n - 1] for n in ndims)
     raise ValueError(

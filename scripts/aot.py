@@ -9,6 +9,8 @@ sorts of vocabulary length, and fails if one is above its ceiling. Needs
 `pip install listcoupling[aot]`.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import pathlib
 
 from absl import flags

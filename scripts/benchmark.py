@@ -15,6 +15,8 @@ Each table has a folder of WORKDIR, written row by row. What is measured there
 is not measured again; another workdir is for another time.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import pathlib
 
 from absl import flags

@@ -7,6 +7,8 @@ exact probability, the bound of Theorem 1, and the standard score of the
 difference between the first two.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import functools
 
 import jax

@@ -3,6 +3,8 @@
 python scripts/check_invariance.py --batch 40 --max_new_tokens 256
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import pathlib
 
 import numpy as np

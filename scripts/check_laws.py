@@ -7,6 +7,8 @@ in .01 of the draws, and its tail samples must be spread evenly (chi-square
 over 16 spans of ids).
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import jax
 import jax.numpy as jnp
 import numpy as np

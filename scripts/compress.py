@@ -15,6 +15,8 @@ IMAGES, or an npz with one array, or one called "side"; it needs --decoder.
 --images tells decode the truth, for MSE and PSNR.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import json
 
 from absl import flags

@@ -6,6 +6,8 @@ Needs no network: the language models ship with the library and the digits
 come with scikit-learn. Plots and tables go to the workdir.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import importlib
 import pathlib
 import sys

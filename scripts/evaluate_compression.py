@@ -4,6 +4,8 @@ A config with `sides` gives one table for all kinds of side information, see
 configs/vae_mnist_sweep.py.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 from absl import flags
 
 from listcoupling.experiments import command, images, tables

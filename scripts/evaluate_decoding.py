@@ -10,6 +10,8 @@ or given by directory (--config.target DIR --config.drafter DIR). A run that
 was stopped resumes when the command is repeated.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 from absl import flags
 
 from listcoupling.experiments import command

@@ -1,5 +1,7 @@
 """Tables of the Gaussian source, see configs/gaussian.py."""
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import os
 
 import jax

@@ -1,5 +1,7 @@
 """Groups of decoders on the Gaussian source, see configs/gaussian_groups.py."""
 
+import listcoupling.early_interrupts  # noqa: F401
+
 from absl import flags
 
 from listcoupling.experiments import command

@@ -14,6 +14,8 @@ the first batch, prints the flags of the fastest and writes with it. --prompt,
 --prompt_ids and --stop_string may be repeated.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import json
 import sys
 import time

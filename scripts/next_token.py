@@ -1,5 +1,7 @@
 """Couplings of next-token laws along real text, see configs/next_token.py."""
 
+import listcoupling.early_interrupts  # noqa: F401
+
 from absl import flags
 
 from listcoupling.experiments import command, next_token

@@ -1,5 +1,7 @@
 """Acceptance against the number of drafts on toy laws, see configs/toy.py."""
 
+import listcoupling.early_interrupts  # noqa: F401
+
 from absl import flags
 
 from listcoupling.experiments import command, tables, toy

@@ -8,6 +8,8 @@ model.safetensors, tokenizer.json. A run that was stopped resumes from its last
 checkpoint.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import pathlib
 import sys
 

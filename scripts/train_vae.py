@@ -1,5 +1,7 @@
 """Trains the networks of the image codec, see configs/vae_mnist.py."""
 
+import listcoupling.early_interrupts  # noqa: F401
+
 from absl import flags
 
 from listcoupling.experiments import command, images

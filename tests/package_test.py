@@ -45,15 +45,20 @@ def test_types_are_announced():
   assert pathlib.Path(listcoupling.__file__).with_name('py.typed').exists()
 
 
+_HEAVY = ('flax', 'optax', 'orbax', 'matplotlib', 'tensorflow_datasets')
+
+
 @pytest.mark.parametrize(
-  'names',
-  ['', '.bounds, .rejection, .compression, .decoding, .generate'],
+  ('names', 'heavy'),
+  [
+    ('', ('jax', 'numpy', *_HEAVY)),
+    ('.bounds, .rejection, .compression, .decoding, .generate', _HEAVY),
+  ],
 )
-def test_import_brings_no_flax(names):
-  """Nor what only training, data and experiments need."""
+def test_import_brings_nothing_heavy(names, heavy):
+  """The face alone not even JAX, the rest none of what only training needs."""
   uses = '; '.join(f'lc{name.strip()}' for name in names.split(',') if name)
   code = f'import sys, listcoupling as lc; {uses}'
-  heavy = ('flax', 'optax', 'orbax', 'matplotlib', 'tensorflow_datasets')
   code += (
     f'\nsys.exit(str([n for n in {heavy} if n in sys.modules]).strip("[]"))'
   )

@@ -5,10 +5,12 @@ work on any candidates; `gaussian` is one of the paper's two sources.
 """
 
 from listcoupling.compression import (
+  binary,
   gaussian,
   gaussian_baselines,
   lattices,
   list_quantiser,
+  packing,
   poisson_functional,
 )
 from listcoupling.compression.codec import Encoding, decode, encode
@@ -23,6 +25,7 @@ from listcoupling.compression.labels import (
 __all__ = [
   'Encoding',
   'balanced_labels',
+  'binary',
   'decode',
   'encode',
   'gaussian',
@@ -32,6 +35,7 @@ __all__ = [
   'lattice_labels',
   'lattices',
   'list_quantiser',
+  'packing',
   'poisson_functional',
   'random_labels',
 ]

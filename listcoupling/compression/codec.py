@@ -53,7 +53,7 @@ def _check(key, log_weights, labels, num_decoders, num_groups) -> None:
   validation.check_key(key)
   validation.check_positive_int(num_decoders, 'num_decoders')
   check_groups(num_groups, num_decoders)
-  shape, dtype = jnp.shape(log_weights), jnp.result_type(log_weights)
+  shape, dtype = log_weights.shape, log_weights.dtype
   if len(shape) != 1 or shape[0] == 0:
     raise ValueError(
       f'log_weights must be a non-empty 1-d array, got shape {shape}; use '
@@ -74,9 +74,8 @@ def _check(key, log_weights, labels, num_decoders, num_groups) -> None:
 
 def _below_maximum(log_weights):
   """numpy's float64 weights less their maximum: float32 keeps what differs."""
-  if getattr(log_weights, 'dtype', None) != np.float64 or not np.size(
-    log_weights
-  ):
+  log_weights = validation.as_numbers(log_weights, 'log_weights')
+  if log_weights.dtype != np.float64 or not log_weights.size:
     return log_weights
   best = log_weights.max()
   if validation.is_concrete(best) and not np.isfinite(best):
@@ -85,18 +84,19 @@ def _below_maximum(log_weights):
 
 
 def _check_labels(labels, shape, num_groups) -> None:
-  if jnp.shape(labels) != shape:
+  if labels.shape != shape:
     raise ValueError(
       'labels must have one entry per candidate, got shape '
-      f'{jnp.shape(labels)} for log_weights of shape {shape}.'
+      f'{labels.shape} for log_weights of shape {shape}.'
     )
-  if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-    raise ValueError(f'labels must be integers, got {jnp.result_type(labels)}.')
+  if not jnp.issubdtype(labels.dtype, jnp.integer):
+    raise ValueError(f'labels must be integers, got {labels.dtype}.')
   if not validation.is_concrete(labels):
     return
   labels = np.asarray(labels)
-  if labels.min() < 0:
-    raise ValueError(f'labels must be at least 0, got {labels.min()}.')
+  for label in (labels.min(), labels.max()):
+    if not 0 <= label < 2**31:
+      raise ValueError(f'labels must be from 0 to 2^31 - 1, got {label}.')
   missing = set(range(num_groups)) - set((labels % num_groups).tolist())
   if missing:
     raise ValueError(
@@ -106,15 +106,9 @@ def _check_labels(labels, shape, num_groups) -> None:
     )
 
 
-def _check_scalar(value, name) -> None:
-  dtype = getattr(value, 'dtype', None) or np.asarray(value).dtype
-  if np.shape(value) or not jnp.issubdtype(dtype, jnp.integer):
-    raise ValueError(f'{name} must be an integer scalar, got {value!r}.')
-
-
 def _check_decoder(decoder, num_decoders) -> None:
-  _check_scalar(decoder, 'decoder')
-  if validation.is_concrete(decoder) and not 0 <= decoder < num_decoders:
+  validation.check_scalar(decoder, 'decoder', minimum=0, integer=True)
+  if validation.is_concrete(decoder) and decoder >= num_decoders:
     raise ValueError(
       f'decoder must be in 0..{num_decoders - 1} for num_decoders = '
       f'{num_decoders}, got {decoder}.'
@@ -122,7 +116,7 @@ def _check_decoder(decoder, num_decoders) -> None:
 
 
 def _check_message(message, labels, num_groups) -> None:
-  _check_scalar(message, 'message')
+  validation.check_scalar(message, 'message', minimum=0, integer=True)
   if validation.is_concrete(message, labels):
     named = np.asarray(labels) // num_groups
     if not np.any(named == np.asarray(message)):
@@ -173,8 +167,8 @@ def encode(
     >>> int(message)  # both labels: decoder k looks at label k
     0
   """
-  log_weights = jnp.asarray(_below_maximum(log_weights))
-  labels = jnp.asarray(labels)
+  log_weights = _below_maximum(log_weights)
+  labels = validation.as_numbers(labels, 'labels')
   _check(key, log_weights, labels, num_decoders, num_groups)
   validation.check_logits(log_weights, 'log_weights')
   return _encode(
@@ -245,8 +239,8 @@ def decode(
     >>> int(decode(key, w, labels, 0, decoder=0, num_decoders=1)) in (0, 2)
     True
   """
-  log_weights = jnp.asarray(_below_maximum(log_weights))
-  labels = jnp.asarray(labels)
+  log_weights = _below_maximum(log_weights)
+  labels = validation.as_numbers(labels, 'labels')
   _check(key, log_weights, labels, num_decoders, num_groups)
   _check_decoder(decoder, num_decoders)
   _check_message(message, labels, num_groups)

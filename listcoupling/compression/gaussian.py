@@ -61,10 +61,15 @@ def information_density(w, a, t, s, v):
   return (log_encoder(w, a, v) - log_decoder(w, t, s, v)) / math.log(2)
 
 
-def posterior_mean(t, s):
-  """E[A | T = t]; 0 for s = inf, whatever t."""
+def posterior_mean(t, s, source_variance=1.0):
+  """E[A | T = t]; 0 for s = inf, whatever t.
+
+  Example:
+    >>> float(posterior_mean(3.0, 0.5)), float(posterior_mean(3.0, 1.0, 2.0))
+    (2.0, 2.0)
+  """
   s = jnp.asarray(s, jnp.float32)
-  return jnp.where(jnp.isinf(s), 0.0, t / (1 + s))
+  return jnp.where(jnp.isinf(s), 0.0, t / (1 + s / source_variance))
 
 
 def posterior_variance(s):
@@ -157,12 +162,12 @@ def _trial(
 
 def check_side_variance(side_variance, num_decoders) -> np.ndarray:
   """[K] float32 from [] or [K]; ValueError unless positive (inf: none)."""
-  s = np.asarray(side_variance, np.float32)
+  s = np.float32(validation.as_numbers(side_variance, 'side_variance'))
   if s.shape not in ((), (num_decoders,)) or not np.all(s > 0):
     raise ValueError(
       'side_variance must be positive, one number or one for each of the '
       f'{num_decoders} decoders (inf: no side information), got '
-      f'{side_variance}.'
+      f'{validation.shown(side_variance)}.'
     )
   return np.broadcast_to(s, (num_decoders,))
 
@@ -219,8 +224,7 @@ def simulate(
     ('num_messages', num_messages), ('num_trials', num_trials),
     ('num_decoders', num_decoders), ('num_candidates', num_candidates),
   ):  # fmt: skip
-    if validation.is_concrete(value) and not value >= 1:
-      raise ValueError(f'{name} must be at least 1, got {value}.')
+    validation.check_scalar(value, name, minimum=1)
   codec.check_groups(num_groups, num_decoders)
   return _simulate(
     key,
@@ -283,6 +287,7 @@ def simulate_lattice(
   num_decoders: int,
   side_variance=0.5,
   reach: int = 0,
+  believed_variance=1.0,
   spread: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[jax.Array, jax.Array]:
   """Squared errors of decoders whose codebook is a dithered lattice.
@@ -298,6 +303,10 @@ def simulate_lattice(
     num_decoders: K.
     side_variance: [] or [K] s; inf for no side information.
     reach: see `lattices.reconstruct`.
+    believed_variance: [] of the source, for a decoder that picks its codeword.
+      With the true one, 1, the estimates of all decoders are drawn to 0 and
+      miss together where |A| is large; the best of K fails only where all do,
+      which weighs the prior like K observations. 2 serves K = 2..4.
     spread: factors of the deviations of source and noise: with factors above 1
       rare failures are seen in few trials (importance sampling).
 
@@ -306,7 +315,8 @@ def simulate_lattice(
     without a spread.
 
   Raises:
-    ValueError: for a period that is not positive, or G that does not divide K.
+    ValueError: for a period or variance that is not positive, or G that does
+      not divide K.
 
   Example:
     >>> code = lattices.make_code('Z', 4, num_groups=2)
@@ -315,8 +325,9 @@ def simulate_lattice(
     (5, 2)
   """
   validation.check_positive(
-    period=period, source_spread=spread[0], noise_spread=spread[1]
-  )
+    period=period, source_spread=spread[0], noise_spread=spread[1],
+    believed_variance=believed_variance,
+  )  # fmt: skip
   codec.check_groups(code.num_groups, num_decoders)
   s = check_side_variance(side_variance, num_decoders)
   run = _compiled_lattice(
@@ -325,6 +336,7 @@ def simulate_lattice(
   )  # fmt: skip
   return run(
     key, jnp.asarray(trials, jnp.int32), jnp.asarray(period, jnp.float32), s,
+    jnp.asarray(believed_variance, jnp.float32),
     jnp.asarray(spread, jnp.float32),
   )  # fmt: skip
 
@@ -335,17 +347,18 @@ def _compiled_lattice(lattice, num_messages, num_groups, size, points, reach):
     lattice, num_messages, num_groups=num_groups, size=size, num_points=points
   )
 
-  def one(key, trial, period, s, spread):
+  def one(key, trial, period, s, believed, spread):
     parts = trial * size + jnp.arange(size, dtype=jnp.int32)
     a, t = jax.vmap(lambda r: draw_source(trial_key(key, r), s.size, s))(parts)
     a, t, weight = _spread_out(a, t, s, spread)
     mean = posterior_mean(t.T, s[:, None])  # [K, D]
+    guess = posterior_mean(t.T, s[:, None], believed)
     dither_key = domain_key(trial_key(key, parts[0]), Domain.DITHER)
     offset = lattices.dither(dither_key, (), code)
     message = lattices.encode(a, offset, period, code)
     offset = jnp.broadcast_to(offset, mean.shape)
     codeword = lattices.decode(
-      jnp.broadcast_to(message, s.shape), mean, offset, period, code,
+      jnp.broadcast_to(message, s.shape), guess, offset, period, code,
       decoder=jnp.arange(s.size, dtype=jnp.int32),
     )  # fmt: skip
     answer = lattices.reconstruct(
@@ -353,7 +366,7 @@ def _compiled_lattice(lattice, num_messages, num_groups, size, points, reach):
     )
     return jnp.mean((answer - a[None]) ** 2, -1), weight
 
-  return jax.jit(jax.vmap(one, (None, 0, None, None, None)))
+  return jax.jit(jax.vmap(one, (None, 0, None, None, None, None)))
 
 
 def _spread_out(a, t, s, spread):

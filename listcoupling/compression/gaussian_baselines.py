@@ -45,6 +45,7 @@ def wyner_ziv_mse(num_messages, side_variance=0.5):
     >>> float(wyner_ziv_mse(1, 1.0))
     0.5
   """
+  num_messages = validation.as_numbers(num_messages, 'num_messages')
   return (
     side_variance / (1 + side_variance) / np.square(num_messages, dtype=float)
   )
@@ -60,6 +61,7 @@ def list_mse_limit(num_messages, num_decoders, side_variance=0.5):
     >>> round(float(list_mse_limit(2, 1)), 4)
     0.0833
   """
+  num_messages = validation.as_numbers(num_messages, 'num_messages')
   known = 1 / (1 + num_decoders / side_variance)
   return known / np.square(num_messages * num_decoders, dtype=float)
 

@@ -23,25 +23,30 @@ import numpy as np
 from listcoupling import validation
 
 
-def _check_num_messages(num_messages) -> None:
-  if validation.is_concrete(num_messages):
-    value = np.asarray(num_messages)
-    if value.ndim or not np.issubdtype(value.dtype, np.integer) or value < 1:
-      raise ValueError(
-        f'num_messages must be an integer of at least 1, got {num_messages!r}.'
-      )
-
-
 def _num_labels(num_messages, num_groups) -> jax.Array:
   """L G, checked; L may be traced."""
-  _check_num_messages(num_messages)
+  validation.check_scalar(num_messages, 'num_messages', minimum=1, integer=True)
   validation.check_positive_int(num_groups, 'num_groups')
   return jnp.asarray(num_messages, jnp.int32) * num_groups
 
 
-def _check_finite(name, value) -> None:
+def _finite(name, value, like=None) -> jax.Array:
+  """float32 array; ValueError if a number is not finite or does not fit.
+
+  Args:
+    name: of the argument.
+    value: the numbers.
+    like: an array whose last axis they must fit, or None.
+  """
+  value = validation.as_numbers(value, name)
   if validation.is_concrete(value) and not np.isfinite(value).all():
-    raise ValueError(f'{name} must be finite, got {value}.')
+    raise ValueError(f'{name} must be finite, got {validation.shown(value)}.')
+  if like is not None and value.shape not in ((), like.shape[-1:]):
+    raise ValueError(
+      f'{name} must be one number or fit the candidates {like.shape}, got '
+      f'shape {value.shape}.'
+    )
+  return jnp.asarray(value, jnp.float32)
 
 
 def random_labels(
@@ -99,17 +104,14 @@ def interval_labels(
     >>> interval_labels(jnp.array([-.1, .1, .6, 1.1]), .5, 2).tolist()
     [1, 0, 1, 0]
   """
-  if jnp.ndim(candidates) != 1:
+  u = _finite('candidates', candidates)
+  if u.ndim != 1:
     raise ValueError(
-      f'candidates must be one-dimensional, got shape {jnp.shape(candidates)}.'
+      f'candidates must be one-dimensional, got shape {u.shape}.'
     )
   validation.check_positive(width=width)
   count = _num_labels(num_messages, num_groups).astype(jnp.float32)
-  for name, value in (('candidates', candidates), ('offset', offset)):
-    _check_finite(name, value)
-  u, offset, width = (
-    jnp.asarray(x, jnp.float32) for x in (candidates, offset, width)
-  )
+  offset, width = _finite('offset', offset, u), jnp.asarray(width, jnp.float32)
   return jnp.mod(jnp.floor((u + offset) / width), count).astype(jnp.int32)
 
 
@@ -234,17 +236,12 @@ def lattice_labels(
     >>> lattice_labels(u, .5, 5).tolist()
     [0, 1, 2, 1]
   """
-  if jnp.ndim(candidates) != 2:
-    raise ValueError(
-      f'candidates must be [N, D], got shape {jnp.shape(candidates)}.'
-    )
+  u = _finite('candidates', candidates)
+  if u.ndim != 2:
+    raise ValueError(f'candidates must be [N, D], got shape {u.shape}.')
   validation.check_positive(width=width)
-  for name, value in (('candidates', candidates), ('offset', offset)):
-    _check_finite(name, value)
   validation.check_positive_int(num_groups, 'num_groups')
-  u, offset, width = (
-    jnp.asarray(x, jnp.float32) for x in (candidates, offset, width)
-  )
+  offset, width = _finite('offset', offset, u), jnp.asarray(width, jnp.float32)
   multipliers = lattice_multipliers(num_messages * num_groups, u.shape[1])
   offset = jnp.broadcast_to(offset, u.shape)
   cubes = jnp.floor((u + offset) / width).astype(jnp.int32)  # [N, D]
@@ -302,7 +299,9 @@ def kmeans_labels(
     >>> kmeans_labels(jnp.array([[0.], [.9]]), jnp.array([[1.], [0.]])).tolist()
     [1, 0]
   """
-  shapes = jnp.shape(candidates), jnp.shape(centres)
+  candidates = validation.as_numbers(candidates, 'candidates')
+  centres = validation.as_numbers(centres, 'centres')
+  shapes = candidates.shape, centres.shape
   if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
     raise ValueError(
       'candidates and centres must be [N, D] and [L G, D], got shapes '

@@ -81,6 +81,14 @@ def _num_messages(num_codewords, num_decoders, bin_size) -> int:
   return num_codewords // (num_decoders * bin_size)
 
 
+def _messages(message):
+  """An array of integers; ValueError if it is something else."""
+  message = validation.as_numbers(message, 'message')
+  if not jnp.issubdtype(message.dtype, jnp.integer):
+    raise ValueError(f'message must hold integers, got {message.dtype}.')
+  return message
+
+
 def encode(
   points, codewords, *, num_decoders: int, bin_size: int = 1
 ) -> jax.Array:
@@ -100,6 +108,14 @@ def encode(
     >>> encode(jnp.array([[2.9], [.2]]), codewords, num_decoders=2).tolist()
     [1, 0]
   """
+  points = validation.as_numbers(points, 'points')
+  codewords = validation.as_numbers(codewords, 'codewords')
+  shapes = points.shape, codewords.shape
+  if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
+    raise ValueError(
+      'points and codewords must be [R, P] and [F, P], got shapes '
+      f'{shapes[0]} and {shapes[1]}.'
+    )
   count = _num_messages(len(codewords), num_decoders, bin_size)
   return nearest(points, codewords) // num_decoders % count
 
@@ -127,6 +143,7 @@ def bins(
     [[2, 8], [3, 9]]
   """
   count = _num_messages(num_codewords, num_decoders, bin_size)
+  message = _messages(message)
   if validation.is_concrete(message):
     values = np.asarray(message).ravel()
     bad = values[(values < 0) | (values >= count)]
@@ -167,6 +184,7 @@ def decode(
   """
   validation.check_positive_int(num_decoders, 'num_decoders')
   validation.check_positive_int(bin_size, 'bin_size')
+  message = _messages(message)
   if bin_size == 1:
     if validation.is_concrete(message) and np.min(message, initial=0) < 0:
       raise ValueError(f'message must be at least 0, got {np.min(message)}.')
@@ -175,7 +193,9 @@ def decode(
     return message * num_decoders + jnp.broadcast_to(
       own, (*message.shape[:-1], num_decoders)
     )
-  shape = np.shape(log_scores) if log_scores is not None else None
+  if log_scores is not None:
+    log_scores = validation.as_numbers(log_scores, 'log_scores')
+  shape = None if log_scores is None else log_scores.shape
   if shape is None or shape[:-1] != (*np.shape(message), num_decoders):
     raise ValueError(
       'log_scores must have shape [..., K, F] for messages of shape '

@@ -24,7 +24,7 @@ def _of(options: GenerateOptions, name: str) -> GenerateOptions:
     method=name,
     num_nodes=options.num_nodes if method.best_first else None,
     draft_temperatures=None if method.one_law else options.draft_temperatures,
-    replacement=options.replacement if name == 'specinfer' else True,
+    replacement=options.replacement or not method.distinct,
   )
 
 

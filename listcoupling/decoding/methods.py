@@ -7,7 +7,7 @@ and, where it differs, a function in `draft` or `verify`.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from listcoupling.decoding import best_first, draft, verify
+from listcoupling.decoding import best_first, draft, traversal, verify
 
 
 class Method(NamedTuple):
@@ -22,6 +22,7 @@ class Method(NamedTuple):
       independent of theirs.
     single_draft: it has one draft, whatever `num_drafts` says.
     one_law: its drafts come from one law: one drafter, one temperature.
+    distinct: its drafts after the root may be drawn without replacement.
     best_first: its tree is of any shape and counts nodes (`num_nodes`).
   """
 
@@ -31,6 +32,7 @@ class Method(NamedTuple):
   rejection: bool = False
   single_draft: bool = False
   one_law: bool = False
+  distinct: bool = False
   best_first: bool = False
 
 
@@ -48,7 +50,10 @@ METHODS = {
   'gls': Method(draft.propose_chains, verify.verify_gls),
   'gls_strong': Method(draft.propose_chains, verify.verify_gls_strong),
   'specinfer': Method(
-    draft.propose_chains, verify.verify_specinfer, rejection=True
+    draft.propose_chains,
+    verify.verify_specinfer,
+    rejection=True,
+    distinct=True,
   ),
   'spectr': Method(
     draft.propose_chains, verify.verify_spectr, rejection=True, one_law=True
@@ -64,5 +69,11 @@ METHODS = {
     verify.verify_block,
     rejection=True,
     single_draft=True,
+  ),
+  'traversal': Method(
+    draft.propose_chains,
+    traversal.verify_traversal,
+    rejection=True,
+    distinct=True,
   ),
 }

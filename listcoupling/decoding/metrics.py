@@ -24,7 +24,7 @@ class Metrics(NamedTuple):
   occupancy: float
 
   def row(self, b: int) -> 'Metrics':
-    """The figures of one row, without the axis B; the last two are the batch's."""
+    """The figures of one row, without axis B; the last two are the batch's."""
     figures = {
       name: value[b]
       for name, value in self._asdict().items()

@@ -51,7 +51,7 @@ class GenerateOptions:
       cache once per node. None takes what the tree needs.
     allow_long: write past the largest position the target was made for.
     replacement: False draws the K drafts after the root without replacement
-      (specinfer with one drafter and one draft temperature only).
+      (specinfer and traversal with one drafter and one draft temperature).
 
   Raises:
     ValueError: for a value of the wrong type; `check` for those out of range.
@@ -103,10 +103,10 @@ class GenerateOptions:
       METHODS[self.method],
       len(set(self.slot_temperatures())) < 2,
     )
-    if not self.replacement and (self.method != 'specinfer' or not shared):
+    if not self.replacement and not (method.distinct and shared):
       raise ValueError(
-        'replacement=False needs method specinfer and one draft temperature, '
-        f'got {self.method} and {self.draft_temperatures}.'
+        'replacement=False needs method specinfer or traversal and one draft '
+        f'temperature, got {self.method} and {self.draft_temperatures}.'
       )
     if method.one_law and not shared:
       raise ValueError(

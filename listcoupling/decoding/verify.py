@@ -12,7 +12,7 @@ The methods differ in how the token is chosen:
     noise is independent of the verifier's.
 
 `block` (arXiv 2403.10444) looks ahead along its one draft and has a walk of
-its own.
+its own; so has `traversal`, in a module beside this one.
 
 Legend: B batch, K drafts, L draft length, N proposals, S = 1 + N nodes, V
 vocabulary.
@@ -87,7 +87,7 @@ def verify_canonical(
       context.root,
       context.num_new,
       walk.seen,
-      jax.vmap(_at)(context.logits, walk.node),
+      jax.vmap(node_at)(context.logits, walk.node),
       walk.depth,
       sampling,
     )
@@ -127,7 +127,7 @@ def verify_canonical(
   return walk.result._replace(path=walk.result.path[:, :length])
 
 
-def _at(nodes, index):
+def node_at(nodes, index):
   """One of the nodes: [S, ...] -> [...].
 
   A TPU makes a loop over the rows of the gather; there all nodes are read.
@@ -175,10 +175,10 @@ def _verify_chains(context, tree, config, sampling, *, choose):
   row = functools.partial(
     _walk_chains, config=config, sampling=sampling, choose=choose
   )
-  return jax.vmap(row)(context, _depths(tree, config))
+  return jax.vmap(row)(context, by_depth(tree, config))
 
 
-def _depths(tree, config):
+def by_depth(tree: DraftTree, config: SpeculativeConfig):
   """Tokens and laws of chains by depth: [B, L, K, ...]."""
   shape = (-1, config.draft_length, config.num_drafts)
   return tree.tokens.reshape(shape), jax.tree.map(
@@ -197,7 +197,7 @@ def _walk_chains(row, chains, *, config, sampling, choose):
     node, live, running, seen = walk
     depth, key, tokens, laws = judged
     law = filters.target_law(
-      _at(row.logits, node), seen, row.num_new + depth, sampling
+      node_at(row.logits, node), seen, row.num_new + depth, sampling
     )
     token = choose(key, law, _Judged(tokens, laws, live), config)
     live = live & (tokens == token) & (token >= 0)
@@ -314,7 +314,7 @@ def verify_block(context, tree, config, sampling) -> Verification:
   Arguments and result as `verify_canonical`.
   """
   row = functools.partial(_verify_block, sampling=sampling)
-  return jax.vmap(row)(context, _depths(tree, config))
+  return jax.vmap(row)(context, by_depth(tree, config))
 
 
 def _verify_block(row, chain, *, sampling):
@@ -324,11 +324,29 @@ def _verify_block(row, chain, *, sampling):
   uniforms = gumbel.uniform(row.keys, length + 1, gumbel.ACCEPT)
   accepted = (uniforms <= accept).at[0].set(True)
   count = length - gumbel.argmax(accepted[::-1])  # longest accepted prefix
-  # Nothing after a stop token is read.
+  residual = jax.tree.map(lambda leaf: node_at(leaf, count), residuals)
+  path = jnp.arange(1, length + 1, dtype=jnp.int32)
+  return write(row, tokens, path, count, residual, sampling)
+
+
+def write(row, tokens, path, count, residual, sampling) -> Verification:
+  """The first tokens of one chain, then a draw from a residual.
+
+  Args:
+    row: `Context` of one row.
+    tokens: [L] of the chain.
+    path: [L] its nodes.
+    count: [] how many of them are accepted.
+    residual: `Law` of the token behind them.
+    sampling: see `SamplingParams`.
+
+  Returns:
+    The `Verification` of the row; nothing after a stop token is read.
+  """
+  length = tokens.size
   stops = jnp.append(is_stop(tokens, sampling), True)
   first_stop = gumbel.argmax(stops)  # index of the drafted stop token, or L
   key = gumbel.position_key(row.keys, row.root + count + 1)
-  residual = jax.tree.map(lambda leaf: _at(leaf, count), residuals)
   noise = filters.noise(key, residual, gumbel.RESIDUAL)
   extra = filters.sample(noise, residual)
   text = jnp.append(tokens, 0)
@@ -337,7 +355,7 @@ def _verify_block(row, chain, *, sampling):
   return Verification(
     text,
     jnp.where(stopped, first_stop + 1, count + 1).astype(jnp.int32),
-    jnp.arange(1, length + 1, dtype=jnp.int32),
+    path,
     jnp.where(stopped, first_stop + 1, count).astype(jnp.int32),
   )
 
@@ -360,11 +378,13 @@ def _prefixes(row, tokens, laws, sampling):
     proposed = jnp.where(depth == length, 0.0, drafts[0])
     residual = jnp.maximum(weight * target - proposed, 0)
     mass = jnp.sum(residual)
-    accept = jnp.where(depth == length, weight, _ratio(mass, mass + 1 - weight))
+    accept = jnp.where(
+      depth == length, weight, ratio(mass, mass + (1 - weight))
+    )
     residual = jnp.where(mass > 0, residual, target)
-    ratio = _ratio(target[place[0]], proposed[place[0]])
+    gain = ratio(target[place[0]], proposed[place[0]])
     # The carried weight and law belong to the next, longer prefix.
-    weight = jnp.minimum(weight * ratio, 1.0)
+    weight = jnp.minimum(weight * gain, 1.0)
     seen = None if seen is None else seen.at[token].set(True)
     size = law.logits.size
     return (weight, seen), (
@@ -377,7 +397,7 @@ def _prefixes(row, tokens, laws, sampling):
   return jax.lax.scan(step, start, judged)[1]
 
 
-def _ratio(numerator, denominator):
+def ratio(numerator, denominator) -> jax.Array:
   """numerator / denominator, 0 where both vanish, capped at 1e30."""
   safe = jnp.where(denominator > 0, denominator, 1.0)
   return jnp.where(denominator > 0, jnp.minimum(numerator / safe, 1e30), 0.0)

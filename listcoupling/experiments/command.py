@@ -2,18 +2,15 @@
 
 import os
 import pathlib
-import signal
 import sys
-import threading
 
 import jax
 from absl import app, flags, logging
 
-from listcoupling import gumbel
+from listcoupling import gumbel, interrupts
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
-_STOPPED = 130  # as a shell reports the interrupt signal
 
 
 def root() -> pathlib.Path:
@@ -60,16 +57,18 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
     choices: what the one argument may be; there is none if left out.
   """
   _keep_compiled()
-  signal.signal(signal.SIGINT, _interrupt)
-  try:
-    app.run(guard(main, choices), flags_parser=_parse)
-  except SystemExit as stop:
-    if stop.code == _STOPPED:
-      # Threads of the backend may crash while the interpreter winds up.
-      sys.stdout.flush()
-      sys.stderr.flush()
-      os._exit(_STOPPED)
-    raise
+
+  def quiet(argv):
+    try:
+      with interrupts.raised():
+        status = guard(main, choices)(argv)
+    except KeyboardInterrupt:  # once more, while the first one was reported
+      status = interrupts.STOPPED
+    if status == interrupts.STOPPED:
+      interrupts.leave()
+    return status
+
+  app.run(quiet, flags_parser=_parse)
 
 
 def guard(main, choices: tuple[str, ...] = ()):
@@ -102,7 +101,7 @@ def guard(main, choices: tuple[str, ...] = ()):
     except KeyboardInterrupt as stop:
       notes = ' '.join(['Stopped.', *getattr(stop, '__notes__', ())])
       print(f'\n{_name(argv)}: {notes}', file=sys.stderr)
-      return _STOPPED
+      return interrupts.STOPPED
     except (ValueError, OSError, ImportError) as error:
       if os.environ.get(_TRACEBACK):
         raise
@@ -143,19 +142,9 @@ def _parse(argv):
     sys.exit(_fail(argv, error))
 
 
-def _interrupt(number, frame) -> None:
-  """Ctrl-C; one that meets JAX's hook of the collector comes once more.
-
-  Python drops the exceptions of such hooks, and the Ctrl-C with them.
-  """
-  if frame is not None and frame.f_code.co_name == '_xla_gc_callback':
-    threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
-    return
-  raise KeyboardInterrupt
-
-
 def _keep_compiled() -> None:
   if not jax.config.jax_compilation_cache_dir:
-    root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = pathlib.Path(root) / 'listcoupling' / 'compiled'
-    jax.config.update('jax_compilation_cache_dir', str(folder))
+    if folder.is_absolute():  # this user may have no home
+      jax.config.update('jax_compilation_cache_dir', str(folder))

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
   from listcoupling.models.pretrained import (
+    from_tensors,
     load_pretrained,
     save_pretrained,
     shipped_pair,
   )
 
-__all__ = ['load_pretrained', 'save_pretrained', 'shipped_pair']
+__all__ = [
+  'from_tensors',
+  'load_pretrained',
+  'save_pretrained',
+  'shipped_pair',
+]
 
 
 def __getattr__(name):

@@ -126,16 +126,27 @@ def read_config(path, *, dtype='float32') -> TransformerConfig:
     1024
   """
   path = pathlib.Path(path)
-  raw = _Raw(form.read_json(path))
-  raw.path = path
+  raw = form.read_json(path)
   beside = path.with_name(form.GENERATION)
   if beside.is_file():
     said = form.read_json(beside)
     raw['eos_token_id'] = said.get('eos_token_id', raw.get('eos_token_id'))
-  return _convert(raw, dtype)
+  return from_entries(raw, path, dtype=dtype)
 
 
-def _convert(raw: _Raw, dtype: str) -> TransformerConfig:
+def from_entries(entries, origin, *, dtype='float32') -> TransformerConfig:
+  """TransformerConfig from the entries of a config.json.
+
+  Args:
+    entries: mapping; what it leaves out is as in the `transformers` library.
+    origin: of the entries, named in errors.
+    dtype: of activations and cache.
+
+  Raises:
+    ValueError: a model this library does not implement.
+  """
+  raw = _Raw(entries)
+  raw.path = origin
   name = raw.get('model_type')
   if not isinstance(name, str) or name not in FAMILIES:
     raise ValueError(
@@ -368,14 +379,13 @@ def config_json(config: TransformerConfig, dtype: str) -> dict:
     ValueError: no family has these options.
   """
   for name in [config.family] if config.family else FAMILIES:
-    raw = _Raw(_write(config, name) | {'torch_dtype': dtype})
-    raw.path = pathlib.Path('config.json')
+    raw = _write(config, name) | {'torch_dtype': dtype}
     try:
-      back = _convert(raw, config.dtype)
+      back = from_entries(raw, 'config.json', dtype=config.dtype)
     except ValueError:
       continue
     if back == dataclasses.replace(config, family=name):
-      return dict(raw)
+      return raw
   raise ValueError(
     f'no family of {[config.family] if config.family else list(FAMILIES)} has '
     f'all options of {config}; such a model cannot be saved.'

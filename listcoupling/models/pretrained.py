@@ -14,6 +14,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -124,11 +125,11 @@ def _find_tokenizer(directory: pathlib.Path, vocab_size: int):
   return tokenizer
 
 
-def _dtype_name(dtype, owner: dict[str, weight_files.Stored]) -> str:
+def _dtype_name(dtype, source: weight_files.Source) -> str:
   """'float32', 'bfloat16' or 'float16' of what a caller may write."""
   if isinstance(dtype, str):
     if dtype == 'auto':
-      return weight_files.common_dtype(owner)
+      return weight_files.common_dtype(source)
     dtype = _SHORT_DTYPES.get(dtype, dtype)
   try:
     name = jnp.dtype(dtype).name if dtype is not None else None
@@ -171,15 +172,59 @@ def load_pretrained(
   """
   directory = _find_directory(directory_or_hub_name)
   config = config_format.read_config(directory / 'config.json')
-  owner = weight_files.read_headers(directory)
-  dtype = _dtype_name(dtype, owner)
-  config = dataclasses.replace(config, dtype=dtype)
-  table = form.parameter_table(config)
-  weight_files.check_tensors(owner, table, directory)
+  source = weight_files.in_directory(directory)
+  config = _checked(config, source, dtype, directory)
   tokenizer = _find_tokenizer(directory, config.vocab_size)
-  if mesh is None:
-    places = None
-  else:
+  return _read(config, source, mesh, tokenizer)
+
+
+def from_tensors(
+  config, tensors, *, dtype=jnp.float32, mesh=None, tokenizer=None
+) -> language_model.LanguageModel:
+  """A language model from arrays that are already in memory.
+
+  Args:
+    config: mapping with the entries of a config.json, 'model_type' among them.
+    tensors: mapping of names, those of the `transformers` library, to arrays
+      of numpy or JAX; linear weights are [out, in].
+    dtype: as in `load_pretrained`.
+    mesh: as in `load_pretrained`.
+    tokenizer: a `tokenizers.Tokenizer`, or None.
+
+  Returns:
+    LanguageModel.
+
+  Raises:
+    ValueError: as `load_pretrained`.
+
+  Example:
+    >>> import json, safetensors.numpy
+    >>> config = json.loads((SHIPPED / 'drafter/config.json').read_text())
+    >>> path = SHIPPED / 'drafter/model.safetensors'
+    >>> tensors = safetensors.numpy.load_file(path)
+    >>> from_tensors(config, tensors).config.vocab_size
+    1024
+  """
+  for name, value in (('config', config), ('tensors', tensors)):
+    if not isinstance(value, Mapping):
+      raise ValueError(f'{name} must be a mapping, got {type(value).__name__}.')
+  source = weight_files.in_memory(tensors)
+  config = config_format.from_entries(config, 'config')
+  config = _checked(config, source, dtype, 'tensors')
+  return _read(config, source, mesh, tokenizer)
+
+
+def _checked(config, source: weight_files.Source, dtype, origin):
+  """The config in a dtype that the source, which must fit it, can have."""
+  config = dataclasses.replace(config, dtype=_dtype_name(dtype, source))
+  weight_files.check_tensors(source, form.parameter_table(config), origin)
+  return config
+
+
+def _read(config, source: weight_files.Source, mesh, tokenizer):
+  """The language model of checked weights."""
+  table, places = form.parameter_table(config), None
+  if mesh is not None:
     table, config, places = _lay_out(config, placement.standard_mesh(mesh))
   params = {}
   for leaf in table:
@@ -187,7 +232,9 @@ def load_pretrained(
     for name in leaf.path[:-1]:
       node = node.setdefault(name, {})
     place = _at(places, leaf.path) if places else None
-    node[leaf.path[-1]] = weight_files.read_leaf(owner, leaf, dtype, place)
+    node[leaf.path[-1]] = weight_files.read_leaf(
+      source, leaf, config.dtype, place
+    )
   return transformer.make_language_model(config, params, tokenizer)
 
 

@@ -1,12 +1,13 @@
-"""Weights of a Hugging Face directory: found, checked, read leaf by leaf.
+"""Named weights, of a directory or in memory: checked, read leaf by leaf.
 
-Only safetensors are read: a header with names, types and shapes, then plain
-numbers. Pickles are named and refused. Every complaint names the file, the
-tensor and what to do.
+Of files only safetensors are read: a header with names, types and shapes, then
+plain numbers. Pickles are named and refused. Every complaint names the file,
+the tensor and what to do.
 """
 
 import functools
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -26,12 +27,32 @@ _FLOATS = {
 }
 
 
+_SPELLING = {
+  'float64': 'F64',
+  'float32': 'F32',
+  'float16': 'F16',
+  'bfloat16': 'BF16',
+}
+
+
 class Stored(NamedTuple):
   """Where a tensor is, and what its header says of it."""
 
-  path: pathlib.Path
+  path: pathlib.Path | str
   shape: tuple[int, ...]
   dtype: str  # as safetensors spell it
+
+
+class Source(NamedTuple):
+  """Named tensors that have not been read yet.
+
+  Attributes:
+    headers: by name.
+    fetch: (name, slice of rows) -> these rows.
+  """
+
+  headers: dict[str, Stored]
+  fetch: Callable[[str, slice], np.ndarray]
 
 
 def find(directory: pathlib.Path) -> list[pathlib.Path]:
@@ -75,8 +96,18 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
   return [index.parent / name for name in names]
 
 
-def read_headers(directory: pathlib.Path) -> dict[str, Stored]:
-  """Tensor name -> where and what it is; no numbers are read yet.
+def in_memory(tensors: Mapping[str, jax.Array | np.ndarray]) -> Source:
+  """The source of arrays at hand."""
+  headers = {}
+  for name, value in tensors.items():
+    dtype = str(getattr(value, 'dtype', type(value).__name__))
+    shape = tuple(np.shape(value))
+    headers[name] = Stored('tensors', shape, _SPELLING.get(dtype, dtype))
+  return Source(headers, lambda name, rows: np.asarray(tensors[name][rows]))
+
+
+def in_directory(directory: pathlib.Path) -> Source:
+  """The source of a directory with weights; no numbers are read yet.
 
   Args:
     directory: with weights.
@@ -105,20 +136,27 @@ def read_headers(directory: pathlib.Path) -> dict[str, Stored]:
         'one checkpoint.'
       )
     owner |= headers
-  return owner
+
+  def fetch(name, rows):
+    # The file is mapped: closed at once, its pages do not add up to a copy.
+    with safetensors.safe_open(owner[name].path, framework='np') as file:
+      return file.get_slice(name)[rows]
+
+  return Source(owner, fetch)
 
 
-def common_dtype(owner: dict[str, Stored]) -> str:
+def common_dtype(source: Source) -> str:
   """The float type that holds every stored tensor; float32 at most."""
-  kinds = [_FLOATS[t.dtype] for t in owner.values() if t.dtype in _FLOATS]
+  stored = source.headers.values()
+  kinds = [_FLOATS[t.dtype] for t in stored if t.dtype in _FLOATS]
   return functools.reduce(jnp.promote_types, kinds or [jnp.float32]).name
 
 
 def check_tensors(
-  owner: dict[str, Stored], table: list[form.Leaf], directory
+  source: Source, table: list[form.Leaf], origin: pathlib.Path | str
 ) -> None:
   """Same names, shapes and float types on both sides, or ValueError."""
-  wanted = {}
+  owner, wanted = source.headers, {}
   for leaf in table:
     wanted |= leaf.tensors
   missing = sorted(wanted.keys() - owner.keys())
@@ -131,12 +169,12 @@ def check_tensors(
   for problem, names in (('lacks', missing), ('has unknown', extra)):
     if names:
       raise ValueError(
-        f'{directory} {problem} {len(names)} tensors: {names[:4]}; config.json '
+        f'{origin} {problem} {len(names)} tensors: {names[:4]}; config.json '
         'and weights must belong together.'
       )
   if 'lm_head.weight' in owner and 'lm_head.weight' not in wanted:
     wanted['lm_head.weight'] = wanted['model.embed_tokens.weight']
-    _check_tied(owner, wanted['lm_head.weight'])
+    _check_tied(source, wanted['lm_head.weight'])
   for name, shape in wanted.items():
     stored = owner[name]
     if stored.shape != shape:
@@ -152,27 +190,23 @@ def check_tensors(
       )
 
 
-def _check_tied(owner: dict[str, Stored], shape) -> None:
+def _check_tied(source: Source, shape: tuple[int, ...]) -> None:
   """A head that is stored although config.json ties it must be the embedding.
 
   Both are read in blocks of rows.
   """
-  head, embedding = owner['lm_head.weight'], owner['model.embed_tokens.weight']
+  names = 'lm_head.weight', 'model.embed_tokens.weight'
+  head, embedding = (source.headers[name] for name in names)
   same = (
     head.shape == embedding.shape == shape and head.dtype == embedding.dtype
   )
   if same and head.dtype in _FLOATS:
-    with (
-      safetensors.safe_open(head.path, framework='np') as one,
-      safetensors.safe_open(embedding.path, framework='np') as other,
-    ):
-      one = one.get_slice('lm_head.weight')
-      other = other.get_slice('model.embed_tokens.weight')
-      same = all(
-        np.array_equal(one[rows], other[rows])
-        for start in range(0, shape[0], 4096)
-        for rows in [slice(start, min(start + 4096, shape[0]))]
-      )
+    rows = shape[0]
+    blocks = (slice(i, min(i + 4096, rows)) for i in range(0, rows, 4096))
+    same = all(
+      np.array_equal(*(source.fetch(name, block) for name in names))
+      for block in blocks
+    )
   if not same:
     raise ValueError(
       f'{head.path}: lm_head.weight is not model.embed_tokens.weight, but '
@@ -182,22 +216,16 @@ def _check_tied(owner: dict[str, Stored], shape) -> None:
 
 
 def read_leaf(
-  owner: dict[str, Stored],
+  source: Source,
   leaf: form.Leaf,
   dtype: str,
   sharding: jax.sharding.Sharding | None = None,
 ) -> jax.Array:
   """One parameter; with a sharding each of its shards alone."""
-
-  def fetch(name, rows):
-    # The file is mapped: closed at once, its pages do not add up to a copy.
-    with safetensors.safe_open(owner[name].path, framework='np') as file:
-      return file.get_slice(name)[rows]
-
   if sharding is None:
-    return jnp.asarray(leaf.read(fetch), dtype=dtype)
+    return jnp.asarray(leaf.read(source.fetch), dtype=dtype)
   return jax.make_array_from_callback(
     leaf.shape,
     sharding,
-    lambda index: leaf.read(fetch, index).astype(jnp.dtype(dtype)),
+    lambda index: leaf.read(source.fetch, index).astype(jnp.dtype(dtype)),
   )

@@ -221,7 +221,7 @@ def test_a_blind_decoder_has_the_laws_of_the_prior():
   )
 
 
-def _lattice_by_hand(r, period):
+def _lattice_by_hand(r, period, believed):
   """Errors of trial r, one dimension, L = 4 and K = 2 of a group each."""
   key = gaussian.trial_key(KEY, r)
   a, t = (np.asarray(x, float) for x in gaussian.draw_source(key, 2, S))
@@ -234,20 +234,22 @@ def _lattice_by_hand(r, period):
   for k in (0, 1):
     mean, spread = t[k] / (1 + S), np.sqrt(S / (1 + S))
     words = (2 * message + k + 8 * np.arange(-20, 21) + offset) * delta
-    word = words[np.abs(words - mean).argmin()]
+    guess = t[k] * believed / (believed + S)
+    word = words[np.abs(words - guess).argmin()]
     x = word + delta * (np.arange(2000) + 0.5 - 1000) / 2000
     density = stats.norm(mean, spread).pdf(x)
     errors.append((np.sum(x * density) / density.sum() - a) ** 2)
   return errors
 
 
-def test_lattice_trials_by_hand():
+@pytest.mark.parametrize('believed', [1.0, 3.0])
+def test_lattice_trials_by_hand(believed):
   code = lattices.make_code('Z', 4, num_groups=2)
   error, weight = gaussian.simulate_lattice(
-    KEY, np.arange(40), code, 2.0, num_decoders=2
+    KEY, np.arange(40), code, 2.0, num_decoders=2, believed_variance=believed
   )
   np.testing.assert_array_equal(weight, 1)
-  wanted = np.array([_lattice_by_hand(r, 2.0) for r in range(40)])
+  wanted = np.array([_lattice_by_hand(r, 2.0, believed) for r in range(40)])
   np.testing.assert_allclose(error, wanted, rtol=5e-3, atol=2e-4)
 
 
@@ -265,6 +267,26 @@ def test_importance_sampling_keeps_the_mean():
   miss = np.hypot(plain.std(), (wide * weight).std()) / np.sqrt(plain.size)
   assert abs(plain.mean() - (wide * weight).mean()) < 5 * miss
   assert wide.mean() - plain.mean() > 5 * miss  # failures are more frequent
+
+
+def test_a_wider_prior_makes_failures_of_all_decoders_rarer():
+  """K = 4, L = 64: a shorter period becomes possible, and pays."""
+  code = lattices.make_code('Z', 64, num_groups=4)
+
+  def error(believed, period):
+    error, weight = gaussian.simulate_lattice(
+      KEY, np.arange(20_000), code, period, num_decoders=4,
+      believed_variance=believed, spread=(1.6, 1.25),
+    )  # fmt: skip
+    return np.min(np.asarray(error, np.float64), -1) * np.asarray(weight)
+
+  wide, true, long = error(2.0, 3.0), error(1.0, 3.0), error(1.0, 3.8)
+  bound = 5 * wide.std() / wide.size**0.5
+  assert true.mean() > wide.mean() + bound
+  assert long.mean() > wide.mean() + bound  # best period of the true prior
+  level = gaussian_baselines.lloyd_max_mse(256, 1 / (1 + 4 / S))
+  assert wide.mean() + bound < 10**0.55 * level  # 5.5 dB
+  assert true.mean() > 10**0.55 * level
 
 
 def test_lattice_beats_the_modulo_quantiser_and_interval_labels():

@@ -1,4 +1,4 @@
-"""SpecInfer without replacement: same law, more accepted."""
+"""Drafts without replacement: same law, more accepted."""
 
 import pytest
 
@@ -7,13 +7,14 @@ from tests import statistics
 from tests.decoding.samples import p_values, plain
 
 
-def _options(**changes):
+def _options(method='specinfer', **changes):
   changes = dict(replacement=False, draft_temperatures=(0.7,)) | changes
-  return plain('specinfer', **changes)
+  return plain(method, **changes)
 
 
-def test_the_law_is_the_targets():
-  options = _options()
+@pytest.mark.parametrize('method', ['specinfer', 'traversal'])
+def test_the_law_is_the_targets(method):
+  options = _options(method)
   assert min(p_values(options, num_drafters=1)) > statistics.LEVEL
 
 

@@ -27,7 +27,8 @@ SHAPE = dict(
 
 
 @pytest.mark.parametrize(
-  'method', ['gls', 'gls_strong', 'specinfer', 'spectr', 'single', 'block']
+  'method',
+  ['gls', 'gls_strong', 'specinfer', 'spectr', 'single', 'block', 'traversal'],
 )
 def test_joint_law_with_every_filter(method):
   found = p_values(plain(method, **SHAPE), num_drafters=drafters_of(method))

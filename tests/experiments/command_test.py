@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
+from listcoupling import interrupts
 from listcoupling.experiments import command
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -155,23 +157,57 @@ def test_a_stop_ends_with_130_and_flushed_output(tmp_path):
   assert not (tmp_path / 'work' / '.lock').exists()
 
 
-@pytest.fixture
-def caught():
-  """SIGINT raises, as in the foreground: jobs of a shell may ignore it."""
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  yield
-  signal.signal(signal.SIGINT, before)
+# Ctrl-C comes as JAX begins to be imported.
+_EARLY = """
+import runpy, signal, sys
+
+class Finder:
+  def find_spec(self, name, *_):
+    if name == 'jax':
+      signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{run}
+"""
+_ENTRIES = [
+  f'runpy.run_path({str(path)!r}, run_name="__main__")'
+  for path in sorted(_ROOT.glob('scripts/*.py'))
+] + ['sys.argv = ["", "toy"]; runpy.run_module("listcoupling", alter_sys=True)']
 
 
-def test_an_interrupt_that_a_hook_would_drop_comes_again(caught):
-  def _xla_gc_callback():
-    command._interrupt(signal.SIGINT, sys._getframe())
+@pytest.mark.parametrize('run', _ENTRIES)
+def test_a_stop_is_quiet_while_jax_is_imported(run):
+  done = subprocess.run(
+    [sys.executable, '-c', _EARLY.format(run=run)],
+    capture_output=True,
+    text=True,
+    cwd=_ROOT,
+    check=False,
+  )
+  assert (done.stdout, done.stderr, done.returncode) == ('', '', 130)
 
-  returned = False
+
+def test_an_interrupt_that_a_finalizer_would_drop_comes_again():
+  class Dropped:
+    def __del__(self):
+      signal.raise_signal(signal.SIGINT)
+
+  before = signal.getsignal(signal.SIGINT), sys.unraisablehook
   with pytest.raises(KeyboardInterrupt):
-    _xla_gc_callback()
-    returned = True
-    time.sleep(20)
-  assert returned
-  with pytest.raises(KeyboardInterrupt):
-    command._interrupt(signal.SIGINT, sys._getframe())
+    with interrupts.raised():
+      Dropped()
+      time.sleep(20)
+  assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
+
+
+def test_a_user_without_a_home_has_no_folder_of_programs(monkeypatch):
+  monkeypatch.setattr(os.path, 'expanduser', lambda path: path)
+  monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+  before = jax.config.jax_compilation_cache_dir
+  try:
+    jax.config.update('jax_compilation_cache_dir', None)
+    command._keep_compiled()
+    assert jax.config.jax_compilation_cache_dir is None
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)

@@ -10,8 +10,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from listcoupling.image_codec import bitstream
 
@@ -69,6 +67,11 @@ def test_what_is_optional_is_counted():
   assert more == math.ceil(50 * math.log2(1000) / 8) + sum(
     len(name.encode()) + 1 for name in names
   ) - 1  # fmt: skip
+  tiled = full._replace(picture=(8, 9), names=names[::2])  # two tiles across
+  assert tiled.num_tiles == 2
+  _same(bitstream.from_bytes(bitstream.to_bytes(tiled)), tiled)
+  with pytest.raises(bitstream.HeaderError, match='names .* of 2 of 50'):
+    bitstream.to_bytes(tiled._replace(names=names))
 
 
 def test_scheme_and_groups_are_in_the_file():
@@ -91,8 +94,8 @@ def _resealed(data, place, value):
   'place, value, message',
   [
     (12, 3, 'scheme 3'),
-    (12, 0, 'labels must be "kmeans"'),
-    (12, 2, 'num_groups of a list'),
+    (12, 0, 'labels must be'),
+    (12, 2, '1 for a list quantiser, got 2'),
     (13, 4, 'labels 4'),
     (13, 0, 'labels must be "kmeans"'),
     (10, 1, 'shared_race'),
@@ -100,13 +103,15 @@ def _resealed(data, place, value):
     (10, 2, 'its header asks for'),
     (14, b'\0\0', 'num_decoders'),
     (14, b'\0\2', 'num_decoders'),
-    (32, 0, 'num_groups must divide the 4 decoders, got 0'),
-    (32, 3, 'num_groups must divide the 4 decoders, got 3'),
+    (32, 0, 'num_groups must divide the 4 decoders.* got 0'),
+    (32, 3, 'num_groups must divide the 4 decoders.* got 3'),
     (36, struct.pack('<f', 0.5), 'width'),
     (36, struct.pack('<f', math.nan), 'width'),
     (41, 1, 'its header asks for'),
     (44, b'\0' * 4, 'shape'),
-    (56, 1, 'its header asks for'),
+    (56, 1, 'picture'),
+    (60, 29, 'picture'),
+    (64, 1, 'its header asks for'),
   ],
 )
 def test_whole_files_with_an_impossible_header(place, value, message):
@@ -123,7 +128,8 @@ def test_whole_files_with_an_impossible_header(place, value, message):
     ({28: 1, 40: 2**28}, 'R at most'),
     ({24: 2**31}, 'num_candidates'),
     ({28: 2**18, 24: 2**18, 40: 2**22}, 'its header asks for'),
-    ({56: 2**32 - 1}, 'its header asks for'),
+    ({56: 2**32 - 1, 60: 2**32 - 1}, 'picture'),
+    ({64: 2**32 - 1}, 'its header asks for'),
   ],
 )
 def test_no_memory_for_what_is_only_promised(changes, message):
@@ -156,7 +162,7 @@ def test_names_that_lead_elsewhere_are_refused(name):
     bitstream.to_bytes(good._replace(names=('a.png', name)))
   with pytest.raises(bitstream.HeaderError, match='differ'):
     bitstream.to_bytes(good._replace(names=('a.png', 'a.png')))
-  with pytest.raises(bitstream.HeaderError, match='1 names'):
+  with pytest.raises(bitstream.HeaderError, match='names'):
     bitstream.from_bytes(_resealed(data, len(data) - 16 - 6, b'_'))
   with pytest.raises(bitstream.HeaderError, match='names'):
     bitstream.from_bytes(_resealed(data, len(data) - 16 - 5, b'../x'))
@@ -247,16 +253,20 @@ def test_another_version_is_named():
   'change, message',
   [
     (dict(num_messages=2000), 'num_candidates'),
-    (dict(num_candidates=2**18 + 1), 'num_candidates be at most'),
+    (dict(num_candidates=2**18 + 1), 'num_candidates must be at most'),
     (dict(num_decoders=0), 'num_decoders'),
-    (dict(num_groups=3), 'num_groups must divide the 4 decoders, got 3'),
-    (dict(shape=(49, 2, 2)), 'shape'),
+    (dict(num_groups=3), 'num_groups must divide the 4 decoders.* got 3'),
+    (dict(shape=(49, 2, 2)), 'messages must be those of 49 blocks'),
+    (dict(shape=(2**22 + 1, 2, 2)), 'R at most'),
     (dict(shape=(50,)), 'shape'),
     (dict(shape=(50, 2**32, 1)), 'shape'),
     (dict(key_data=(1, 2**32)), 'key_data'),
     (dict(key_data=(-1, 0)), 'key_data'),
     (dict(key_data=(1, 2, 3, 4)), 'key_data'),
     (dict(model_digest=b'1'), 'model_digest'),
+    (dict(picture=(28, 0)), 'picture'),
+    (dict(picture=(28, 85)), 'picture'),
+    (dict(picture=(28,)), 'picture'),
     (dict(width=0.0), 'width'),
     (dict(width=1e-50), 'width'),
     (dict(width=1e39), 'width'),
@@ -265,16 +275,16 @@ def test_another_version_is_named():
     (dict(labels='cells'), 'cells'),
     (dict(messages=np.full(50, 6)), '0..5'),
     (dict(messages=np.zeros(50)), 'integers'),
-    (dict(messages=np.zeros(49, int)), '49 messages'),
-    (dict(indices=np.arange(3)), '3 indices'),
-    (dict(names=('a',)), '1 names'),
+    (dict(messages=np.zeros(49, int)), 'messages must be those of 50'),
+    (dict(indices=np.arange(3)), 'indices must be those of 50'),
+    (dict(names=('a',)), 'names must be those of pictures'),
     (dict(scheme='vq'), 'vq'),
     (dict(scheme='gls_kmeans'), 'labels must be "kmeans"'),
     (dict(labels='kmeans', width=0.0), 'labels must be "kmeans"'),
     (dict(_list()._asdict(), shared_race=True), 'shared_race'),
-    (dict(_list()._asdict(), num_candidates=17), '24, got 17'),
-    (dict(_list()._asdict(), num_groups=2), 'of a list quantiser must be 1'),
-    (dict(num_groups=4, num_messages=251), r'got 251 \(times 4\)'),
+    (dict(_list()._asdict(), num_candidates=17), 'multiple of 6 .* got 17'),
+    (dict(_list()._asdict(), num_groups=2), '1 for a list quantiser'),
+    (dict(num_groups=4, num_messages=251), '1000 / 4, got 251'),
   ],
 )
 def test_fields_that_make_no_sense_are_not_written(tmp_path, change, message):
@@ -310,65 +320,3 @@ def test_files_are_replaced_whole_and_named(tmp_path, monkeypatch):
   bitstream.write(tmp_path / 'link', container)
   assert (tmp_path / 'link').is_symlink()
   _same(bitstream.read(path), container)
-
-
-@settings(max_examples=50, deadline=None)
-@given(base=st.integers(1, 2**18), data=st.data(), count=st.integers(0, 90))
-def test_packing_is_exact(base, data, count):
-  digits = data.draw(
-    st.lists(st.integers(0, base - 1), min_size=count, max_size=count)
-  )
-  packed = bitstream.pack(np.array(digits, int), base)
-  assert len(packed) == -(-(base**count - 1).bit_length() // 8)
-  assert bitstream.unpack(packed, count, base).tolist() == digits
-
-
-@pytest.mark.parametrize('base', [2, 3, 6, 8, 100, 999])
-def test_long_ones_take_hardly_a_byte_more(base):
-  count = 100_000
-  digits = np.random.default_rng(0).integers(0, base, count)
-  packed = bitstream.pack(digits, base)
-  ideal = math.ceil(count * math.log2(base) / 8)
-  assert ideal <= len(packed) <= ideal + (base & (base - 1) > 0)
-  assert len(packed) == bitstream.packed_size(count, base)
-  np.testing.assert_array_equal(bitstream.unpack(packed, count, base), digits)
-
-
-def test_numbers_do_not_grow_with_the_file():
-  """Cost per digit is that of one bounded number: linear in the file."""
-  for base in (3, 100, 2**18 - 1):
-    assert 512 <= bitstream._block(base) <= 1024
-  size = bitstream.packed_size(10**6, 100)
-  assert size <= math.ceil(10**6 * math.log2(100) / 8) + 2
-
-
-@pytest.mark.parametrize(
-  'digits, base, message',
-  [
-    ([0, 3], 3, r'0\.\.2'),
-    ([-1], 3, r'0\.\.2'),
-    ([0.5], 3, 'integers'),
-    ([0], 0, 'base 0'),
-  ],
-)
-def test_digits_out_of_range_are_refused(digits, base, message):
-  with pytest.raises(ValueError, match=message):
-    bitstream.pack(digits, base)
-
-
-@pytest.mark.parametrize(
-  'data, count, base, message',
-  [
-    (b'\xff', 2, 3, 'too large'),
-    (b'\x09', 2, 3, 'too large'),  # 8 is the largest
-    (b'\x08', 2, 3, None),
-    (b'\x02', 1, 2, 'too large'),
-    (b'\x81\x00', 1, 2, '2 bytes'),
-  ],
-)
-def test_bytes_that_nothing_packs_to_are_refused(data, count, base, message):
-  if message is None:
-    assert bitstream.unpack(data, count, base).tolist() == [2, 2]
-    return
-  with pytest.raises(ValueError, match=message):
-    bitstream.unpack(data, count, base)

@@ -155,6 +155,67 @@ def test_round_trip_is_exact(family, tmp_path):
   assert not list(tmp_path.glob('.b*'))
 
 
+def test_tensors_in_memory_are_the_directory(tmp_path):
+  config = FAMILIES['qwen3']
+  raw = config_format.config_json(config, 'float32')
+  tensors = stored_tensors(config)
+  there = pretrained.load_pretrained(
+    write_directory(tmp_path / 'm', config, tensors), dtype='bf16'
+  )
+  arrays = {name: jnp.asarray(x) for name, x in tensors.items()}
+  here = pretrained.from_tensors(raw, arrays, dtype='bf16')
+  assert here.config == there.config
+  same = jax.tree.map(lambda a, b: (a == b).all(), here.params, there.params)
+  assert jax.tree.all(same)
+
+
+def _without(name):
+  return lambda raw, tensors: tensors.pop(name)
+
+
+def _transposed(raw, tensors):
+  name = 'model.layers.0.mlp.up_proj.weight'
+  tensors[name] = tensors[name].T
+
+
+def _whole_numbers(raw, tensors):
+  name = 'model.norm.weight'
+  tensors[name] = tensors[name].astype(np.int32)
+
+
+def _list(raw, tensors):
+  tensors['model.norm.weight'] = [1.0] * BASE.hidden_size
+
+
+def _other_head(raw, tensors):
+  tensors['lm_head.weight'] = 1 + tensors['model.embed_tokens.weight']
+
+
+@pytest.mark.parametrize(
+  'change, match',
+  [
+    (_without('model.norm.weight'), r'tensors lacks 1.*model\.norm'),
+    (_transposed, r'tensors: model.*up_proj.* has shape \[16, 24\]'),
+    (_whole_numbers, 'tensors: model.norm.weight holds int32'),
+    (_list, 'tensors: model.norm.weight holds list'),
+    (_other_head, 'tensors: lm_head.weight is not'),
+    (lambda raw, _: raw.pop('hidden_size'), "config has no 'hidden_size'"),
+    (lambda raw, _: raw.update(model_type='x'), "config has model_type 'x'"),
+  ],
+)
+def test_tensors_in_memory_that_do_not_fit(change, match):
+  raw = config_format.config_json(BASE, 'float32')
+  tensors = stored_tensors(BASE)
+  change(raw, tensors)
+  with pytest.raises(ValueError, match=match):
+    pretrained.from_tensors(raw, tensors)
+
+
+def test_a_directory_is_no_config():
+  with pytest.raises(ValueError, match='config must be a mapping, got str'):
+    pretrained.from_tensors('here', {})
+
+
 @pytest.mark.parametrize('name', [None, '', 5, ('a', 'b')])
 def test_a_model_must_be_named(name):
   with pytest.raises(ValueError, match='directory or hub name must be given'):

@@ -9,9 +9,11 @@ beam, L draft length, T tokens of a row so far, V vocabulary, D features, H
 heads, J key heads, E features of a head, F perceptron, d devices.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from listcoupling.experiments.benchmarks.timing import Case
 from listcoupling.models.transformer_config import TransformerConfig
 
 _NUMBER = 2  # bytes of a weight, a cache entry, an activation: bfloat16
@@ -173,3 +175,90 @@ class Machine(NamedTuple):
 H100 = Machine('8 x H100', 8, 989e12, 17e12, 3.35e12, 450e9, 10e-6)
 # Integers: 2 cores of 8 x 128 lanes with 4 units at 1.75 GHz.
 V5P = Machine('8 x TPU v5p', 8, 459e12, 14e12, 2.765e12, 300e9, 5e-6)
+
+
+def _llama(hidden, layers, heads, head_dim, intermediate, tied=False):
+  return TransformerConfig(
+    128256, hidden, layers, heads, 8, head_dim, intermediate,
+    tie_embeddings=tied,
+  )  # fmt: skip
+
+
+PAIRS = {
+  '70B + 1B': (
+    _llama(8192, 80, 64, 128, 28672),
+    _llama(2048, 16, 32, 64, 8192, tied=True),
+  ),
+  '70B + 8B': (
+    _llama(8192, 80, 64, 128, 28672),
+    _llama(4096, 32, 32, 128, 14336),
+  ),
+}
+
+
+class Tree(NamedTuple):
+  """A shape, and the tokens per block it gave on pairs of tables."""
+
+  num_nodes: int
+  num_drafts: int
+  draft_length: int
+  written: dict[str, float]  # by pair: `trees.table_pair` at sigma 1 and .5
+
+
+TREES = ()
+
+
+def paper_cases(
+  key=None,
+  *,
+  machines: Sequence[Machine] = (H100, V5P),
+  batches: Sequence[int] = (1, 8, 32, 128),
+  used: int = 2048,
+) -> list[Case]:
+  """Tokens per second of plain sampling and of trees, large pairs on machines.
+
+  Args:
+    key: unused; nothing is drawn.
+    machines: see `Machine`.
+    batches: B.
+    used: T.
+  """
+  del key
+
+  def measure(machine, pair, batch):
+    target, drafter = PAIRS[pair]
+    own = dict(batch=batch, used=used, devices=machine.devices)
+    plain = batch / machine.seconds(block(target, None, **own))
+    rates = {}
+    for tree in TREES:
+      written = tree.written[pair]
+      parts = block(
+        target,
+        drafter,
+        **own,
+        num_nodes=tree.num_nodes,
+        num_drafts=tree.num_drafts,
+        draft_length=tree.draft_length,
+        written=written,
+      )
+      rates[tree.num_nodes] = batch * written / machine.seconds(parts)
+    best = max(rates, key=rates.get)
+    return {
+      'machine': machine.name,
+      'pair': pair,
+      'batch': batch,
+      'plain_tokens_per_s': plain,
+      **{f'n{nodes}_to_plain': rate / plain for nodes, rate in rates.items()},
+      'best_nodes': best,
+      'best_tokens_per_s': rates[best],
+    }
+
+  return [
+    Case(
+      f'{pair} on {machine.name}, batch {batch}',
+      functools.partial(measure, machine, pair, batch),
+    )
+    for machine in machines
+    for pair in PAIRS
+    for batch in batches
+  ]

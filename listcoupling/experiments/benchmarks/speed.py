@@ -12,6 +12,7 @@ from listcoupling.decoding import text
 from listcoupling.experiments.benchmarks import (
   baselines,
   blocks,
+  cost,
   scaling,
   serving,
   vocabulary,
@@ -33,7 +34,7 @@ _ALONE = {
   'sampler': vocabulary.sampler_cases,
   'vocabulary': vocabulary.vocabulary_cases,
   'scaling': scaling.scaling_cases,
-  'costs': scaling.paper_cases,
+  'costs': cost.paper_cases,
 }
 TABLES = (*_ALONE, *_OF_PAIRS, 'memory')
 SIZES = ('shipped', '25M')

@@ -24,6 +24,7 @@ from listcoupling.models.transformer_config import TransformerConfig
 VOCABULARIES = (1000, 32_000, 151_936, 262_144)
 DRAFTS = (1, 8, 64)
 FILTERS = {'none': {}, 'top_p': {'top_p': 0.9}, 'top_k': {'top_k': 50}}
+_BLOCK = GenerateOptions(max_new_tokens=64)
 # Qwen2.5 .5B, whose vocabulary this is, with the first two of its layers.
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
 
@@ -129,7 +130,7 @@ def vocabulary_cases(
   key,
   *,
   config: TransformerConfig = LARGE,
-  options: GenerateOptions = GenerateOptions(max_new_tokens=64),
+  options: GenerateOptions = _BLOCK,
   methods: Sequence[str] = tuple(METHODS),
   rounds: int = 10,
 ) -> list[Case]:

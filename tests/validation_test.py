@@ -1,0 +1,186 @@
+"""Every public door refuses what is no law in one line that names it."""
+
+import decimal
+
+import jax
+import numpy as np
+import pytest
+
+import listcoupling as lc
+from listcoupling import validation
+
+_KEY = jax.random.key(0)
+_LOGITS = np.log([0.5, 0.3, 0.2])
+_LAW = np.array([0.5, 0.3, 0.2])
+_LABELS = np.array([0, 1, 0])
+
+# The argument that is tried, and the call.
+_LOGIT_DOORS = {
+  'lists, draft_logits': lambda x: lc.gumbel_list_sampling(
+    _KEY, x, _LOGITS, num_drafts=2
+  ),
+  'lists, target_logits': lambda x: lc.gumbel_list_sampling(
+    _KEY, _LOGITS, x, num_drafts=2
+  ),
+  'shared race, draft_logits': lambda x: lc.shared_race_list_sampling(
+    _KEY, x, _LOGITS, num_drafts=2
+  ),
+  'gumbel, target_logits': lambda x: lc.gumbel_coupling(_KEY, _LOGITS, x),
+  'maximal, draft_logits': lambda x: lc.maximal_coupling(_KEY, x, _LOGITS),
+  'minhash, target_logits': lambda x: lc.weighted_minhash_coupling(
+    _KEY, _LOGITS, x
+  ),
+  'few bits, draft_logits': lambda x: lc.low_communication_coupling(
+    _KEY, x, _LOGITS, max_bits=8
+  ),
+  'encode, log_weights': lambda x: lc.compression.encode(
+    _KEY, x, _LABELS, num_decoders=2
+  ),
+  'decode, log_weights': lambda x: lc.compression.decode(
+    _KEY, x, _LABELS, 1, decoder=0, num_decoders=2
+  ),
+}
+_LAW_DOORS = {
+  'total variation, p': lambda x: lc.bounds.total_variation(x, _LAW),
+  'gumbel, q': lambda x: lc.bounds.gumbel_coupling_probability(_LAW, x),
+  'minhash, p': lambda x: lc.bounds.weighted_minhash_probability(x, _LAW),
+  'bound, p': lambda x: lc.bounds.list_matching_bound(x, _LAW, 2),
+  'conditional, q': lambda x: lc.bounds.conditional_list_matching_bound(
+    _LAW, x, 2
+  ),
+  'exact, p': lambda x: lc.bounds.list_matching_probability(x, _LAW, 2),
+  'optimum, q': lambda x: lc.bounds.optimal_list_acceptance(_LAW, x, 2),
+}
+_NUMBER_DOORS = {
+  'error bound, information_density': lambda x: (
+    lc.bounds.compression_error_bound(x, 4)
+  ),
+  'encode, labels': lambda x: lc.compression.encode(
+    _KEY, _LOGITS, x, num_decoders=2
+  ),
+  'decode, labels': lambda x: lc.compression.decode(
+    _KEY, _LOGITS, x, 1, decoder=0, num_decoders=2
+  ),
+  'decode, message': lambda x: lc.compression.decode(
+    _KEY, _LOGITS, _LABELS, x, decoder=0, num_decoders=2
+  ),
+  'decode, decoder': lambda x: lc.compression.decode(
+    _KEY, _LOGITS, _LABELS, 1, decoder=x, num_decoders=2
+  ),
+  'error bound, num_messages': lambda x: lc.bounds.compression_error_bound(
+    _LAW, x
+  ),
+  'intervals, candidates': lambda x: lc.compression.interval_labels(x, 1.0, 2),
+  'intervals, width': lambda x: lc.compression.interval_labels(_LAW, x, 2),
+  'intervals, offset': lambda x: lc.compression.interval_labels(
+    _LAW, 1.0, 2, x
+  ),
+  'random labels, num_messages': lambda x: lc.compression.random_labels(
+    _KEY, 4, x
+  ),
+  'k-means, centres': lambda x: lc.compression.kmeans_labels(_LAW[None], x),
+  'list quantiser, points': lambda x: lc.compression.list_quantiser.encode(
+    x, _LAW[:, None], num_decoders=1
+  ),
+  'list quantiser, message': lambda x: lc.compression.list_quantiser.decode(
+    x, num_decoders=2
+  ),
+  'simulate, side_variance': lambda x: lc.compression.gaussian.simulate(
+    _KEY, 0.1, 2, num_trials=2, num_decoders=2, side_variance=x
+  ),
+  'lists, num_drafts': lambda x: lc.gumbel_list_sampling(
+    _KEY, _LOGITS, _LOGITS, num_drafts=x
+  ),
+  'encode, num_decoders': lambda x: lc.compression.encode(
+    _KEY, _LOGITS, _LABELS, num_decoders=x
+  ),
+  'few bits, max_bits': lambda x: lc.low_communication_coupling(
+    _KEY, _LOGITS, _LOGITS, max_bits=x
+  ),
+}
+
+_NO_NUMBERS = [
+  [[0.1, 0.2], [0.3]],
+  [np.zeros(2), np.zeros(3)],
+  'abc',
+  ['a', 'b', 'c'],
+  b'abc',
+  object(),
+  [object()] * 3,
+  None,
+  [None, 0.1, 0.2],
+  [1j, 0, 0],
+  {0.5, 0.1},
+  {0: 1.0},
+  (x for x in _LAW),
+  np.array(['2020-01-01'], 'M8[D]'),
+  np.array([0.5, 0.5, None]),
+  np.zeros(3, [('x', float)]),
+  np.ma.array([0.5, 0.3, 0.2], mask=[0, 1, 0]),
+  [10**400, 1, 2],
+  [decimal.Decimal('0.5')] * 3,
+  np.zeros((0, 3)),
+  [],
+  _KEY,
+]
+_NO_LAWS = [
+  1.5, np.zeros((1, 2, 3)), np.zeros((2, 0)), np.zeros(4),
+  [np.nan, 0.0, 1.0], [np.inf, 0.0, 0.0],
+]  # fmt: skip
+_NO_LOGITS = [[True, False, True], [1, 2, 3]]
+_NO_PROBABILITIES = [[-0.1, 0.5, 0.6], [0.5, 0.5, 1.0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+  ('doors', 'values'),
+  [
+    (_LOGIT_DOORS, _NO_NUMBERS + _NO_LAWS + _NO_LOGITS),
+    (_LAW_DOORS, _NO_NUMBERS + _NO_LAWS + _NO_PROBABILITIES),
+    (_NUMBER_DOORS, _NO_NUMBERS[:-3] + [_KEY]),
+  ],
+  ids=['logits', 'laws', 'numbers'],
+)
+def test_one_line_names_the_argument(doors, values):
+  for door, call in doors.items():
+    name = door.split(', ')[1]
+    for value in values:
+      with pytest.raises(ValueError) as refused:
+        call(value)
+      words = str(refused.value)
+      assert name in words and '\n' not in words, (door, value, words)
+      assert len(words) < 300, (door, words)
+
+
+def test_a_law_must_be_left_and_rows_must_be_as_many_as_drafts():
+  for door, call in _LOGIT_DOORS.items():
+    if not door.startswith('decode'):  # which then looks at labels alone
+      with pytest.raises(ValueError, match='every atom is -inf'):
+        call(np.full(3, -np.inf))
+  rows = np.stack([_LOGITS] * 3)
+  with pytest.raises(ValueError, match='3 rows but num_drafts is 2'):
+    lc.gumbel_list_sampling(_KEY, rows, _LOGITS, num_drafts=2)
+  with pytest.raises(ValueError, match='3 rows but num_drafts is 2'):
+    lc.bounds.list_matching_bound(np.exp(rows), _LAW, 2)
+
+
+def test_labels_that_would_be_cut_are_refused():
+  with pytest.raises(ValueError, match=r'2\^31 - 1, got 1099511627776'):
+    _NUMBER_DOORS['encode, labels']([0, 1, 2**40])
+
+
+def test_the_widest_floats_keep_their_differences_under_an_offset():
+  law = validation.as_logits(np.longdouble(1e8) + np.longdouble(_LOGITS), 'x')
+  np.testing.assert_allclose(law, _LOGITS - _LOGITS.max(), atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', ['float16', 'longdouble', 'float64', list])
+def test_numbers_of_any_float_type_are_taken(kind):
+  logits = _LOGITS.tolist() if kind is list else _LOGITS.astype(kind)
+  law = _LAW.tolist() if kind is list else _LAW.astype(kind)
+  assert lc.gumbel_list_sampling(_KEY, logits, _LOGITS, num_drafts=2).is_match
+  assert lc.bounds.total_variation(law, _LAW) < 1e-3
+
+
+def test_traced_rows_in_a_list_are_an_array():
+  law = jax.jit(lambda x: validation.as_logits([x, x + 1.0], 'logits'))(2.0)
+  np.testing.assert_allclose(law, [-1, 0])
