@@ -8,24 +8,18 @@ As configs/vae_mnist_sweep.py; a decoder knows the columns next to the source.
 
 from ml_collections import config_dict
 
-from configs import vae_cifar10
+from configs import vae_cifar10, vae_mnist_sweep
 
 
 def get_config() -> config_dict.ConfigDict:
   """Settings of training and evaluation."""
   config = vae_cifar10.get_config()
-  config.sides = (
+  sides = (
     ('none', (1, 1), 0.0),
     ('edge', (32, 1), 0.0),
     ('edge', (32, 4), 0.0),
     ('crop', (16, 16), 0.0),
     ('crop', (32, 16), 0.0),
   )
-  config.schemes = ('list_quantiser',)
-  config.betas = (4.0,)
-  config.num_decoders = (2,)
-  config.num_messages = (4, 16)
-  config.num_groups = (1, 2)
-  config.bin_sizes = (1, 2, 4)
-  config.num_repeats = 2
+  vae_mnist_sweep.narrow(config, sides, beta=4.0)
   return config

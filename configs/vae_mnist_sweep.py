@@ -14,10 +14,22 @@ from ml_collections import config_dict
 from configs import vae_mnist
 
 
+def narrow(config: config_dict.ConfigDict, sides, beta: float) -> None:
+  """Makes of a table one column of each of many, by side information."""
+  config.sides = sides
+  config.schemes = ('list_quantiser',)
+  config.betas = (beta,)
+  config.num_decoders = (2,)
+  config.num_messages = (4, 16)
+  config.num_groups = (1, 2)
+  config.bin_sizes = (1, 2, 4)
+  config.num_repeats = 2
+
+
 def get_config() -> config_dict.ConfigDict:
   """Settings of training and evaluation."""
   config = vae_mnist.get_config()
-  config.sides = (
+  sides = (
     ('none', (1, 1), 0.0),
     ('crop', (7, 7), 0.0),
     ('crop', (14, 7), 0.0),
@@ -25,11 +37,5 @@ def get_config() -> config_dict.ConfigDict:
     ('crop', (28, 14), 0.0),
     ('noisy', (28, 14), 0.5),
   )
-  config.schemes = ('list_quantiser',)
-  config.betas = (2.0,)
-  config.num_decoders = (2,)
-  config.num_messages = (4, 16)
-  config.num_groups = (1, 2)
-  config.bin_sizes = (1, 2, 4)
-  config.num_repeats = 2
+  narrow(config, sides, beta=2.0)
   return config

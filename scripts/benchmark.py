@@ -21,7 +21,7 @@ import pathlib
 
 from absl import flags
 
-from listcoupling.experiments import command, tables
+from listcoupling import command, tables
 from listcoupling.experiments.benchmarks import baselines, speed
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')

@@ -15,8 +15,7 @@ import numpy as np
 from absl import flags
 from scipy import stats
 
-from listcoupling import coupling, gumbel
-from listcoupling.experiments import command, tables
+from listcoupling import command, coupling, gumbel, tables
 from listcoupling.gumbel import Domain
 
 _TRIALS = flags.DEFINE_integer(

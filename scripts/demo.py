@@ -16,14 +16,10 @@ import time
 from absl import app, flags
 
 import listcoupling as lc
+from listcoupling import command, tables
 from listcoupling.decoding import comparison
-from listcoupling.experiments import (
-  command,
-  images,
-  plots,
-  tables,
-  toy,
-)
+from listcoupling.experiments import images, toy
+from listcoupling.experiments.language import block_efficiency
 from listcoupling.models import pretrained
 
 # Configs are a folder beside the package.
@@ -50,8 +46,8 @@ def _couplings(workdir):
   print(toy.coupling_table(_SEED.value))
   config = _config('toy')
   config.update(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
-  rows = toy.run(config, workdir / 'toy', _SEED.value)
-  print(f'\n{tables.as_text(rows, toy.COLUMNS)}')
+  rows = toy.TABLE.run(config, workdir / 'toy', _SEED.value)
+  print(f'\n{toy.TABLE.as_text(rows)}')
 
 
 def _text(workdir):
@@ -65,7 +61,8 @@ def _text(workdir):
   )
   print(comparison.format_comparison(rows))
   tables.write_csv(workdir / 'decoding.csv', rows)
-  plots.block_efficiency(rows, workdir / 'decoding.png')
+  about = {'dataset': 'the shipped pair', 'draft_temperatures': ''}
+  block_efficiency.plot([about | row for row in rows], workdir / 'decoding.png')
   out = lc.generate(key, target, [drafter], prompts, lengths, options)
   print(f'\n{_PROMPTS[0]}{target.tokenizer.decode(out.tokens[0])}')
 
@@ -73,8 +70,8 @@ def _text(workdir):
 def _digits(workdir):
   """Half a digit for K decoders that each see a scrap of the other half."""
   config = _config('vae_digits')
-  rows = images.evaluate(config, workdir / 'digits', _SEED.value)
-  print(tables.as_text(rows, images.COLUMNS))
+  rows = images.TABLE.run(config, workdir / 'digits', _SEED.value)
+  print(images.TABLE.as_text(rows))
 
 
 def main(argv):

@@ -6,26 +6,13 @@ configs/vae_mnist_sweep.py.
 
 import listcoupling.early_interrupts  # noqa: F401
 
-from absl import flags
-
-from listcoupling.experiments import command, images, tables
-
-_CONFIG = command.define_config('configs/vae_digits.py')
-_WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/digits', 'Model, table and pictures.'
-)
-_SEED = command.define_seed(0, 'Of the evaluation.')
-
-
-def main(argv):
-  """Fills the table and prints it."""
-  del argv
-  config, given = _CONFIG.value, (_WORKDIR.value, _SEED.value)
-  if 'sides' in config:
-    print(tables.as_text(images.sweep(config, *given), images.SWEEP_COLUMNS))
-  else:
-    print(tables.as_text(images.evaluate(config, *given), images.COLUMNS))
-
+from listcoupling import command
+from listcoupling.experiments import images
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run_table(
+    lambda config: images.SWEEP if 'sides' in config else images.TABLE,
+    config='configs/vae_digits.py',
+    workdir='runs/digits',
+    seed='Of the evaluation; training has config.train.seed.',
+  )

@@ -14,45 +14,41 @@ import listcoupling.early_interrupts  # noqa: F401
 
 from absl import flags
 
-from listcoupling.experiments import command
+from listcoupling import command
 from listcoupling.experiments.language import (
   block_efficiency,
   consistency,
   matching,
 )
 
-_CONFIG = command.define_config('configs/decoding_iid.py')
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where the results are written.', required=True
-)
-_SEED = command.define_seed(0, 'The first of config.seeds.')
 _PROMPTS = flags.DEFINE_string(
   'prompts',
   '',
   'Folder of the data sets (instead of LISTCOUPLING_DATA), or the file of one.',
 )
-_EXPERIMENTS = {
-  'block_efficiency': block_efficiency,
-  'matching': matching,
-  'consistency': consistency,
+_TABLES = {
+  'block_efficiency': block_efficiency.TABLE,
+  'matching': matching.TABLE,
+  'consistency': consistency.TABLE,
 }
 
 
-def main(_):
-  """Runs the table, prints it and says where it is."""
-  config = _CONFIG.value
+def _choose(config):
   name = config.get('experiment')
-  if name not in _EXPERIMENTS:
+  if name not in _TABLES:
     raise ValueError(
-      f'config.experiment must be one of {", ".join(_EXPERIMENTS)}, got '
-      f'{name!r}; is the config for another script?'
+      f'config.experiment must be one of {", ".join(_TABLES)}, got {name!r}; '
+      'is the config for another script?'
     )
   if _PROMPTS.value:
     config.prompts = _PROMPTS.value
-  rows = _EXPERIMENTS[name].run(config, _WORKDIR.value, _SEED.value)
-  print(_EXPERIMENTS[name].as_text(rows))
-  print(f'\nresults.csv, results.json and plots are in {_WORKDIR.value}')
+  return _TABLES[name]
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run_table(
+    _choose,
+    config='configs/decoding_iid.py',
+    workdir=None,
+    seed='The first of config.seeds.',
+  )

@@ -4,7 +4,8 @@ import listcoupling.early_interrupts  # noqa: F401
 
 from absl import flags
 
-from listcoupling.experiments import command, images
+from listcoupling import command
+from listcoupling.experiments import images
 
 _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(

@@ -194,9 +194,7 @@ def prepare(
     raise ValueError(f'on_block must be callable or None, got {on_block!r}.')
   with placement.agreement(mesh, target) as agree:
     vocab_size, options = _check_models(target, drafters, options)
-    prompts, lengths = _check_prompts(
-      prompts, lengths, target.config.vocab_size
-    )
+    prompts, lengths = _check_prompts(prompts, lengths, target)
     _check_positions(target, drafters, lengths, options)
     mesh = placement.choose_mesh(mesh, target.params)
     batch = placement.rows_on(mesh, len(prompts), rows_bucket(len(prompts)))
@@ -213,6 +211,25 @@ def prepare(
       on_block=on_block is None,
     )
   target, drafters = _place(target, drafters, mesh, vocab_size)
+  sampler, params = _sampler(
+    target, drafters, options, vocab_size, batch, capacity
+  )
+  tokens, all_lengths = _into_bucket(prompts, lengths, batch, capacity)
+  return Call(
+    sampler=sampler,
+    options=options,
+    keys=placement.put_rows(keys, mesh),
+    params=params,
+    sampling=sampling_params(options),
+    tokens=tokens,
+    lengths=all_lengths,
+    prompt_lengths=lengths,
+    mesh=mesh,
+  )
+
+
+def _sampler(target, drafters, options, vocab_size, batch, capacity):
+  """What is compiled and its parameters; shapes of drafters are checked."""
   drafts = METHODS[options.method].propose is not None
   pairs = [as_drafter(each) for each in drafters if drafts]
   sampler = loop.make_sampler(
@@ -226,19 +243,7 @@ def prepare(
     if not isinstance(drafters[d], LanguageModel):
       shape = (options.draft_length, len(sampler.speculation.slots(d)))
       check_shapes(drafter, own, batch, shape, capacity)
-  tokens = np.zeros((batch, capacity), np.int32)
-  tokens[: len(prompts), : prompts.shape[1]] = prompts
-  return Call(
-    sampler=sampler,
-    options=options,
-    keys=placement.put_rows(keys, mesh),
-    params=loop.Params(target.params, tuple(own for _, own in pairs)),
-    sampling=sampling_params(options),
-    tokens=tokens,
-    lengths=np.append(lengths, np.ones(batch - len(lengths), np.int32)),
-    prompt_lengths=lengths,
-    mesh=mesh,
-  )
+  return sampler, loop.Params(target.params, tuple(own for _, own in pairs))
 
 
 def _place(target, drafters, mesh, vocab_size):
@@ -298,6 +303,14 @@ def gather(state: loop.State, call: Call) -> tuple[np.ndarray, np.ndarray]:
   return np.where(known, tokens, np.int32(call.options.pad_token)), counts
 
 
+def _into_bucket(prompts, lengths, batch, capacity):
+  """[batch, capacity] tokens and their [batch] lengths, 1 past the prompts."""
+  tokens = np.zeros((batch, capacity), np.int32)
+  tokens[: len(prompts), : prompts.shape[1]] = prompts
+  rest = np.ones(batch - len(lengths), np.int32)
+  return tokens, np.append(lengths, rest)
+
+
 def _row_keys(key, count, size):
   """[size] keys from one key or [count] keys; the rest are never read."""
   shape = (count,) if getattr(key, 'ndim', 0) == 1 else ()
@@ -313,12 +326,11 @@ def _fold_rows(key, rows):
   return jax.vmap(lambda row: gumbel.position_key(key, row))(rows)
 
 
-def _check_models(target, drafters, options):
-  """Checks that the models fit.
+def with_stops(target, options) -> GenerateOptions:
+  """The options, with the checkpoint's stop tokens where none were given.
 
-  Returns:
-    The common vocabulary size, and the options with the checkpoint's stop
-    tokens where none were given.
+  Raises:
+    ValueError: for what is no `LanguageModel` or no `GenerateOptions`.
   """
   if not isinstance(target, LanguageModel):
     raise ValueError(
@@ -329,9 +341,15 @@ def _check_models(target, drafters, options):
     raise ValueError(
       f'options must be GenerateOptions, got {type(options).__name__}.'
     )
-  if options.stop_tokens is None:
-    stops = getattr(target.config, 'stop_tokens', None) or ()
-    options = dataclasses.replace(options, stop_tokens=stops)
+  if options.stop_tokens is not None:
+    return options
+  stops = getattr(target.config, 'stop_tokens', None) or ()
+  return dataclasses.replace(options, stop_tokens=stops)
+
+
+def _check_models(target, drafters, options):
+  """The common vocabulary size, and the options `with_stops`, all checked."""
+  options = with_stops(target, options)
   options.check(target.config.vocab_size)
   method = METHODS[options.method]
   if method.propose is None:
@@ -417,7 +435,8 @@ def _differing_token(ours, theirs):
   return min(ours ^ theirs, key=lambda item: item[1], default=None)
 
 
-def _check_prompts(prompts, lengths, vocab_size):
+def _check_prompts(prompts, lengths, target):
+  vocab_size = target.config.vocab_size
   try:
     prompts, lengths = np.asarray(prompts), np.asarray(lengths)
   except ValueError:  # rows of several lengths

@@ -18,7 +18,7 @@ import tokenizers
 from listcoupling import gumbel, validation
 from listcoupling.decoding import analysis
 from listcoupling.decoding.chat import ChatTemplate
-from listcoupling.decoding.generate import generate
+from listcoupling.decoding.generate import generate, with_stops
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.metrics import Metrics
 from listcoupling.decoding.options import GenerateOptions
@@ -93,50 +93,49 @@ def generate_text(
     >>> len(done.tokens), done.finish_reason
     (8, 'length')
   """
-  if not isinstance(target, LanguageModel):
-    raise ValueError(
-      f'target must be a LanguageModel, got {type(target).__name__}; see '
-      'listcoupling.load_pretrained.'
-    )
+  options = with_stops(target, options)
   validation.check_positive_int(batch_size, 'batch_size')
   validation.check_positive_int(num_samples, 'num_samples')
   _check_strings(target.tokenizer, stop_strings, on_text)
-  if not isinstance(options, GenerateOptions):
-    raise ValueError(f'options must be GenerateOptions, got {options!r:.80}.')
   texts = _as_texts(texts)
   rows = _prompt_rows(
     target.tokenizer, texts, add_special_tokens, chat_template
   )
   keys = _keys(key, len(rows), num_samples)
-  stop_tokens = options.stop_tokens
-  if stop_tokens is None:
-    stop_tokens = getattr(target.config, 'stop_tokens', None) or ()
   completions = []
   for first in range(0, len(keys), batch_size):
     batch = [i // num_samples for i in range(first, len(keys))[:batch_size]]
     streams = _Streams(
       target.tokenizer, len(batch), stop_strings, on_text, first
     )
-    watched = bool(stop_strings) or on_text is not None
-    try:
-      out = generate(
-        keys[first : first + batch_size],
-        target,
-        drafters,
-        *pad_prompts([rows[i] for i in batch]),
-        options,
-        on_block=streams if watched else None,
-      )
-    except ValueError as error:
-      # Its rows are those of the batch.
-      raise ValueError(f'texts from {first} on: {error}') from error
-    streams(out.tokens, out.lengths, last=True)
+    own = keys[first : first + batch_size], [rows[i] for i in batch]
+    out = _continue(*own, target, drafters, options, streams)
     done = [
-      _completion(texts[i], rows[i], out, b, streams.rows[b], stop_tokens)
+      _completion(
+        texts[i], rows[i], out, b, streams.rows[b], options.stop_tokens
+      )
       for b, i in enumerate(batch)
     ]
     completions += _scored(done, target) if logprobs else done
   return completions
+
+
+def _continue(keys, rows, target, drafters, options, streams):
+  """A batch as `generate` continues it; `streams` have all of its text."""
+  try:
+    out = generate(
+      keys,
+      target,
+      drafters,
+      *pad_prompts(rows),
+      options,
+      on_block=streams if streams.are_watched else None,
+    )
+  except ValueError as error:
+    # Its rows are those of the batch.
+    raise ValueError(f'texts from {streams.first} on: {error}') from error
+  streams(out.tokens, out.lengths, last=True)
+  return out
 
 
 def _check_strings(tokenizer, stop_strings, on_text):
@@ -232,14 +231,16 @@ class _Streams:
 
   def __init__(self, tokenizer, size, stop_strings, on_text, first):
     self.rows = [TextStream(tokenizer, stop_strings) for _ in range(size)]
-    self._on_text, self._first = on_text, first
+    self.first = first
+    self.are_watched = bool(stop_strings) or on_text is not None
+    self._on_text = on_text
 
   def __call__(self, tokens, lengths, last=False):
     """Returns [B], whether a row has met a stop string."""
     for b, stream in enumerate(self.rows):
       new = stream.push(tokens[b, : lengths[b]].tolist(), last=last)
       if new and self._on_text is not None:
-        self._on_text(self._first + b, new)
+        self._on_text(self.first + b, new)
     return np.array([row.stopped_by is not None for row in self.rows])
 
 

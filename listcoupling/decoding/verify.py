@@ -93,27 +93,22 @@ def verify_canonical(
     )
     alive = jnp.take_along_axis(walk.alive, tree.parents, axis=1)
     alive &= (tree.tokens == token[:, None]) & (token >= 0)[:, None]
-    alive = jnp.pad(alive, ((0, 0), (1, 0)))
-    accepted = walk.running & jnp.any(alive, axis=1)
-    node = jnp.where(accepted, gumbel.argmax(alive), 0).astype(jnp.int32)
-    old = walk.result
-    return _Walk(
-      walk.depth + 1,
-      node,
-      alive,
-      accepted & ~is_stop(token, sampling),
-      _see(walk.seen, token),
-      Verification(
-        old.tokens.at[:, walk.depth].set(token),
-        old.count + walk.running.astype(jnp.int32),
-        old.path.at[:, walk.depth].set(node),
-        old.num_accepted + accepted.astype(jnp.int32),
-      ),
-    )
+    return _advanced(walk, token, jnp.pad(alive, ((0, 0), (1, 0))), sampling)
 
+  walk = jax.lax.while_loop(
+    lambda walk: (walk.depth <= length) & jnp.any(walk.running),
+    step,
+    _at_root(context, length),
+  )
+  return walk.result._replace(path=walk.result.path[:, :length])
+
+
+def _at_root(context: Context, length: int) -> _Walk:
+  """Before anything is judged."""
+  batch, size = context.logits.shape[:2]
   nothing = jnp.zeros(batch, jnp.int32)
   places = jnp.zeros((batch, length + 1), jnp.int32)
-  walk = _Walk(
+  return _Walk(
     jnp.int32(0),
     nothing,
     jnp.broadcast_to(jnp.arange(size) == 0, (batch, size)),
@@ -121,10 +116,26 @@ def verify_canonical(
     context.seen,
     Verification(places, nothing, places, nothing),
   )
-  walk = jax.lax.while_loop(
-    lambda walk: (walk.depth <= length) & jnp.any(walk.running), step, walk
+
+
+def _advanced(walk: _Walk, token, alive, sampling) -> _Walk:
+  """One depth further: the token [B], and the nodes [B, S] that hold it."""
+  accepted = walk.running & jnp.any(alive, axis=1)
+  node = jnp.where(accepted, gumbel.argmax(alive), 0).astype(jnp.int32)
+  old = walk.result
+  return _Walk(
+    walk.depth + 1,
+    node,
+    alive,
+    accepted & ~is_stop(token, sampling),
+    _see(walk.seen, token),
+    Verification(
+      old.tokens.at[:, walk.depth].set(token),
+      old.count + walk.running.astype(jnp.int32),
+      old.path.at[:, walk.depth].set(node),
+      old.num_accepted + accepted.astype(jnp.int32),
+    ),
   )
-  return walk.result._replace(path=walk.result.path[:, :length])
 
 
 def node_at(nodes, index):

@@ -25,14 +25,21 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from listcoupling import bounds, coupling, files, gumbel, weighted_minhash
+from listcoupling import (
+  bounds,
+  coupling,
+  files,
+  gumbel,
+  tables,
+  weighted_minhash,
+)
 from listcoupling.data import text
-from listcoupling.experiments import plots, tables
+from listcoupling.experiments import plots
 from listcoupling.experiments.language.protocol import load_pair
-from listcoupling.experiments.run import Field, check_config, open_run
-from listcoupling.experiments.tables import Column
+from listcoupling.experiments.run import Experiment, Field
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained, transformer
+from listcoupling.tables import Column
 
 # Text and split of the shipped pair, see listcoupling/models/shipped/README.md.
 SHIPPED_TEXT = (
@@ -166,6 +173,7 @@ def row(seed: int, config, position: int, draft_logits, target_logits) -> dict:
   distance = float(bounds.total_variation(p, q))
   table = {
     'position': position,
+    'repetitions': config.repetitions,
     'total_variation': distance,
     'lower_bound': (1 - distance) / (1 + distance),
     'optimum': 1 - distance,
@@ -178,32 +186,11 @@ def row(seed: int, config, position: int, draft_logits, target_logits) -> dict:
   return table
 
 
-def run(config, workdir, seed: int) -> list[dict]:
-  """Fills the table position by position and plots it.
-
-  Writes results.csv, results.json and next_token.png into `workdir`. Rows
-  that a run with the same settings, models, text and seed left there are kept.
-
-  Args:
-    config: see configs/next_token.py.
-    workdir: directory, made if absent.
-    seed: of the places in the text and of all noise.
-
-  Returns:
-    The rows, by position; see `summary` for their checks.
-
-  Raises:
-    ValueError: for settings that make no sense, too little text, a pair
-      without a common tokenizer, a workdir with a table of other settings,
-      models or text.
-    FileNotFoundError: text or models are missing.
-  """
-  check_config(config, FIELDS)
+def _prepare(config, seed):
+  """Models and contexts; the table is filled position by position."""
   models = dict(zip(('target', 'drafter'), load_pair(config)))
   windows, record = contexts(seed, config, models['target'].tokenizer)
-  settings = {
-    'config': config,
-    'seed': seed,
+  origin = {
     'text': record,
     'models': {
       name: files.digest(model.params, str(model.config))
@@ -221,14 +208,13 @@ def run(config, workdir, seed: int) -> list[dict]:
     p_logits, q_logits = (law[position] for law in laws())
     return row(seed, config, position, p_logits, q_logits)
 
-  with open_run(workdir, settings) as record:
-    places = range(config.num_positions)
-    rows = record.rows([(i, i) for i in places], compute, key='position')
-    record.note(
-      training_split=splits, summary=summary(rows, config.repetitions)
-    )
-    plot(rows, record.workdir / 'next_token.png')
-  return rows
+  def fill(run):
+    work = [(i, i) for i in range(config.num_positions)]
+    rows = run.rows(work, compute, key='position')
+    run.note(training_split=splits, summary=summary(rows))
+    return rows
+
+  return origin, fill
 
 
 def is_training_split(
@@ -283,21 +269,21 @@ def _column(rows, name) -> np.ndarray:
   return np.array([row[name] for row in rows], np.float64)
 
 
-def _z_scores(rows, name: str, repetitions: int) -> np.ndarray:
+def _z_scores(rows, name: str) -> np.ndarray:
   """Sampled minus exact, in standard errors of the exact value; 0 / 0 = 0."""
   exact = np.clip(_column(rows, f'{name}_exact'), 0, 1)
+  repetitions = _column(rows, 'repetitions')
   # Half a repetition: where the exact value is 1, one miss must show.
   variance = np.maximum(exact * (1 - exact), 0.25 / repetitions)
   difference = _column(rows, name) - exact
   return difference / np.sqrt(variance / repetitions)
 
 
-def summary(rows: Sequence[dict], repetitions: int) -> dict:
+def summary(rows: Sequence[dict]) -> dict:
   """The table as a whole.
 
   Args:
-    rows: of `run`.
-    repetitions: of each sampled rate.
+    rows: of `TABLE.run`.
 
   Returns:
     dict of `mean` and `standard_error` over positions of every column;
@@ -313,7 +299,7 @@ def summary(rows: Sequence[dict], repetitions: int) -> dict:
     & (_column(rows, f'{name}_exact') <= _column(rows, 'optimum') + ROUNDING)
     for name in COUPLINGS
   ]
-  scores = np.stack([_z_scores(rows, n, repetitions) for n in COUPLINGS])
+  scores = np.stack([_z_scores(rows, n) for n in COUPLINGS])
   means = _means(rows)
   return {
     'positions': len(rows),
@@ -329,13 +315,10 @@ def summary(rows: Sequence[dict], repetitions: int) -> dict:
 
 def _means(rows) -> dict[str, float | None]:
   """Mean over positions of every column that is shown, and its error."""
-  out = {}
-  for name in _NAMES:
-    out[name], out[f'{name}_se'] = tables.mean_error(_column(rows, name))
-  return out
+  return tables.means({name: _column(rows, name) for name in _NAMES})
 
 
-def as_text(rows: Sequence[dict], repetitions: int) -> str:
+def as_text(rows: Sequence[dict]) -> str:
   """Means by total variation, and the checks, as aligned text."""
   shown = []
   for low, high in zip(_EDGES, _EDGES[1:]):
@@ -346,7 +329,7 @@ def as_text(rows: Sequence[dict], repetitions: int) -> str:
       count = {'bin': f'{low:.1f} to {high:.1f}', 'positions': len(part)}
       shown.append(count | means)
   shown.append({'bin': 'all', 'positions': len(rows), **_means(rows)})
-  found, total = summary(rows, repetitions), len(rows)
+  found, total = summary(rows), len(rows)
   return '\n'.join(
     [
       tables.as_text(shown, COLUMNS),
@@ -355,60 +338,38 @@ def as_text(rows: Sequence[dict], repetitions: int) -> str:
       f'rounding {ROUNDING:.0e}',
       f'both within (1 - TV) / (1 + TV) and 1 - TV at {found["above_bound"]} '
       f'of {total} positions',
-      f'sampled against exact, {repetitions} repetitions: largest |z| '
-      f'{found["largest_z"]:.2f}, root mean square '
+      f'sampled against exact, {rows[0]["repetitions"]} repetitions: largest '
+      f'|z| {found["largest_z"]:.2f}, root mean square '
       f'{found["root_mean_square_z"]:.2f}',
     ]
   )
 
 
 def plot(rows: Sequence[dict], path: str | os.PathLike) -> None:
-  """Match rate against total variation, one point per position.
-
-  Args:
-    rows: of `run`.
-    path: of the PNG.
-  """
-  distance = _column(rows, 'total_variation')
+  """Match rate against total variation, one point per position."""
   grid = np.linspace(0, 1, 201)
-  styles = (
-    ('gumbel', 'Gumbel', plots.RED, 'o'),
-    ('minhash', 'Weighted MinHash', plots.BLUE, 's'),
-  )
+  distance = _column(rows, 'total_variation')
   with plots.figure(path, size=(5.6, 4.2)) as canvas:
     axes = canvas.add_subplot()
     axes.plot(grid, 1 - grid, color=plots.BLACK, label='optimum, $1 - TV$')
+    bound = 'bound, $(1 - TV)/(1 + TV)$'
     axes.plot(
-      grid,
-      (1 - grid) / (1 + grid),
-      color=plots.BLACK,
-      linestyle='--',
-      label='bound, $(1 - TV)/(1 + TV)$',
+      grid, (1 - grid) / (1 + grid), '--', color=plots.BLACK, label=bound
     )
-    for name, label, color, marker in styles:
-      axes.errorbar(
-        distance,
-        _column(rows, name),
-        yerr=_column(rows, f'{name}_se'),
-        linestyle='none',
-        marker=marker,
-        markerfacecolor='none',
-        markeredgewidth=0.9,
-        elinewidth=0.8,
-        color=color,
-        label=f'{label}, sampled',
-      )
-      axes.plot(
-        distance,
-        _column(rows, f'{name}_exact'),
-        linestyle='none',
-        marker='.',
-        markersize=2.5,
-        color=color,
-        label=f'{label}, exact',
-      )
+    for name, title, color, marker in (
+      ('gumbel', 'Gumbel', plots.RED, 'o'),
+      ('minhash', 'Weighted MinHash', plots.BLUE, 's'),
+    ):
+      sampled = plots.Curve(f'{title}, sampled', color, None, marker)
+      values, errors = _column(rows, name), _column(rows, f'{name}_se')
+      sampled.draw(axes, distance, values, errors, markerfacecolor='none')
+      exact = plots.Curve(f'{title}, exact', color, None, '.')
+      exact.draw(axes, distance, _column(rows, f'{name}_exact'), markersize=2.5)
     axes.set_xlabel('total variation $TV$ of drafter and target')
     axes.set_ylabel('probability that the tokens match')
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.01)
     axes.legend(loc='lower left')
+
+
+TABLE = Experiment(FIELDS, _prepare, as_text, {'next_token.png': plot})

@@ -1,4 +1,4 @@
-"""Plots of the experiments: one style, one function per figure.
+"""One style of the figures.
 
 Figures are drawn without pyplot, so that importing this sets no global state
 and needs no display.
@@ -6,6 +6,7 @@ and needs no display.
 
 import contextlib
 import os
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -52,82 +53,27 @@ def figure(path: str | os.PathLike, size=(5.2, 3.6)):
       canvas.savefig(new)
 
 
-# name: label, colour, line, marker. Lines are computed, markers sampled.
-_TOY = {
-  'optimum_without_replacement': (
-    'optimum, without replacement',
-    BLACK,
-    (0, (1, 1.5)),
-    None,
-  ),
-  'optimum': ('optimum, iid drafts', BLACK, '-', None),
-  'shared_race': ('shared-race list', GREEN, '-', 's'),
-  'spectr': ('SpecTr', SKY, 'none', '^'),
-  'specinfer': ('SpecInfer', ORANGE, 'none', 'v'),
-  'gls': ('GLS, sampled', RED, 'none', 'o'),
-  'gls_exact': ('GLS, exact', RED, '-', None),
-  'gls_bound': ('GLS, Theorem 1', RED, '--', None),
-}
+class Curve(NamedTuple):
+  """How one curve is drawn; no line or no marker is None."""
 
+  label: str
+  color: str
+  line: Any = '-'
+  marker: str | None = None
 
-def toy(rows: list[dict], path: str | os.PathLike) -> None:
-  """Mean acceptance against the number of drafts K, see `toy.run`."""
-  counts = [row['num_drafts'] for row in rows]
-  with figure(path, size=(6.4, 3.8)) as canvas:
-    axes = canvas.add_subplot()
-    for name, (label, color, line, marker) in _TOY.items():
-      values = [row[name] for row in rows]
-      axes.plot(
-        counts,
-        values,
-        color=color,
-        linestyle=line,
-        marker=marker,
-        markerfacecolor='white' if name == 'gls' else color,
-        label=label,
-        zorder=3 if marker else 2,
-      )
-    exact = [row['gls_exact'] for row in rows]
-    error = [row['gls_exact_se'] for row in rows]
-    axes.fill_between(
-      counts,
-      [a - b for a, b in zip(exact, error, strict=True)],
-      [a + b for a, b in zip(exact, error, strict=True)],
-      color=RED,
-      alpha=0.15,
-      linewidth=0,
+  def draw(self, axes, x, y, error=None, **changes) -> None:
+    """Draws points (x, y) with bars of `error`, None where it is unknown."""
+    if error is not None:
+      error = [each or 0.0 for each in error]
+    style = dict(
+      label=self.label,
+      color=self.color,
+      linestyle=self.line or 'none',
+      marker=self.marker,
     )
-    axes.set_xlabel('number of drafts $K$')
-    axes.set_ylabel('mean acceptance probability')
-    axes.set_xlim(min(counts) - 0.4, max(counts) + 0.4)
-    axes.set_xticks(_ticks(counts))
-    axes.set_ylim(top=1.01)
-    axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+    axes.errorbar(x, y, error, **style | changes)
 
 
-def block_efficiency(rows: list[dict], path: str | os.PathLike) -> None:
-  """Bars of tokens per target call, one per method, with standard errors.
-
-  Args:
-    rows: of `decoding.comparison.compare_methods`.
-    path: of the PNG.
-  """
-  with figure(path, size=(5.2, 0.9 + 0.3 * len(rows))) as canvas:
-    axes = canvas.subplots()
-    axes.grid(axis='y', visible=False)
-    names = [row['method'] for row in rows][::-1]
-    means = [row['block_efficiency'] for row in rows][::-1]
-    errors = [row['block_efficiency_se'] or 0.0 for row in rows][::-1]
-    axes.barh(names, means, xerr=errors, color=SKY, height=0.62)
-    for place, (mean, error) in enumerate(zip(means, errors)):
-      axes.text(mean + error + 0.03, place, f'{mean:.2f}', va='center')
-    axes.set_xlabel('tokens per target call')
-    axes.set_xlim(0, max(m + e for m, e in zip(means, errors)) * 1.15)
-    axes.set_title('Block efficiency on the shipped pair')
-
-
-def _ticks(counts):
-  """The first count and multiples of five, or all if there are few."""
-  if len(counts) <= 8:
-    return counts
-  return [k for k in counts if k == counts[0] or k % 5 == 0]
+def beside(axes) -> None:
+  """The legend, to the right of the axes."""
+  axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))

@@ -28,8 +28,7 @@ import numpy as np
 import tqdm
 from absl import logging
 
-from listcoupling import files
-from listcoupling.experiments import tables
+from listcoupling import files, tables
 
 RECORD = 'results.json'
 _DIGEST = 'sha256'
@@ -97,7 +96,8 @@ def check_config(config: Any, fields: Mapping[str, Any], name='config') -> None:
 
   Args:
     config: a ConfigDict or another mapping.
-    fields: `Field` by name; a mapping of fields for a config within.
+    fields: `Field` by name; for a config within a mapping of fields, or a
+      function that raises.
     name: of the config in messages.
 
   Raises:
@@ -120,6 +120,8 @@ def check_config(config: Any, fields: Mapping[str, Any], name='config') -> None:
     value = config[field]
     if isinstance(allowed, Mapping):
       check_config(value, allowed, f'{name}.{field}')
+    elif callable(allowed):
+      allowed(value)
     elif not allowed.allows(value):
       raise ValueError(f'{name}.{field} must be {allowed}, got {value!r:.200}.')
 
@@ -378,6 +380,53 @@ class Run:
   @functools.cached_property
   def _environment(self) -> dict[str, Any]:
     return environment()
+
+
+class Experiment(NamedTuple):
+  """A table: how a config becomes rows, and rows text and figures.
+
+  Attributes:
+    fields: what the config may hold, see `check_config`.
+    prepare: (config, seed) -> what the results depend on beside these two, by
+      name, and a function that fills the table in an open `Run`. Whatever is
+      wrong with the config, or missing, it says by raising.
+    as_text: the rows for a terminal.
+    figures: functions of the rows and a path, by the name of their file.
+    may_change: see `open_run`.
+  """
+
+  fields: Mapping[str, Any]
+  prepare: Callable[[Any, int], tuple[Mapping, Callable[[Run], list[dict]]]]
+  as_text: Callable[[Sequence[Mapping]], str]
+  figures: Mapping[str, Callable[[list[dict], pathlib.Path], None]]
+  may_change: Sequence[str] = ()
+
+  def run(
+    self, config: Any, workdir: str | os.PathLike, seed: int = 0
+  ) -> list[dict[str, Any]]:
+    """Fills the table and draws it; goes on with what the folder holds.
+
+    Args:
+      config: a ConfigDict; each experiment names a file of configs/.
+      workdir: folder of results.csv, results.json and the figures.
+      seed: of every random number.
+
+    Returns:
+      One dictionary per row, the columns of results.csv: the standard error of
+      x is x_se.
+
+    Raises:
+      ValueError: for settings that make no sense, or a folder of another run.
+      FileNotFoundError: models, text or images are missing.
+    """
+    check_config(config, self.fields)
+    origin, fill = self.prepare(config, seed)
+    settings = {'config': config, 'seed': seed, **origin}
+    with open_run(workdir, settings, may_change=self.may_change) as run:
+      rows = fill(run)
+      for name, draw in self.figures.items():
+        draw(rows, run.workdir / name)
+    return rows
 
 
 def _digest(row: Mapping[str, str]) -> str:

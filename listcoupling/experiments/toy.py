@@ -19,17 +19,13 @@ from listcoupling import (
   coupling,
   gumbel,
   rejection,
+  tables,
   weighted_minhash,
 )
 from listcoupling.experiments import plots
-from listcoupling.experiments.run import Field, check_config, open_run
-from listcoupling.experiments.tables import (
-  Column,
-  as_text,
-  binomial_error,
-  mean_error,
-)
+from listcoupling.experiments.run import Experiment, Field
 from listcoupling.gumbel import Domain
+from listcoupling.tables import Column
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
 COMPUTED = (
@@ -54,6 +50,19 @@ COLUMNS = (
     for name in METHODS
   ),
 )
+# Lines are computed, markers sampled.
+_CURVES = {
+  'optimum_without_replacement': plots.Curve(
+    'optimum, without replacement', plots.BLACK, (0, (1, 1.5))
+  ),
+  'optimum': plots.Curve('optimum, iid drafts', plots.BLACK),
+  'shared_race': plots.Curve('shared-race list', plots.GREEN, marker='s'),
+  'spectr': plots.Curve('SpecTr', plots.SKY, None, '^'),
+  'specinfer': plots.Curve('SpecInfer', plots.ORANGE, None, 'v'),
+  'gls': plots.Curve('GLS, sampled', plots.RED, None, 'o'),
+  'gls_exact': plots.Curve('GLS, exact', plots.RED),
+  'gls_bound': plots.Curve('GLS, Theorem 1', plots.RED, '--'),
+}
 
 
 def random_pairs(seed: int, config) -> tuple[jax.Array, jax.Array]:
@@ -134,54 +143,63 @@ def row(seed: int, config, num_drafts: int) -> dict:
   """One row of the table: means over pairs and their standard errors."""
   p, q = random_pairs(seed, config)
   key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TRIALS, num_drafts)
+  width = max(config.num_drafts)
   rates = np.asarray(
-    _sampled(
-      key,
-      p,
-      q,
-      num_drafts,
-      trials=config.trials,
-      width=max(config.num_drafts),
-    ),
+    _sampled(key, p, q, num_drafts, trials=config.trials, width=width),
     np.float64,
   )
   values = np.concatenate([rates, _computed(p, q, num_drafts)], axis=1)
-  table = {}
-  for name, column in zip(METHODS, values.T, strict=True):
-    table[name], table[f'{name}_se'] = mean_error(column)
+  table = tables.means(dict(zip(METHODS, values.T, strict=True)))
   # What sampling alone leaves between gls and gls_exact.
-  errors = [binomial_error(rate, config.trials) for rate in rates[:, 0]]
+  errors = [tables.binomial_error(rate, config.trials) for rate in rates[:, 0]]
   table['gls_sampling_se'] = float(np.linalg.norm(errors) / len(errors))
   return table
 
 
-def run(config, workdir, seed: int) -> list[dict]:
-  """Fills the table row by row and plots it.
+def _prepare(config, seed):
+  def fill(run):
+    work = [(count, count) for count in sorted(set(config.num_drafts))]
+    compute = functools.partial(row, seed, config)
+    return run.rows(work, compute, key='num_drafts')
 
-  Writes results.csv, results.json and toy.png into `workdir`. Rows that a
-  previous run with the same settings and seed left there are kept.
+  return {}, fill
 
-  Args:
-    config: see configs/toy.py.
-    workdir: directory, made if absent.
-    seed: of the pairs and of all noise.
 
-  Returns:
-    The rows, by K; `COLUMNS` of them are worth printing.
-
-  Raises:
-    ValueError: for settings that make no sense, or a workdir of others.
-  """
-  check_config(config, FIELDS)
-  counts = sorted(set(config.num_drafts))
-  with open_run(workdir, {'config': config, 'seed': seed}) as record:
-    rows = record.rows(
-      [(count, count) for count in counts],
-      functools.partial(row, seed, config),
-      key='num_drafts',
+def plot(rows: list[dict], path) -> None:
+  """Mean acceptance against the number of drafts K."""
+  counts = [row['num_drafts'] for row in rows]
+  with plots.figure(path, size=(6.4, 3.8)) as canvas:
+    axes = canvas.add_subplot()
+    for name, curve in _CURVES.items():
+      color = 'white' if name == 'gls' else curve.color
+      values = [row[name] for row in rows]
+      curve.draw(axes, counts, values, markerfacecolor=color)
+    exact, error = (
+      np.array([row[name] for row in rows])
+      for name in ('gls_exact', 'gls_exact_se')
     )
-    plots.toy(rows, record.workdir / 'toy.png')
-  return rows
+    axes.fill_between(
+      counts,
+      exact - error,
+      exact + error,
+      color=plots.RED,
+      alpha=0.15,
+      linewidth=0,
+    )
+    axes.set_xlabel('number of drafts $K$')
+    axes.set_ylabel('mean acceptance probability')
+    few = len(counts) <= 8
+    axes.set_xticks([k for k in counts if few or k == counts[0] or k % 5 == 0])
+    axes.set_ylim(top=1.01)
+    plots.beside(axes)
+
+
+TABLE = Experiment(
+  FIELDS,
+  _prepare,
+  functools.partial(tables.as_text, columns=COLUMNS),
+  {'toy.png': plot},
+)
 
 
 def coupling_table(
@@ -223,7 +241,7 @@ def coupling_table(
   return (
     f'One pair of Dirichlet(1) laws on {num_atoms} atoms, TV = '
     f'{float(bounds.total_variation(p, q)):.4f}, {trials} draws, seed {seed}\n'
-    + as_text(rows, columns)
+    + tables.as_text(rows, columns)
   )
 
 
@@ -265,4 +283,7 @@ def _sampled_coupling(function, keys, log_p, log_q) -> dict:
     sample, bits = sample
     row['bits'] = float(jnp.mean(bits))
   rate = float(jnp.mean(sample.is_match))
-  return row | {'sampled': rate, 'sampled_se': binomial_error(rate, len(keys))}
+  return row | {
+    'sampled': rate,
+    'sampled_se': tables.binomial_error(rate, len(keys)),
+  }

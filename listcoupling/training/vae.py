@@ -309,5 +309,6 @@ def train(config: 'ml_collections.ConfigDict', workdir):
   with run_folder.checkpoints(workdir, max_to_keep=1) as manager:
     steps = make_train_steps(config, model_config)
     state = _run(config, workdir, manager, state, steps, halves)
-  vae.save(path, state.params, model_config, beta=config.beta)
+  about = {'beta': config.beta, 'side_kind': config.side_kind}
+  vae.save(path, state.params, model_config, **about)
   return model_config, state.params

@@ -228,17 +228,20 @@ def test_names_go_to_the_output(tmp_path):
 
 def test_side_information_is_encodes_or_ones_own(tmp_path):
   side = np.random.default_rng(0).uniform(size=(4, 3, 3)).astype(np.float32)
-  image_files.write_side(tmp_path / 'own.npz', side, 1, (5, 2**32 - 1))
+  places = np.arange(8).reshape(4, 2)
+  known = image_files.SideInformation(side, 1, (5, 2**32 - 1), places)
+  image_files.write_side(tmp_path / 'own.npz', known)
   found = image_files.read_side(tmp_path / 'own.npz', (3, 3))
   assert (found.decoder, found.key_data) == (1, (5, 2**32 - 1))
   np.testing.assert_array_equal(found.side, side)
+  np.testing.assert_array_equal(found.corners, places)
   np.save(tmp_path / 'a.npy', side)
   np.savez(tmp_path / 'b.npz', side)
   np.savez(tmp_path / 'c.npz', side=side, notes=np.zeros(2))
   np.savez(tmp_path / 'd.npz', whatever=side)
   for name in ('a.npy', 'b.npz', 'c.npz', 'd.npz'):
     found = image_files.read_side(tmp_path / name, (3, 3))
-    assert found[1:] == (None, None)
+    assert found[1:] == (None, None, None)
     np.testing.assert_array_equal(found.side, side)
   image_files.write_images(tmp_path / 'folder', side)
   found = image_files.read_side(tmp_path / 'folder', (3, 3)).side

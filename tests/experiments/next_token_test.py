@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from configs import next_token as next_token_config
-from listcoupling import files
+from listcoupling import files, tables
 from listcoupling.data import text
-from listcoupling.experiments import next_token, tables
+from listcoupling.experiments import next_token
 from listcoupling.models import pretrained
 
 REPETITIONS = 2000
@@ -36,7 +36,7 @@ def small_config():
 def finished(tmp_path_factory):
   """(workdir, rows) of a small run on the shipped pair."""
   workdir = tmp_path_factory.mktemp('next_token')
-  return workdir, next_token.run(small_config(), workdir, seed=3)
+  return workdir, next_token.TABLE.run(small_config(), workdir, seed=3)
 
 
 def test_sampled_rates_are_the_exact_values(finished):
@@ -56,7 +56,7 @@ def test_sampled_rates_are_the_exact_values(finished):
   swapped = [
     row | {'gumbel': row['minhash'], 'minhash': row['gumbel']} for row in rows
   ]
-  assert next_token.summary(swapped, REPETITIONS)['largest_z'] > 5
+  assert next_token.summary(swapped)['largest_z'] > 5
 
 
 def test_table_holds_laws_of_the_models(finished):
@@ -97,7 +97,7 @@ def test_table_holds_laws_of_the_models(finished):
 
 def test_summary_sees_order_and_bounds(finished):
   _, rows = finished
-  found = next_token.summary(rows, REPETITIONS)
+  found = next_token.summary(rows)
   assert found['positions'] == found['pareto'] == found['above_bound'] == 3
   assert found['smallest_gain'] > 0
   values = [row['gumbel_exact'] for row in rows]
@@ -106,17 +106,17 @@ def test_summary_sees_order_and_bounds(finished):
     np.std(values, ddof=1) / np.sqrt(3)
   )
   worse = [row | {'gumbel_exact': row['minhash_exact'] - 1e-4} for row in rows]
-  assert next_token.summary(worse, REPETITIONS)['pareto'] == 0
+  assert next_token.summary(worse)['pareto'] == 0
   high = [row | {'gumbel_exact': row['optimum'] + 1e-4} for row in rows]
-  assert next_token.summary(high, REPETITIONS)['above_bound'] == 0
+  assert next_token.summary(high)['above_bound'] == 0
 
 
 def test_a_certain_match_that_fails_is_seen():
-  row = dict.fromkeys(next_token._NAMES, 1.0)
+  row = dict.fromkeys(next_token._NAMES, 1.0) | {'repetitions': REPETITIONS}
   low = row | {'gumbel': 0.995}
-  found = next_token.summary([row, low], REPETITIONS)
+  found = next_token.summary([row, low])
   assert found['largest_z'] > 5
-  assert next_token.summary([row, row], REPETITIONS)['largest_z'] == 0
+  assert next_token.summary([row, row])['largest_z'] == 0
 
 
 def test_files_and_text(finished):
@@ -126,7 +126,7 @@ def test_files_and_text(finished):
   record = files.read_json(workdir / 'results.json')
   assert record['summary']['pareto'] == 3 and record['seconds'] > 0
   assert record['settings']['text']['tokens'] > 1000
-  shown = next_token.as_text(rows, REPETITIONS)
+  shown = next_token.as_text(rows)
   assert 'Gumbel >= Weighted MinHash (exact values) at 3 of 3' in shown
   counts = [int(n) for n in re.findall(r'^\S+ to \S+ +(\d+) ', shown, re.M)]
   assert sum(counts) == 3
@@ -137,7 +137,7 @@ def test_files_and_text(finished):
 def test_a_finished_table_is_read(finished, monkeypatch):
   workdir, rows = finished
   monkeypatch.setattr(next_token, 'pair_logits', None)
-  assert next_token.run(small_config(), workdir, seed=3) == rows
+  assert next_token.TABLE.run(small_config(), workdir, seed=3) == rows
 
 
 def files_of(folder):
@@ -151,13 +151,13 @@ def test_a_table_of_other_settings_is_refused_and_kept(finished, tmp_path):
   config = small_config()
   config.update(temperature=2.0)
   with pytest.raises(ValueError, match='of config.temperature; .*workdir'):
-    next_token.run(config, tmp_path, seed=3)
+    next_token.TABLE.run(config, tmp_path, seed=3)
   with pytest.raises(ValueError, match='of contexts, seed; '):
-    next_token.run(small_config(), tmp_path, seed=4)
+    next_token.TABLE.run(small_config(), tmp_path, seed=4)
   assert files_of(tmp_path) == before
   (tmp_path / 'results.json').unlink()
   with pytest.raises(ValueError, match='results.csv has no results.json'):
-    next_token.run(small_config(), tmp_path, seed=3)
+    next_token.TABLE.run(small_config(), tmp_path, seed=3)
   assert tables.read_csv(tmp_path / 'results.csv') == rows
 
 
@@ -169,18 +169,18 @@ def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
   for name, model in zip(('target', 'drafter'), pretrained.shipped_pair()):
     config[name] = str(tmp_path / name)
     pretrained.save_pretrained(model, config[name])
-  next_token.run(config, tmp_path / 'run', seed=3)
+  next_token.TABLE.run(config, tmp_path / 'run', seed=3)
   before = files_of(tmp_path / 'run')
   assert before.keys() == {'results.csv', 'results.json', 'next_token.png'}
   embed = model.params['embed']  # [V, D]; one number far from its head
   other = dict(model.params, embed=embed.at[-1, -1].add(1))
   pretrained.save_pretrained(model._replace(params=other), config.drafter)
   with pytest.raises(ValueError, match='settings of models.drafter; '):
-    next_token.run(config, tmp_path / 'run', seed=3)
+    next_token.TABLE.run(config, tmp_path / 'run', seed=3)
   pretrained.save_pretrained(model, config.drafter)
   document.write_text(document.read_text() + '#')
   with pytest.raises(ValueError, match='text.sha256'):
-    next_token.run(config, tmp_path / 'run', seed=3)
+    next_token.TABLE.run(config, tmp_path / 'run', seed=3)
   assert files_of(tmp_path / 'run') == before
 
 
@@ -250,7 +250,7 @@ def test_bad_settings_are_refused(change, error, message, tmp_path):
   config = small_config()
   config.update(change)
   with pytest.raises(error, match=message):
-    next_token.run(config, tmp_path / 'run', seed=0)
+    next_token.TABLE.run(config, tmp_path / 'run', seed=0)
   assert not (tmp_path / 'run').exists()
 
 

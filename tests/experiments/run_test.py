@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import config_dict
 
-from listcoupling import files
-from listcoupling.experiments import tables
+from listcoupling import files, tables
 from listcoupling.experiments.run import (
   Field,
   check_config,

@@ -8,8 +8,8 @@ import pytest
 
 from configs import toy as default_config
 from configs import toy_peaked
-from listcoupling import coupling, files, gumbel
-from listcoupling.experiments import tables, toy
+from listcoupling import coupling, files, gumbel, tables
+from listcoupling.experiments import toy
 from tests import reference
 
 
@@ -63,17 +63,17 @@ def test_trial_is_the_public_sampler():
 
 def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch):
   config = _config()
-  rows = toy.run(config, tmp_path, 0)
+  rows = toy.TABLE.run(config, tmp_path, 0)
   assert tables.read_csv(tmp_path / 'results.csv') == rows
   record = files.read_json(tmp_path / 'results.json')
   assert record['settings']['seed'] == 0
   assert record['environment']['versions']['jax'] == jax.__version__
   assert (tmp_path / 'toy.png').exists()
   monkeypatch.setattr(toy, '_sampled', None)  # nothing is computed again
-  assert toy.run(config, tmp_path, 0) == rows
+  assert toy.TABLE.run(config, tmp_path, 0) == rows
   with pytest.raises(ValueError, match='other settings of config.trials'):
-    toy.run(_config(trials=500), tmp_path, 0)
-  text = tables.as_text(rows, toy.COLUMNS)
+    toy.TABLE.run(_config(trials=500), tmp_path, 0)
+  text = toy.TABLE.as_text(rows)
   assert f'{rows[1]["gls_exact"]:.4f} ± {rows[1]["gls_exact_se"]:.4f}' in text
 
 
@@ -101,7 +101,7 @@ def test_coupling_table_agrees_with_theory():
 )
 def test_bad_settings_are_refused(tmp_path, name, value):
   with pytest.raises(ValueError, match=name):
-    toy.run(_config(**{name: value}), tmp_path, 0)
+    toy.TABLE.run(_config(**{name: value}), tmp_path, 0)
   assert not list(tmp_path.iterdir())
 
 

@@ -27,10 +27,9 @@ import jax
 import numpy as np
 from tqdm import auto as tqdm
 
-from listcoupling import gumbel
+from listcoupling import gumbel, tables
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import tables
 from listcoupling.experiments.run import environment, open_run
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained, transformer

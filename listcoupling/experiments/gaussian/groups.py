@@ -10,16 +10,18 @@ that can tell the points of a coset apart, and some G in between is best, as
 Legend: R trials, K decoders, L messages, G groups.
 """
 
+import functools
 import itertools
 
 import numpy as np
 
+from listcoupling import tables
 from listcoupling.compression import gaussian, lattices
-from listcoupling.experiments import plots, tables
+from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.table import trial_keys
-from listcoupling.experiments.run import Field, check_config, open_run
-from listcoupling.experiments.tables import Column
+from listcoupling.experiments.run import Experiment, Field
+from listcoupling.tables import Column
 
 FIELDS = {
   'cases': Field(str, many=True),
@@ -101,38 +103,20 @@ def _row(case, num_groups, keys, config) -> dict:
   return row
 
 
-def run(config, workdir, seed: int = 0) -> list[dict]:
-  """One row for each case and each number of groups that divides K.
+def _prepare(config, seed):
+  """One row for each case and each number of groups that divides K."""
+  sizes = {case: parse(case)[1].size for case in config.cases}
+  keys = trial_keys(seed, 0)
 
-  Args:
-    config: see configs/gaussian_groups.py.
-    workdir: for results.csv, results.json and groups.png.
-    seed: of every random number.
+  def fill(run):
+    rows = []
+    for case, size in sizes.items():
+      for num_groups in (g for g in range(1, size + 1) if size % g == 0):
+        rows.append(_row(case, num_groups, keys, config))
+        tables.write_csv(run.workdir / 'results.csv', rows)
+    return rows
 
-  Returns:
-    One dictionary per row, the columns of results.csv.
-
-  Raises:
-    ValueError: for settings that make no sense, or a workdir of another run.
-  """
-  check_config(config, FIELDS)
-  for case in config.cases:
-    parse(case)
-  keys, rows = trial_keys(seed, 0), []
-  with open_run(workdir, {'config': config, 'seed': seed}) as record:
-    for case in config.cases:
-      size = parse(case)[1].size
-      for num_groups in range(1, size + 1):
-        if size % num_groups == 0:
-          rows.append(_row(case, num_groups, keys, config))
-          tables.write_csv(record.workdir / 'results.csv', rows)
-    plot(rows, record.workdir / 'groups.png')
-  return rows
-
-
-def as_text(rows) -> str:
-  """The table for a terminal."""
-  return tables.as_text(rows, COLUMNS)
+  return {}, fill
 
 
 def plot(rows: list[dict], path) -> None:
@@ -142,17 +126,23 @@ def plot(rows: list[dict], path) -> None:
     axes = canvas.subplots(1, 2)
     cases = [(r['num_messages'], r['side_variances']) for r in rows]
     for case, color in zip(dict.fromkeys(cases), colors):
+      curve = plots.Curve(f'L = {case[0]}, s = {case[1]}', color, marker='o')
       here = [row for row, own in zip(rows, cases) if own == case]
+      groups = np.log2([r['num_groups'] for r in here])
       for ax, name in zip(axes, ('mean_db', 'mse_db')):
-        ax.errorbar(
-          np.log2([r['num_groups'] for r in here]),
-          [r[name] for r in here],
-          yerr=[r[name + '_se'] for r in here],
-          color=color, marker='o', label=f'L = {case[0]}, s = {case[1]}',
-        )  # fmt: skip
+        errors = [r[name + '_se'] for r in here]
+        curve.draw(ax, groups, [r[name] for r in here], errors)
     for ax, name in zip(axes, ('mean of decibels', 'mean squared error, dB')):
       ax.set_xlabel('log2 of the number of groups')
       ax.set_ylabel(name)
     canvas.legend(
       *axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=2
     )
+
+
+TABLE = Experiment(
+  FIELDS,
+  _prepare,
+  functools.partial(tables.as_text, columns=COLUMNS),
+  {'groups.png': plot},
+)

@@ -15,14 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from listcoupling import bounds
+from listcoupling import bounds, tables
 from listcoupling.compression import (
   gaussian,
   gaussian_baselines,
   lattices,
   poisson_functional,
 )
-from listcoupling.experiments import tables
 
 # scheme: (selected by, kind)
 RACES = {
@@ -91,27 +90,14 @@ def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
   """Sums [J, K, SIZE] of jobs of any kind on the trials [R] (integers)."""
   num_decoders = max(config.num_decoders)
   jobs = [
-    job._replace(
-      test_variance=np.broadcast_to(job.test_variance, num_decoders),
-      period=np.broadcast_to(job.period, num_decoders),
-      reach=np.broadcast_to(job.reach, num_decoders),
-    )
+    Job(*job[:2], *(np.broadcast_to(x, num_decoders) for x in job[2:]))
     for job in jobs
   ]
   sums = np.zeros((len(jobs), num_decoders, SIZE))
-  runners = {
-    'lattice': lambda part: _lattice(
-      key, trials, part, config, num_decoders, complete
-    ),
-    'modulo': lambda part: _modulo(key, trials, part, config, num_decoders),
-    'seed_aware': lambda part: _seed_aware(
-      key, trials, part, config, num_decoders
-    ),
-    'races': lambda part: _races(key, trials, part, config, complete),
-  }
   for name in sorted({job.stage for job in jobs}):
     rows = [i for i, job in enumerate(jobs) if job.stage == name]
-    sums[rows] = runners[name]([jobs[i] for i in rows])
+    part = [jobs[i] for i in rows]
+    sums[rows] = _STAGES[name](key, trials, part, config, complete)
   return sums
 
 
@@ -143,23 +129,20 @@ def _races(key, trials, jobs, config, complete):
     )
   )
   out = poisson_functional.simulate(
-    key,
-    trials,
-    settings,
-    num_candidates=config.num_candidates,
-    side_variance=config.side_variance,
-    complete=complete,
-  )
+    key, trials, settings, num_candidates=config.num_candidates,
+    side_variance=config.side_variance, complete=complete,
+  )  # fmt: skip
   bound = _bound(out.information_density, jobs) if complete else None
   return moments(out.squared_error, out.is_match, bound)
 
 
-def _lattice(key, trials, jobs, config, num_decoders, complete):
+def _lattice(key, trials, jobs, config, complete):
   """Sums [J, K, SIZE]; each number of decoders has a code of its own.
 
   A failure may be rarer than one in all selection trials and yet decide the
   mean squared error: there they are drawn more often and weighted back.
   """
+  num_decoders = jobs[0].period.size
   spread = (1.0, 1.0) if complete else SPREAD
   error = np.full((len(trials), len(jobs), *(num_decoders,) * 2), np.nan)
   weight = np.ones(error.shape[:3])
@@ -177,46 +160,46 @@ def _lattice(key, trials, jobs, config, num_decoders, complete):
   return moments(error, weight=weight)
 
 
-def _modulo(key, trials, jobs, config, num_decoders):
+def _modulo(key, trials, jobs, config, complete):
   """Sums [J, K, SIZE]; a job has one width per number of decoders."""
-  parts = []
+  del complete
+  num_decoders, parts = jobs[0].period.size, []
   for job in jobs:
     error = np.empty((len(trials), num_decoders, num_decoders))
     for period in set(job.period.tolist()):
       use = job.period == period
       each = gaussian_baselines.modulo_quantiser(
-        key,
-        trials,
-        job.num_messages,
-        period / job.num_messages,
-        config.side_variance,
-        num_decoders=num_decoders,
-      )
+        key, trials, job.num_messages, period / job.num_messages,
+        config.side_variance, num_decoders=num_decoders,
+      )  # fmt: skip
       error[:, use] = by_list_size(each)[:, use]
     parts.append(moments(error[:, None])[0])
   return np.stack(parts)
 
 
-def _seed_aware(key, trials, jobs, config, num_decoders):
+def _seed_aware(key, trials, jobs, config, complete):
   """Sums [J, K, SIZE]; every variance serves all numbers of messages."""
-  counts = tuple(config.num_messages)
+  del complete
+  counts, num_decoders = tuple(config.num_messages), jobs[0].period.size
   errors = np.empty((len(trials), len(jobs), num_decoders, num_decoders))
   for v in sorted({v for job in jobs for v in job.test_variance.tolist()}):
-    each = by_list_size(
-      gaussian_baselines.seed_aware(
-        key,
-        trials,
-        v,
-        config.side_variance,
-        num_messages=counts,
-        num_decoders=num_decoders,
-        num_candidates=config.num_candidates,
-      )
-    )
+    each = gaussian_baselines.seed_aware(
+      key, trials, v, config.side_variance, num_messages=counts,
+      num_decoders=num_decoders, num_candidates=config.num_candidates,
+    )  # fmt: skip
+    each = by_list_size(each)
     for j, job in enumerate(jobs):
       use = job.test_variance == v
       errors[:, j, use] = each[:, counts.index(job.num_messages)][:, use]
   return moments(errors)
+
+
+_STAGES = {
+  'lattice': _lattice,
+  'modulo': _modulo,
+  'seed_aware': _seed_aware,
+  'races': _races,
+}
 
 
 def by_list_size(squared_error) -> np.ndarray:

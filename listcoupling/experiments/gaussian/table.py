@@ -30,17 +30,18 @@ import jax
 import numpy as np
 import tqdm
 
+from listcoupling import tables
 from listcoupling.compression import (
   gaussian,
   gaussian_baselines,
   poisson_functional,
 )
-from listcoupling.experiments import plots, tables
+from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.schemes import Job
-from listcoupling.experiments.run import Field, Run, check_config, open_run
-from listcoupling.experiments.tables import Column
+from listcoupling.experiments.run import Experiment, Field, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
+from listcoupling.tables import Column
 
 SCHEMES = ('no_message', *schemes.SELECTED, 'limit')
 _COUNTS = Field(int, least=1, many=True)
@@ -94,66 +95,48 @@ PAPER_DB = {
   ('no_message', 1, 1): -10.28,
   ('no_message', 2, 1): -15.19,
 }
-# scheme: label, colour, line, marker
-_STYLE = {
-  'gls': ('GLS, iid labels (paper)', plots.RED, '-', 'o'),
-  'shared_race': ('shared race (paper)', plots.ORANGE, '--', 's'),
-  'interval': ('interval labels', plots.BLUE, '-', '^'),
-  'interval_mse': ('interval labels, for MSE', plots.SKY, '-', 'v'),
-  'interval_groups': ('interval labels, groups', plots.BLUE, '--', '<'),
-  'lattice': ('lattice', plots.BLACK, '-', 'P'),
-  'lattice_mse': ('lattice, for MSE', plots.BLACK, '--', 'X'),
-  'seed_aware': ('decoder knows the seed', plots.GREEN, '-', 'D'),
-  'modulo': ('modulo quantiser', plots.PINK, '--', 'x'),
-  'modulo_mse': ('modulo quantiser, for MSE', plots.PINK, ':', '+'),
-  'lloyd_max': ('scalar, with a genie', '0.5', ':', None),
-  'limit_list': ('limit', plots.BLACK, ':', None),
-  'limit_wyner_ziv': ('Wyner-Ziv', plots.BLACK, '--', None),
+_CURVES = {
+  'gls': plots.Curve('GLS, iid labels (paper)', plots.RED, '-', 'o'),
+  'shared_race': plots.Curve('shared race (paper)', plots.ORANGE, '--', 's'),
+  'interval': plots.Curve('interval labels', plots.BLUE, '-', '^'),
+  'interval_mse': plots.Curve('interval labels, for MSE', plots.SKY, '-', 'v'),
+  'interval_groups': plots.Curve(
+    'interval labels, groups', plots.BLUE, '--', '<'
+  ),
+  'lattice': plots.Curve('lattice', plots.BLACK, '-', 'P'),
+  'lattice_mse': plots.Curve('lattice, for MSE', plots.BLACK, '--', 'X'),
+  'seed_aware': plots.Curve('decoder knows the seed', plots.GREEN, '-', 'D'),
+  'modulo': plots.Curve('modulo quantiser', plots.PINK, '--', 'x'),
+  'modulo_mse': plots.Curve('modulo quantiser, for MSE', plots.PINK, ':', '+'),
+  'lloyd_max': plots.Curve('scalar, with a genie', '0.5', ':'),
+  'limit_list': plots.Curve('limit', plots.BLACK, ':'),
+  'limit_wyner_ziv': plots.Curve('Wyner-Ziv', plots.BLACK, '--'),
 }
 
 
-def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Computes the table; resumes what `workdir` already holds.
-
-  More repeats may be asked for of a workdir that has fewer.
-
-  Args:
-    config: see configs/gaussian.py.
-    workdir: directory for results.csv, results.json, rate_distortion.png and
-      the sums of each stage.
-    seed: of every random number.
-
-  Returns:
-    One dictionary per row, the columns of results.csv.
-
-  Raises:
-    ValueError: for settings that make no sense, or a workdir of another run.
-  """
-  check_config(config, FIELDS)
+def _prepare(config, seed):
+  """Fills the table repeat by repeat; more may be asked for later."""
   if config.num_candidates % poisson_functional.BLOCK:
     raise ValueError(
       f'config.num_candidates must be a multiple of {poisson_functional.BLOCK}'
       f', got {config.num_candidates}.'
     )
-  repeats, none, rows = [], [], []
-  stages = config.selection_trials + 2 * config.trials
-  stages += config.seed_aware_trials + config.lattice_trials
-  total = config.repeats * stages
-  may_change = ['config.repeats', 'config.cpu_devices']
-  with (
-    open_run(
-      workdir, {'config': config, 'seed': seed}, may_change=may_change
-    ) as record,
-    tqdm.tqdm(total=total, desc='gaussian', unit='trial') as progress,
-  ):
-    for repeat in range(config.repeats):
-      repeats.append(run_repeat(config, record, seed, repeat, progress.update))
-      if 'no_message' in config.schemes:
-        none.append(no_message(config, seed, repeat))
-      rows = make_rows(config, repeats, none)
-      tables.write_csv(record.workdir / 'results.csv', rows)
-      plot(rows, record.workdir / 'rate_distortion.png')
-  return rows
+
+  def fill(run):
+    repeats, none, rows = [], [], []
+    stages = config.selection_trials + 2 * config.trials
+    stages += config.seed_aware_trials + config.lattice_trials
+    total = config.repeats * stages
+    with tqdm.tqdm(total=total, desc='gaussian', unit='trial') as progress:
+      for repeat in range(config.repeats):
+        repeats.append(run_repeat(config, run, seed, repeat, progress.update))
+        if 'no_message' in config.schemes:
+          none.append(no_message(config, seed, repeat))
+        rows = make_rows(config, repeats, none)
+        tables.write_csv(run.workdir / 'results.csv', rows)
+    return rows
+
+  return {}, fill
 
 
 def trial_keys(seed: int, repeat: int) -> tuple[jax.Array, jax.Array]:
@@ -195,28 +178,17 @@ def accumulate(run: Run, name, key, total, jobs, config, progress, *, complete):
 def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
   """The best setting of each (scheme, L); variance and period are [K]."""
   chosen = {}
-  num_decoders = max(config.num_decoders)
-  known = schemes.SELECTED
   for scheme, count in itertools.product(config.schemes, config.num_messages):
-    if scheme not in known:
+    if scheme not in schemes.SELECTED:
       continue
-    score, kind = known[scheme]
-    rows = [
-      i
-      for i, job in enumerate(jobs)
-      if (job.kind, job.num_messages) == (kind, count)
-    ]
+    score, kind = schemes.SELECTED[scheme]
+    rows = [i for i, job in enumerate(jobs) if job[:2] == (kind, count)]
     best = [
-      min(rows, key=lambda i, n=n: schemes.figures(sums[i, n])[score])
-      for n in range(num_decoders)
+      jobs[min(rows, key=lambda i, n=n: schemes.figures(sums[i, n])[score])]
+      for n in range(max(config.num_decoders))
     ]
-    chosen[scheme, count] = Job(
-      kind,
-      count,
-      np.array([jobs[i].test_variance for i in best]),
-      np.array([jobs[i].period for i in best]),
-      np.array([jobs[i].reach for i in best]),
-    )
+    settings = (np.array(x) for x in zip(*(job[2:] for job in best)))
+    chosen[scheme, count] = Job(kind, count, *settings)
   return chosen
 
 
@@ -279,8 +251,7 @@ def make_rows(config, repeats, no_message=()) -> list[dict]:
   Args:
     config: see configs/gaussian.py.
     repeats: values of `run_repeat`.
-    no_message: values of `no_message`; no such
-      row without.
+    no_message: values of `no_message`; no such row without.
 
   Returns:
     One dictionary per (scheme, n, L), the columns of results.csv.
@@ -387,7 +358,7 @@ def plot(rows: list[dict], path) -> None:
     for column, n in enumerate(counts):
       here = [row for row in rows if row['num_decoders'] == n]
       for ax, name in zip(axes[:, column], ('mean_db', 'mse_db')):
-        _curves(ax, here, name)
+        _draw(ax, here, name)
       axes[0, column].set_title(f'K = {n}')
       axes[1, column].set_xlabel('bits per message')
     axes[0, 0].set_ylabel('mean of decibels')
@@ -398,20 +369,22 @@ def plot(rows: list[dict], path) -> None:
     canvas.legend(handles.values(), handles.keys(), loc='outside right center')
 
 
-def _curves(ax, rows, name):
-  for scheme, (label, color, line, marker) in _STYLE.items():
+def _draw(ax, rows, name):
+  for scheme, curve in _CURVES.items():
     part = [r for r in rows if r['scheme'] == scheme and name in r]
     if part:
       bits = np.log2([r['num_messages'] for r in part])
-      ax.errorbar(
-        bits,
-        [r[name] for r in part],
-        yerr=[r.get(name + '_se') or 0.0 for r in part],
-        color=color,
-        linestyle=line,
-        marker=marker,
-        label=label,
-      )
+      errors = [r.get(name + '_se') for r in part]
+      curve.draw(ax, bits, [r[name] for r in part], errors)
   for row in rows:
     if row['scheme'] == 'no_message':
       ax.axhline(row[name], color='0.5', linestyle='-.', label='no message')
+
+
+TABLE = Experiment(
+  FIELDS,
+  _prepare,
+  as_text,
+  {'rate_distortion.png': plot},
+  may_change=('config.repeats', 'config.cpu_devices'),
+)

@@ -5,22 +5,23 @@ from matplotlib import ticker
 
 from listcoupling.experiments import plots
 
-# curve: label, colour, line, marker
-_STYLE = {
-  'gls': ('GLS', plots.RED, '-', 'o'),
-  'gls, G = K': ('GLS, a group each', plots.PINK, '-', 'v'),
-  'shared_race': ('one shared race', plots.ORANGE, '--', 's'),
-  'gls_kmeans': ('GLS, k-means labels', plots.BLUE, '-.', '^'),
-  'gls_kmeans, G = K': (
-    'GLS, k-means labels, a group each', plots.SKY, '-.', 'x',
+_CURVES = {
+  'gls': plots.Curve('GLS', plots.RED, '-', 'o'),
+  'gls, G = K': plots.Curve('GLS, a group each', plots.PINK, '-', 'v'),
+  'shared_race': plots.Curve('one shared race', plots.ORANGE, '--', 's'),
+  'gls_kmeans': plots.Curve('GLS, k-means labels', plots.BLUE, '-.', '^'),
+  'gls_kmeans, G = K': plots.Curve(
+    'GLS, k-means labels, a group each', plots.SKY, '-.', 'x'
   ),
-  'list_quantiser': ('list quantiser', plots.GREEN, '-', 'D'),
-  'list_quantiser, chosen bins': ('the same, bins', plots.BLACK, '--', '+'),
-}  # fmt: skip
+  'list_quantiser': plots.Curve('list quantiser', plots.GREEN, '-', 'D'),
+  'list_quantiser, chosen bins': plots.Curve(
+    'the same, bins', plots.BLACK, '--', '+'
+  ),
+}
 
 
 def _curves(row) -> list[str]:
-  """The curves of `_STYLE` that a row is a point of."""
+  """The curves of `_CURVES` that a row is a point of."""
   scheme, found = row['scheme'], []
   if scheme == 'list_quantiser':
     plain, chosen = row['bin_size'] == 1, row['is_chosen']
@@ -29,31 +30,28 @@ def _curves(row) -> list[str]:
     found.append(scheme)
   elif row.get('num_groups') == row['num_decoders']:
     found.append(f'{scheme}, G = K')
-  return [curve for curve in found if curve in _STYLE]
+  return [curve for curve in found if curve in _CURVES]
 
 
-def _draw_curve(axis, rows, style) -> None:
+def _draw_curve(axis, rows, curve) -> None:
   """Best decoder with its error, mean dotted, best to worst shaded."""
-  label, colour, line, marker = style
   rows = sorted(rows, key=lambda r: r['num_messages'])
   bits = np.log2([r['num_messages'] for r in rows])
   best, mean, worst = (
     np.array([r[name] for r in rows])
     for name in ('mse', 'mse_mean', 'mse_worst')
   )
-  axis.errorbar(
-    bits, best, [2 * (r['mse_se'] or 0) for r in rows], label=label, ls=line,
-    marker=marker, ms=5, capsize=2, color=colour,
-  )  # fmt: skip
+  errors = [2 * (r['mse_se'] or 0) for r in rows]
+  curve.draw(axis, bits, best, errors, markersize=5, capsize=2)
   if np.any(worst > best):
-    axis.plot(bits, mean, ls=':', lw=1, color=colour)
-    axis.fill_between(bits, best, worst, color=colour, alpha=0.06, lw=0)
+    axis.plot(bits, mean, ls=':', lw=1, color=curve.color)
+    axis.fill_between(bits, best, worst, color=curve.color, alpha=0.06, lw=0)
 
 
 def _panel(axis, rows, num_decoders) -> None:
   """The curves of one number of decoders."""
   own = [r for r in rows if r['num_decoders'] == num_decoders]
-  for curve, style in _STYLE.items():
+  for curve, style in _CURVES.items():
     mine = [r for r in own if curve in _curves(r)]
     if mine:
       _draw_curve(axis, mine, style)
@@ -84,10 +82,6 @@ def rate_distortion(rows, path) -> None:
 
   Points are the best decoder, thin dotted lines the mean over decoders, and the
   shade reaches to the worst.
-
-  Args:
-    rows: rows of `table.evaluate`.
-    path: PNG file.
   """
   counts = sorted({r['num_decoders'] for r in rows if _curves(r)})
   with plots.figure(path, (3.0 * len(counts) + 2.2, 3.4)) as figure:
@@ -96,16 +90,11 @@ def rate_distortion(rows, path) -> None:
       _panel(axis, rows, num_decoders)
     axes[0].set_ylabel('squared error per pixel, best decoder')
     axes[0].set_ylim(bottom=0)
-    axes[-1].legend(loc='center left', bbox_to_anchor=(1.02, 0.5))
+    plots.beside(axes[-1])
 
 
 def sweep(rows, path) -> None:
-  """Error against side information, one panel per number of messages.
-
-  Args:
-    rows: rows of `sweeps.sweep`, of one number of decoders.
-    path: PNG file.
-  """
+  """Error against side information at one K: a panel for each L."""
   messages = sorted({r['num_messages'] for r in rows if _sweep_curve(r)})
   sides = list(dict.fromkeys(r['side'] for r in rows))
   with plots.figure(path, (3.2 * len(messages) + 2.2, 3.4)) as figure:
@@ -114,7 +103,7 @@ def sweep(rows, path) -> None:
       _sweep_panel(axis, [r for r in rows if r['num_messages'] == count], sides)
       axis.set_title(f'{np.log2(count):.3g} bits')
     axes[0].set_ylabel('squared error per pixel')
-    axes[-1].legend(loc='center left', bbox_to_anchor=(1.02, 0.5))
+    plots.beside(axes[-1])
 
 
 def _sweep_curve(row) -> str | None:
@@ -183,8 +172,7 @@ def examples(halves, sides, sent, path, *, title, per_kind=2) -> None:
   Args:
     halves: left and right [R, H, W]; colour is a last axis in all images.
     sides: [R, J, h, w], J >= K.
-    sent: `table.Sent` of these images: images [R, K, H, W], found and error
-      [R, K].
+    sent: `table.Sent` of these images.
     path: PNG file.
     title: first words of the heading.
     per_kind: rows drawn of each kind: found by all, by some, by none.

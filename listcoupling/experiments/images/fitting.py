@@ -124,24 +124,40 @@ def _network_config(config) -> codeword_decoder.CodewordDecoderConfig:
   )  # fmt: skip
 
 
-@functools.partial(jax.jit, static_argnames=('name', 'settings'))
-def _held(model, trials, num_messages, *, name, settings):
-  """Crops of the first K decoders of all images; the rest repeat the first."""
-  settings = settings._replace(num_messages=num_messages)
+def transmit(model, trials, settings, *, name):
+  """What the encoder says of all images and what the first K decoders hear.
+
+  Args:
+    model: networks and fit.
+    trials: for at least K decoders.
+    settings: of the scheme.
+    name: of the scheme.
+
+  Returns:
+    The candidates of these decoders, `Encoding` and `Decoding`.
+  """
   scheme, count = schemes.SCHEMES[name], settings.num_decoders
-  most = trials.sides.shape[1]
-  encoding = scheme.encode(model, trials.prepared, trials.right, settings)
   prepared = trials.prepared
   if prepared is not None:
     weights = prepared.decoder_log_weights[:, :count]
     prepared = prepared._replace(decoder_log_weights=weights)
+  encoding = scheme.encode(model, prepared, trials.right, settings)
   decoding = scheme.decode(
     model, prepared, encoding.message, trials.sides[:, :count],
     jnp.arange(count, dtype=jnp.int32), settings,
   )  # fmt: skip
+  return prepared, encoding, decoding
+
+
+@functools.partial(jax.jit, static_argnames=('name', 'settings'))
+def _held(model, trials, num_messages, *, name, settings):
+  """Crops of the first K decoders of all images; the rest repeat the first."""
+  settings = settings._replace(num_messages=num_messages)
+  decoding = transmit(model, trials, settings, name=name)[-1]
+  missing = trials.sides.shape[1] - settings.num_decoders
 
   def pad(x):
-    return jnp.concatenate([x] + [x[:, :1]] * (most - count), 1)
+    return jnp.concatenate([x] + [x[:, :1]] * missing, 1)
 
   return pad(decoding.codeword), pad(decoding.latent)
 
@@ -256,8 +272,9 @@ def _fit(context, want: _Want, model, trials):
   )  # fmt: skip
   fit = fit._replace(params=jax.tree.map(np.asarray, params))
   fits.write_fit(
-    path, fit, num_decoders=sorted(set(counts)), num_candidates=num_candidates
-  )
+    path, fit, num_decoders=sorted(set(counts)),
+    num_candidates=num_candidates, side_kind=context.config.train.side_kind,
+  )  # fmt: skip
   return fit
 
 

@@ -6,26 +6,26 @@ CIFAR-10, squared error per pixel of the best of K decoders.
 
 import numpy as np
 
+from listcoupling import tables
 from listcoupling.compression import list_quantiser
-from listcoupling.experiments import tables
+from listcoupling.tables import Column
 
 MEASURES = ('best', 'mean', 'worst', 'missed', 'bound at N candidates')
 _JOB = 'scheme', 'num_decoders', 'num_messages', 'num_groups'
-_Column = tables.Column
 COLUMNS = (
-  _Column('scheme', 'scheme'),
-  _Column('K', 'num_decoders'),
-  _Column('L', 'num_messages'),
-  _Column('G', 'num_groups'),
-  _Column('M', 'bin_size'),
-  _Column('chosen', 'is_chosen'),
-  _Column('best', 'mse', '.4f'),
-  _Column('mean', 'mse_mean', '.4f'),
-  _Column('worst', 'mse_worst', '.4f'),
-  _Column('ahead', 'ahead', '+.4f'),
-  _Column('paper', 'paper_mse', '.4f'),
-  _Column('P[error]', 'error_rate', '.3f'),
-  _Column('bound', 'error_bound', '.3f'),
+  Column('scheme', 'scheme'),
+  Column('K', 'num_decoders'),
+  Column('L', 'num_messages'),
+  Column('G', 'num_groups'),
+  Column('M', 'bin_size'),
+  Column('chosen', 'is_chosen'),
+  Column('best', 'mse', '.4f'),
+  Column('mean', 'mse_mean', '.4f'),
+  Column('worst', 'mse_worst', '.4f'),
+  Column('ahead', 'ahead', '+.4f'),
+  Column('paper', 'paper_mse', '.4f'),
+  Column('P[error]', 'error_rate', '.3f'),
+  Column('bound', 'error_bound', '.3f'),
 )
 
 # L -> K -> MSE of the best decoder.
@@ -76,11 +76,6 @@ def measure(error, found, error_bound) -> np.ndarray:
   return np.stack([*spread, 1 - found.max(1), np.asarray(error_bound)])
 
 
-def _mean(values, name) -> dict:
-  """Mean over images and its standard error, as columns."""
-  return dict(zip((name, f'{name}_se'), tables.mean_error(values)))
-
-
 def plain_rows(config, train, halves) -> list[dict]:
   """Rows without side information: the mean image and k-means.
 
@@ -99,7 +94,7 @@ def plain_rows(config, train, halves) -> list[dict]:
       'num_messages': num_messages,
       'images': len(flat),
       'repeats': 1,
-      **_mean(((flat - answers) ** 2).mean(1), 'mse'),
+      **tables.means({'mse': ((flat - answers) ** 2).mean(1)}),
     }
 
   rows = [row('mean_image', 1, train.mean(0))]
@@ -114,11 +109,7 @@ def plain_rows(config, train, halves) -> list[dict]:
 
 def paper_mse(dataset: str, scheme: str, num_decoders: int, num_messages: int):
   """The paper's figure, or None; all but its baseline stand beside GLS."""
-  table = {}
-  if dataset.startswith('mnist'):
-    table = _PAPER_MNIST
-  if dataset.startswith('cifar'):
-    table = _PAPER_CIFAR
+  table = {'mnist': _PAPER_MNIST, 'cifar': _PAPER_CIFAR}.get(dataset[:5], {})
   if scheme == 'side_only':
     return None
   rows = table.get('shared_race' if scheme == 'shared_race' else 'gls', {})
@@ -146,7 +137,8 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     row |= _measures(values)
     plain = measured.get(f'list_quantiser.{job[1]}.{job[2]}.1.1')
     if plain is not None and plain is not values:
-      row |= _mean(plain[:, 0].mean(0) - values[:, 0].mean(0), 'ahead')
+      ahead = plain[:, 0].mean(0) - values[:, 0].mean(0)
+      row |= tables.means({'ahead': ahead})
     if job[3] == 1 and _is_papers(config.train):
       row['paper_mse'] = paper_mse(config.train.dataset, *job[:3])
     row |= dict(zip(('beta', 'num_candidates'), setting))
@@ -169,9 +161,7 @@ def _measures(values) -> dict:
   """Columns of [repeats, 5, R], the repeats of one image averaged first."""
   best, mean, worst, missed, bound = values.mean(0)  # [R] each
   return {
-    **_mean(best, 'mse'),
-    **_mean(mean, 'mse_mean'),
-    **_mean(worst, 'mse_worst'),
+    **tables.means({'mse': best, 'mse_mean': mean, 'mse_worst': worst}),
     'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
     'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
   }

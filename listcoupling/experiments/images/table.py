@@ -18,46 +18,45 @@ a bin.
 
 import functools
 import itertools
-import pathlib
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import bounds, files, gumbel
-from listcoupling.experiments import run as runs
-from listcoupling.experiments import tables
+from listcoupling import bounds, files, gumbel, tables
 from listcoupling.experiments.images import figures, fitting, rows
+from listcoupling.experiments.run import Experiment, Field
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.training import vae as training
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
-_Field = runs.Field
-_FIELDS = {
-  'betas': _Field(float, above=0, many=True, empty=True),
-  'num_decoders': _Field(int, least=1, many=True),
-  'num_messages': _Field(int, least=1, many=True),
-  'num_groups': _Field(int, least=1, many=True),
-  'bin_sizes': _Field(int, least=1, many=True),
-  'schemes': _Field(str, among=SCHEMES, many=True),
-  'num_candidates': _Field(int, least=1, many=True),
+FIELDS = {
+  'train': training.check_config,
+  'betas': Field(float, above=0, many=True, empty=True),
+  'num_decoders': Field(int, least=1, many=True),
+  'num_messages': Field(int, least=1, many=True),
+  'num_groups': Field(int, least=1, many=True),
+  'bin_sizes': Field(int, least=1, many=True),
+  'schemes': Field(str, among=SCHEMES, many=True),
+  'num_candidates': Field(int, least=1, many=True),
   'refine': {
-    'betas': _Field(float, above=0, many=True, empty=True),
-    'learning_rate': _Field(float, above=0),
+    'betas': Field(float, above=0, many=True, empty=True),
+    'learning_rate': Field(float, above=0),
     **{
-      name: _Field(int, least=1)
+      name: Field(int, least=1)
       for name in (
         'num_images', 'num_kmeans', 'num_candidates', 'classifier_steps',
         'steps', 'batch_size', 'hidden_size',
       )
     },
   },
-  'num_images': _Field(int, least=2),
-  'num_held_out_images': _Field(int, least=0),
-  'num_repeats': _Field(int, least=1),
+  'num_images': Field(int, least=2),
+  'num_held_out_images': Field(int, least=0),
+  'num_repeats': Field(int, least=1),
 }  # fmt: skip
 
 
@@ -84,13 +83,8 @@ class Sent(NamedTuple):
   error_bound: jax.Array  # [R] on the chance that nobody finds it, or NaN
 
 
-def check_config(config) -> None:
-  """Raises ValueError for settings that make no sense."""
-  if 'train' not in config:
-    raise ValueError('config lacks train; is it for another script?')
-  training.check_config(config.train)
-  others = {k: config[k] for k in config.keys() if k != 'train'}
-  runs.check_config(others, _FIELDS)
+def _check_sizes(config) -> None:
+  """Raises ValueError for settings that do not go together."""
   most = max(config.num_messages) * max(config.num_groups)
   if max(config.num_candidates) < most:
     raise ValueError(
@@ -169,16 +163,10 @@ def _bound(prepared, index, settings) -> jax.Array:
 @functools.partial(jax.jit, static_argnames=('name', 'settings'))
 def _send(model, trials, num_messages, *, name, settings) -> Sent:
   settings = settings._replace(num_messages=num_messages)
-  scheme, count = schemes.SCHEMES[name], settings.num_decoders
-  prepared, right = trials.prepared, trials.right
-  if prepared is not None:
-    weights = prepared.decoder_log_weights[:, :count]
-    prepared = prepared._replace(decoder_log_weights=weights)
-  encoding = scheme.encode(model, prepared, right, settings)
-  decoding = scheme.decode(
-    model, prepared, encoding.message, trials.sides[:, :count],
-    jnp.arange(count, dtype=jnp.int32), settings,
-  )  # fmt: skip
+  prepared, encoding, decoding = fitting.transmit(
+    model, trials, settings, name=name
+  )
+  right = trials.right
   found = decoding.index == encoding.index[:, None]
   bound = jnp.full(len(right), jnp.nan, jnp.float32)
   if name == 'gls' and not settings.shared_race:
@@ -365,39 +353,25 @@ def _check_models(run, models) -> None:
     )
 
 
-def evaluate(config, workdir, seed: int = 0) -> list[dict]:
-  """Trains or reads the models, evaluates, writes table and pictures.
+def _prepare(config, seed):
+  """Trains or reads the models, then one scheme after the other.
 
-  Args:
-    config: see configs/vae_mnist.py.
-    workdir: folder of the models, fits/, choice/, repeats/, results.csv,
-      results.json, rate_distortion.png and examples_*.png. What is finished is
-      not repeated; repeats and schemes may be added.
-    seed: of choice and evaluation; training has its own, config.train.seed.
-
-  Returns:
-    One dictionary per row, the columns of results.csv.
-
-  Raises:
-    ValueError: for settings that make no sense, or a workdir of another run.
-    FileNotFoundError: if the images are missing.
+  The folder gets model*/, fits/, choice/, repeats/ and examples_*.png, too.
+  The seed is of choice and evaluation; training has its own, train.seed.
   """
-  check_config(config)
-  workdir, halves = pathlib.Path(workdir), training.load_halves(config.train)
-  settings = {
-    'seed': seed,
-    'config': config.to_dict(),
-    'images': files.digest({k: v._asdict() for k, v in halves.items()}),
-    'measures': rows.MEASURES,
-  }
-  may_change = ('config.num_repeats', 'config.schemes')
-  with runs.open_run(workdir, settings, may_change=may_change) as run:
-    models = fitting.train_models(config, workdir)
+  _check_sizes(config)
+  halves = training.load_halves(config.train)
+
+  def fill(run):
+    models = fitting.train_models(config, run.workdir)
     _check_models(run, models)
-    table = Table(fitting.Context(config, workdir, halves, models))
+    table = Table(fitting.Context(config, run.workdir, halves, models))
     found = _fill(run, table, seed)
     run.note(pixels='in [0, 1]; squared error per pixel (and colour)')
-  return found
+    return found
+
+  images = files.digest({k: v._asdict() for k, v in halves.items()})
+  return {'images': images, 'measures': rows.MEASURES}, fill
 
 
 def _fill(run, table: Table, seed: int) -> list[dict]:
@@ -415,7 +389,6 @@ def _fill(run, table: Table, seed: int) -> list[dict]:
       found = plain + rows.codec_rows(config, errors, chosen)
       tables.write_csv(run.workdir / 'results.csv', found)  # so far
       run.note(table=found)
-  figures.rate_distortion(found, run.workdir / 'rate_distortion.png')
   _draw_examples(table, test, chosen, run.workdir, seed)
   return found
 
@@ -438,3 +411,76 @@ def _draw_examples(table, halves, chosen, workdir, seed) -> None:
       title=f'{scheme}, {np.log2(num_messages):.3g} bits to {num_decoders} '
       'decoders',
     )  # fmt: skip
+
+
+TABLE = Experiment(
+  FIELDS,
+  _prepare,
+  functools.partial(tables.as_text, columns=rows.COLUMNS),
+  {'rate_distortion.png': figures.rate_distortion},
+  may_change=('config.num_repeats', 'config.schemes'),
+)
+
+
+# How much side information matters: a table for each kind of it.
+
+
+def _points(config) -> dict:
+  """Name -> config of its table, for each entry of config.sides.
+
+  An entry is a kind of `data.side_information`, its size and its noise; all
+  tables have the same images, codewords and keys.
+
+  Raises:
+    ValueError: for entries that make no sense.
+  """
+  found = {}
+  for entry in config.sides:
+    try:
+      kind, (height, width), noise = entry
+    except (TypeError, ValueError):
+      raise ValueError(
+        f'config.sides must hold (kind, (height, width), noise), got {entry!r}.'
+      ) from None
+    point = ml_collections.ConfigDict(config.to_dict())
+    del point.sides
+    colours = tuple(config.train.model.source_shape)[2:]
+    point.train.update(side_kind=kind, side_noise=float(noise))
+    point.train.model.side_shape = (height, width, *colours)
+    training.check_config(point.train)
+    _check_sizes(point)
+    name = f'{kind}_{height}x{width}' + (f'_{noise:g}' if noise else '')
+    found['none' if kind == 'none' else name] = point
+  if not found:
+    raise ValueError('config.sides must not be empty.')
+  return found
+
+
+def _prepare_sweep(config, seed):
+  """A table in a folder of its own for each kind of side information."""
+  points = _points(config)
+
+  def fill(run):
+    found = []
+    for name, point in points.items():
+      made = TABLE.run(point, run.workdir / name, seed)
+      found += [{'side': name, **row} for row in made]
+      tables.write_csv(run.workdir / 'results.csv', found)  # so far
+    run.note(table=found)
+    for count in config.num_decoders:
+      mine = [r for r in found if r['num_decoders'] == count]
+      figures.sweep(mine, run.workdir / f'sweep_{count}.png')
+    return found
+
+  return {}, fill
+
+
+SWEEP = Experiment(
+  FIELDS | {'sides': lambda sides: None},  # `_points` says more
+  _prepare_sweep,
+  functools.partial(
+    tables.as_text, columns=(tables.Column('side', 'side'), *rows.COLUMNS)
+  ),
+  {},
+  may_change=(*TABLE.may_change, 'config.sides'),
+)

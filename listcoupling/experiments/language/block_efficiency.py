@@ -13,18 +13,18 @@ Legend: K drafts, L draft length, R rows of a batch, S seeds, B prompts.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from listcoupling import tables
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import plots, tables
+from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Job, Setup
-from listcoupling.experiments.tables import Column
+from listcoupling.experiments.language.protocol import Job, Setup, Table
+from listcoupling.tables import Column
 
 REFERENCE = 'single'  # token rates are told above this method's
 COLUMNS = (
@@ -121,31 +121,16 @@ def measure(setup: Setup, job: Job, *, warm_up: bool = False) -> dict:
   }
 
 
-def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Fills the table job by job, resuming what an earlier run left.
-
-  Args:
-    config: see configs/decoding_iid.py.
-    workdir: folder of batches.csv, results.csv, results.json and the plot.
-    seed: the first of config.seeds.
-
-  Returns:
-    One dictionary per data set and setting, the columns of results.csv:
-    block_efficiency and token_rate_percent with their standard errors over
-    seeds (`_se`); block_efficiency_prompt_se, over prompts; minus_specinfer,
-    the difference of block efficiency to SpecInfer with the same drafts, with
-    its standard error over the prompts that both had; acceptance_rate,
-    accepted over drafted tokens.
-
-  Raises:
-    ValueError: for settings that make no sense, or a workdir of another run.
-    FileNotFoundError: if models or prompts are missing.
-  """
-  setup = protocol.prepare(config)
+def _settings(setup: Setup, config) -> dict[str, Setting]:
   settings = {setting.name: setting for setting in settings_of(config)}
   for setting in settings.values():
     options_of(setup, setting).check(setup.target.config.vocab_size)
-  jobs, warm = protocol.jobs_of(setup, config, seed, settings), set()
+  return settings
+
+
+def _measure(setup: Setup, config, jobs: Sequence[Job]):
+  del config, jobs
+  warm = set()
 
   def compute(job):
     program = job.setting, protocol.program_shape(setup, job)
@@ -153,16 +138,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     warm.add(program)
     return row
 
-  shared = {
-    'draft_length': config.draft_length,
-    'temperature': config.temperature,
-  }
-  rows = protocol.fill(
-    workdir, setup, config, seed, jobs, compute,
-    lambda groups, place: summarize(groups, place) | shared,
-  )  # fmt: skip
-  plot(rows, pathlib.Path(workdir) / 'block_efficiency.png')
-  return rows
+  return compute
 
 
 class _Figures(NamedTuple):
@@ -197,12 +173,20 @@ def _gather(pairs) -> _Figures:
   return _Figures(tokens, calls, np.array(rates), drafted, accepted)
 
 
-def summarize(groups: dict, place: tuple[str, Setting]) -> dict:
-  """One row of the table, see `run`.
+def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
+  """One row of the table.
 
   Args:
     groups: (data set, setting) to its (job, row) pairs.
     place: of the row among them.
+    config: of the run.
+
+  Returns:
+    block_efficiency and token_rate_percent with their standard errors over
+    seeds (`_se`); block_efficiency_prompt_se, over prompts; minus_specinfer,
+    the difference of block efficiency to SpecInfer with the same drafts, with
+    its standard error over the prompts that both had; acceptance_rate,
+    accepted over drafted tokens.
   """
   dataset, setting = place
   own = _gather(groups[place])
@@ -213,19 +197,14 @@ def summarize(groups: dict, place: tuple[str, Setting]) -> dict:
       if name == dataset and other.method == REFERENCE
     )
   )
-  efficiency, error = tables.mean_error(
-    own.tokens.sum(axis=1) / own.calls.sum(axis=1)
-  )
+  efficiency = own.tokens.sum(axis=1) / own.calls.sum(axis=1)
   ratios = np.median(own.rates / reference.rates, axis=1)
-  percent, percent_error = tables.mean_error(100 * (ratios - 1))
   row = {
     'dataset': dataset,
     **setting._asdict(),
-    'block_efficiency': efficiency,
-    'block_efficiency_se': error,
+    **tables.means({'block_efficiency': efficiency}),
     'block_efficiency_prompt_se': tables.cluster_error(own.terms),
-    'token_rate_percent': percent,
-    'token_rate_percent_se': percent_error,
+    **tables.means({'token_rate_percent': 100 * (ratios - 1)}),
     'tokens_per_second': float(np.median(own.rates)),
     'acceptance_rate': own.accepted / max(own.drafted, 1),
     'minus_specinfer': None,
@@ -239,12 +218,8 @@ def summarize(groups: dict, place: tuple[str, Setting]) -> dict:
     pooled = [f.tokens.sum() / f.calls.sum() for f in (own, theirs)]
     row['minus_specinfer'] = float(pooled[0] - pooled[1])
     row['minus_specinfer_se'] = tables.cluster_error(own.terms - theirs.terms)
-  return row
-
-
-def as_text(rows: Sequence[dict]) -> str:
-  """The columns of the paper's tables and their errors, by data set."""
-  return protocol.as_text(rows, COLUMNS, LEGEND)
+  shared = 'draft_length', 'temperature'
+  return row | {name: config[name] for name in shared}
 
 
 def plot(rows: Sequence[dict], path) -> None:
@@ -270,3 +245,8 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.set_yticks(*((range(len(own)), labels) if not number else ([],)))
       axes.set_ylim(-0.6, len(own) - 0.4)
       axes.set_xlabel('tokens per target call')
+
+
+TABLE = Table(
+  COLUMNS, _settings, _measure, summarize, legend=LEGEND
+).experiment(block_efficiency=plot)

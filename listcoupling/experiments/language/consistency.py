@@ -1,7 +1,7 @@
 """Does the text change when everything but the target does?
 
-`run` fills Table 9 of arXiv 2506.05632: every prompt is continued twice with
-the same seed, the drafter's temperature changed in between, and the two texts
+`TABLE` is Table 9 of arXiv 2506.05632: every prompt is continued twice with the
+same seed, the drafter's temperature changed in between, and the two texts
 are compared by ROUGE-L. A scheme that is drafter invariant in the strong sense
 writes the same text twice; canonical noise should score 1 up to the rounding
 of the networks.
@@ -16,23 +16,22 @@ Legend: R rows of a batch.
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 import tqdm
 
-from listcoupling import gumbel
+from listcoupling import gumbel, tables
 from listcoupling.decoding import analysis
 from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import plots, tables
+from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Job, Setup
-from listcoupling.experiments.tables import Column
+from listcoupling.experiments.language.protocol import Job, Setup, Table
+from listcoupling.tables import Column
 
 CANONICAL = ('autoregressive', 'gumbel_tree', 'gumbel_chains')
 # Perturbed logits closer than this may change places by rounding in float32.
@@ -99,43 +98,22 @@ def measure(setup: Setup, job: Job, config) -> dict:
   }
 
 
-def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Fills the table job by job, resuming what an earlier run left.
-
-  Args:
-    config: see configs/decoding_consistency.py.
-    workdir: folder of batches.csv, results.csv, results.json, consistency.png.
-    seed: the first of config.seeds.
-
-  Returns:
-    One dictionary per data set and method, the columns of results.csv: mean
-    ROUGE-L and share of equal texts, with standard errors over seeds (`_se`).
-
-  Raises:
-    ValueError: for settings that make no sense, or a workdir of another run.
-    FileNotFoundError: if models or prompts are missing.
-  """
+def _settings(setup: Setup, config) -> dict[str, str]:
+  del setup
   for name, count in (('draft_temperatures', 2), ('num_drafts', 1)):
-    if len(config.get(name, ())) != count:
+    if len(config[name]) != count:
       raise ValueError(
-        f'config.{name} must hold {count} here, got {config.get(name)}.'
+        f'config.{name} must hold {count} here, got {config[name]}.'
       )
-  setup = protocol.prepare(config)
-  settings = {method: method for method in config.methods}
-  rows = protocol.fill(
-    workdir,
-    setup,
-    config,
-    seed,
-    protocol.jobs_of(setup, config, seed, settings),
-    lambda job: measure(setup, job, config),
-    functools.partial(summarize, config=config),
-  )
-  plot(rows, pathlib.Path(workdir) / 'consistency.png')
-  return rows
+  return {method: method for method in config.methods}
 
 
-def summarize(groups: dict, place: tuple[str, str], *, config) -> dict:
+def _measure(setup: Setup, config, jobs: Sequence[Job]):
+  del jobs
+  return lambda job: measure(setup, job, config)
+
+
+def summarize(groups: dict, place: tuple[str, str], config) -> dict:
   """One row of the table: means of the seeds' means and standard errors."""
   dataset, method = place
   seeds = {}
@@ -152,14 +130,8 @@ def summarize(groups: dict, place: tuple[str, str], *, config) -> dict:
       np.concatenate([tables.split(row[column]) for row in rows])
       for rows in seeds.values()
     ]
-    means = [value.mean() for value in values]
-    out[name], out[f'{name}_se'] = tables.mean_error(means)
+    out |= tables.means({name: [value.mean() for value in values]})
   return out | {'seeds': len(seeds), 'prompts': values[0].size}
-
-
-def as_text(rows: Sequence[dict]) -> str:
-  """The table by data set."""
-  return protocol.as_text(rows, COLUMNS)
 
 
 def plot(rows: Sequence[dict], path) -> None:
@@ -181,7 +153,12 @@ def plot(rows: Sequence[dict], path) -> None:
       )
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel('ROUGE-L of two runs')
-    axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+    plots.beside(axes)
+
+
+TABLE = Table(COLUMNS, _settings, _measure, summarize).experiment(
+  consistency=plot
+)
 
 
 def changes(target, drafter, options: GenerateOptions) -> dict[str, tuple]:

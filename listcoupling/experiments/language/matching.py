@@ -14,7 +14,6 @@ drafts.
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,15 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import bounds, coupling
+from listcoupling import bounds, coupling, tables
 from listcoupling.decoding import analysis, filters
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import plots, tables
+from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Job, Setup
+from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.experiments.run import Field
-from listcoupling.experiments.tables import Column
 from listcoupling.gumbel import Domain
+from listcoupling.tables import Column
 
 VALUES = (
   'bound',
@@ -50,14 +49,17 @@ COLUMNS = (
     for name in VALUES
   ),
 )
-_STYLE = {
-  'optimum_without_replacement': ('optimum, top-K', plots.BLACK, ':'),
-  'optimum': ('optimum, iid drafts', plots.BLACK, '-'),
-  'shared_race': ('shared-race list, sampled', plots.GREEN, '-'),
-  'spectr': ('SpecTr', plots.SKY, '-'),
-  'specinfer': ('SpecInfer', plots.ORANGE, '-'),
-  'exact': ('GLS, exact', plots.RED, '-'),
-  'bound': ('GLS, Theorem 1', plots.RED, '--'),
+_CURVES = {
+  'optimum_without_replacement': plots.Curve(
+    'optimum, top-K', plots.BLACK, ':'
+  ),
+  'optimum': plots.Curve('optimum, iid drafts', plots.BLACK),
+  'shared_race': plots.Curve('shared-race list, sampled', plots.GREEN),
+  'spectr': plots.Curve('SpecTr', plots.SKY),
+  'specinfer': plots.Curve('SpecInfer', plots.ORANGE),
+  'exact': plots.Curve('GLS, exact', plots.RED),
+  'bound': plots.Curve('GLS, Theorem 1', plots.RED, '--'),
+  'sampled': plots.Curve('GLS, sampled', plots.RED, None, 'o'),
 }
 
 
@@ -165,28 +167,16 @@ def measure(job: Job, laws: Laws, repetitions: int) -> dict:
   return row
 
 
-def run(config, workdir, seed: int = 0) -> list[dict]:
-  """Fills the table job by job, resuming what an earlier run left.
+def _settings(setup: Setup, config) -> dict[str, int]:
+  del setup
+  _temperature(config)
+  return {f'K{count}': count for count in config.num_drafts}
 
-  Args:
-    config: see configs/decoding_matching.py.
-    workdir: folder of batches.csv, results.csv, results.json and matching.png.
-    seed: the first of config.seeds.
 
-  Returns:
-    One dictionary per data set and K, the columns of results.csv: means over
-    all tokens, with standard errors over prompts (`_se`).
-
-  Raises:
-    ValueError: for settings that make no sense, or a workdir of another run.
-    FileNotFoundError: if models or prompts are missing.
-  """
-  setup = protocol.prepare(config, FIELDS)
+def _measure(setup: Setup, config, jobs: Sequence[Job]):
   options = dataclasses.replace(
     setup.options, draft_temperatures=_temperature(config)
   )
-  settings = {f'K{count}': count for count in config.num_drafts}
-  jobs = protocol.jobs_of(setup, config, seed, settings)
 
   @functools.lru_cache(maxsize=1)  # every K looks at the same text
   def laws(dataset, seed, number):
@@ -194,13 +184,7 @@ def run(config, workdir, seed: int = 0) -> list[dict]:
     job = next(job for job in jobs if job[:3] == place)
     return laws_along(setup, *write_text(setup, job), options)
 
-  rows = protocol.fill(
-    workdir, setup, config, seed, jobs,
-    lambda job: measure(job, laws(*job[:3]), config.repetitions),
-    summarize,
-  )  # fmt: skip
-  plot(rows, pathlib.Path(workdir) / 'matching.png')
-  return rows
+  return lambda job: measure(job, laws(*job[:3]), config.repetitions)
 
 
 def _temperature(config) -> tuple[float] | None:
@@ -213,8 +197,9 @@ def _temperature(config) -> tuple[float] | None:
   return found[0]
 
 
-def summarize(groups: dict, place: tuple[str, int]) -> dict:
+def summarize(groups: dict, place: tuple[str, int], config) -> dict:
   """One row of the table: means over tokens, standard errors over prompts."""
+  del config
   sums = {name: {} for name in ('tokens', *VALUES)}
   for _, row in groups[place]:
     for name, total in sums.items():
@@ -235,31 +220,22 @@ def summarize(groups: dict, place: tuple[str, int]) -> dict:
   }
 
 
-def as_text(rows: Sequence[dict]) -> str:
-  """The table by data set."""
-  return protocol.as_text(rows, COLUMNS)
-
-
 def plot(rows: Sequence[dict], path) -> None:
   """Mean matching probability of a step against K: a panel per data set."""
   size = (2.0 + 2.7 * len(protocol.by_dataset(rows)), 3.2)
   with plots.figure(path, size=size) as canvas:
     for axes, own in protocol.panels(canvas, rows):
       counts = [row['num_drafts'] for row in own]
-      for name, (label, color, line) in _STYLE.items():
+      for name, curve in _CURVES.items():
         values = [row[name] for row in own]
-        axes.plot(counts, values, color=color, linestyle=line, label=label)
-      axes.errorbar(
-        counts,
-        [row['sampled'] for row in own],
-        [row['sampled_se'] or 0 for row in own],
-        color=plots.RED,
-        linestyle='none',
-        marker='o',
-        markerfacecolor='white',
-        label='GLS, sampled',
-      )
+        error = None if curve.line else [row[f'{name}_se'] for row in own]
+        curve.draw(axes, counts, values, error, markerfacecolor='white')
       axes.set_xticks(counts)
       axes.set_xlabel('number of drafts $K$')
     canvas.axes[0].set_ylabel('mean matching probability')
-    canvas.axes[-1].legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+    plots.beside(canvas.axes[-1])
+
+
+TABLE = Table(COLUMNS, _settings, _measure, summarize, FIELDS).experiment(
+  matching=plot
+)

@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import listcoupling
-from listcoupling import files, gumbel
+from listcoupling import files, gumbel, tables
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
 from listcoupling.decoding.generate import Generation, generate
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import plots, tables
-from listcoupling.experiments.run import Field, check_config, open_run
+from listcoupling.experiments import plots
+from listcoupling.experiments.run import Experiment, Field
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
 
@@ -146,18 +146,82 @@ def load_pair(config) -> tuple[LanguageModel, LanguageModel]:
   return tuple(pair)
 
 
-def prepare(config, fields: Mapping[str, Any] = FIELDS) -> Setup:
-  """Loads the pair and the prompts.
+class Table(NamedTuple):
+  """What one language table measures.
+
+  Attributes:
+    columns: of the printed table.
+    settings: (setup, config) -> what the rows differ in, by label.
+    measure: (setup, config, jobs) -> a function of a `Job`, the columns of its
+      row in batches.csv.
+    summarize: (groups, place, config) -> a row of results.csv, from all (job,
+      row) pairs by (data set, setting) and the place of the row among them.
+    fields: of the config.
+    legend: below the printed table.
+  """
+
+  columns: Sequence[tables.Column]
+  settings: Callable[[Setup, Any], Mapping[str, Any]]
+  measure: Callable[[Setup, Any, Sequence[Job]], Callable[[Job], dict]]
+  summarize: Callable[[dict, tuple[str, Any], Any], dict]
+  fields: Mapping[str, Any] = FIELDS
+  legend: str = ''
+
+  def experiment(self, **figures) -> Experiment:
+    """The experiment, with figures by the name of their PNG."""
+    return Experiment(
+      self.fields,
+      self._prepare,
+      self._as_text,
+      {f'{name}.png': draw for name, draw in figures.items()},
+    )
+
+  def _prepare(self, config, seed):
+    setup = prepare(config)
+    jobs = jobs_of(setup, config, seed, self.settings(setup, config))
+    measure = self.measure(setup, config, jobs)
+
+    def fill(run):
+      work = [(job.name, job) for job in jobs]
+      found = run.rows(work, measure, key='job', table='batches.csv')
+      groups = {}
+      for job, row in zip(jobs, found, strict=True):
+        groups.setdefault((job.dataset, job.setting), []).append((job, row))
+      rows = [
+        self.summarize(groups, place, config)
+        | {
+          'prompts_cut': setup.choices[place[0]].num_cut,
+          'prompts_dropped': setup.choices[place[0]].num_dropped,
+        }
+        for place in groups
+      ]
+      tables.write_csv(run.workdir / 'results.csv', rows)
+      run.note(**setup.record)
+      return rows
+
+    return setup.identity, fill
+
+  def _as_text(self, rows: Sequence[dict]) -> str:
+    """The table by data set, a line on its prompts above each."""
+    parts = [
+      f'{name}: {group[0]["prompts"]} prompts, {group[0]["prompts_cut"]} of '
+      f'them cut at the left; {group[0]["prompts_dropped"]} more dropped as '
+      f'too long\n{tables.as_text(group, self.columns)}'
+      for name, group in by_dataset(rows)
+    ]
+    return '\n\n'.join(parts + [self.legend] * bool(self.legend))
+
+
+def prepare(config) -> Setup:
+  """Loads the pair and the prompts of a config that was checked.
 
   Args:
     config: see configs/decoding_iid.py.
-    fields: of the config.
 
   Raises:
-    ValueError: for settings, checkpoints or prompts that make no sense.
+    ValueError: for checkpoints or prompts that make no sense.
     FileNotFoundError: if models or prompts are missing.
   """
-  check_config(config, fields)
   # Prompts first: what is missing there is known without loading a model.
   texts = {name: _load_prompts(config, name) for name in config.datasets}
   target, drafter = load_pair(config)
@@ -262,57 +326,6 @@ def jobs_of(
   ]
 
 
-def fill(
-  workdir,
-  setup: Setup,
-  config,
-  seed: int,
-  jobs: Sequence[Job],
-  measure: Callable[[Job], dict],
-  summarize: Callable[[list[tuple[Job, dict]]], dict],
-) -> list[dict]:
-  """Runs the jobs that are missing and writes the table.
-
-  Args:
-    workdir: folder of batches.csv, results.csv and results.json.
-    setup: of `prepare`.
-    config: of the run.
-    seed: of the run.
-    jobs: of `jobs_of`.
-    measure: columns of one job.
-    summarize: one row out of all jobs of a data set and setting, given the
-      groups by (data set, setting) and the place among them.
-
-  Returns:
-    The rows of results.csv.
-
-  Raises:
-    ValueError: the folder belongs to another run.
-  """
-  settings = {'config': config, 'seed': seed, **setup.identity}
-  with open_run(workdir, settings) as record:
-    measured = record.rows(
-      [(job.name, job) for job in jobs],
-      measure,
-      key='job',
-      table='batches.csv',
-    )
-    groups = {}
-    for job, row in zip(jobs, measured, strict=True):
-      groups.setdefault((job.dataset, job.setting), []).append((job, row))
-    rows = [
-      summarize(groups, place)
-      | {
-        'prompts_cut': setup.choices[place[0]].num_cut,
-        'prompts_dropped': setup.choices[place[0]].num_dropped,
-      }
-      for place in groups
-    ]
-    tables.write_csv(record.workdir / 'results.csv', rows)
-    record.note(**setup.record)
-  return rows
-
-
 def row_keys(seed: int, dataset: str, rows: np.ndarray) -> jax.Array:
   """[R] keys: a prompt's text depends on seed, data set and prompt alone."""
   key = dataset_key(Domain.TEXTS, seed, dataset)
@@ -352,22 +365,6 @@ def program_shape(setup: Setup, job: Job) -> tuple[int, int]:
   rows = job.batch.rows
   longest = int(setup.choices[job.dataset].lengths[rows].max())
   return len(rows), -(-longest // _BUCKET) * _BUCKET
-
-
-def as_text(
-  rows: Sequence[dict], columns: Sequence[tables.Column], legend: str = ''
-) -> str:
-  """The table by data set, a line on its prompts above each."""
-  parts = []
-  for _, group in by_dataset(rows):
-    first = group[0]
-    parts.append(
-      f'{first["dataset"]}: {first["prompts"]} prompts, '
-      f'{first["prompts_cut"]} of them cut at the left; '
-      f'{first["prompts_dropped"]} more dropped as too long\n'
-      + tables.as_text(group, columns)
-    )
-  return '\n\n'.join(parts + [legend] * bool(legend))
 
 
 def by_dataset(rows: Iterable[dict]) -> list[tuple[str, list[dict]]]:

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from listcoupling import files
-from listcoupling.experiments import tables
+from listcoupling import files, tables
 from listcoupling.experiments.benchmarks import baselines
 from listcoupling.models import transformer
 

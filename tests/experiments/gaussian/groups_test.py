@@ -3,7 +3,7 @@
 import pytest
 
 from configs import gaussian_groups as config_file
-from listcoupling.experiments import tables
+from listcoupling import tables
 from listcoupling.experiments.gaussian import groups
 
 
@@ -20,7 +20,7 @@ def _config(**changes):
 
 
 def test_two_groups_beat_one_and_four_where_two_decoders_see_well(tmp_path):
-  rows = groups.run(_config(), tmp_path)
+  rows = groups.TABLE.run(_config(), tmp_path)
   assert [row['num_groups'] for row in rows] == [1, 2, 4]
   one, two, four = rows
   for other in (one, four):
@@ -32,11 +32,11 @@ def test_two_groups_beat_one_and_four_where_two_decoders_see_well(tmp_path):
   read = tables.read_csv(tmp_path / 'results.csv')
   assert [row['mse_db'] for row in read] == [row['mse_db'] for row in rows]
   assert (tmp_path / 'groups.png').exists()
-  assert '0.05 0.05 5 5' in groups.as_text(rows)
+  assert '0.05 0.05 5 5' in groups.TABLE.as_text(rows)
 
 
 def test_equal_side_information_is_the_control(tmp_path):
-  rows = groups.run(
+  rows = groups.TABLE.run(
     _config(cases=('4: .5 .5 .5 .5',), periods=(2.5,)), tmp_path
   )
   errors = [row['mse_db'] for row in rows]
@@ -56,5 +56,5 @@ def test_equal_side_information_is_the_control(tmp_path):
 )
 def test_bad_settings_are_refused_before_writing(tmp_path, change, message):
   with pytest.raises(ValueError, match=message):
-    groups.run(_config(**change), tmp_path / 'out')
+    groups.TABLE.run(_config(**change), tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

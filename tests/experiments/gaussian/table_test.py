@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import gaussian as config_file
-from listcoupling.experiments import tables
+from listcoupling import tables
 from listcoupling.experiments.gaussian import schemes, table
 from listcoupling.experiments.run import check_config, open_run
 
@@ -37,7 +37,7 @@ def _config(**changes):
 
 def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   config = _config()
-  rows = table.run(config, tmp_path, seed=3)
+  rows = table.TABLE.run(config, tmp_path, seed=3)
   places = [(r['scheme'], r['num_decoders'], r['num_messages']) for r in rows]
   assert len(set(places)) == len(places)
   simulated = 12 * 2 * 2 - 2 + 2  # the shared race of one decoder is left out
@@ -65,12 +65,12 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
     raise AssertionError('computed finished trials again')
 
   monkeypatch.setattr(schemes, 'run_jobs', never)
-  again = table.run(config, tmp_path, seed=3)
+  again = table.TABLE.run(config, tmp_path, seed=3)
   assert [r['mse_db'] for r in again] == [r['mse_db'] for r in rows]
   with pytest.raises(AssertionError, match='finished trials'):
-    table.run(_config(repeats=3), tmp_path, seed=3)
+    table.TABLE.run(_config(repeats=3), tmp_path, seed=3)
   with pytest.raises(ValueError, match='of config.trials; '):
-    table.run(_config(trials=80), tmp_path, seed=3)
+    table.TABLE.run(_config(trials=80), tmp_path, seed=3)
   text = table.as_text(rows)
   assert 'shared_race' in text and '-21.70' in text
   assert 'interval_mse: MSE below no message in' in text
@@ -150,5 +150,5 @@ def test_every_config_is_accepted():
 )
 def test_bad_settings_are_refused_before_writing(tmp_path, change, message):
   with pytest.raises(ValueError, match=message):
-    table.run(_config(**change), tmp_path / 'out')
+    table.TABLE.run(_config(**change), tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from configs import vae_digits
-from listcoupling import files, gumbel
+from listcoupling import files, gumbel, tables
 from listcoupling.data import images as image_data
-from listcoupling.experiments import images, tables
+from listcoupling.experiments import images
 from listcoupling.experiments.images import fitting, table
-from listcoupling.image_codec import bitstream, fits, transport
+from listcoupling.image_codec import bitstream, fits, pictures, transport
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import vae
 from tests.image_codec import fakes
@@ -49,7 +49,7 @@ def _config(**changes):
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('images')
-  return workdir, images.evaluate(_config(), workdir, seed=1)
+  return workdir, images.TABLE.run(_config(), workdir, seed=1)
 
 
 def test_table_has_every_row(finished):
@@ -94,7 +94,7 @@ def test_table_has_every_row(finished):
   record = files.read_json(workdir / 'results.json')
   assert record['settings']['config']['train']['beta'] == 0.3
   assert [r['mse'] for r in record['table']] == [r['mse'] for r in rows]
-  text = tables.as_text(rows, images.COLUMNS)
+  text = images.TABLE.as_text(rows)
   assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
   names = ['rate_distortion', *(f'examples_{s}' for s in table.SCHEMES)]
   assert all((workdir / f'{name}.png').stat().st_size > 9000 for name in names)
@@ -109,15 +109,15 @@ def test_what_is_finished_is_read(finished, monkeypatch):
   monkeypatch.setattr(fitting.training, 'train', refuse)
   monkeypatch.setattr(table, 'repeat', refuse)
   monkeypatch.setattr(table, 'select', refuse)
-  assert images.evaluate(_config(), workdir, seed=1) == rows
+  assert images.TABLE.run(_config(), workdir, seed=1) == rows
   changed = _config()
   changed.refine.steps = 6
   with pytest.raises(ValueError, match='other settings of config.refine.steps'):
-    images.evaluate(changed, workdir, seed=1)
+    images.TABLE.run(changed, workdir, seed=1)
   with pytest.raises(ValueError, match='other settings of config.num_messages'):
-    images.evaluate(_config(num_messages=(4, 3)), workdir, seed=1)
+    images.TABLE.run(_config(num_messages=(4, 3)), workdir, seed=1)
   with pytest.raises(ValueError, match='other settings of seed'):
-    images.evaluate(_config(), workdir, seed=2)
+    images.TABLE.run(_config(), workdir, seed=2)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_damaged_work_is_named(finished, tmp_path, name, message):
   data[len(data) // 2] ^= 1
   path.write_bytes(data)
   with pytest.raises(ValueError, match=message):
-    images.evaluate(_config(), tmp_path / 'copy', seed=1)
+    images.TABLE.run(_config(), tmp_path / 'copy', seed=1)
 
 
 def test_results_of_other_networks_are_refused(finished, tmp_path):
@@ -145,7 +145,7 @@ def test_results_of_other_networks_are_refused(finished, tmp_path):
   params['decoder']['Dense_0']['bias'] += np.float32(1)
   vae.save(path, params, sizes, beta=about['beta'])
   with pytest.raises(ValueError, match='other networks of .*beta 0.3'):
-    images.evaluate(_config(), tmp_path / 'copy', seed=1)
+    images.TABLE.run(_config(), tmp_path / 'copy', seed=1)
 
 
 def test_files_say_what_the_table_says(finished):
@@ -172,7 +172,7 @@ def test_files_say_what_the_table_says(finished):
       trained, few.right, seed=7, num_decoders=K, num_messages=4,
       num_groups=groups, with_indices=True,
     )  # fmt: skip
-    sides = transport.take_crops(trained, few.left, K, seed=7)
+    sides, _ = pictures.take_crops(trained, few.left, K, seed=7)
     np.testing.assert_array_equal(sides, trials.sides)
     coded = bitstream.from_bytes(bitstream.to_bytes(coded))
     for k in range(K):
@@ -330,7 +330,7 @@ def test_squared_error_is_per_pixel_and_decoder():
 )
 def test_bad_settings_are_refused_before_writing(tmp_path, change, message):
   with pytest.raises(ValueError, match=message):
-    images.evaluate(_config(**change), tmp_path / 'out')
+    images.TABLE.run(_config(**change), tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
 
 
@@ -345,7 +345,7 @@ def test_side_information_is_swept(tmp_path, monkeypatch):
   )  # fmt: skip
   config.refine.update(steps=100, classifier_steps=200, num_kmeans=1000)
   config.sides = _SIDES
-  rows = images.sweep(config, tmp_path, seed=1)
+  rows = images.SWEEP.run(config, tmp_path, seed=1)
   assert not (tmp_path / 'none' / 'model').exists()  # no VAE is needed
   by_name = {(r['side'], r['bin_size']): r for r in rows if 'bin_size' in r}
   names = 'none', 'noisy_8x4_0.2'
@@ -359,7 +359,7 @@ def test_side_information_is_swept(tmp_path, monkeypatch):
   kept = files.read_json(tmp_path / 'results.json')
   assert [r['mse'] for r in kept['table']] == [r['mse'] for r in rows]
   assert (tmp_path / f'sweep_{K}.png').stat().st_size > 9000
-  assert 'noisy_8x4_0.2' in tables.as_text(rows, images.SWEEP_COLUMNS)
+  assert 'noisy_8x4_0.2' in images.SWEEP.as_text(rows)
 
 
 @pytest.mark.parametrize(
@@ -375,5 +375,5 @@ def test_bad_sides_are_refused_before_writing(tmp_path, sides, message):
   config = _config()
   config.sides = sides
   with pytest.raises(ValueError, match=message):
-    images.sweep(config, tmp_path / 'out')
+    images.SWEEP.run(config, tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

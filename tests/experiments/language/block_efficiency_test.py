@@ -7,10 +7,9 @@ from configs import (
   decoding_iid,
   decoding_matching,
 )
-from listcoupling import files
+from listcoupling import files, tables
 from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding.generate import generate
-from listcoupling.experiments import tables
 from listcoupling.experiments.language import (
   block_efficiency,
   matching,
@@ -51,7 +50,7 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   folder, monkeypatch
 ):
   config, work = _config(folder), folder / 'work'
-  rows = block_efficiency.run(config, work, 7)
+  rows = block_efficiency.TABLE.run(config, work, 7)
   assert [row['method'] for row in rows] == 2 * ['single', 'gls']
   stored = tables.read_csv(work / 'results.csv')
   assert [{**row, 'draft_temperatures': ''} for row in stored] == rows
@@ -66,12 +65,12 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   # Resumed: nothing is run again, and nothing changes.
   monkeypatch.setattr(block_efficiency, 'measure', None)
   before = (work / 'results.json').read_bytes()
-  assert block_efficiency.run(config, work, 7) == rows
+  assert block_efficiency.TABLE.run(config, work, 7) == rows
   assert (work / 'results.json').read_bytes() == before
   config.top_k = 7
   with pytest.raises(ValueError, match=r'config\.top_k'):
-    block_efficiency.run(config, work, 7)
-  text = block_efficiency.as_text(rows).splitlines()
+    block_efficiency.TABLE.run(config, work, 7)
+  text = block_efficiency.TABLE.as_text(rows).splitlines()
   assert text[0].startswith('gsm8k: 5 prompts, 0 of them cut')
   assert text[3].startswith('gls') and f'{mean:.3f} ± {error:.3f}' in text[3]
   assert text[5].startswith('mbpp: 5 prompts')
@@ -92,7 +91,7 @@ def test_no_program_is_timed_cold(folder, monkeypatch):
     return {**figures, 'rows': ''}
 
   monkeypatch.setattr(block_efficiency, 'measure', measure)
-  block_efficiency.run(_config(folder), folder / 'work')
+  block_efficiency.TABLE.run(_config(folder), folder / 'work')
   # The longer prompts of the second data set are a program of their own.
   warm = [(name, method) for name, method, cold in seen if cold]
   names = [(n, m) for n in ('gsm8k', 'mbpp') for m in ('single', 'gls')]
@@ -115,7 +114,8 @@ def _summarize(jobs, found):
   groups = {}
   for job, row in zip(jobs, found, strict=True):
     groups.setdefault((job.dataset, job.setting), []).append((job, row))
-  return [block_efficiency.summarize(groups, place) for place in groups]
+  config = decoding_iid.get_config()
+  return [block_efficiency.summarize(groups, place, config) for place in groups]
 
 
 def test_rates_are_compared_within_a_batch():
@@ -149,7 +149,7 @@ def test_rates_are_compared_within_a_batch():
   assert rows[1]['block_efficiency_se'] is None  # one seed
   assert rows[1]['acceptance_rate'] == pytest.approx(0.5)
   counts = {'prompts_cut': 31, 'prompts_dropped': 2}
-  shown = block_efficiency.as_text([{**row, **counts} for row in rows])
+  shown = block_efficiency.TABLE.as_text([{**row, **counts} for row in rows])
   lines = shown.splitlines()
   assert lines[0].startswith('gsm8k: 6 prompts, 31 of them cut at the left; 2')
   assert lines[3].split()[2:] == '2.222 0.188 +0.222 ± 0.011 20.0'.split()
@@ -204,5 +204,5 @@ def test_every_config_is_accepted(module, pair):
 )
 def test_bad_settings_leave_no_files(folder, changes, message):
   with pytest.raises(ValueError, match=message):
-    block_efficiency.run(_config(folder, **changes), folder / 'work')
+    block_efficiency.TABLE.run(_config(folder, **changes), folder / 'work')
   assert not (folder / 'work').exists()

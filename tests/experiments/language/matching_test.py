@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from configs import decoding_matching
+from listcoupling import tables
 from listcoupling.decoding import analysis
 from listcoupling.decoding.generate import generate
-from listcoupling.experiments import tables
 from listcoupling.experiments.language import matching, protocol
 from tests import statistics
 from tests.experiments.language import fakes
@@ -26,7 +26,7 @@ def _config(folder, **changes):
 
 def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
   config = _config(folder)
-  rows = matching.run(config, folder / 'work', 3)
+  rows = matching.TABLE.run(config, folder / 'work', 3)
   assert [row['num_drafts'] for row in rows] == [1, 2]
   tokens = rows[0]['tokens']
   assert tokens == 5 * 12 * 2
@@ -42,7 +42,7 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
     statistics.assert_proportion(successes, trials, rows[0]['exact'])
   assert rows[1]['shared_race'] > rows[1]['exact']
   # The engine's analysis of the same texts, K = 2.
-  setup = protocol.prepare(config, matching.FIELDS)
+  setup = protocol.prepare(config)
   choice, found = setup.choices['gsm8k'], []
   options = dataclasses.replace(setup.options, num_drafts=2)
   for seed in (3, 4):
@@ -70,10 +70,10 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
     np.testing.assert_allclose(rows[1][ours], mean, atol=2e-5)
   # Resumed, and printed.
   before = (folder / 'work' / 'batches.csv').read_bytes()
-  assert matching.run(config, folder / 'work', 3) == rows
+  assert matching.TABLE.run(config, folder / 'work', 3) == rows
   assert (folder / 'work' / 'batches.csv').read_bytes() == before
   assert tables.read_csv(folder / 'work' / 'results.csv')[1] == rows[1]
-  lines = matching.as_text(rows).splitlines()
+  lines = matching.TABLE.as_text(rows).splitlines()
   assert lines[0].endswith('0 more dropped as too long')
   assert f'{rows[1]["exact"]:.4f} ± {rows[1]["exact_se"]:.4f}' in lines[3]
 
@@ -86,9 +86,9 @@ def test_rows_that_stop_early_count_their_own_tokens(folder):
     stop_tokens=('c', 'nothing'),
     seeds=1,
   )
-  setup = protocol.prepare(config, matching.FIELDS)
+  setup = protocol.prepare(config)
   assert setup.options.stop_tokens == (2,)
-  row = matching.run(config, folder / 'work')[0]
+  row = matching.TABLE.run(config, folder / 'work')[0]
   keys = protocol.row_keys(0, 'gsm8k', np.arange(5))
   choice = setup.choices['gsm8k']
   out = generate(
@@ -107,5 +107,5 @@ def test_rows_that_stop_early_count_their_own_tokens(folder):
 )
 def test_bad_settings_leave_no_files(folder, changes, message):
   with pytest.raises(ValueError, match=message):
-    matching.run(_config(folder, **changes), folder / 'work')
+    matching.TABLE.run(_config(folder, **changes), folder / 'work')
   assert not (folder / 'work').exists()

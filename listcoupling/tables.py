@@ -191,6 +191,19 @@ def mean_error(numbers) -> tuple[float, float | None]:
   return float(numbers.mean()), float(numbers.std(ddof=1) / numbers.size**0.5)
 
 
+def means(columns: Mapping[str, Any]) -> dict[str, float | None]:
+  """Mean of each column of numbers and, as x_se, its standard error.
+
+  Example:
+    >>> means({'x': [1.0, 3.0]})
+    {'x': 2.0, 'x_se': 1.0}
+  """
+  row = {}
+  for name, numbers in columns.items():
+    row[name], row[f'{name}_se'] = mean_error(numbers)
+  return row
+
+
 def binomial_error(rate: float, count: int) -> float:
   """Standard error of a share of `count` independent draws.
 

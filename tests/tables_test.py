@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from listcoupling.experiments import tables
+from listcoupling import tables
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from listcoupling import gumbel, interrupts
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
-_PACKAGE = pathlib.Path(__file__).resolve().parent.parent
+_PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
 def root() -> pathlib.Path:
@@ -69,6 +69,29 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
     return status
 
   app.run(quiet, flags_parser=_parse)
+
+
+def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
+  """Runs a script that fills a table, prints it and says where it is.
+
+  Args:
+    choose: the config's `experiments.run.Experiment`, a function of it.
+    config: path of the default, see `define_config`.
+    workdir: the default; None where it has to be given.
+    seed: words on --seed.
+  """
+  given, number = define_config(config), define_seed(0, seed)
+  folder = flags.DEFINE_string(
+    'workdir', workdir, 'For the results; resumed.', required=workdir is None
+  )
+
+  def main(_):
+    table = choose(given.value)
+    print(table.as_text(table.run(given.value, folder.value, number.value)))
+    names = ', '.join(('results.csv', 'results.json', *table.figures))
+    print(f'\n{names} are in {folder.value}')
+
+  run(main)
 
 
 def guard(main, choices: tuple[str, ...] = ()):
