@@ -202,10 +202,10 @@ class Tree(NamedTuple):
   num_nodes: int
   num_drafts: int
   draft_length: int
-  written: dict[str, float]  # by pair: `trees.table_pair` at sigma 1 and .5
+  written: dict[str, float]  # by pair: tables at sigma 1 and .5
 
 
-# `trees.tokens_per_call` over 64 rows of 384 tokens, standard errors .02.
+# `language.budget.tokens_per_call` over 64 rows of 384 tokens, standard errors .02.
 TREES = (
   Tree(4, 4, 3, {'70B + 1B': 2.42, '70B + 8B': 3.11}),
   Tree(8, 4, 4, {'70B + 1B': 2.94, '70B + 8B': 3.96}),
