@@ -19,7 +19,7 @@ from listcoupling.decoding.drafters import (
   check_drafter,
   check_shapes,
 )
-from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.language_model import LanguageModel, check_model
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import (
@@ -337,6 +337,7 @@ def with_stops(target, options) -> GenerateOptions:
       f'target must be a LanguageModel, got {type(target).__name__}; see '
       'listcoupling.load_pretrained.'
     )
+  check_model(target, 'target')
   if not isinstance(options, GenerateOptions):
     raise ValueError(
       f'options must be GenerateOptions, got {type(options).__name__}.'
