@@ -9,7 +9,7 @@ import listcoupling.early_interrupts  # noqa: F401
 import runpy
 import sys
 
-from listcoupling.experiments import command
+from listcoupling import command
 
 _ALIASES = {'evaluate': 'evaluate_decoding'}
 _EXTRAS = {

@@ -15,8 +15,7 @@ import pathlib
 
 from absl import flags
 
-from listcoupling import files
-from listcoupling.experiments import command
+from listcoupling import command, files
 from listcoupling.experiments.benchmarks import aot
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'For figures and programs.')

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from listcoupling import bounds, coupling, gumbel, tables
-from listcoupling.experiments import command
+from listcoupling import bounds, command, coupling, gumbel, tables
 from listcoupling.gumbel import Domain
 
 _TRIALS = flags.DEFINE_integer(

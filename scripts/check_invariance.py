@@ -11,8 +11,7 @@ import numpy as np
 from absl import flags
 
 import listcoupling as lc
-from listcoupling import gumbel, tables
-from listcoupling.experiments import command
+from listcoupling import command, gumbel, tables
 from listcoupling.experiments.language import consistency
 from listcoupling.models import pretrained
 

@@ -15,8 +15,7 @@ import numpy as np
 from absl import flags
 from scipy import stats
 
-from listcoupling import coupling, gumbel, tables
-from listcoupling.experiments import command
+from listcoupling import command, coupling, gumbel, tables
 from listcoupling.gumbel import Domain
 
 _TRIALS = flags.DEFINE_integer(

@@ -1,37 +1,42 @@
 """Images to one file of messages and back, at decoders of their own.
 
-    python scripts/compress.py encode --model DIR --images IMAGES --file OUT \
-        [--scheme gls] [--crops DIR] [--num_decoders 2] [--num_messages 16]
-    python scripts/compress.py decode --model DIR --file IN --side SIDE \
-        --decoder 0 --output DIR_OR_NPY [--images IMAGES]
+    python scripts/compress.py encode --images IMAGES --file OUT \
+        [--model DIR] [--scheme gls] [--crops DIR] [--num_messages 16]
+    python scripts/compress.py decode --file IN --side SIDE --decoder 0 \
+        --output DIR_OR_NPY [--model DIR] [--images IMAGES] [--nowhole]
     python scripts/compress.py inspect --file IN
 
 DIR is a workdir of scripts/train_vae.py or scripts/evaluate_compression.py;
---scheme gls_kmeans or list_quantiser needs the latter. IMAGES: a picture, a
-folder of them (all that Pillow reads), npy or IDX. --crops writes
-decoder_K.npz, crops of the left halves, for trials. SIDE is such a file or your
-own side information, one crop per image in the order of the images' names: as
-IMAGES, or an npz with one array, or one called "side"; it needs --decoder.
+--scheme gls_kmeans or list_quantiser needs the latter. Without --model it is
+the shipped codec of MNIST digits. IMAGES: a picture, a folder of them (all that
+Pillow reads), npy or IDX. The right half of a picture is coded, of a larger one
+the right half of every tile of the model's size. --crops writes decoder_K.npz,
+parts of the left halves, for trials. SIDE is such a file or your own side
+information: one entry per tile in the order of the images' names, or, where the
+model knows the whole left half or columns of it, pictures like those encoded;
+as IMAGES, or an npz with one array, or one called "side". It needs --decoder.
+Pictures come back whole where it is known what lies where, see --whole.
 --images tells decode the truth, for MSE and PSNR.
 """
-
-import listcoupling.early_interrupts  # noqa: F401
 
 import json
 
 from absl import flags
 
-from listcoupling.experiments import command
+from listcoupling import command
 from listcoupling.image_codec import bitstream, commands
 
 _COMMANDS = ('encode', 'decode', 'inspect')
 _FORMAT = flags.DEFINE_enum(
   'format', 'text', ('text', 'json'), 'Of the report.'
 )
-flags.DEFINE_string('model', None, 'Workdir of training or evaluation.')
-flags.DEFINE_enum(
-  'scheme', 'gls', bitstream.SCHEMES, 'encode: the file names it to decode.'
+flags.DEFINE_string(
+  'model', None, 'Workdir of training or evaluation; else the shipped codec.'
 )
+flags.DEFINE_enum(
+  'scheme', None, bitstream.SCHEMES,
+  'encode: gls if left out, the only one of the shipped codec without --model.'
+)  # fmt: skip
 flags.DEFINE_float('beta', None, 'encode: of the VAE, where there are several.')
 flags.DEFINE_string('images', None, 'Picture, folder of them, npy or IDX.')
 flags.DEFINE_string('file', None, 'The coded file.')
@@ -44,6 +49,9 @@ flags.DEFINE_string(
   'side', None, 'decode: what this decoder knows; npz, npy, IDX or pictures.'
 )
 flags.DEFINE_string('output', None, 'decode: new folder of PNG, or an npy.')
+flags.DEFINE_bool(
+  'whole', None, 'decode: whole pictures, or only what was coded.'
+)
 flags.DEFINE_integer('decoder', None, 'decode: which one, from 0.')
 flags.DEFINE_integer('num_decoders', 2, 'encode: K.')
 flags.DEFINE_integer('num_messages', 16, 'encode: L; log2 L bits per image.')

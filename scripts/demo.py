@@ -16,9 +16,9 @@ import time
 from absl import app, flags
 
 import listcoupling as lc
-from listcoupling import tables
+from listcoupling import command, tables
 from listcoupling.decoding import comparison
-from listcoupling.experiments import command, images, toy
+from listcoupling.experiments import images, toy
 from listcoupling.experiments.language import block_efficiency
 from listcoupling.models import pretrained
 

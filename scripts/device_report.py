@@ -14,7 +14,7 @@ import pathlib
 
 from absl import flags
 
-from listcoupling.experiments import command
+from listcoupling import command
 from listcoupling.experiments.benchmarks import device_report
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/device', 'For the report.')

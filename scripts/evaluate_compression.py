@@ -6,7 +6,8 @@ configs/vae_mnist_sweep.py.
 
 import listcoupling.early_interrupts  # noqa: F401
 
-from listcoupling.experiments import command, images
+from listcoupling import command
+from listcoupling.experiments import images
 
 if __name__ == '__main__':
   command.run_table(

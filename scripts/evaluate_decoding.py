@@ -14,7 +14,7 @@ import listcoupling.early_interrupts  # noqa: F401
 
 from absl import flags
 
-from listcoupling.experiments import command
+from listcoupling import command
 from listcoupling.experiments.language import (
   block_efficiency,
   consistency,

@@ -6,7 +6,7 @@ import os
 
 import jax
 
-from listcoupling.experiments import command
+from listcoupling import command
 from listcoupling.experiments.gaussian import table
 
 

@@ -2,7 +2,7 @@
 
 import listcoupling.early_interrupts  # noqa: F401
 
-from listcoupling.experiments import command
+from listcoupling import command
 from listcoupling.experiments.gaussian import groups
 
 if __name__ == '__main__':

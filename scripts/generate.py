@@ -23,10 +23,9 @@ import time
 from absl import flags
 
 import listcoupling as lc
-from listcoupling import files
+from listcoupling import command, files, mesh_flags, option_flags
 from listcoupling.data import prompt_files
 from listcoupling.decoding import comparison, text
-from listcoupling.experiments import command, mesh_flags, option_flags
 from listcoupling.models.pretrained import SHIPPED
 
 _TARGET = flags.DEFINE_string('target', None, 'Directory or hub name.')

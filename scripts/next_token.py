@@ -2,7 +2,8 @@
 
 import listcoupling.early_interrupts  # noqa: F401
 
-from listcoupling.experiments import command, next_token
+from listcoupling import command
+from listcoupling.experiments import next_token
 
 if __name__ == '__main__':
   command.run_table(

@@ -2,7 +2,8 @@
 
 import listcoupling.early_interrupts  # noqa: F401
 
-from listcoupling.experiments import command, toy
+from listcoupling import command
+from listcoupling.experiments import toy
 
 if __name__ == '__main__':
   command.run_table(

@@ -21,7 +21,7 @@ from ml_collections import config_flags
 # Configs import each other as a package from the repository root.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from listcoupling.experiments import command, mesh_flags  # noqa: E402
+from listcoupling import command, mesh_flags  # noqa: E402
 from listcoupling.models import pretrained  # noqa: E402
 from listcoupling.training import language_model  # noqa: E402
 

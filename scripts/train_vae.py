@@ -8,7 +8,8 @@ import listcoupling.early_interrupts  # noqa: F401
 
 from absl import flags
 
-from listcoupling.experiments import command, images, mesh_flags
+from listcoupling import command, mesh_flags
+from listcoupling.experiments import images
 
 _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(

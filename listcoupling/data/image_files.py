@@ -6,10 +6,12 @@ refused by name, with all its bits. Outputs are whole or absent.
 Legend: R images, [H, W] or in colour [H, W, C]; [h, w] side information.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +33,7 @@ class SideInformation(NamedTuple):
   side: np.ndarray  # [R, h, w] or [R, h, w, C] float32 in [0, 1]
   decoder: int | None = None  # None: the file does not say
   key_data: tuple[int, int] | None = None  # of the file it belongs to
+  corners: np.ndarray | None = None  # [R, 2], row and column in the left half
 
 
 def _pixels(array, path) -> np.ndarray:
@@ -72,12 +75,32 @@ def _is_cut(image, path) -> bool:
   return False
 
 
+@contextlib.contextmanager
+def _refusing_bombs(path):
+  """Pictures of more pixels than Pillow takes without a warning are refused.
+
+  Their memory is taken before the first of them is read.
+  """
+  from PIL import Image
+
+  refused = Image.DecompressionBombError, Image.DecompressionBombWarning
+  with warnings.catch_warnings():
+    warnings.simplefilter('error', Image.DecompressionBombWarning)
+    try:
+      yield
+    except refused as error:
+      raise ValueError(
+        f'{path} has more than {Image.MAX_IMAGE_PIXELS} pixels, the most that '
+        'a picture may have; an npy file may have more.'
+      ) from error
+
+
 def _read_picture(path) -> np.ndarray:
   """uint8 or uint16 [H, W], or uint8 [H, W, 3], of a file Pillow reads."""
   from PIL import Image, ImageOps, UnidentifiedImageError
 
   try:
-    with Image.open(path) as image:
+    with _refusing_bombs(path), Image.open(path) as image:
       if getattr(image, 'n_frames', 1) > 1:
         raise ValueError(f'{path} holds {image.n_frames} pictures; save one.')
       if _is_cut(image, path):
@@ -150,7 +173,8 @@ def read_named_images(path, shape=None) -> NamedImages:
 
   Args:
     path: the file or folder; every file of a folder must be a picture.
-    shape: of one image, to tell one image from many in an npy file.
+    shape: of an image, with a third axis if in colour: tells one from many in
+      an npy file.
 
   Returns:
     `NamedImages`; 16-bit grey keeps its bits.
@@ -169,7 +193,7 @@ def read_named_images(path, shape=None) -> NamedImages:
   suffix = path.suffix.lower()
   if suffix == '.npy':
     array = _read_array(path)
-    array = array[None] if array.shape == tuple(shape or ()) else array
+    array = array[None] if array.ndim == len(shape or ()) else array
     return NamedImages(_check_batch(array, path), ())
   if suffix in ('.gz', '.idx') or 'ubyte' in path.name:
     return NamedImages(_check_batch(image_data.read_idx(path), path), ())
@@ -241,15 +265,17 @@ def check_output(path) -> None:
     )
 
 
-def write_side(path, side, decoder: int, key_data) -> None:
-  """Writes one decoder's side information, and whose it is, as npz."""
+def write_side(path, known: SideInformation) -> None:
+  """Writes one decoder's side information, and what is known of it, as npz."""
+  arrays = {
+    'side': np.asarray(known.side, np.float32),
+    'decoder': known.decoder,
+    'key_data': known.key_data,
+    'corners': known.corners,
+  }
+  kept = {name: np.asarray(x) for name, x in arrays.items() if x is not None}
   with files.replacing(path) as new, new.open('wb') as file:
-    np.savez(
-      file,
-      side=np.asarray(side, np.float32),
-      decoder=np.int64(decoder),
-      key_data=np.asarray(key_data, np.uint32),
-    )
+    np.savez(file, **kept)
 
 
 def read_side(path, shape) -> SideInformation:
@@ -257,8 +283,8 @@ def read_side(path, shape) -> SideInformation:
 
   Args:
     path: any file or folder of `read_images`, or an npz: one array of images,
-      called "side" if there are others, and by choice "decoder" and
-      "key_data".
+      called "side" if there are others, and by choice "decoder", "key_data"
+      and "corners".
     shape: of one image, as for `read_images`.
 
   Raises:
@@ -272,17 +298,21 @@ def read_side(path, shape) -> SideInformation:
     raise FileNotFoundError(f'there is no file {path}.')
   files.check_regular(path)
   try:
+    files.check_unpacked(path)
     with np.load(path, allow_pickle=False) as kept:
       names = kept.files
       side = kept[names[0] if len(names) == 1 else 'side']
-      decoder = int(kept['decoder']) if 'decoder' in names else None
-      words = kept['key_data'].tolist() if 'key_data' in names else None
+      more = {name: kept[name] for name in SideInformation._fields[1:]
+              if name in names}  # fmt: skip
+    decoder = int(more['decoder']) if 'decoder' in more else None
+    words = more['key_data'].tolist() if 'key_data' in more else None
+    corners = more['corners'].astype(np.int64) if 'corners' in more else None
   except Exception as error:  # zip and npy raise many kinds
     raise ValueError(
       f'{path} is no npz of side information ({error}); it needs one array, or '
       'one that is called side.'
     ) from error
-  side = side[None] if side.shape == tuple(shape) else side
+  side = side[None] if side.ndim == len(shape) else side
   return SideInformation(
-    _check_batch(side, path), decoder, words and tuple(words)
+    _check_batch(side, path), decoder, words and tuple(words), corners
   )

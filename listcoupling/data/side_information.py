@@ -46,8 +46,55 @@ def split_halves(images, *, colour: bool = False):
   return images[..., :half], images[..., half:]
 
 
+def fixed_corner(kind: str, shape, source_shape) -> tuple[int, int] | None:
+  """(row, column) in the left half where side information always lies.
+
+  Args:
+    kind: of `KINDS`.
+    shape: (h, w) or (h, w, C) of the side information.
+    source_shape: of a half.
+
+  Returns:
+    None if its place is random, or if it is no part of the left half.
+
+  Example:
+    >>> fixed_corner('edge', (28, 4), (28, 14))
+    (0, 10)
+    >>> fixed_corner('crop', (28, 14), (28, 14))
+    (0, 0)
+    >>> fixed_corner('crop', (7, 7), (28, 14))
+  """
+  is_whole = tuple(shape[:2]) == tuple(source_shape[:2])
+  if kind == 'edge' or (kind == 'crop' and is_whole):
+    return 0, source_shape[1] - shape[1]
+  return None
+
+
+def random_corner(key: jax.Array, left_shape, shape) -> jax.Array:
+  """(row, column) of a crop at a uniformly random place of a left half.
+
+  Args:
+    key: typed key; consumed.
+    left_shape: (H, W) or (H, W, C).
+    shape: (h, w) or (h, w, C), static, at most that of the left half.
+
+  Returns:
+    [2] int32.
+
+  Raises:
+    ValueError: if the crop does not fit.
+  """
+  room = [full - part for full, part in zip(left_shape, shape, strict=True)]
+  if min(room) < 0 or min(shape) < 1 or any(room[2:]):
+    raise ValueError(
+      f'the crop {tuple(shape)} must fit into the left half {left_shape}.'
+    )
+  limits = jnp.array(room[:2], jnp.int32) + 1
+  return jax.random.randint(key, (2,), 0, limits, jnp.int32)
+
+
 def random_crop(key: jax.Array, left: jax.Array, shape) -> jax.Array:
-  """One crop at a uniformly random place of one left half.
+  """One crop of one left half, at the place of `random_corner`.
 
   Args:
     key: typed key; consumed.
@@ -64,14 +111,8 @@ def random_crop(key: jax.Array, left: jax.Array, shape) -> jax.Array:
     >>> random_crop(jax.random.key(0), jnp.zeros((8, 4)), (3, 3)).shape
     (3, 3)
   """
-  room = [full - part for full, part in zip(left.shape, shape, strict=True)]
-  if min(room) < 0 or min(shape) < 1 or any(room[2:]):
-    raise ValueError(
-      f'the crop {tuple(shape)} must fit into the left half {left.shape}.'
-    )
-  limits = jnp.array(room[:2], jnp.int32) + 1
-  corner = jax.random.randint(key, (2,), 0, limits, jnp.int32)
-  start = (corner[0], corner[1], *(jnp.int32(0) for _ in room[2:]))
+  corner = random_corner(key, left.shape, shape)
+  start = (corner[0], corner[1], *(jnp.int32(0) for _ in shape[2:]))
   return jax.lax.dynamic_slice(left, start, shape)
 
 
@@ -136,6 +177,10 @@ def draw_side(
   return jnp.zeros(shape, jnp.float32)
 
 
+def _side_key(key, row, decoder):
+  return gumbel.domain_key(key, gumbel.Domain.SIDE_INFORMATION, row, decoder)
+
+
 @functools.partial(jax.jit, static_argnames=('num', 'shape', 'kind', 'noise'))
 def draw_sides(
   key: jax.Array,
@@ -166,7 +211,7 @@ def draw_sides(
   """
 
   def one(row, k, left, right):
-    side_key = gumbel.domain_key(key, gumbel.Domain.SIDE_INFORMATION, row, k)
+    side_key = _side_key(key, row, k)
     return draw_side(side_key, left, right, shape, kind=kind, noise=noise)
 
   every = jax.vmap(jax.vmap(one, (None, 0, None, None)), (0, None, 0, 0))
@@ -189,3 +234,24 @@ def random_crops(key: jax.Array, left: jax.Array, num: int, shape) -> jax.Array:
     (5, 2, 3, 3)
   """
   return draw_sides(key, left, left, num, shape)
+
+
+@functools.partial(jax.jit, static_argnames=('rows', 'num', 'left', 'shape'))
+def random_corners(key: jax.Array, rows: int, num: int, left, shape):
+  """Where `random_crops` of R = `rows` left halves of shape `left` lie.
+
+  Returns:
+    [R, K, 2] int32.
+
+  Example:
+    >>> corners = random_corners(jax.random.key(0), 5, 2, (8, 4), (3, 3))
+    >>> corners.shape, bool(corners[..., 1].max() <= 1)
+    ((5, 2, 2), True)
+  """
+
+  def one(row, decoder):
+    return random_corner(_side_key(key, row, decoder), left, shape)
+
+  return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(
+    jnp.arange(rows, dtype=jnp.int32), jnp.arange(num, dtype=jnp.int32)
+  )

@@ -253,6 +253,11 @@ def automatic(axis: str) -> int:
   return mesh.shape[axis] if kind == AxisType.Auto else 1
 
 
+def everywhere(tree):
+  """Small arrays whole on every device, inside a program for a mesh."""
+  return jax.lax.with_sharding_constraint(tree, WHOLE)
+
+
 def fetch(array: jax.Array) -> np.ndarray:
   """The whole of an array, on every process."""
   local = getattr(array, 'is_fully_addressable', True)

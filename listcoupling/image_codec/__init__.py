@@ -19,8 +19,9 @@ from listcoupling.image_codec.bitstream import (
   write,
 )
 from listcoupling.image_codec.fits import Trained, load_model, load_named
+from listcoupling.image_codec.pictures import cut, join, take_crops
 from listcoupling.image_codec.scheme import SCHEMES, Scheme
-from listcoupling.image_codec.transport import decode, encode, take_crops
+from listcoupling.image_codec.transport import decode, encode
 
 __all__ = [
   'SCHEMES',
@@ -34,9 +35,11 @@ __all__ = [
   'Scheme',
   'Trained',
   'VersionError',
+  'cut',
   'decode',
   'encode',
   'from_bytes',
+  'join',
   'load_model',
   'load_named',
   'read',

@@ -14,12 +14,13 @@ import numpy as np
 from listcoupling import files
 from listcoupling.compression import packing
 from listcoupling.data import image_files
-from listcoupling.image_codec import bitstream, fits, transport
+from listcoupling.image_codec import bitstream, fits, pictures, transport
 
 _SETTINGS = (
   'seed', 'num_decoders', 'num_messages', 'num_candidates', 'num_groups',
   'labels', 'width', 'shared_race',
 )  # fmt: skip
+_SHIPPED = 'shipped: right halves of MNIST digits'
 
 
 def _need(values, *names) -> None:
@@ -28,8 +29,21 @@ def _need(values, *names) -> None:
     raise ValueError(f'{", ".join(missing)} must be given.')
 
 
+def _load(values) -> tuple[fits.Trained, str]:
+  """Networks to encode with, and which they are, in words."""
+  shipped = values['model'] is None
+  scheme = values['scheme'] or ('list_quantiser' if shipped else 'gls')
+  options = ('num_decoders', 'num_messages', 'num_groups', 'bin_size', 'beta')
+  trained = fits.load_model(
+    fits.SHIPPED if shipped else values['model'],
+    scheme=scheme,
+    **{name: values[name] for name in options},
+  )
+  return trained, _SHIPPED if shipped else str(values['model'])
+
+
 def encode(values: Mapping) -> dict:
-  """Images to a file, and crops of their left halves if asked for.
+  """Pictures to a file, and parts of their left halves if asked for.
 
   Args:
     values: the flags of scripts/compress.py by name.
@@ -42,44 +56,52 @@ def encode(values: Mapping) -> dict:
     FileNotFoundError: for a missing model or image.
     OSError: for an output that cannot be written.
   """
-  _need(values, 'model', 'images', 'file')
+  _need(values, 'images', 'file')
   files.check_regular(values['file'])
   if os.path.exists(values['file']) and not values['overwrite']:
     raise ValueError(f'{values["file"]} exists; --overwrite replaces it.')
-  trained = fits.load_model(
-    values['model'],
-    scheme=values['scheme'],
-    num_decoders=values['num_decoders'],
-    num_messages=values['num_messages'],
-    num_groups=values['num_groups'],
-    bin_size=values['bin_size'],
-    beta=values['beta'],
-  )
-  config = trained.model.config
-  images = image_files.read_named_images(values['images'], config.source_shape)
-  left, right = transport.split_source(images.pixels, config)
-  if values['crops'] and left is None:
+  trained, networks = _load(values)
+  shape = trained.model.config.source_shape
+  images = image_files.read_named_images(values['images'], shape)
+  blocks = pictures.cut(images.pixels, shape)
+  if values['crops'] and blocks.left is None:
     raise ValueError(
       'crops are taken of left halves, but the images are right halves alone.'
     )
   container = transport.encode(
     trained,
-    right,
+    blocks.right,
     with_indices=values['indices'],
     names=images.names if values['names'] else (),
+    picture=blocks.size,
     **{name: values[name] for name in _SETTINGS},
   )
   if values['crops']:
-    count = container.num_decoders
-    sides = transport.take_crops(trained, left, count, values['seed'])
-    for k in range(count):
-      path = pathlib.Path(values['crops']) / f'decoder_{k}.npz'
-      image_files.write_side(path, sides[:, k], k, container.key_data)
-  return size_report(container, bitstream.write(values['file'], container))
+    _write_crops(values, trained, blocks.left, container)
+  size = bitstream.write(values['file'], container)
+  return {'networks': networks, **size_report(container, size)}
+
+
+def _write_crops(values, trained, left, container) -> None:
+  """Side information of each decoder, a file each."""
+  crops, corners = pictures.take_crops(
+    trained, left, container.num_decoders, values['seed']
+  )
+  for k in range(container.num_decoders):
+    image_files.write_side(
+      pathlib.Path(values['crops']) / f'decoder_{k}.npz',
+      image_files.SideInformation(
+        crops[:, k], k, container.key_data, corners[:, k]
+      ),
+    )
 
 
 def decode(values: Mapping) -> dict:
   """A file and one decoder's side information to images.
+
+  Pictures come back whole, the side information in its place, where they were
+  encoded whole and that place is known, or they have several tiles; else the
+  sources alone. `whole` True or False decides.
 
   Args:
     values: the flags of scripts/compress.py by name.
@@ -93,31 +115,53 @@ def decode(values: Mapping) -> dict:
     FileNotFoundError: for a missing file.
     OSError: for an output that cannot be written.
   """
-  _need(values, 'model', 'file', 'side', 'output')
+  _need(values, 'file', 'side', 'output')
   image_files.check_output(values['output'])
   container = bitstream.read(values['file'])
-  trained = fits.load_named(values['model'], container)
+  trained = fits.load_named(values['model'] or fits.SHIPPED, container)
   config = trained.model.config
-  known = image_files.read_side(values['side'], config.side_shape)
+  known = pictures.place_side(
+    trained, container, image_files.read_side(values['side'], config.side_shape)
+  )
   decoder = transport.check_decoder(
     container, known, values['decoder'], config.side_shape
   )
-  source = None
-  if values['images']:
-    images = image_files.read_images(values['images'], config.source_shape)
-    source = transport.split_source(images, config)[1]
-    if source.shape != container.shape:
-      raise ValueError(
-        f'--images holds {source.shape}, the file {container.shape}.'
-      )
+  whole = _is_whole(values['whole'], container, known)
+  source = _source(values['images'], container, config)
   index, images = transport.decode(trained, container, known.side, decoder)
-  image_files.write_images(values['output'], images, container.names)
+  names = container.names if whole or container.num_tiles == 1 else ()
+  shown = pictures.join(container, images, known) if whole else images
+  image_files.write_images(values['output'], shown, names)
   size = pathlib.Path(values['file']).stat().st_size
   return {
     **size_report(container, size),
     'decoder': decoder,
+    'whole': whole,
     **quality_report(container, index, images, source),
   }
+
+
+def _is_whole(whole, container, known) -> bool:
+  """Whether whole pictures are written; None is what users expect."""
+  if whole is None:
+    has_place = known.corners is not None or container.num_tiles > 1
+    return any(container.picture) and has_place
+  if whole:
+    pictures.check_whole(container)
+  return whole
+
+
+def _source(path, container, config):
+  """The true sources, if there are any to compare with."""
+  if not path:
+    return None
+  images = image_files.read_images(path, config.source_shape)
+  blocks = pictures.cut(images, config.source_shape)
+  if blocks.right.shape != container.shape:
+    raise ValueError(
+      f'--images holds {blocks.right.shape}, the file {container.shape}.'
+    )
+  return blocks.right
 
 
 def inspect(values: Mapping) -> dict:
@@ -140,6 +184,7 @@ def size_report(container: bitstream.Container, size: int) -> dict:
   )  # fmt: skip
   return {
     'scheme': c.scheme,
+    'pictures': count // c.num_tiles,
     'blocks': count,
     **{name: getattr(c, name) for name in names},
     'labels': c.labels,

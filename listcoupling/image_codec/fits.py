@@ -9,6 +9,8 @@ scripts/evaluate_compression.py several (a beta each) and the fits of
     fits/list_quantiser_<F>[_bins_of_<M>].safetensors
     choice/<scheme>.json    beta, N and M that the evaluation chose
 
+`SHIPPED` is such a folder, of MNIST digits.
+
 Each file holds the sizes of its networks and a digest: nothing is built or
 initialised to read one.
 
@@ -22,6 +24,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from listcoupling import files
@@ -30,6 +33,7 @@ from listcoupling.image_codec import bitstream
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
 
+SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 _CANDIDATES = 256  # where nothing says how many
 
 
@@ -41,16 +45,21 @@ class Trained(NamedTuple):
     model: the networks.
     digest: 32 bytes, of all that a decoder uses; names them in a file.
     num_candidates: N where none is given.
+    side_kind: of `data.side_information.KINDS`, what a decoder knows.
   """
 
   scheme: str
   model: schemes.Model
   digest: bytes
   num_candidates: int = _CANDIDATES
+  side_kind: str = 'crop'
 
 
 def make_trained(
-  scheme: str, model: schemes.Model, num_candidates: int = _CANDIDATES
+  scheme: str,
+  model: schemes.Model,
+  num_candidates: int = _CANDIDATES,
+  side_kind: str = 'crop',
 ) -> Trained:
   """Names networks at hand.
 
@@ -58,6 +67,7 @@ def make_trained(
     scheme: key of `scheme.SCHEMES`.
     model: VAE, fit or both, as the scheme needs.
     num_candidates: N where `transport.encode` is given none.
+    side_kind: what a decoder knows.
 
   Raises:
     ValueError: if the VAE and its fit are of other images, or gls_kmeans has no
@@ -84,7 +94,7 @@ def make_trained(
     arrays['fit'] = dict(model.fit._asdict(), config=None)
   about = [scheme, *(dataclasses.asdict(config) for config in configs)]
   digest = bytes.fromhex(files.digest(arrays, about))
-  return Trained(scheme, model, digest, num_candidates)
+  return Trained(scheme, model, digest, num_candidates, side_kind)
 
 
 def fit_path(
@@ -103,8 +113,22 @@ def fit_path(
   return pathlib.Path(workdir) / 'fits' / name
 
 
+class FitFile(NamedTuple):
+  """Contents of the file of a fit."""
+
+  fit: schemes.Fit
+  num_decoders: tuple[int, ...]  # every K that it was fitted for
+  num_candidates: int  # N that it was fitted for
+  side_kind: str  # what a decoder knows
+
+
 def write_fit(
-  path, fit: schemes.Fit, *, num_decoders: Sequence[int], num_candidates: int
+  path,
+  fit: schemes.Fit,
+  *,
+  num_decoders: Sequence[int],
+  num_candidates: int,
+  side_kind: str = 'crop',
 ) -> None:
   """Writes a fit, whole or not at all; the folder is made.
 
@@ -113,6 +137,7 @@ def write_fit(
     fit: the networks.
     num_decoders: every K that it was fitted for.
     num_candidates: N that it was fitted for.
+    side_kind: what a decoder knows.
   """
   arrays = {'codewords': fit.codewords, 'decoder': fit.params}
   if fit.classifier is not None:
@@ -120,25 +145,28 @@ def write_fit(
   about = {
     'kind': 'fit', 'sizes': dataclasses.asdict(fit.config),
     'num_decoders': list(num_decoders), 'num_candidates': num_candidates,
+    'side_kind': side_kind,
   }  # fmt: skip
   files.write_arrays(path, arrays, about)
 
 
-def read_fit(path) -> tuple[schemes.Fit, tuple[int, ...], int]:
-  """The fit, every K it is for, and its N.
+def read_fit(path) -> FitFile:
+  """Reads a file of `write_fit`; its numbers become float32.
 
   Raises:
     FileNotFoundError: if there is no such file.
     ValueError: for a damaged file, or one of another kind.
   """
   arrays, about = files.read_arrays(path)
+  arrays = jax.tree.map(lambda x: x.astype(np.float32), arrays)
   try:
     config = codeword_decoder.CodewordDecoderConfig(**about['sizes'])
     fit = schemes.Fit(
       arrays['codewords'], arrays['decoder'], arrays.get('classifier'), config
     )
     counts, candidates = about['num_decoders'], about['num_candidates']
-    return fit, tuple(map(int, counts)), int(candidates)
+    kind = about.get('side_kind', 'crop')
+    return FitFile(fit, tuple(map(int, counts)), int(candidates), kind)
   except (KeyError, TypeError) as error:
     raise ValueError(f'{path} does not hold a fit ({error!r}).') from error
 
@@ -159,21 +187,23 @@ def _vae_files(directory: pathlib.Path) -> dict[float, pathlib.Path]:
 
 
 def _load_gls(path) -> Trained:
-  params, config, _ = vae.load(path)
-  return make_trained('gls', schemes.Model(vae.networks(config), params))
+  params, config, about = vae.load(path)
+  model = schemes.Model(vae.networks(config), params)
+  return make_trained('gls', model, side_kind=about.get('side_kind', 'crop'))
 
 
 def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
-  fit, counts, num_candidates = read_fit(path)
+  fit, counts, num_candidates, kind = read_fit(path)
   if num_decoders not in counts:
     raise ValueError(
       f'{path} is a fit for {list(counts)} decoders, not for {num_decoders}.'
     )
   if vae_path is None:
-    return make_trained(scheme, schemes.Model(fit=fit), len(fit.codewords))
-  params, config, _ = vae.load(vae_path)
-  model = schemes.Model(vae.networks(config), params, fit)
-  return make_trained(scheme, model, num_candidates)
+    model, num_candidates = schemes.Model(fit=fit), len(fit.codewords)
+  else:
+    params, config, _ = vae.load(vae_path)
+    model = schemes.Model(vae.networks(config), params, fit)
+  return make_trained(scheme, model, num_candidates, kind)
 
 
 def _choices(

@@ -17,7 +17,7 @@ import numpy as np
 import tqdm
 
 from listcoupling import gumbel
-from listcoupling.data import image_files, side_information
+from listcoupling.data import image_files
 from listcoupling.image_codec import bitstream, fits
 from listcoupling.image_codec import scheme as schemes
 
@@ -67,6 +67,7 @@ def plan(
   width: float = 0.0,
   shared_race: bool = False,
   names=(),
+  picture=(0, 0),
 ) -> bitstream.Container:
   """The file to be, its messages still 0; nothing is computed yet.
 
@@ -82,7 +83,8 @@ def plan(
     labels: of gls: "random" (None), "balanced" or "lattice".
     width: of lattice labels.
     shared_race: of gls, the baseline of the paper.
-    names: of the R images, which their decoded ones get; or none.
+    names: of the pictures, which their decoded ones get; or none.
+    picture: height and width of the pictures that the sources are tiles of.
 
   Raises:
     ValueError: for images of another shape, or settings that make no sense.
@@ -105,6 +107,7 @@ def plan(
     width=width,
     shared_race=shared_race,
     names=tuple(names),
+    picture=tuple(picture),
   )
   check_model(trained, container)
   width = float(np.float32(width))  # as the file has it
@@ -249,33 +252,6 @@ def decode(
       'file of this encoder.'
     )
   return index, images
-
-
-def split_source(images, config):
-  """(left or None, right) of whole images, or of sources as they are.
-
-  Raises:
-    ValueError: for images of another size or colour.
-  """
-  shape, whole = images.shape[1:], list(config.source_shape)
-  whole[1] *= 2
-  if shape == tuple(config.source_shape):
-    return None, images
-  if shape == tuple(whole):
-    return side_information.split_halves(images, colour=images.ndim == 4)
-  raise ValueError(
-    f'the images have shape {shape}; this model codes {config.source_shape}, '
-    f'the right half of {tuple(whole)}.'
-  )
-
-
-def take_crops(trained: fits.Trained, left, num_decoders, seed) -> np.ndarray:
-  """Crops [R, K, h, w(, C)] of the left halves, as trials need them."""
-  return np.asarray(
-    side_information.random_crops(
-      gumbel.seed_key(seed), left, num_decoders, trained.model.config.side_shape
-    )
-  )
 
 
 def check_decoder(

@@ -400,6 +400,7 @@ def train(
     params = _run(config, workdir, manager, mesh, halves)
   with placement.agreed(shared) as agree:
     if run_folder.leads():
-      vae.save(path, params, model_config, beta=config.beta)
+      about = {'beta': config.beta, 'side_kind': config.side_kind}
+      vae.save(path, params, model_config, **about)
     agree(parameters='kept')
   return model_config, params

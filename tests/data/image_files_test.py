@@ -228,21 +228,47 @@ def test_names_go_to_the_output(tmp_path):
 
 def test_side_information_is_encodes_or_ones_own(tmp_path):
   side = np.random.default_rng(0).uniform(size=(4, 3, 3)).astype(np.float32)
-  image_files.write_side(tmp_path / 'own.npz', side, 1, (5, 2**32 - 1))
+  places = np.arange(8).reshape(4, 2)
+  known = image_files.SideInformation(side, 1, (5, 2**32 - 1), places)
+  image_files.write_side(tmp_path / 'own.npz', known)
   found = image_files.read_side(tmp_path / 'own.npz', (3, 3))
   assert (found.decoder, found.key_data) == (1, (5, 2**32 - 1))
   np.testing.assert_array_equal(found.side, side)
+  np.testing.assert_array_equal(found.corners, places)
   np.save(tmp_path / 'a.npy', side)
   np.savez(tmp_path / 'b.npz', side)
   np.savez(tmp_path / 'c.npz', side=side, notes=np.zeros(2))
   np.savez(tmp_path / 'd.npz', whatever=side)
   for name in ('a.npy', 'b.npz', 'c.npz', 'd.npz'):
     found = image_files.read_side(tmp_path / name, (3, 3))
-    assert found[1:] == (None, None)
+    assert found[1:] == (None, None, None)
     np.testing.assert_array_equal(found.side, side)
   image_files.write_images(tmp_path / 'folder', side)
   found = image_files.read_side(tmp_path / 'folder', (3, 3)).side
   np.testing.assert_allclose(found, side, atol=0.5 / 255 + 1e-6)
+
+
+def test_a_picture_that_declares_too_many_pixels_is_refused(tmp_path):
+  """Before their memory is taken; 100 and 400 million, of a few bytes."""
+  for side in (10_000, 20_000):
+    png = bytearray(_png16(0, 1))
+    png[16:24] = struct.pack('>II', side, side)
+    png[29:33] = struct.pack('>I', zlib.crc32(png[12:29]))
+    path = tmp_path / f'{side}.png'
+    path.write_bytes(png)
+    with pytest.raises(ValueError, match=f'{side}.png has more than .* pixels'):
+      image_files.read_images(path)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path):
+  path = tmp_path / 'side.npz'
+  np.savez_compressed(path, np.zeros((2, 3, 3)))
+  data = bytearray(path.read_bytes())
+  place = data.find(b'PK\1\2')  # its entry in the directory
+  data[place + 24 : place + 28] = struct.pack('<I', 2**31)
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match='side.npz unpacks to 2147483648 bytes'):
+    image_files.read_side(path, (3, 3))
 
 
 def test_files_that_hold_no_side_information_are_named(tmp_path):

@@ -8,9 +8,8 @@ import jax
 from absl import flags
 
 from configs import vae_digits
-from listcoupling import files
+from listcoupling import files, mesh_flags
 from listcoupling.decoding import placement
-from listcoupling.experiments import mesh_flags
 from listcoupling.models import pretrained
 from listcoupling.training import language_model, vae
 from tests.training import tiny_text

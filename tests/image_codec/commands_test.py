@@ -33,8 +33,7 @@ def _values(folder, **changes):
     side=None, output=None, decoder=None, num_decoders=K, num_messages=L,
     num_candidates=N, num_groups=1, seed=5, labels=None, width=0.0,
     shared_race=False, indices=False, scheme='gls', beta=None, names=True,
-    bin_size=None,
-    overwrite=False,
+    bin_size=None, whole=None, overwrite=False,
   )  # fmt: skip
   return {**values, **changes}
 
@@ -55,15 +54,16 @@ def test_the_report_counts_every_byte(folder, encoded):
   assert encoded['message_bytes'] == messages
   assert size == encoded['overhead_bytes'] + messages + indices
   assert encoded['bits_per_pixel'] == pytest.approx(math.log2(L) / 32)
-  assert commands.inspect({'file': folder / 'coded'}) == encoded
-  assert 'gls' in commands.as_text(encoded).splitlines()[0]
+  header = commands.inspect({'file': folder / 'coded'})
+  assert encoded == {'networks': str(folder / 'model'), **header}
+  assert 'gls' in commands.as_text(header).splitlines()[0]
 
 
 def test_decoding_reports_the_error_and_the_matches(folder, encoded):
   report = commands.decode(
     _values(
       folder, file=folder / 'coded', side=folder / 'crops' / 'decoder_1.npz',
-      output=folder / 'decoded.npy',
+      output=folder / 'decoded.npy', whole=False,
     )
   )  # fmt: skip
   trained = fits.load_model(folder / 'model')
@@ -105,12 +105,63 @@ def test_names_travel_from_pictures_to_pictures(folder, tmp_path):
   _, images = transport.decode(trained, container, side, 0)
   by_name = dict(zip(container.names, images))
   for name, image in zip(('cat.bmp', 'cow.png', 'dog.PNG'), found.pixels):
-    np.testing.assert_allclose(image, by_name[name], atol=0.51 / 255)
+    np.testing.assert_allclose(image[:, 4:], by_name[name], atol=0.51 / 255)
   with pytest.raises(ValueError, match='coded exists; --overwrite'):
     commands.encode(values)
   assert bitstream.read(tmp_path / 'coded').names
   plain = commands.encode(values | dict(names=False, overwrite=True))
   assert plain['file_bytes'] == report['file_bytes'] - report['name_bytes']
+
+
+def test_whole_pictures_come_back_in_tiles(folder, tmp_path):
+  """The crop at its place, the source beside it, nothing else invented."""
+  pixels = np.random.default_rng(1).integers(0, 256, (R // 4, 9, 16), np.uint8)
+  (tmp_path / 'in').mkdir()
+  for i, image in enumerate(pixels):
+    Image.fromarray(image).save(tmp_path / 'in' / f'p{i}.png')
+  values = _values(
+    folder, images=tmp_path / 'in', file=tmp_path / 'coded',
+    crops=tmp_path / 'crops',
+  )  # fmt: skip
+  report = commands.encode(values)
+  assert (report['pictures'], report['blocks']) == (R // 4, R)
+  values |= dict(
+    side=tmp_path / 'crops' / 'decoder_1.npz', output=tmp_path / 'out'
+  )
+  assert commands.decode(values)['whole'] is True
+  found = image_files.read_named_images(tmp_path / 'out')
+  assert found.names == tuple(f'p{i}.png' for i in range(R // 4))
+  assert found.pixels.shape == pixels.shape
+  apart = values | dict(output=tmp_path / 'apart.npy', whole=False)
+  assert commands.decode(apart)['whole'] is False
+  sources = np.load(tmp_path / 'apart.npy').reshape(-1, 4, 8, 4)
+  corners = np.load(values['side'])['corners'].reshape(-1, 4, 2)
+  for picture, source, decoded, corner in zip(
+    pixels / 255, sources, found.pixels, corners
+  ):
+    same = np.isclose(picture, decoded, atol=1e-6)
+    for tile in range(2):  # the tiles below show one row of theirs
+      right = decoded[:8, 8 * tile + 4 : 8 * tile + 8]
+      np.testing.assert_allclose(right, source[tile], atol=0.51 / 255)
+      left = slice(0, 8), slice(8 * tile, 8 * tile + 4)
+      row, column = corner[tile]
+      crop = np.zeros((8, 4), bool)
+      crop[row : row + 3, column : column + 3] = True
+      assert np.all(same[left][crop])
+      np.testing.assert_allclose(decoded[left][~crop], 0.5, atol=1 / 255)
+
+
+def test_sources_alone_cannot_be_made_whole(folder, encoded, tmp_path):
+  np.save(tmp_path / 'right.npy', np.load(folder / 'images.npy')[:, :, 4:])
+  values = _values(
+    folder, images=tmp_path / 'right.npy', file=tmp_path / 'coded',
+    side=folder / 'crops' / 'decoder_0.npz', output=tmp_path / 'x.npy',
+  )  # fmt: skip
+  commands.encode(values)
+  with pytest.raises(ValueError, match='whole pictures cannot be made'):
+    commands.decode(values | dict(whole=True))
+  assert commands.decode(values | dict(images=None))['whole'] is False
+  assert np.load(tmp_path / 'x.npy').shape == (R, 8, 4)
 
 
 def test_ones_own_side_information(folder, encoded, tmp_path):
@@ -163,7 +214,8 @@ def test_another_model_or_a_damaged_file_is_refused(folder, encoded, tmp_path):
 
 
 def _side_of_another_file(folder):
-  image_files.write_side(folder / 's.npz', np.zeros((R, 3, 3)), 0, (0, 9))
+  known = image_files.SideInformation(np.zeros((R, 3, 3)), 0, (0, 9))
+  image_files.write_side(folder / 's.npz', known)
   return folder / 's.npz'
 
 

@@ -12,7 +12,7 @@ import pytest
 from listcoupling import gumbel
 from listcoupling.data import image_files
 from listcoupling.data import images as image_data
-from listcoupling.image_codec import bitstream, fits, transport
+from listcoupling.image_codec import bitstream, fits, pictures, transport
 from listcoupling.image_codec import scheme as schemes
 from tests.image_codec import fakes
 
@@ -61,11 +61,10 @@ def coded(folder, models, halves):
     )  # fmt: skip
     bitstream.write(folder / name, container)
     found[name] = container
-  sides = transport.take_crops(models['gls'], halves[0], K, seed=5)
+  sides, _ = pictures.take_crops(models['gls'], halves[0], K, seed=5)
   for k in range(K):
-    image_files.write_side(
-      folder / f'side_{k}.npz', sides[:, k], k, container.key_data
-    )
+    known = image_files.SideInformation(sides[:, k], k, container.key_data)
+    image_files.write_side(folder / f'side_{k}.npz', known)
   return found
 
 
@@ -123,7 +122,8 @@ for name in image_codec.SCHEMES:
   known = image_files.read_side(f'{folder}/side_1.npz', (3, 3))
   index, images = image_codec.decode(trained, held, known.side, 1)
   np.savez(f'{folder}/{sys.argv[2]}_{name}', index=index, images=images)
-heavy = ('optax', 'orbax', 'sklearn', 'tensorboardX', 'ml_collections')
+heavy = ('PIL', 'matplotlib', 'ml_collections', 'optax', 'orbax', 'sklearn',
+         'tensorboardX', 'tensorflow', 'tensorflow_datasets')
 sys.exit(', '.join(x for x in heavy if x in sys.modules) or 0)
 """
 
@@ -288,15 +288,6 @@ def test_side_information_must_belong_to_the_file(coded):
   }.items():
     with pytest.raises(ValueError, match=message):
       check(*arguments)
-
-
-def test_sources_are_right_halves_or_given_as_they_are(models):
-  config, whole = fakes.SIZES, np.random.default_rng(0).uniform(size=(2, 8, 8))
-  left, right = transport.split_source(whole, config)
-  np.testing.assert_array_equal(np.concatenate([left, right], 2), whole)
-  assert transport.split_source(right, config)[0] is None
-  with pytest.raises(ValueError, match=r'\(8, 7\); this model codes \(8, 4\)'):
-    transport.split_source(whole[..., 1:], config)
 
 
 def test_few_images_of_many_candidates_at_once(models):

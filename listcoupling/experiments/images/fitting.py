@@ -275,8 +275,9 @@ def _fit(context, want: _Want, model, trials):
   )  # fmt: skip
   fit = fit._replace(params=jax.tree.map(np.asarray, params))
   fits.write_fit(
-    path, fit, num_decoders=sorted(set(counts)), num_candidates=num_candidates
-  )
+    path, fit, num_decoders=sorted(set(counts)),
+    num_candidates=num_candidates, side_kind=context.config.train.side_kind,
+  )  # fmt: skip
   return fit
 
 

@@ -54,7 +54,7 @@ def test_it_needs_nothing_that_a_bare_machine_lacks():
   block = ''.join(f'sys.modules[{name!r}] = None\n' for name in _ABSENT)
   code = (
     f'import sys\n{block}'
-    'from listcoupling.experiments import command\n'
+    'from listcoupling import command\n'
     'from listcoupling.experiments.benchmarks import device_report\n'
   )
   done = subprocess.run(

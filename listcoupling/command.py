@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from listcoupling import gumbel, interrupts
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
-_PACKAGE = pathlib.Path(__file__).resolve().parent.parent
+_PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
 def root() -> pathlib.Path:

@@ -10,10 +10,9 @@ import time
 import jax
 import pytest
 
-from listcoupling import interrupts
-from listcoupling.experiments import command
+from listcoupling import command, interrupts
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def _raises(error):
@@ -71,7 +70,7 @@ _SCRIPT = """
 import io, sys
 from contextlib import redirect_stderr
 from absl import flags
-from listcoupling.experiments import command
+from listcoupling import command
 
 for arguments in {cases!r}:
   sys.argv = ['toy.py', *arguments]
@@ -120,7 +119,8 @@ def test_mistakes_in_flags_are_one_line():
 _STOPPED = """
 import signal, sys
 import jax
-from listcoupling.experiments import command, run
+from listcoupling import command
+from listcoupling.experiments import run
 
 def main(argv):
   def compute(number):

@@ -6,8 +6,8 @@ import typing
 import pytest
 from absl import flags
 
+from listcoupling import option_flags
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import option_flags
 
 
 @pytest.fixture(scope='module')
