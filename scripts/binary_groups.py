@@ -1,6 +1,9 @@
 """Groups of decoders of a binary source, see configs/binary_groups.py."""
 
-from listcoupling.experiments import binary_groups, command
+import listcoupling.early_interrupts  # noqa: F401
+
+from listcoupling import command
+from listcoupling.experiments import binary_groups
 
 if __name__ == '__main__':
   command.run_table(

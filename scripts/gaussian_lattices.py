@@ -1,6 +1,8 @@
 """Lattices on blocks of a Gaussian source, see configs/gaussian_lattices.py."""
 
-from listcoupling.experiments import command
+import listcoupling.early_interrupts  # noqa: F401
+
+from listcoupling import command
 from listcoupling.experiments.gaussian import dimensions
 
 if __name__ == '__main__':
