@@ -13,6 +13,7 @@ import os
 import pathlib
 import stat
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -95,6 +96,21 @@ def check_regular(path: str | os.PathLike) -> None:
     raise ValueError(
       f'{path} is no regular file (a folder, device, FIFO or socket); name a '
       'file to write or to read.'
+    )
+
+
+def check_unpacked(path: str | os.PathLike, max_bytes: int = 1 << 30) -> None:
+  """Raises ValueError if a zip archive, such as an npz, unpacks to more.
+
+  Raises:
+    zipfile.BadZipFile: it is none.
+  """
+  with zipfile.ZipFile(path) as archive:
+    size = sum(entry.file_size for entry in archive.infolist())
+  if size > max_bytes:
+    raise ValueError(
+      f'{path} unpacks to {size} bytes, more than the {max_bytes} that such a '
+      'file may have'
     )
 
 

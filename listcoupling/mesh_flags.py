@@ -22,9 +22,14 @@ def mesh():
   """Joins the other processes if asked to, and makes the mesh or None.
 
   To be called before anything runs on a device.
+
+  Raises:
+    ValueError: no such mesh, or not the same one in all processes.
   """
   if _DISTRIBUTED.value:
     jax.distributed.initialize(
       _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
     )
-  return placement.parse_mesh(_MESH.value)
+  with placement.agreed(jax.process_count() > 1) as agree:
+    agree(mesh=_MESH.value)
+    return placement.parse_mesh(_MESH.value)

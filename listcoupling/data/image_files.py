@@ -6,10 +6,12 @@ refused by name, with all its bits. Outputs are whole or absent.
 Legend: R images, [H, W] or in colour [H, W, C]; [h, w] side information.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -73,12 +75,32 @@ def _is_cut(image, path) -> bool:
   return False
 
 
+@contextlib.contextmanager
+def _refusing_bombs(path):
+  """Pictures of more pixels than Pillow takes without a warning are refused.
+
+  Their memory is taken before the first of them is read.
+  """
+  from PIL import Image
+
+  refused = Image.DecompressionBombError, Image.DecompressionBombWarning
+  with warnings.catch_warnings():
+    warnings.simplefilter('error', Image.DecompressionBombWarning)
+    try:
+      yield
+    except refused as error:
+      raise ValueError(
+        f'{path} has more than {Image.MAX_IMAGE_PIXELS} pixels, the most that '
+        'a picture may have; an npy file may have more.'
+      ) from error
+
+
 def _read_picture(path) -> np.ndarray:
   """uint8 or uint16 [H, W], or uint8 [H, W, 3], of a file Pillow reads."""
   from PIL import Image, ImageOps, UnidentifiedImageError
 
   try:
-    with Image.open(path) as image:
+    with _refusing_bombs(path), Image.open(path) as image:
       if getattr(image, 'n_frames', 1) > 1:
         raise ValueError(f'{path} holds {image.n_frames} pictures; save one.')
       if _is_cut(image, path):
@@ -276,6 +298,7 @@ def read_side(path, shape) -> SideInformation:
     raise FileNotFoundError(f'there is no file {path}.')
   files.check_regular(path)
   try:
+    files.check_unpacked(path)
     with np.load(path, allow_pickle=False) as kept:
       names = kept.files
       side = kept[names[0] if len(names) == 1 else 'side']

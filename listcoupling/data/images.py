@@ -1,8 +1,8 @@
 """Images for the compression experiments, without TensorFlow.
 
 MNIST from its four IDX files or prepared by TFDS, CIFAR-10 prepared by TFDS
-or a subset of it in four PNGs (`cifar`), and the 8 x 8 digits that
-scikit-learn carries, for machines without a network.
+or a subset of it in four PNGs (`cifar`), and what scikit-learn carries, for
+machines without a network: 8 x 8 digits and patches of two photographs.
 """
 
 import gzip
@@ -16,11 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from listcoupling.data import cifar, side_information
+from listcoupling import files
+from listcoupling.data import cifar, photographs, side_information
 
-NAMES = ('mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits')
+NAMES = (
+  'mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits', 'photographs',
+)  # fmt: skip
 DATA_VARIABLE = 'LISTCOUPLING_DATA'
-_MOST_BYTES = 1 << 30  # of an IDX file; MNIST has 47 million
+_MOST_RATIO = 1032  # of deflate: bytes out for one byte in
 
 _FILES = {
   'train_images': 'train-images-idx3-ubyte',
@@ -57,34 +60,39 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
     ValueError: if the file is cut short, too long or not IDX of bytes.
   """
   path = pathlib.Path(path)
-  opened = gzip.open if path.suffix == '.gz' else open
+  files.check_regular(path)
+  is_zipped = path.suffix == '.gz'
   try:
-    with opened(path, 'rb') as file:
-      data = file.read(_MOST_BYTES + 1)
+    with gzip.open(path) if is_zipped else path.open('rb') as file:
+      shape = _read_idx_shape(file, path)
+      # Neither what the header promises nor what unzips is taken on trust.
+      most = path.stat().st_size * (_MOST_RATIO if is_zipped else 1)
+      count = math.prod(shape)
+      data = file.read(min(count, most) + 1)
   except (gzip.BadGzipFile, EOFError, zlib.error) as error:
     raise ValueError(
       f'{path} is damaged: it does not unzip ({error}). Fetch it again.'
     ) from error
-  if len(data) > _MOST_BYTES:
+  if len(data) != count:
+    held = f'more than {count}' if len(data) > count else len(data)
     raise ValueError(
-      f'{path} holds more than {_MOST_BYTES} bytes; an npy file may.'
+      f'{path} is damaged: {held} bytes of data for shape {shape}. Fetch it '
+      'again.'
     )
-  if len(data) < 4 or data[:3] != b'\0\0\x08':
+  return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _read_idx_shape(file, path) -> tuple[int, ...]:
+  magic = file.read(4)
+  if len(magic) < 4 or magic[:3] != b'\0\0\x08' or not 1 <= magic[3] <= 4:
     raise ValueError(
-      f'{path} is not an IDX file of bytes: magic is {data[:4].hex()!r}, '
-      'expected 000008 and the number of dimensions.'
+      f'{path} is not an IDX file of bytes: magic is {magic.hex()!r}, expected '
+      '000008 and the number of dimensions, at most 4.'
     )
-  ndim = data[3]
-  start = 4 + 4 * ndim
-  if len(data) < start:
+  header = file.read(4 * magic[3])
+  if len(header) < 4 * magic[3]:
     raise ValueError(f'{path} is damaged: the header is cut short.')
-  shape = struct.unpack(f'>{ndim}I', data[4:start])
-  if len(data) - start != math.prod(shape):
-    raise ValueError(
-      f'{path} is damaged: {len(data) - start} bytes of data for shape '
-      f'{shape}. Fetch it again.'
-    )
-  return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+  return struct.unpack(f'>{magic[3]}I', header)
 
 
 def _find(directory: pathlib.Path, name: str) -> pathlib.Path:
@@ -237,14 +245,24 @@ def _load_digits() -> Images:
   return Images(images[:split], labels[:split], images[split:], labels[split:])
 
 
+def _load_photographs() -> Images:
+  """Labels say nothing: 0."""
+  train, test = photographs.read_patches()
+  return Images(
+    *_checked(train, np.zeros(len(train)), 'photographs'),
+    *_checked(test, np.zeros(len(test)), 'photographs'),
+  )
+
+
 def load_images(name: str, data_dir=None) -> Images:
   """Loads an image set.
 
   Args:
     name: "mnist" (IDX files, plain or .gz), "mnist_tfds" and "cifar10_tfds"
       (made by `prepare_tfds_mnist`, `prepare_tfds_cifar10`; TFDS shuffles the
-      records), "cifar10_4k" (`cifar.read_subset`: 3600 + 400 images) or
-      "digits" (8 x 8, 1437 + 360 images, needs no files).
+      records), "cifar10_4k" (`cifar.read_subset`: 3600 + 400 images); without
+      files, "digits" (8 x 8, 1437 + 360 images) or "photographs"
+      (`photographs.read_patches`: 16 x 32, 23278 + 468 patches).
     data_dir: the folder of the files, by default mnist/ or cifar10_4k/ in the
       folder that the environment variable LISTCOUPLING_DATA names; for the
       TFDS sets the TFDS data directory, which must be given.
@@ -262,8 +280,8 @@ def load_images(name: str, data_dir=None) -> Images:
   """
   if name not in NAMES:
     raise ValueError(f'name must be one of {NAMES}, got {name!r}.')
-  if name == 'digits':
-    return _load_digits()
+  if name in ('digits', 'photographs'):
+    return _load_digits() if name == 'digits' else _load_photographs()
   if name.endswith('_tfds'):
     if not data_dir:
       raise ValueError(

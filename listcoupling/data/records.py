@@ -6,6 +6,7 @@ line), so that whoever needs a field can say what is wrong and where.
 
 import contextlib
 import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -14,8 +15,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
+# What a small file may unzip to.
+_MOST_JSON = 1 << 28  # bytes
+_MOST_LINE = 1 << 26
+_BATCH = 1024  # rows of Parquet at a time, which may be one long row repeated
 _NOT_JSON = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
-SUFFIXES = ('.jsonl', '.jsonl.gz', '.json', '.json.gz', '.parquet')
+SUFFIXES = (
+  '.jsonl',
+  '.jsonl.gz',
+  '.json',
+  '.json.gz',
+  '.parquet',
+  '.txt',
+)
 
 
 class Record(NamedTuple):
@@ -58,7 +70,8 @@ def read(path: str | os.PathLike) -> Iterator[Record]:
 
   Args:
     path: .jsonl, .json (a list, or DROP's mapping of passages), each perhaps
-      with .gz, or .parquet.
+      with .gz, .parquet, or .txt, whose paragraphs (between empty lines)
+      become the field text.
 
   Yields:
     `Record`s in the order of the file.
@@ -84,9 +97,22 @@ def read(path: str | os.PathLike) -> Iterator[Record]:
     return _json(path)
   if plain.endswith('.parquet'):
     return _parquet(path)
+  if plain.endswith('.txt'):
+    return _paragraphs(path)
   raise ValueError(
     f'{path} must end in one of {", ".join(SUFFIXES)} to be read as records.'
   )
+
+
+def _paragraphs(path):
+  with _open(path) as file:
+    lines = file.read().decode().splitlines(keepends=True)
+  number = 1
+  for blank, group in itertools.groupby(lines, lambda line: not line.strip()):
+    group = list(group)
+    if not blank:
+      yield Record(f'{path} line {number}', {'text': ''.join(group).strip()})
+    number += len(group)
 
 
 def _open(path):
@@ -99,13 +125,22 @@ def _object(value, where) -> Record:
   return Record(where, value)
 
 
+def _check_size(text: bytes, most: int, where: str) -> None:
+  if len(text) > most:
+    raise ValueError(
+      f'{where} has more than {most} bytes; give JSON lines, one record each.'
+    )
+
+
 def _jsonl(path):
   number = 0
   try:
     with _open(path) as file:
-      for number, line in enumerate(file, 1):
+      lines = iter(lambda: file.readline(_MOST_LINE + 1), b'')
+      for number, line in enumerate(lines, 1):
+        where = f'{path} line {number}'
+        _check_size(line, _MOST_LINE, where)
         if line.strip():
-          where = f'{path} line {number}'
           yield _object(json.loads(line.decode('utf-8')), where)
   except _NOT_JSON as error:
     raise ValueError(f'{path} line {number} is not JSON: {error}.') from error
@@ -118,7 +153,9 @@ def _jsonl(path):
 def _json(path):
   try:
     with _open(path) as file:
-      value = json.loads(file.read().decode('utf-8'))
+      text = file.read(_MOST_JSON + 1)
+    _check_size(text, _MOST_JSON, str(path))
+    value = json.loads(text.decode('utf-8'))
   except _NOT_JSON as error:
     raise ValueError(f'{path} is not JSON: {error}.') from error
   except _DAMAGED as error:
@@ -154,11 +191,12 @@ def _parquet(path):
 
   number = 0
   try:
-    for batch in parquet.ParquetFile(path).iter_batches():
+    file = parquet.ParquetFile(path, page_checksum_verification=True)
+    for batch in file.iter_batches(_BATCH):
       for row in batch.to_pylist():
         number += 1
         yield Record(f'{path} row {number}', row)
-  except (pyarrow.ArrowException, OSError) as error:
+  except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
     raise ValueError(
       f'{path} is not a Parquet file, or damaged after row {number} ({error}); '
       'fetch it again.'

@@ -7,11 +7,10 @@ are programs in the Jinja language, run here without access to anything.
 import datetime
 import json
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from listcoupling import files
+from listcoupling import files, hub
 
 
 class ChatTemplate(NamedTuple):
@@ -62,7 +61,7 @@ class ChatTemplate(NamedTuple):
           **variables,
         )
       )
-    except jinja2.exceptions.TemplateError as error:
+    except Exception as error:  # a template is a program: of any kind
       raise ValueError(
         f'the chat template cannot be filled in: {error}; look at the '
         'roles and their order.'
@@ -70,36 +69,42 @@ class ChatTemplate(NamedTuple):
 
 
 def read_chat_template(
-  directory: str | os.PathLike, name: str = 'default'
+  directory_or_hub_name: str | os.PathLike, name: str = 'default'
 ) -> ChatTemplate:
   """The chat template of a checkpoint.
 
   Args:
-    directory: with chat_template.jinja or tokenizer_config.json.
+    directory_or_hub_name: as for `load_pretrained`; holds chat_template.jinja
+      or tokenizer_config.json.
     name: of the template, where the checkpoint has several.
 
   Raises:
-    ValueError: there is none, or a file is damaged; the message names it.
+    FileNotFoundError: directory is missing, hub not reachable.
+    ValueError: there is no template, or a file is damaged; the message names
+      it.
 
   Example:
-    >>> read_chat_template('Qwen2.5-0.5B-Instruct')  # doctest: +SKIP
+    >>> read_chat_template('Qwen/Qwen2.5-0.5B-Instruct')  # doctest: +SKIP
   """
-  if directory is None or not pathlib.Path(directory).is_dir():
-    raise ValueError(
-      f'a chat template is read from a directory with a checkpoint, got '
-      f'{directory}.'
-    )
-  directory = pathlib.Path(directory)
+  directory = hub.find_directory(directory_or_hub_name)
   config_path = directory / 'tokenizer_config.json'
   config = files.read_json(config_path) if config_path.exists() else {}
   templates = config.get('chat_template')
   if isinstance(templates, list):
-    templates = {each.get('name'): each.get('template') for each in templates}
+    templates = {
+      each.get('name'): each.get('template')
+      for each in templates
+      if isinstance(each, Mapping)
+    }
   if not isinstance(templates, Mapping):
     templates = {'default': templates}
   source, path = templates.get(name), directory / 'chat_template.jinja'
   if name == 'default' and path.exists():
-    source = path.read_text(encoding='utf-8')
+    files.check_regular(path)
+    try:
+      source = path.read_text(encoding='utf-8')
+    except UnicodeDecodeError as error:
+      raise ValueError(f'{path} is damaged: {error}.') from error
   if not isinstance(source, str):
     raise ValueError(
       f'{directory} has no chat template {name!r}, neither in {path.name} nor '

@@ -19,7 +19,11 @@ import numpy as np
 
 from listcoupling import validation
 from listcoupling.decoding import tree
-from listcoupling.decoding.language_model import LanguageModel, read_tokens
+from listcoupling.decoding.language_model import (
+  LanguageModel,
+  check_model,
+  read_tokens,
+)
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
@@ -297,7 +301,7 @@ def as_list(drafters) -> list:
 def check_drafter(drafter) -> None:
   """Raises ValueError unless `drafter` is something that can draft."""
   if isinstance(drafter, LanguageModel):
-    return
+    return check_model(drafter, 'drafter')
   members = ('vocab_size', 'prefill', 'open_block', 'extend')
   missing = [name for name in members if not hasattr(drafter, name)]
   if missing:

@@ -19,7 +19,7 @@ from listcoupling.decoding.drafters import (
   check_drafter,
   check_shapes,
 )
-from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.language_model import LanguageModel, check_model
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import (
@@ -176,9 +176,11 @@ class Call(NamedTuple):
       **static,
     )
 
-  def finish(self, tokens, counts, info, seconds: float) -> Generation:
-    """Checks what came out and counts it up."""
-    figures = metrics.summarize(counts, info, seconds)
+  def finish(
+    self, tokens, counts, info, seconds: float, row_blocks=None
+  ) -> Generation:
+    """Checks what came out and counts it up; see `metrics.summarize`."""
+    figures = metrics.summarize(counts, info, seconds, row_blocks)
     _check_outcome(tokens, counts, figures, self.options)
     return Generation(tokens, counts, figures)
 
@@ -335,6 +337,7 @@ def with_stops(target, options) -> GenerateOptions:
       f'target must be a LanguageModel, got {type(target).__name__}; see '
       'listcoupling.load_pretrained.'
     )
+  check_model(target, 'target')
   if not isinstance(options, GenerateOptions):
     raise ValueError(
       f'options must be GenerateOptions, got {type(options).__name__}.'

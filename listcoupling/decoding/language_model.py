@@ -16,6 +16,7 @@ writes them, `commit` moves them with the rest.
 Legend: B batch, S new tokens per call, C cache entries, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from listcoupling import validation
 from listcoupling.decoding import placement
 
 Cache = Any  # pytree of arrays
@@ -141,6 +143,79 @@ class LanguageModel(NamedTuple):
   def static(self) -> 'LanguageModel':
     """The model without parameters and tokenizer: hashable."""
     return self._replace(params=None, tokenizer=None)
+
+
+def check_model(model: LanguageModel, role: str) -> None:
+  """Raises ValueError unless a model keeps to the protocol.
+
+  Its forward pass is traced once, on two tokens.
+
+  Args:
+    model: the language model.
+    role: what it is, for the message: "target" or "drafter".
+  """
+  name = f'{role}.config.vocab_size'
+  size = getattr(model.config, 'vocab_size', None)
+  validation.check_positive_int(size, name)
+  try:
+    hash(model.static)
+  except TypeError as error:
+    raise ValueError(
+      f'{role}.config, and all of the model but params and tokenizer, must be '
+      f'hashable ({error}); a frozen dataclass is.'
+    ) from error
+  leaves, structure = jax.tree.flatten(model.params)
+  for leaf in leaves:
+    if not hasattr(leaf, 'shape') or not hasattr(leaf, 'dtype'):
+      raise ValueError(
+        f'{role}.params must be a pytree of arrays, got '
+        f'{validation.shown(leaf)} in it.'
+      )
+  kinds = tuple((leaf.shape, jnp.result_type(leaf)) for leaf in leaves)
+  _check_forward(model.static, role, structure, kinds)
+
+
+@functools.lru_cache(maxsize=32)  # a second call traces nothing
+def _check_forward(model, role, structure, kinds):
+  """Traces `apply`, `ordered` and `commit` of a model of such parameters."""
+  params = structure.unflatten([jax.ShapeDtypeStruct(*kind) for kind in kinds])
+
+  def forward(params, apply):
+    cache = model.init_cache(1, 8)
+    tokens, start = jnp.zeros((1, 2), jnp.int32), jnp.zeros((1,), jnp.int32)
+    entries = model.capacity(cache)
+    if entries < 8:
+      raise ValueError(f'init_cache(1, 8) has {entries} entries')
+    mask = jnp.zeros((1, 2, entries), bool)
+    logits, after = apply(params, tokens, tokens, mask, cache, start)
+    return logits, (cache, after, model.commit(after, start, tokens))
+
+  for name in ('apply', 'ordered')[: 1 + (model.ordered is not None)]:
+    apply = getattr(model, name)
+    try:
+      logits, caches = jax.eval_shape(lambda p, f=apply: forward(p, f), params)
+    except Exception as error:
+      about = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
+      raise ValueError(
+        f'{role}.{name} cannot be traced with init_cache, capacity and commit '
+        f'({about}); see listcoupling.decoding.language_model.Apply.'
+      ) from error
+    wanted = (1, 2, model.config.vocab_size)
+    found = getattr(logits, 'shape', None), getattr(logits, 'dtype', None)
+    if found[0] != wanted or not jnp.issubdtype(found[1], jnp.floating):
+      raise ValueError(
+        f'{role}.{name} must give float logits [B, S, V], here of shape '
+        f'{wanted}, got {found[1]} of shape {found[0]}.'
+      )
+    forms = [
+      [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(cache)]
+      for cache in caches
+    ]
+    if not forms[0] == forms[1] == forms[2]:
+      raise ValueError(
+        f'{role}.{name} and commit must give a cache of the shapes and types '
+        f'of init_cache, got {forms[1]}, {forms[2]} and {forms[0]}.'
+      )
 
 
 def read_tokens(

@@ -343,6 +343,7 @@ class Run:
     if not path.exists():
       return None
     try:
+      files.check_unpacked(path)
       with np.load(path) as kept:
         arrays = dict(kept)
       if str(arrays.pop(_DIGEST)) != files.digest(arrays):

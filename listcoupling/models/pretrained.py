@@ -9,9 +9,7 @@ are refused.
 
 import dataclasses
 import functools
-import os
 import pathlib
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,7 +21,7 @@ import safetensors.numpy
 import tokenizers
 from jax.sharding import Mesh, NamedSharding
 
-from listcoupling import files, gumbel
+from listcoupling import files, gumbel, hub
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import checkpoint_format as form
 from listcoupling.models import (
@@ -41,45 +39,6 @@ _SHORT_DTYPES = {
   'fp16': 'float16',
   'half': 'float16',
 }
-
-
-def _hub_directory(name: str) -> pathlib.Path:
-  """Downloads (or finds in the hub's cache) what a model needs."""
-  import huggingface_hub
-
-  patterns = [
-    'config.json',
-    form.GENERATION,
-    '*.safetensors',
-    form.INDEX,
-    form.TOKENIZER,
-  ]
-  try:
-    return pathlib.Path(
-      huggingface_hub.snapshot_download(name, allow_patterns=patterns)
-    )
-  except Exception as error:  # one remedy for every way the hub can fail
-    raise FileNotFoundError(
-      f'{name!r} is neither a directory here nor reachable on the Hugging '
-      f'Face hub ({type(error).__name__}). Where there is network, download '
-      f'{", ".join(patterns)} of https://huggingface.co/{name} into a '
-      'directory, bring it here and give its path.'
-    ) from error
-
-
-def _find_directory(name) -> pathlib.Path:
-  if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
-    raise ValueError(f'a directory or hub name must be given, got {name!r}.')
-  directory, text = pathlib.Path(name), os.fspath(name)
-  if os.path.isdir(directory):  # no error for a name that cannot be
-    return directory
-  is_hub_name = re.fullmatch(r'\w[\w.-]{0,95}/\w[\w.-]{0,95}', text)
-  if is_hub_name and not os.path.exists(directory):
-    return _hub_directory(text)
-  raise FileNotFoundError(
-    f'{text[:200]!r} is not a directory; give a directory with config.json and '
-    f"{form.WEIGHTS}, or a hub name such as 'Qwen/Qwen2.5-0.5B'."
-  )
 
 
 def read_tokenizer(path) -> tokenizers.Tokenizer:
@@ -170,7 +129,7 @@ def load_pretrained(
     >>> model.config.vocab_size
     1024
   """
-  directory = _find_directory(directory_or_hub_name)
+  directory = hub.find_directory(directory_or_hub_name)
   config = config_format.read_config(directory / 'config.json')
   source = weight_files.in_directory(directory)
   config = _checked(config, source, dtype, directory)
@@ -268,10 +227,13 @@ def shipped_pair():
   )
 
 
-def _named_tensors(model, table) -> dict[str, np.ndarray]:
+def _named_tensors(model, table, writes: bool) -> dict[str, np.ndarray]:
+  """Tensors by their name in the file; none where another process writes."""
   tensors = {}
   for leaf in table:
-    tensors |= leaf.split(np.asarray(_at(model.params, leaf.path)))
+    whole = placement.fetch(_at(model.params, leaf.path))
+    if writes:
+      tensors |= leaf.split(whole)
   return tensors
 
 
@@ -279,7 +241,9 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
   """Writes a directory that `load_pretrained` and `transformers` read.
 
   Args:
-    model: of this library's transformer; weights keep their dtype.
+    model: of this library's transformer; weights keep their dtype. Where
+      several processes share them, each makes the same call and process 0
+      writes.
     directory: made if missing. Files are written beside and renamed, so a
       reader never sees half a file.
 
@@ -308,10 +272,23 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     raise ValueError(
       f'{directory} holds a sharded checkpoint; choose another directory.'
     )
-  dtype = np.asarray(model.params['embed']).dtype.name
-  raw = config_format.config_json(model.config, dtype)
+  raw = config_format.config_json(
+    model.config, model.params['embed'].dtype.name
+  )
   config = dataclasses.replace(model.config, family=raw['model_type'])
-  tensors = _named_tensors(model, form.parameter_table(config))
+  shared = not all(
+    getattr(leaf, 'is_fully_addressable', True)
+    for leaf in jax.tree.leaves(model.params)
+  )
+  writes = not shared or jax.process_index() == 0
+  tensors = _named_tensors(model, form.parameter_table(config), writes)
+  with placement.agreed(shared) as agree:
+    if writes:
+      _write(raw, tensors, model.tokenizer, directory)
+    agree(directory='written')
+
+
+def _write(raw, tensors, tokenizer, directory: pathlib.Path) -> None:
   directory.parent.mkdir(parents=True, exist_ok=True)
   beside = pathlib.Path(
     tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
@@ -322,8 +299,8 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     safetensors.numpy.save_file(
       tensors, beside / form.WEIGHTS, metadata=metadata
     )
-    if model.tokenizer is not None:
-      model.tokenizer.save(str(beside / form.TOKENIZER))
+    if tokenizer is not None:
+      tokenizer.save(str(beside / form.TOKENIZER))
       (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
     _move_into_place(beside, directory)
   except Exception as error:  # of three libraries: a full disk, mostly

@@ -120,6 +120,10 @@ def test_subset_is_split_by_position(tmp_path):
   (tmp_path / 'cifar10_labels.js').write_text(f'var labels={labels[:3999]};')
   with pytest.raises(ValueError, match='4000'):
     cifar.read_subset(tmp_path)
+  for text in (b'var labels;', b'var labels=[1, 256];', b'\xff'):
+    (tmp_path / 'cifar10_labels.js').write_bytes(text)
+    with pytest.raises(ValueError, match='cifar10_labels.js is damaged'):
+      cifar.read_subset(tmp_path)
 
 
 def test_missing_subset_is_named(tmp_path):

@@ -248,6 +248,29 @@ def test_side_information_is_encodes_or_ones_own(tmp_path):
   np.testing.assert_allclose(found, side, atol=0.5 / 255 + 1e-6)
 
 
+def test_a_picture_that_declares_too_many_pixels_is_refused(tmp_path):
+  """Before their memory is taken; 100 and 400 million, of a few bytes."""
+  for side in (10_000, 20_000):
+    png = bytearray(_png16(0, 1))
+    png[16:24] = struct.pack('>II', side, side)
+    png[29:33] = struct.pack('>I', zlib.crc32(png[12:29]))
+    path = tmp_path / f'{side}.png'
+    path.write_bytes(png)
+    with pytest.raises(ValueError, match=f'{side}.png has more than .* pixels'):
+      image_files.read_images(path)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path):
+  path = tmp_path / 'side.npz'
+  np.savez_compressed(path, np.zeros((2, 3, 3)))
+  data = bytearray(path.read_bytes())
+  place = data.find(b'PK\1\2')  # its entry in the directory
+  data[place + 24 : place + 28] = struct.pack('<I', 2**31)
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match='side.npz unpacks to 2147483648 bytes'):
+    image_files.read_side(path, (3, 3))
+
+
 def test_files_that_hold_no_side_information_are_named(tmp_path):
   np.savez(tmp_path / 'two.npz', a=np.zeros(2), b=np.zeros(2))
   (tmp_path / 'bad.npz').write_bytes(b'PK12')

@@ -4,6 +4,7 @@ import gzip
 import os
 import pathlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ def test_reads_idx_plain_and_gzip(idx_dir):
     (lambda d: gzip.compress(b'\0\0\x0d\x01\0\0\0\0'), 'not an IDX'),
     (lambda d: gzip.compress(b'\0\0\x08\x03\0\0'), 'cut short'),
     (lambda d: gzip.compress(b''), 'not an IDX'),
+    (lambda d: gzip.compress(b'\0\0\x08\xff' + b'\1' * 1020), 'not an IDX'),
   ],
 )
 def test_damaged_files_are_refused_by_name(idx_dir, damage, message):
@@ -67,6 +69,23 @@ def test_damaged_files_are_refused_by_name(idx_dir, damage, message):
   with pytest.raises(ValueError, match=message) as error:
     images.load_images('mnist', idx_dir)
   assert path.name in str(error.value)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('promised', [9, 2**32 - 1])
+def test_what_a_header_promises_bounds_the_memory(tmp_path, promised, zipped):
+  """Of a file that unzips to 64 MB, and of one that is short."""
+  head = b'\0\0\x08\x02' + struct.pack('>II', promised, promised)
+  rest = bytes(64 << 20) if promised == 9 else bytes(99)
+  path = tmp_path / ('a-idx2-ubyte' + '.gz' * zipped)
+  path.write_bytes(gzip.compress(head + rest, 1) if zipped else head + rest)
+  del rest
+  tracemalloc.start()
+  with pytest.raises(ValueError, match=path.name):
+    images.read_idx(path)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 1 << 20
 
 
 def test_images_without_their_labels_are_refused(idx_dir):

@@ -52,6 +52,33 @@ def test_damage_is_named_with_its_file(tmp_path, name, content):
     list(records.read(path))
 
 
+def test_what_unzips_without_end_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(records, '_MOST_LINE', 50)
+  monkeypatch.setattr(records, '_MOST_JSON', 50)
+  for name in ('a.jsonl.gz', 'b.json.gz'):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b'[{"n": 1}]\n' + b' ' * 39))
+    if name == 'b.json.gz':
+      assert list(records.read(path))[0].fields == {'n': 1}
+    path.write_bytes(gzip.compress(b' ' * 10**6))
+    with pytest.raises(ValueError, match=f'{name}.* more than 50 bytes'):
+      list(records.read(path))
+
+
+def test_parquet_whose_text_is_none_is_named(tmp_path):
+  pyarrow = pytest.importorskip('pyarrow')
+  from pyarrow import parquet
+
+  path = tmp_path / 'a.parquet'
+  table = pyarrow.table({'q': ['some words']})
+  parquet.write_table(table, path, compression='none', use_dictionary=False)
+  data = path.read_bytes()
+  assert [row.fields for row in records.read(path)] == [{'q': 'some words'}]
+  path.write_bytes(data.replace(b'some words', b'some\xffwords'))
+  with pytest.raises(ValueError, match='a.parquet.*damaged after row 0'):
+    list(records.read(path))
+
+
 def test_bytes_that_are_no_text_are_named():
   assert records.field(records.Record('here', {'n': b'1'}), 'n') == '1'
   with pytest.raises(ValueError, match="here: field 'n' must be text"):

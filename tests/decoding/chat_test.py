@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import shutil
 
 import pytest
 
@@ -56,6 +57,29 @@ def test_a_template_is_found_wherever_a_checkpoint_keeps_it(
     assert chat.read_chat_template(tmp_path, 'tools').source == 'x'
 
 
+def test_a_template_comes_with_the_model_from_the_hub(tmp_path, monkeypatch):
+  there, here = tmp_path / 'there', tmp_path / 'here'
+  there.mkdir()
+  _write(there, {'bos_token': '<s>'}, SOURCE)
+  (there / 'pytorch_model.bin').touch()
+
+  def download(name, allow_patterns):
+    assert name == 'owner/name'
+    here.mkdir()
+    for pattern in allow_patterns:
+      for path in there.glob(pattern):
+        shutil.copy(path, here)
+    return str(here)
+
+  monkeypatch.setattr('huggingface_hub.snapshot_download', download)
+  assert chat.read_chat_template('owner/name').render(TALK) == WRITTEN + '>'
+  assert not (here / 'pytorch_model.bin').exists()
+  with pytest.raises(FileNotFoundError, match='no_such'):
+    chat.read_chat_template('./no_such')
+  with pytest.raises(ValueError, match='got None'):
+    chat.read_chat_template(None)
+
+
 def test_what_is_missing_or_damaged_is_named(tmp_path):
   with pytest.raises(ValueError, match='no chat template'):
     chat.read_chat_template(tmp_path)
@@ -65,6 +89,12 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
   (tmp_path / 'tokenizer_config.json').write_text('{')
   with pytest.raises(ValueError, match='tokenizer_config.json is damaged'):
     chat.read_chat_template(tmp_path)
+  _write(tmp_path, {'chat_template': ['x', {'name': 3}]})
+  with pytest.raises(ValueError, match='no chat template'):
+    chat.read_chat_template(tmp_path)
+  (tmp_path / 'chat_template.jinja').write_bytes(b'\xff')
+  with pytest.raises(ValueError, match='chat_template.jinja is damaged'):
+    chat.read_chat_template(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +102,8 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
   [
     (SOURCE, 'no role system'),
     ('{% for %}', 'cannot be filled in'),
+    ('{{ 1 + "a" }}', 'cannot be filled in'),
+    ('{{ 1 // 0 }}', 'cannot be filled in'),
     ("{{ messages.__class__.__mro__[1].__subclasses__() }}", 'unsafe|access'),
     ("{{ messages.append(1) }}", 'safe'),
   ],

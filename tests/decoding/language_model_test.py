@@ -1,11 +1,14 @@
 """The cache rule: what `commit` and `capacity` promise."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from listcoupling.decoding import language_model
+from listcoupling.decoding import generate, language_model, options
 from listcoupling.models import transformer
 from tests.models.transformer_test import TINY
 
@@ -62,3 +65,62 @@ def test_transformer_moves_every_layer_and_the_positions():
     np.testing.assert_array_equal(
       moved.positions[row], cache.positions[row][source]
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Config:
+  vocab_size: int = 7
+  other: Any = None
+
+
+def _model(**changes):
+  def apply(params, tokens, positions, mask, cache, start):
+    return params[tokens], cache
+
+  table = jnp.zeros((7, 7), jnp.float32)
+  model = language_model.LanguageModel(apply, table, _Config())
+  return model._replace(**changes)
+
+
+def _returns(function):
+  """A model whose forward pass returns this of (params, tokens, cache)."""
+  return _model(apply=lambda p, t, at, mask, c, start: function(p, t, c))
+
+
+@pytest.mark.parametrize(
+  ('model', 'words'),
+  [
+    (_model(config=None), ['config.vocab_size', 'None']),
+    (_model(config=_Config('7')), ['config.vocab_size', "'7'"]),
+    (_model(config=_Config(0)), ['config.vocab_size', 'got 0']),
+    (_model(config=_Config(7, [])), ['target.config', 'hashable', 'list']),
+    (_model(params='abc'), ['target.params', "'abc'"]),
+    (_model(params=[1.0]), ['target.params', '1.0']),
+    (_model(apply=None), ['target.apply', 'NoneType']),
+    (_model(apply=lambda params, tokens: tokens), ['target.apply', 'takes 2']),
+    (_model(ordered=lambda params: params), ['target.ordered', 'takes 1']),
+    (_model(commit=None), ['target.apply', 'commit']),
+    (_model(init_cache=lambda b, c: jnp.zeros((b, 2))), ['has 2 entries']),
+    (_returns(lambda p, t, c: p[t]), ['target.apply', 'unpack']),
+    (_returns(lambda p, t, c: (p[t][:, 0], c)), ['(1, 2, 7)', '(1, 7)']),
+    (_returns(lambda p, t, c: (p[t][..., 1:], c)), ['(1, 2, 7)', '(1, 2, 6)']),
+    (_returns(lambda p, t, c: (t, c)), ['float', 'int32']),
+    (_returns(lambda p, t, c: (p[t], c[:, 1:])), ['init_cache', '(1, 7)']),
+  ],
+)
+def test_a_model_that_breaks_the_protocol_is_refused_by_name(model, words):
+  with pytest.raises(ValueError) as refused:
+    language_model.check_model(model, 'target')
+  message = str(refused.value)
+  assert all(word in message for word in words), message
+  assert '\n' not in message
+
+
+def test_generate_checks_its_models():
+  call = [[1]], [1], options.GenerateOptions()
+  broken = _model(config=_Config(7, {}))
+  for target, drafter in ((broken, _model()), (_model(), broken)):
+    role = 'drafter' if target is not broken else 'target'
+    with pytest.raises(ValueError, match=f'{role}.config.*hashable'):
+      generate.generate(jax.random.key(0), target, drafter, *call)
+  language_model.check_model(_model(params=np.zeros((7, 7))), 'target')
