@@ -2,6 +2,7 @@
 
   python scripts/train_lm.py --config configs/lm_target.py --workdir runs/target
   python scripts/train_lm.py --mesh data=2,fsdp=4 ...      on eight devices
+  python scripts/train_lm.py --mesh data=8 --distributed   and several processes
 
 The model of the last step lands in WORKDIR/model, or --export: config.json,
 model.safetensors, tokenizer.json. A run that was stopped resumes from its last
@@ -55,9 +56,10 @@ def main(argv):
   stored = jax.tree.map(lambda x: x.astype(config.export_dtype), model.params)
   directory = pathlib.Path(_EXPORT.value or f'{_WORKDIR.value}/model')
   pretrained.save_pretrained(model._replace(params=stored), directory)
-  print(f'{directory}: {record["parameters"]} parameters, held out:')
-  for name, value in record['held_out'].items():
-    print(f'  {name} {value:.4g}')
+  if jax.process_index() == 0:
+    print(f'{directory}: {record["parameters"]} parameters, held out:')
+    for name, value in record['held_out'].items():
+      print(f'  {name} {value:.4g}')
 
 
 if __name__ == '__main__':

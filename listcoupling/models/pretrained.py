@@ -228,10 +228,13 @@ def shipped_pair():
   )
 
 
-def _named_tensors(model, table) -> dict[str, np.ndarray]:
+def _named_tensors(model, table, writes: bool) -> dict[str, np.ndarray]:
+  """Tensors by their name in the file; none where another process writes."""
   tensors = {}
   for leaf in table:
-    tensors |= leaf.split(np.asarray(_at(model.params, leaf.path)))
+    whole = placement.fetch(_at(model.params, leaf.path))
+    if writes:
+      tensors |= leaf.split(whole)
   return tensors
 
 
@@ -239,7 +242,9 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
   """Writes a directory that `load_pretrained` and `transformers` read.
 
   Args:
-    model: of this library's transformer; weights keep their dtype.
+    model: of this library's transformer; weights keep their dtype. Where
+      several processes share them, each makes the same call and process 0
+      writes.
     directory: made if missing. Files are written beside and renamed, so a
       reader never sees half a file.
 
@@ -268,10 +273,23 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     raise ValueError(
       f'{directory} holds a sharded checkpoint; choose another directory.'
     )
-  dtype = np.asarray(model.params['embed']).dtype.name
-  raw = config_format.config_json(model.config, dtype)
+  raw = config_format.config_json(
+    model.config, model.params['embed'].dtype.name
+  )
   config = dataclasses.replace(model.config, family=raw['model_type'])
-  tensors = _named_tensors(model, form.parameter_table(config))
+  shared = not all(
+    getattr(leaf, 'is_fully_addressable', True)
+    for leaf in jax.tree.leaves(model.params)
+  )
+  writes = not shared or jax.process_index() == 0
+  tensors = _named_tensors(model, form.parameter_table(config), writes)
+  with placement.agreed(shared) as agree:
+    if writes:
+      _write(raw, tensors, model.tokenizer, directory)
+    agree(directory='written')
+
+
+def _write(raw, tensors, tokenizer, directory: pathlib.Path) -> None:
   directory.parent.mkdir(parents=True, exist_ok=True)
   beside = pathlib.Path(
     tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
@@ -282,8 +300,8 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     safetensors.numpy.save_file(
       tensors, beside / form.WEIGHTS, metadata=metadata
     )
-    if model.tokenizer is not None:
-      model.tokenizer.save(str(beside / form.TOKENIZER))
+    if tokenizer is not None:
+      tokenizer.save(str(beside / form.TOKENIZER))
       (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
     _move_into_place(beside, directory)
   except Exception as error:  # of three libraries: a full disk, mostly

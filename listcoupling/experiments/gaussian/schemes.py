@@ -147,8 +147,7 @@ def _lattice(key, trials, jobs, config, complete):
   """
   num_decoders = jobs[0].period.size
   spread = (1.0, 1.0) if complete else SPREAD
-  error = np.full((len(trials), len(jobs), *(num_decoders,) * 2), np.nan)
-  weight = np.ones(error.shape[:3])
+  sums = np.empty((len(jobs), num_decoders, SIZE))
   for (j, job), n in itertools.product(enumerate(jobs), range(num_decoders)):
     side = np.full(n + 1, config.side_variance, np.float32)
     if job.kind == 'lattice_blind':
@@ -156,12 +155,14 @@ def _lattice(key, trials, jobs, config, complete):
     code = lattices.make_code(
       'Z', job.num_messages, num_groups=n + 1, num_points=CELL_POINTS
     )
-    error[:, j, n, : n + 1], weight[:, j, n] = gaussian.simulate_lattice(
+    error, weight = gaussian.simulate_lattice(
       key, trials, code, job.period[n], num_decoders=n + 1, side_variance=side,
       reach=int(job.reach[n]), believed_variance=job.believed[n],
       spread=spread,
     )  # fmt: skip
-  return moments(error, weight=weight)
+    error, weight = (np.asarray(x)[:, None, None] for x in (error, weight))
+    sums[j, n] = moments(error, weight=weight)[0, 0]
+  return sums
 
 
 def lattice_errors(
