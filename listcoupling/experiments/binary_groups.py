@@ -118,7 +118,8 @@ def plot(rows: list[dict], path) -> None:
       ax.set_xscale('log', base=2)
       ax.set_xticks(groups, groups)
       ax.minorticks_off()
-      ax.set_title(f'{count} messages, p = {flips}', fontsize=8)
+      short = flips.replace('0.', '.')
+      ax.set_title(f'{count} messages, p = {short}', fontsize=7)
     for ax in axes[:, 0]:
       ax.set_ylabel('share of wrong bits')
     canvas.supxlabel('groups; the best is ringed', fontsize=9)
