@@ -93,7 +93,7 @@ def _prepare(config, seed):
       for num_groups in (g for g in range(1, size + 1) if size % g == 0):
         if num_groups & (num_groups - 1) == 0:
           rows += filter(None, [_row(config.num_bits, case, num_groups)])
-      tables.write_csv(run.workdir / 'results.csv', rows)
+      run.write(rows)
     return rows
 
   return {}, fill
