@@ -126,7 +126,7 @@ def make_steps(config, model_config, teacher_config=None, places=None):
   """Jitted (train, evaluate).
 
   Args:
-    config: see `inputs.check_config`.
+    config: see `inputs.check_settings`.
     model_config: TransformerConfig of the model being trained.
     teacher_config: of the teacher, or None.
     places: of the state on a mesh, see `state_places`; 'data' and 'fsdp' then
@@ -293,7 +293,7 @@ def train_and_evaluate(
   """
   with placement.agreed(jax.process_count() > 1) as agree:
     mesh = run_folder.check_mesh(mesh)
-    inputs.check_config(config)
+    inputs.check_settings(config)
     teacher = inputs.load_teacher(config)
     folder = files.as_folder(workdir)
     texts = inputs.load_texts(config, folder, teacher)
