@@ -5,6 +5,7 @@
 JAX must see the devices before it starts, hence a process of its own.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -18,9 +19,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from listcoupling import gumbel
 from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.benchmarks import hlo
-from listcoupling.models import transformer
+from listcoupling.decoding.serving import generate_many
+from listcoupling.experiments.benchmarks import cost, hlo
 from listcoupling.models.random_pair import random_pair
+from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 from tests.devices import training_cases
 
@@ -45,7 +47,7 @@ def mesh(sizes, devices=None):
 
 def network():
   """Four key heads, drafter and target of one vocabulary."""
-  config = transformer.TransformerConfig(
+  config = TransformerConfig(
     *(VOCAB, 64, 2, 8, 4, 16, 128), qkv_bias=True, tie_embeddings=False
   )
   return random_pair(gumbel.seed_key(0), config, draft_layers=1, gain=0.1)
@@ -106,7 +108,10 @@ def programs(results):
     program = call.compiled(loop.run, state, info)
     sent = hlo.collectives(program.as_text())
     keys = state.cache.layers[0][0]
+    shards = call.mesh.shape
     results[f'{name} block'] = {
+      'sent': sum(op.size for op in sent),
+      'sent on paper': _sent(target, drafter, ROWS // shards['data'], shards),
       'kinds': sorted({op.code for op in sent}),
       'largest': max((op.size for op in sent), default=0),
       'weights': max(
@@ -121,6 +126,21 @@ def programs(results):
       'cache_shard': list(keys.sharding.shard_shape(keys.shape)),
       'cache': list(keys.shape),
     }
+
+
+def _sent(target, drafter, rows, shards):
+  """Bytes of the forwards of one turn of every loop."""
+  nodes = (
+    (target, 1 + OPTIONS.tree_nodes()),
+    (drafter, OPTIONS.draft_length + 1),
+    (drafter, OPTIONS.num_drafts),
+  )
+  return sum(
+    cost.forward(
+      model.config, rows, count, 0, devices=shards['tp'], number=4
+    ).sent
+    for model, count in nodes
+  )
 
 
 def tables(results):
@@ -153,6 +173,35 @@ def tables(results):
   }
 
 
+def serving(results):
+  """More requests than slots, each with a key of its own."""
+  target, (drafter,) = fakes.random_pair(vocab_size=16, noise=0.5)
+  count = 40
+  rows = np.arange(3 * count).reshape(count, 3) % 16
+  keys = jax.random.split(gumbel.seed_key(KEY), count)
+  call = target, drafter, rows, 1 + np.arange(count) % 3
+  options = dataclasses.replace(OPTIONS, max_new_tokens=48, stop_tokens=(3,))
+  alone = generate.generate(keys, *call, options)
+  ended = []
+  out = generate_many(
+    keys,
+    *call,
+    options,
+    batch_size=8,
+    mesh=mesh(dict(data=4, tp=2)),
+    on_done=lambda request, tokens: ended.append(request),
+  )
+  calls = alone.metrics.target_calls.reshape(-1, 8)
+  results['serving'] = {
+    'same': bool((out.tokens == alone.tokens).all()),
+    'calls': bool((out.metrics.target_calls == calls.ravel()).all()),
+    'lengths': sorted(set(map(int, out.lengths))),
+    'ended': ended,
+    'occupancy': out.metrics.occupancy,
+    'of batches': float(calls.sum() / (8 * calls.max(axis=1)).sum()),
+  }
+
+
 def refusals(results):
   """Messages of what does not fit."""
   target, drafter = network()
@@ -173,9 +222,9 @@ def refusals(results):
       return str(error)
     return ''
 
-  odd = transformer.TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
+  odd = TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
   odd, _ = random_pair(gumbel.seed_key(0), odd, draft_layers=1, gain=0.1)
-  heads = transformer.TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
+  heads = TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
   heads, _ = random_pair(gumbel.seed_key(0), heads, draft_layers=1, gain=0.1)
   results['refused'] = {
     'name': message(dict(model=8)),
@@ -188,7 +237,7 @@ def refusals(results):
 def main(path, *names):
   """Runs all, or those named, and writes what was found."""
   results = {}
-  own = (networks, programs, tables, refusals)
+  own = (networks, programs, tables, serving, refusals)
   for case in (*own, *training_cases.CASES):
     if not names or case.__name__ in names:
       case(results)

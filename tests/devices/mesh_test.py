@@ -64,6 +64,18 @@ def test_a_block_exchanges_sums_and_the_few_best_tokens(results):
   assert found['outside_the_loop'] == 0
 
 
+def test_a_block_exchanges_what_paper_says(results):
+  found = results['both block']
+  assert 1 < found['sent'] / found['sent on paper'] < 1.2
+
+
+def test_a_queue_on_a_mesh_writes_what_each_request_writes_alone(results):
+  found = results['serving']
+  assert found['same'] and found['calls'] and len(found['lengths']) > 3
+  assert sorted(found['ended']) == list(range(40)) != found['ended']
+  assert found['of batches'] < found['occupancy'] <= 1
+
+
 def test_stored_shards_are_gathered_in_the_loop_where_they_are_used(results):
   found = results['fsdp block']
   assert 'collective-permute' not in found['kinds']
