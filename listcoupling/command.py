@@ -80,6 +80,8 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
     workdir: the default; None where it has to be given.
     seed: words on --seed.
   """
+  from listcoupling import process_flags  # other scripts are alone
+
   given, number = define_config(config), define_seed(0, seed)
   folder = flags.DEFINE_string(
     'workdir', workdir, 'For the results; resumed.', required=workdir is None
@@ -87,7 +89,11 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
 
   def main(_):
     table = choose(given.value)
-    print(table.as_text(table.run(given.value, folder.value, number.value)))
+    process_flags.join()
+    text = table.as_text(table.run(given.value, folder.value, number.value))
+    if jax.process_index() > 0:
+      return
+    print(text)
     names = ', '.join(('results.csv', 'results.json', *table.figures))
     print(f'\n{names} are in {folder.value}')
 

@@ -3,19 +3,13 @@
 import jax
 from absl import flags
 
+from listcoupling import process_flags
 from listcoupling.decoding import placement
 
 _MESH = flags.DEFINE_string(
   'mesh', '', 'Devices by axis: data (rows), fsdp, tp; such as data=2,tp=4.'
 )
-_DISTRIBUTED = flags.DEFINE_bool(
-  'distributed', False, 'One of several processes, see --coordinator.'
-)
-_COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'host:port of process 0; found on Slurm and TPU pods.'
-)
-_PROCESSES = flags.DEFINE_integer('processes', None, 'Number, likewise.')
-_PROCESS = flags.DEFINE_integer('process', None, 'Of this one, from 0.')
+flags.adopt_module_key_flags(process_flags)
 
 
 def mesh():
@@ -26,10 +20,7 @@ def mesh():
   Raises:
     ValueError: no such mesh, or not the same one in all processes.
   """
-  if _DISTRIBUTED.value:
-    jax.distributed.initialize(
-      _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
-    )
+  process_flags.join()
   with placement.agreed(jax.process_count() > 1) as agree:
     agree(mesh=_MESH.value)
     return placement.parse_mesh(_MESH.value)

@@ -149,7 +149,7 @@ def _prepare(config, seed):
     ):
       rows += _pair(lattice, bits, num_decoders, keys, config)
       if rows:
-        tables.write_csv(run.workdir / 'results.csv', rows)
+        run.write(rows)
     return rows
 
   return {}, fill

@@ -112,7 +112,7 @@ def _prepare(config, seed):
     for case, size in sizes.items():
       for num_groups in (g for g in range(1, size + 1) if size % g == 0):
         rows.append(_row(case, num_groups, keys, config))
-        tables.write_csv(run.workdir / 'results.csv', rows)
+        run.write(rows)
     return rows
 
   return {}, fill

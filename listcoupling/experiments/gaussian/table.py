@@ -128,13 +128,17 @@ def _prepare(config, seed):
     stages = config.selection_trials + 2 * config.trials
     stages += config.seed_aware_trials + config.lattice_trials
     total = config.repeats * stages
+    run.deal(
+      range(config.repeats),
+      lambda repeat: run_repeat(config, run, seed, repeat, lambda _: None),
+    )
     with tqdm.tqdm(total=total, desc='gaussian', unit='trial') as progress:
       for repeat in range(config.repeats):
         repeats.append(run_repeat(config, run, seed, repeat, progress.update))
         if 'no_message' in config.schemes:
           none.append(no_message(config, seed, repeat))
         rows = make_rows(config, repeats, none)
-        tables.write_csv(run.workdir / 'results.csv', rows)
+        run.write(rows)
     return rows
 
   return {}, fill

@@ -204,7 +204,7 @@ class Table(NamedTuple):
         }
         for place in groups
       ]
-      tables.write_csv(run.workdir / 'results.csv', rows)
+      run.write(rows)
       run.note(**setup.record)
       return rows
 
