@@ -48,7 +48,15 @@ def get_config(pair: str = '') -> ml_collections.ConfigDict:
   config.long_prompts = 'cut'  # from the left; or 'drop'
   # '' is the data set's own; else such as 'Q: {question}\\nA:'.
   config.templates = ml_collections.ConfigDict(
-    dict(gsm8k='', humaneval='', mbpp='', drop='', natural_reasoning='')
+    dict(
+      gsm8k='',
+      humaneval='',
+      mbpp='',
+      drop='',
+      natural_reasoning='',
+      wikitext2='',
+      tinyshakespeare='',
+    )
   )
 
   config.methods = (

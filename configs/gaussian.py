@@ -45,7 +45,8 @@ def get_config(kind: str = 'full') -> config_dict.ConfigDict:
     interval_variances=(0.1, 0.03, 0.01, 0.005, 0.002, 0.001, 3e-4, 1e-4),
     periods=(1.6, 2.0, 2.4, 2.8, 3.4, 4.0, 5.0),  # L G times the width
     # Longer ones where messages are many: a failure costs the period.
-    lattice_periods=tuple(1.0 * 1.16**i for i in range(13)),  # 1 to 5.9
+    lattice_periods=tuple(1.0 * 1.08**i for i in range(24)),  # 1 to 5.9
+    believed_variances=(1.0, 2.0, 3.0),  # of the source, to decoders
     num_candidates=2**15,
     side_variance=0.5,
     selection_trials=10_000,
@@ -63,6 +64,7 @@ def get_config(kind: str = 'full') -> config_dict.ConfigDict:
       interval_variances=(0.03, 0.005, 0.001),
       periods=(2.0, 2.8, 4.0),
       lattice_periods=(1.6, 2.9, 3.8),
+      believed_variances=(1.0,),
       selection_trials=1000,
       trials=10_000,
       seed_aware_trials=2000,

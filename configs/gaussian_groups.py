@@ -14,6 +14,7 @@ def get_config() -> config_dict.ConfigDict:
       '4: .05 .05 5 5',
       '2: .1 .1 .1 .1 5 5 5 5',
     ),
+    believed_variances=(1.0, 2.0),
     periods=(0.4, 0.6, 0.9, 1.3, 1.8, 2.5, 3.3, 4.2),
     selection_trials=10_000,
     trials=40_000,

@@ -5,9 +5,12 @@
 
 Tables 1, 3, 5, 6: configs/decoding_iid.py; 2 and 4: decoding_diverse.py; 7 and
 8, with the acceptance that theory expects: decoding_matching.py; 9:
-decoding_consistency.py. A pair is named after a colon (decoding_iid.py:llama3)
-or given by directory (--config.target DIR --config.drafter DIR). A run that
-was stopped resumes when the command is repeated.
+decoding_consistency.py. Not of the paper: all methods at equal numbers of
+target nodes, decoding_budget.py; pairs of tables at a known distance,
+table_pairs.py.
+A pair of models is named after a colon (decoding_iid.py:llama3) or given by
+directory (--config.target DIR --config.drafter DIR). A run that was stopped
+resumes when the command is repeated.
 """
 
 import listcoupling.early_interrupts  # noqa: F401
@@ -17,8 +20,10 @@ from absl import flags
 from listcoupling import command
 from listcoupling.experiments.language import (
   block_efficiency,
+  budget,
   consistency,
   matching,
+  table_pairs,
 )
 
 _PROMPTS = flags.DEFINE_string(
@@ -28,8 +33,10 @@ _PROMPTS = flags.DEFINE_string(
 )
 _TABLES = {
   'block_efficiency': block_efficiency.TABLE,
+  'budget': budget.TABLE,
   'matching': matching.TABLE,
   'consistency': consistency.TABLE,
+  'table_pairs': table_pairs.TABLE,
 }
 
 

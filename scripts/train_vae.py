@@ -1,10 +1,14 @@
-"""Trains the networks of the image codec, see configs/vae_mnist.py."""
+"""Trains the networks of the image codec, see configs/vae_mnist.py.
+
+python scripts/train_vae.py --config configs/vae_mnist.py --workdir runs/mnist
+python scripts/train_vae.py --mesh data=8 ...            on eight devices
+"""
 
 import listcoupling.early_interrupts  # noqa: F401
 
 from absl import flags
 
-from listcoupling import command
+from listcoupling import command, command_flags
 from listcoupling.experiments import images
 
 _CONFIG = command.define_config('configs/vae_digits.py')
@@ -12,6 +16,7 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/digits', 'The models go to its model*/.'
 )
 _SEED = command.define_seed(None, 'Instead of config.train.seed.')
+_MESH = command_flags.define_mesh()
 
 
 def main(argv):
@@ -20,7 +25,7 @@ def main(argv):
   config = _CONFIG.value
   if _SEED.value is not None:
     config.train.seed = _SEED.value
-  images.train_models(config, _WORKDIR.value)
+  images.train_models(config, _WORKDIR.value, mesh=_MESH())
 
 
 if __name__ == '__main__':

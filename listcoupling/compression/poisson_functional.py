@@ -504,7 +504,7 @@ def _on_devices(batch, num_devices):
     batch: (entry, *whole) -> pytree.
     num_devices: which share the entries equally.
   """
-  mesh = Mesh(np.array(jax.devices()[:num_devices]), ('trials',))
+  mesh = Mesh(np.array(jax.local_devices()[:num_devices]), ('trials',))
   split, whole = PartitionSpec('trials'), PartitionSpec()
 
   def local(parts, *rest):
@@ -661,7 +661,7 @@ def simulate(
   batch_size = batch_size or (32 if jax.default_backend() == 'cpu' else 1024)
   options = {
     'num_candidates': num_candidates,
-    'num_devices': len(jax.devices()),
+    'num_devices': len(jax.local_devices()),
   }
   out = _first_pass(key, trials, settings, s, options, batch_size)
   if complete:

@@ -1,8 +1,8 @@
 """Images for the compression experiments, without TensorFlow.
 
 MNIST from its four IDX files or prepared by TFDS, CIFAR-10 prepared by TFDS
-or a subset of it in four PNGs (`cifar`), and the 8 x 8 digits that
-scikit-learn carries, for machines without a network.
+or a subset of it in four PNGs (`cifar`), and what scikit-learn carries, for
+machines without a network: 8 x 8 digits and patches of two photographs.
 """
 
 import gzip
@@ -17,9 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling import files
-from listcoupling.data import cifar, side_information
+from listcoupling.data import cifar, photographs, side_information
 
-NAMES = ('mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits')
+NAMES = (
+  'mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits', 'photographs',
+)  # fmt: skip
 DATA_VARIABLE = 'LISTCOUPLING_DATA'
 _MOST_RATIO = 1032  # of deflate: bytes out for one byte in
 
@@ -243,14 +245,24 @@ def _load_digits() -> Images:
   return Images(images[:split], labels[:split], images[split:], labels[split:])
 
 
+def _load_photographs() -> Images:
+  """Labels say nothing: 0."""
+  train, test = photographs.read_patches()
+  return Images(
+    *_checked(train, np.zeros(len(train)), 'photographs'),
+    *_checked(test, np.zeros(len(test)), 'photographs'),
+  )
+
+
 def load_images(name: str, data_dir=None) -> Images:
   """Loads an image set.
 
   Args:
     name: "mnist" (IDX files, plain or .gz), "mnist_tfds" and "cifar10_tfds"
       (made by `prepare_tfds_mnist`, `prepare_tfds_cifar10`; TFDS shuffles the
-      records), "cifar10_4k" (`cifar.read_subset`: 3600 + 400 images) or
-      "digits" (8 x 8, 1437 + 360 images, needs no files).
+      records), "cifar10_4k" (`cifar.read_subset`: 3600 + 400 images); without
+      files, "digits" (8 x 8, 1437 + 360 images) or "photographs"
+      (`photographs.read_patches`: 16 x 32, 23278 + 468 patches).
     data_dir: the folder of the files, by default mnist/ or cifar10_4k/ in the
       folder that the environment variable LISTCOUPLING_DATA names; for the
       TFDS sets the TFDS data directory, which must be given.
@@ -268,8 +280,8 @@ def load_images(name: str, data_dir=None) -> Images:
   """
   if name not in NAMES:
     raise ValueError(f'name must be one of {NAMES}, got {name!r}.')
-  if name == 'digits':
-    return _load_digits()
+  if name in ('digits', 'photographs'):
+    return _load_digits() if name == 'digits' else _load_photographs()
   if name.endswith('_tfds'):
     if not data_dir:
       raise ValueError(

@@ -3,7 +3,8 @@
 GSM8K, HumanEval, MBPP, DROP and NaturalReasoning as in arXiv 2506.05632,
 section 5, each read in its own format. A prompt is the question alone, in the
 form that the training text of `configs/lm_pair_target.py` has: no instruction
-and no worked example. `template` changes that.
+and no worked example. `template` changes that. Of plain text (WikiText-2, Tiny
+Shakespeare) every paragraph is a prompt.
 """
 
 import itertools
@@ -29,6 +30,7 @@ class Format(NamedTuple):
   name: str | None = None  # field that names a record
   held_out: tuple[int, int] | None = None  # names of the test records
   head: int | None = None  # records read of a very large set
+  least: int = 1  # characters of a prompt; headings are none
 
 
 FORMATS = {
@@ -66,6 +68,18 @@ FORMATS = {
     ('natural_reasoning/full.jsonl',),
     ('facebook/natural_reasoning', 'full.jsonl'),
     head=5000,  # the file has 4 GB
+  ),
+  'wikitext2': Format(
+    '{text}\n',
+    ('wikitext2/test.txt', 'wikitext2/valid.txt'),
+    ('Salesforce/wikitext', 'wikitext-2-raw-v1/test-00000-of-00001.parquet'),
+    least=80,
+  ),
+  'tinyshakespeare': Format(
+    '{text}\n\n',
+    ('tinyshakespeare/input.txt',),
+    ('karpathy/tiny_shakespeare', 'data/test-00000-of-00001.parquet'),
+    least=80,
   ),
 }
 # The sanitized MBPP calls the text a prompt.
@@ -120,7 +134,7 @@ def load_prompts(
     name = records.field(record, layout.name) if layout.name else str(number)
     if _is_test(record, name, layout):
       text = _fill(template, record)
-      if text.strip():
+      if len(text.strip()) >= layout.least:
         names.append(name)
         texts.append(text)
   if not texts:

@@ -6,6 +6,7 @@ line), so that whoever needs a field can say what is wrong and where.
 
 import contextlib
 import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -19,7 +20,9 @@ _MOST_JSON = 1 << 28  # bytes
 _MOST_LINE = 1 << 26
 _BATCH = 1024  # rows of Parquet at a time, which may be one long row repeated
 _NOT_JSON = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
+# Of records with fields; .txt is read, too, where paragraphs are wanted.
 SUFFIXES = ('.jsonl', '.jsonl.gz', '.json', '.json.gz', '.parquet')
+_ALL = ', '.join((*SUFFIXES, '.txt'))
 
 
 class Record(NamedTuple):
@@ -62,7 +65,8 @@ def read(path: str | os.PathLike) -> Iterator[Record]:
 
   Args:
     path: .jsonl, .json (a list, or DROP's mapping of passages), each perhaps
-      with .gz, or .parquet.
+      with .gz, .parquet, or .txt, whose paragraphs (between empty lines)
+      become the field text.
 
   Yields:
     `Record`s in the order of the file.
@@ -79,7 +83,7 @@ def read(path: str | os.PathLike) -> Iterator[Record]:
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(
-      f'{path} is not a file; give a file of records ({", ".join(SUFFIXES)}).'
+      f'{path} is not a file; give a file of records ({_ALL}).'
     )
   plain = path.name.removesuffix('.gz')
   if plain.endswith('.jsonl'):
@@ -88,9 +92,20 @@ def read(path: str | os.PathLike) -> Iterator[Record]:
     return _json(path)
   if plain.endswith('.parquet'):
     return _parquet(path)
-  raise ValueError(
-    f'{path} must end in one of {", ".join(SUFFIXES)} to be read as records.'
-  )
+  if plain.endswith('.txt'):
+    return _paragraphs(path)
+  raise ValueError(f'{path} must end in one of {_ALL} to be read as records.')
+
+
+def _paragraphs(path):
+  with _open(path) as file:
+    lines = file.read().decode().splitlines(keepends=True)
+  number = 1
+  for blank, group in itertools.groupby(lines, lambda line: not line.strip()):
+    group = list(group)
+    if not blank:
+      yield Record(f'{path} line {number}', {'text': ''.join(group).strip()})
+    number += len(group)
 
 
 def _open(path):

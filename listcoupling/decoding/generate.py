@@ -176,9 +176,11 @@ class Call(NamedTuple):
       **static,
     )
 
-  def finish(self, tokens, counts, info, seconds: float) -> Generation:
-    """Checks what came out and counts it up."""
-    figures = metrics.summarize(counts, info, seconds)
+  def finish(
+    self, tokens, counts, info, seconds: float, row_blocks=None
+  ) -> Generation:
+    """Checks what came out and counts it up; see `metrics.summarize`."""
+    figures = metrics.summarize(counts, info, seconds, row_blocks)
     _check_outcome(tokens, counts, figures, self.options)
     return Generation(tokens, counts, figures)
 

@@ -175,19 +175,22 @@ def span(
   *,
   sampler: Sampler,
   blocks: int,
+  enough: int,
 ) -> tuple[State, Info]:
-  """`run` for at most so many blocks."""
+  """`run` for at most so many blocks, or until `enough` more rows are done."""
+  ended = jnp.sum(state.done, dtype=jnp.int32) + enough
 
   def step(carry):
     state, info, left = carry
     state, info = block(keys, params, sampling, state, info, sampler=sampler)
     return state, info, left - 1
 
-  return jax.lax.while_loop(
-    lambda carry: (carry[2] > 0) & ~jnp.all(carry[0].done),
-    step,
-    (state, info, jnp.int32(blocks)),
-  )[:2]
+  def goes_on(carry):
+    done = carry[0].done
+    few = jnp.sum(done, dtype=jnp.int32) < jnp.minimum(ended, done.size)
+    return (carry[2] > 0) & few
+
+  return jax.lax.while_loop(goes_on, step, (state, info, jnp.int32(blocks)))[:2]
 
 
 def block(

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Metrics(NamedTuple):
-  """Figures of one call of `generate`; all per row but the last."""
+  """Figures of one call of `generate`; all per row but the last two."""
 
   block_efficiency: np.ndarray  # [B] tokens returned per target call
   target_calls: np.ndarray  # [B] forwards of the target after the prompt
@@ -19,13 +19,16 @@ class Metrics(NamedTuple):
   # Whole batch, wall clock from the end of the prompt's forward to the last
   # token, compilation excluded.
   tokens_per_second: float
+  # Share of the rows' blocks that wrote; in the others a row waited, done, for
+  # its neighbours.
+  occupancy: float
 
   def row(self, b: int) -> 'Metrics':
-    """The figures of one row, without the axis B; the rate is the batch's."""
+    """The figures of one row, without axis B; the last two are the batch's."""
     figures = {
       name: value[b]
       for name, value in self._asdict().items()
-      if name != 'tokens_per_second'
+      if name not in ('tokens_per_second', 'occupancy')
     }
     return self._replace(**figures)
 
@@ -46,9 +49,20 @@ class Metrics(NamedTuple):
     return self.accepted_tokens / np.maximum(self.drafted_tokens, 1)
 
 
-def summarize(lengths, info, seconds: float) -> Metrics:
-  """`Metrics` from the lengths [B], the loop's `Info` and the time."""
+def summarize(
+  lengths, info, seconds: float, row_blocks: int | None = None
+) -> Metrics:
+  """`Metrics` of a batch.
+
+  Args:
+    lengths: [B] tokens written.
+    info: of the loop.
+    seconds: it took.
+    row_blocks: rows times blocks; None: all rows ran until the last was done.
+  """
   info = type(info)(*(np.asarray(leaf)[: len(lengths)] for leaf in info))
+  if row_blocks is None:
+    row_blocks = len(lengths) * int(info.target_calls.max())
   return Metrics(
     block_efficiency=lengths / np.maximum(info.target_calls, 1),
     target_calls=info.target_calls,
@@ -58,4 +72,5 @@ def summarize(lengths, info, seconds: float) -> Metrics:
     predicted_per_position=info.predicted_per_position,
     invalid_drafts=info.invalid,
     tokens_per_second=float(lengths.sum()) / max(seconds, 1e-9),
+    occupancy=float(info.target_calls.sum()) / max(row_blocks, 1),
   )

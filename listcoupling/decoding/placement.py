@@ -121,22 +121,30 @@ def rows_on(mesh: Mesh | None, count: int, bucket: int) -> int:
   return -(-bucket // shards) * shards
 
 
-@contextlib.contextmanager
 def agreement(mesh: Mesh | None, target):
-  """Checks of a call that several processes make together.
+  """Checks of a call that several processes make together, see `agreed`.
+
+  Args:
+    mesh: as given to the call.
+    target: whose parameters may lie on one.
+  """
+  mesh = mesh if mesh is not None else mesh_of(getattr(target, 'params', ()))
+  return agreed(isinstance(mesh, Mesh) and mesh.is_multi_process)
+
+
+@contextlib.contextmanager
+def agreed(shared: bool):
+  """What several processes have to do alike before they go on together.
 
   None goes on alone: an error in one process, or an argument that differs, is
   an error in all.
 
   Args:
-    mesh: as given to the call.
-    target: whose parameters may lie on one.
+    shared: whether other processes are there; all come here at once.
 
   Yields:
     A function of the arguments, by name, to be called once after the checks.
   """
-  mesh = mesh if mesh is not None else mesh_of(getattr(target, 'params', ()))
-  shared = isinstance(mesh, Mesh) and mesh.is_multi_process
   said = {}
   try:
     yield said.update
@@ -259,9 +267,15 @@ def automatic(axis: str) -> int:
   return mesh.shape[axis] if kind == AxisType.Auto else 1
 
 
+def everywhere(tree):
+  """Small arrays whole on every device, inside a program for a mesh."""
+  return jax.lax.with_sharding_constraint(tree, WHOLE)
+
+
 def fetch(array: jax.Array) -> np.ndarray:
   """The whole of an array, on every process."""
-  if array.is_fully_addressable or array.is_fully_replicated:
+  local = getattr(array, 'is_fully_addressable', True)
+  if local or array.is_fully_replicated:
     return np.asarray(array)
   whole = NamedSharding(array.sharding.mesh, WHOLE)
   return np.asarray(jax.jit(lambda x: x, out_shardings=whole)(array))

@@ -1,8 +1,8 @@
 """More requests than rows: a slot that is done takes the next request.
 
-The host looks at the rows every few blocks and refills those that are done, so
-that none waits for the slowest of a batch. A request's text depends on its own
-key and prompt alone.
+Blocks run until some slots are done; the host refills them, so that none waits
+for the slowest of a batch. A request's text depends on its own key and prompt
+alone.
 
 Legend: R requests, B slots, P padded prompt, M new tokens, T row capacity.
 """
@@ -27,7 +27,8 @@ from listcoupling.decoding.generate import (
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 
-_SPAN = 8  # blocks between two looks at the rows
+_SPAN = 8  # blocks between two looks at the rows, at most
+_SHARE = 8  # slots per one that may wait for others before a look
 
 
 def generate_many(
@@ -59,7 +60,7 @@ def generate_many(
   Returns:
     `Generation` in the order of the requests; each as `generate` would write
     it with the same key. `tokens_per_second` counts the prompts' time, too, but
-    no compilation.
+    no compilation; `occupancy` is the slots'.
 
   Raises:
     ValueError: as `generate`.
@@ -86,11 +87,11 @@ def generate_many(
 
 def _serve(queue: Call, size, on_done):
   began, compiling = time.perf_counter(), programs.seconds()
-  count = queue.prompt_lengths.size
   slots = np.full(size, -1)  # the request of each slot
-  waiting = list(range(count))[::-1]
-  tokens, infos, lengths = [None] * count, [None] * count, [0] * count
+  waiting = list(range(queue.prompt_lengths.size))[::-1]
+  done = {}  # of each request its tokens, their number and figures
   state = info = None
+  blocks, before = 0, np.zeros(size, int)
   while waiting or (slots >= 0).any():
     fresh = np.zeros(size, bool)
     for slot in np.flatnonzero(slots < 0)[: len(waiting)]:
@@ -98,24 +99,41 @@ def _serve(queue: Call, size, on_done):
     call = _call(queue, slots, fresh)
     if fresh.any():
       state, info = _refill(call, fresh, state, info)
-    state, info = call.compiled(loop.span, state, info, blocks=_SPAN)(
-      *call.arguments, state, info
-    )
+    state, info = _span(call, state, info)
+    calls = placement.fetch(info.target_calls)
+    blocks += int((calls - np.where(fresh, 0, before)).max())
+    before = calls
     ended = placement.fetch(state.done) & (slots >= 0)
-    if not ended.any():
-      continue
-    rows, counts = gather(state, call)
-    figures = jax.tree.map(placement.fetch, info)
-    for slot in np.flatnonzero(ended):
-      request = slots[slot]
-      tokens[request], lengths[request] = rows[slot], counts[slot]
-      infos[request] = jax.tree.map(lambda leaf, s=slot: leaf[s], figures)
-      slots[slot] = -1
+    for slot, *result in _results(call, state, info, ended):
+      request, slots[slot] = int(slots[slot]), -1
+      done[request] = result
       if on_done is not None:
-        on_done(int(request), rows[slot, : counts[slot]])
+        on_done(request, result[0][: result[1]])
   seconds = time.perf_counter() - began - (programs.seconds() - compiling)
+  tokens, counts, infos = zip(*(done[request] for request in sorted(done)))
   info = jax.tree.map(lambda *leaves: np.stack(leaves), *infos)
-  return queue.finish(np.stack(tokens), np.array(lengths), info, seconds)
+  return queue.finish(
+    np.stack(tokens), np.array(counts), info, seconds, size * blocks
+  )
+
+
+def _span(call, state, info):
+  """Blocks until it is worth a look."""
+  shards = 1 if call.mesh is None else call.mesh.shape['data']
+  enough = max(1, call.lengths.size // shards // _SHARE)
+  program = call.compiled(loop.span, state, info, blocks=_SPAN, enough=enough)
+  return program(*call.arguments, state, info)
+
+
+def _results(call, state, info, ended):
+  """(slot, tokens, number, figures) of the slots that `ended`."""
+  if not ended.any():
+    return
+  rows, counts = gather(state, call)
+  figures = jax.tree.map(placement.fetch, info)
+  for slot in np.flatnonzero(ended):
+    own = jax.tree.map(lambda leaf, slot=slot: leaf[slot], figures)
+    yield int(slot), rows[slot], counts[slot], own
 
 
 def _call(queue, slots, fresh):

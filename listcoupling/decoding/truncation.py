@@ -41,8 +41,9 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     parts
   )
   tokens += jnp.arange(shards, dtype=jnp.int32)[:, None] * parts.shape[1]
-  values, places = _largest(values.ravel(), k)
-  return values, tokens.ravel()[places]
+  values, tokens = placement.everywhere((values.ravel(), tokens.ravel()))
+  values, places = _largest(values, k)
+  return values, tokens[places]
 
 
 def _largest(logits, k):

@@ -87,7 +87,7 @@ def verify_canonical(
       context.root,
       context.num_new,
       walk.seen,
-      jnp.take_along_axis(context.logits, walk.node[:, None, None], 1)[:, 0],
+      jax.vmap(node_at)(context.logits, walk.node),
       walk.depth,
       sampling,
     )
@@ -135,6 +135,22 @@ def _advanced(walk: _Walk, token, alive, sampling) -> _Walk:
       old.path.at[:, walk.depth].set(node),
       old.num_accepted + accepted.astype(jnp.int32),
     ),
+  )
+
+
+def node_at(nodes, index):
+  """One of the nodes: [S, ...] -> [...].
+
+  A TPU makes a loop over the rows of the gather; there all nodes are read.
+  """
+
+  def masked(nodes, index):
+    own = jax.lax.iota(jnp.int32, nodes.shape[0]) == index
+    own = own.reshape(-1, *[1] * (nodes.ndim - 1))
+    return jnp.sum(jnp.where(own, nodes, 0), axis=0, dtype=nodes.dtype)
+
+  return jax.lax.platform_dependent(
+    nodes, index, tpu=masked, default=lambda nodes, index: nodes[index]
   )
 
 
@@ -192,7 +208,7 @@ def _walk_chains(row, chains, *, config, sampling, choose):
     node, live, running, seen = walk
     depth, key, tokens, laws = judged
     law = filters.target_law(
-      row.logits[node], seen, row.num_new + depth, sampling
+      node_at(row.logits, node), seen, row.num_new + depth, sampling
     )
     token = choose(key, law, _Judged(tokens, laws, live), config)
     live = live & (tokens == token) & (token >= 0)
@@ -319,7 +335,7 @@ def _verify_block(row, chain, *, sampling):
   uniforms = gumbel.uniform(row.keys, length + 1, gumbel.ACCEPT)
   accepted = (uniforms <= accept).at[0].set(True)
   count = length - gumbel.argmax(accepted[::-1])  # longest accepted prefix
-  residual = jax.tree.map(lambda leaf: leaf[count], residuals)
+  residual = jax.tree.map(lambda leaf: node_at(leaf, count), residuals)
   path = jnp.arange(1, length + 1, dtype=jnp.int32)
   return write(row, tokens, path, count, residual, sampling)
 

@@ -6,6 +6,7 @@ and needs no display.
 
 import contextlib
 import os
+import pathlib
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -39,18 +40,23 @@ STYLE = {
 
 
 @contextlib.contextmanager
-def figure(path: str | os.PathLike, size=(5.2, 3.6)):
+def figure(path: str | os.PathLike, size=(5.2, 3.6), *, print_too=True):
   """Yields a `Figure` in the shared style; writes it to `path` at the end.
 
   Args:
     path: PNG (or any format matplotlib knows), replaced in one step.
     size: width and height in inches.
+    print_too: whether a PDF for print is written beside it.
   """
+  paths = [pathlib.Path(path)]
+  if print_too:
+    paths.append(paths[0].with_suffix('.pdf'))
   with matplotlib.rc_context(STYLE):
     canvas = Figure(figsize=size, layout='constrained')
     yield canvas
-    with files.replacing(path) as new:
-      canvas.savefig(new)
+    for each in paths:
+      with files.replacing(each) as new:
+        canvas.savefig(new)
 
 
 class Curve(NamedTuple):

@@ -62,12 +62,9 @@ def plan(
   num_decoders: int,
   num_messages: int,
   num_candidates: int | None = None,
-  num_groups: int = 1,
   labels: str | None = None,
   width: float = 0.0,
-  shared_race: bool = False,
-  names=(),
-  picture=(0, 0),
+  **fields,
 ) -> bitstream.Container:
   """The file to be, its messages still 0; nothing is computed yet.
 
@@ -79,21 +76,18 @@ def plan(
     num_messages: L.
     num_candidates: N; None takes that of `trained`. Of a list quantiser its
       L K M codewords: `trained` settles M.
-    num_groups: G.
     labels: of gls: "random" (None), "balanced" or "lattice".
     width: of lattice labels.
-    shared_race: of gls, the baseline of the paper.
-    names: of the pictures, which their decoded ones get; or none.
-    picture: height and width of the pictures that the sources are tiles of.
+    **fields: num_groups, shared_race, names and picture of
+      `bitstream.Container`.
 
   Raises:
     ValueError: for images of another shape, or settings that make no sense.
   """
+  key_data = jax.random.key_data(gumbel.seed_key(seed))
   container = bitstream.Container(
     scheme=trained.scheme,
-    key_data=tuple(
-      np.asarray(jax.random.key_data(gumbel.seed_key(seed))).tolist()
-    ),
+    key_data=tuple(np.asarray(key_data).tolist()),
     num_candidates=(
       trained.num_candidates if num_candidates is None else num_candidates
     ),
@@ -102,16 +96,12 @@ def plan(
     shape=tuple(shape),
     messages=np.zeros(shape[0], np.int32),
     model_digest=trained.digest,
-    num_groups=num_groups,
     labels=labels or ('random' if trained.scheme == 'gls' else 'kmeans'),
     width=width,
-    shared_race=shared_race,
-    names=tuple(names),
-    picture=tuple(picture),
+    **fields,
   )
   check_model(trained, container)
-  width = float(np.float32(width))  # as the file has it
-  return container._replace(width=width)
+  return container._replace(width=float(np.float32(width)))  # as in the file
 
 
 def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
@@ -122,7 +112,7 @@ def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
     bitstream.HeaderError: for fields that do not belong to these networks.
   """
   bitstream.check(container)
-  c, config, fit = container, trained.model.config, trained.model.fit
+  c, config = container, trained.model.config
   if c.model_digest != trained.digest:
     raise bitstream.ModelError(
       f'the file was made with model {c.model_digest.hex()[:12]}, this one is '
@@ -138,16 +128,20 @@ def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
       f'{tuple(config.source_shape)}.'
     )
   count = c.num_messages * c.num_groups
-  if c.labels == 'lattice' and count > 1:
-    # The search of lattice_multipliers grows fast with L G and D.
-    reach = 2 * int(np.ceil(count ** (1 / config.latent_size))) + 1
-    if reach**config.latent_size * min(count, 8000) > 1e9:
-      raise bitstream.HeaderError(
-        f'num_messages must be less for lattice labels in {config.latent_size} '
-        f'dimensions, got {c.num_messages}.'
-      )
-  if fit is None:
-    return
+  # The search of lattice_multipliers grows fast with L G and D.
+  reach = 2 * int(np.ceil(count ** (1 / config.latent_size))) + 1
+  work = reach**config.latent_size * min(count, 8000)
+  if c.labels == 'lattice' and count > 1 and work > 1e9:
+    raise bitstream.HeaderError(
+      f'num_messages must be less for lattice labels in {config.latent_size} '
+      f'dimensions, got {c.num_messages}.'
+    )
+  if trained.model.fit is not None:
+    _check_fit(trained.model.fit, c)
+
+
+def _check_fit(fit, c: bitstream.Container) -> None:
+  """Raises HeaderError unless the fit has the file's codewords."""
   if c.bin_size > 1 and fit.classifier is None:
     raise bitstream.HeaderError(
       f'bin_size must be 1: the fit has no classifier, got {c.bin_size}.'
@@ -271,8 +265,7 @@ def check_decoder(
   Raises:
     ValueError: if decoder, side information and file do not belong together.
   """
-  if decoder is None:
-    decoder = known.decoder
+  decoder = known.decoder if decoder is None else decoder
   if decoder is None:
     raise ValueError(
       'decoder must be given: the side information does not name its own.'

@@ -31,6 +31,7 @@ from listcoupling.models import (
   transformer,
   weight_files,
 )
+from listcoupling.models.transformer_config import TransformerConfig
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 _SHORT_DTYPES = {
@@ -197,7 +198,7 @@ def _read(config, source: weight_files.Source, mesh, tokenizer):
   return transformer.make_language_model(config, params, tokenizer)
 
 
-def _lay_out(config: transformer.TransformerConfig, mesh: Mesh):
+def _lay_out(config: TransformerConfig, mesh: Mesh):
   """(table, config, tree of shardings) of a model on a mesh."""
   copies = sharding.key_head_copies(config, mesh)
   table = form.parameter_table(config, copies)
@@ -227,10 +228,13 @@ def shipped_pair():
   )
 
 
-def _named_tensors(model, table) -> dict[str, np.ndarray]:
+def _named_tensors(model, table, writes: bool) -> dict[str, np.ndarray]:
+  """Tensors by their name in the file; none where another process writes."""
   tensors = {}
   for leaf in table:
-    tensors |= leaf.split(np.asarray(_at(model.params, leaf.path)))
+    whole = placement.fetch(_at(model.params, leaf.path))
+    if writes:
+      tensors |= leaf.split(whole)
   return tensors
 
 
@@ -238,7 +242,9 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
   """Writes a directory that `load_pretrained` and `transformers` read.
 
   Args:
-    model: of this library's transformer; weights keep their dtype.
+    model: of this library's transformer; weights keep their dtype. Where
+      several processes share them, each makes the same call and process 0
+      writes.
     directory: made if missing. Files are written beside and renamed, so a
       reader never sees half a file.
 
@@ -252,7 +258,7 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     >>> save_pretrained(target, "/tmp/target")
   """
   config = getattr(model, 'config', None)
-  if not isinstance(config, transformer.TransformerConfig):
+  if not isinstance(config, TransformerConfig):
     raise ValueError(
       'Only transformers can be saved, got a config of type '
       f'{type(config).__name__}.'
@@ -267,10 +273,23 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     raise ValueError(
       f'{directory} holds a sharded checkpoint; choose another directory.'
     )
-  dtype = np.asarray(model.params['embed']).dtype.name
-  raw = config_format.config_json(model.config, dtype)
+  raw = config_format.config_json(
+    model.config, model.params['embed'].dtype.name
+  )
   config = dataclasses.replace(model.config, family=raw['model_type'])
-  tensors = _named_tensors(model, form.parameter_table(config))
+  shared = not all(
+    getattr(leaf, 'is_fully_addressable', True)
+    for leaf in jax.tree.leaves(model.params)
+  )
+  writes = not shared or jax.process_index() == 0
+  tensors = _named_tensors(model, form.parameter_table(config), writes)
+  with placement.agreed(shared) as agree:
+    if writes:
+      _write(raw, tensors, model.tokenizer, directory)
+    agree(directory='written')
+
+
+def _write(raw, tensors, tokenizer, directory: pathlib.Path) -> None:
   directory.parent.mkdir(parents=True, exist_ok=True)
   beside = pathlib.Path(
     tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
@@ -281,8 +300,8 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     safetensors.numpy.save_file(
       tensors, beside / form.WEIGHTS, metadata=metadata
     )
-    if model.tokenizer is not None:
-      model.tokenizer.save(str(beside / form.TOKENIZER))
+    if tokenizer is not None:
+      tokenizer.save(str(beside / form.TOKENIZER))
       (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
     _move_into_place(beside, directory)
   except Exception as error:  # of three libraries: a full disk, mostly

@@ -34,32 +34,13 @@ from listcoupling.models.attention import (
   padded,
   write_entries,
 )
-from listcoupling.models.transformer_config import (
-  RopeScaling,
-  TransformerConfig,
-)
+from listcoupling.models.transformer_config import TransformerConfig
 
 _ACTIVATIONS = {
   'silu': jax.nn.silu,
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
 }
-
-__all__ = [
-  'Block',
-  'Cache',
-  'RopeScaling',
-  'Transformer',
-  'TransformerConfig',
-  'causal_logits',
-  'commit',
-  'init_params',
-  'make_apply',
-  'make_init_cache',
-  'make_language_model',
-  'num_entries',
-  'place',
-]
 
 
 class Cache(NamedTuple):
@@ -182,11 +163,13 @@ class Block(nn.Module):
 class Transformer(nn.Module):
   """Tokens in, float32 logits out; see `Apply` for the cached form.
 
-  If `ordered`, a cache is read as `attention.attend_in_order` says.
+  If `ordered`, a cache is read as `attention.attend_in_order` says; if
+  `headless`, what the output head would read comes out.
   """
 
   config: TransformerConfig
   ordered: bool = False
+  headless: bool = False
 
   @nn.compact
   def __call__(self, tokens, positions, mask, cache=None, start=None):
@@ -200,7 +183,7 @@ class Transformer(nn.Module):
       start: [B] int32, or None without a cache.
 
     Returns:
-      logits [B, S, V] float32 and the updated cache.
+      logits [B, S, V] float32, or [B, S, D], and the updated cache.
     """
     c = self.config
     embed = _kernel(self, 'embed', (c.vocab_size, c.hidden_size))
@@ -236,6 +219,8 @@ class Transformer(nn.Module):
       embed = _kernel(self, 'head', (c.vocab_size, c.hidden_size))
     if cache is not None:
       cache = Cache(tuple(written), entries)
+    if self.headless:
+      return x, cache
     logits = quantised.logits(x, sharding.gathered('head', embed))
     return logits, cache
 
@@ -289,16 +274,27 @@ def num_entries(cache: Cache) -> int:
   return cache.positions.shape[1]
 
 
-def causal_logits(config: TransformerConfig, params, tokens) -> jax.Array:
-  """Logits [B, S, V] float32 of whole sequences [B, S], for training."""
+def causal_hidden(config: TransformerConfig, params, tokens) -> jax.Array:
+  """What the output head reads, [B, S, D], of whole sequences [B, S]."""
   batch, length = tokens.shape
   positions = jnp.arange(length, dtype=jnp.int32)
   positions = jnp.broadcast_to(positions, (batch, length))
   mask = jnp.tril(jnp.ones((1, length, length), bool))
-  logits, _ = Transformer(config).apply(
+  hidden, _ = Transformer(config, headless=True).apply(
     {'params': params}, tokens, positions, mask
   )
-  return logits
+  return hidden
+
+
+def output_table(config: TransformerConfig, params):
+  """The table [V, D] of the output head."""
+  return params['embed' if config.tie_embeddings else 'head']
+
+
+def causal_logits(config: TransformerConfig, params, tokens) -> jax.Array:
+  """Logits [B, S, V] float32 of whole sequences [B, S]."""
+  hidden = causal_hidden(config, params, tokens)
+  return quantised.logits(hidden, output_table(config, params))
 
 
 def init_params(key: jax.Array, config: TransformerConfig) -> Any:

@@ -31,6 +31,7 @@ from listcoupling import files, gumbel
 from listcoupling.data import text
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import sharding, transformer
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import inputs, losses, run_folder
 
 # Numbers of every row of history.json; with a teacher there are more.
@@ -64,6 +65,8 @@ class Job(NamedTuple):
   tokens: jax.Array  # [T] int32
   windows: np.ndarray  # [W, B, S + 1] int32, held out
   teacher_params: Any  # or None
+  key: jax.Array
+  mesh: Mesh | None
 
 
 def make_schedule(config) -> optax.Schedule:
@@ -90,23 +93,32 @@ def make_optimizer(config) -> optax.GradientTransformation:
   )
 
 
-def state_places(state: TrainState, model_config, config, mesh: Mesh):
+def init_state(key: jax.Array, config, model_config) -> TrainState:
+  """The state before the first step; `key` is that of the whole run."""
+  init_key = gumbel.domain_key(key, gumbel.Domain.MODEL_INIT)
+  params = transformer.init_params(init_key, model_config)
+  return TrainState(params, make_optimizer(config).init(params))
+
+
+def state_places(config, model_config, mesh: Mesh) -> TrainState:
   """Where a state lies: parameters and moments over 'fsdp' and 'tp'.
 
+  Args:
+    config: of the run.
+    model_config: of the model being trained.
+    mesh: in the standard form of `placement`.
+
+  Returns:
+    A tree of shardings.
+
   Raises:
-    ValueError: for a batch or sizes that the mesh does not divide, or devices
-      of several processes.
+    ValueError: for a batch or sizes that the mesh does not divide.
   """
-  if mesh.is_multi_process:
-    raise ValueError('training runs in one process, the mesh spans several.')
-  shards = mesh.shape['data'] * mesh.shape['fsdp']
-  if config.batch_size % shards:
-    raise ValueError(
-      f"batch_size={config.batch_size} cannot be shared by the mesh's data="
-      f'{mesh.shape["data"]} and fsdp={mesh.shape["fsdp"]}; take a multiple '
-      f'of {shards}.'
-    )
-  specs = sharding.specs(state, sharding.shared_sizes(model_config, mesh))
+  run_folder.check_batch(config.batch_size, mesh)
+  shapes = jax.eval_shape(
+    lambda: init_state(gumbel.seed_key(0), config, model_config)
+  )
+  specs = sharding.specs(shapes, sharding.shared_sizes(model_config, mesh))
   return jax.tree.map(functools.partial(NamedSharding, mesh), specs)
 
 
@@ -114,37 +126,36 @@ def make_steps(config, model_config, teacher_config=None, places=None):
   """Jitted (train, evaluate).
 
   Args:
-    config: see `inputs.check_config`.
+    config: see `inputs.check_settings`.
     model_config: TransformerConfig of the model being trained.
     teacher_config: of the teacher, or None.
-    places: of the state on a mesh, see `state_places`; the windows of a batch
-      are then shared by 'data' and 'fsdp'.
+    places: of the state on a mesh, see `state_places`; 'data' and 'fsdp' then
+      share the windows of a batch.
 
   Returns:
-    train(state, tokens [T], key, step, teacher_params) -> (state, metrics)
+    train(state, tokens [T], key, step, teacher_params) -> (state, metrics),
+    which takes the memory of the old state for the new one,
     and evaluate(params, teacher_params, windows [B, S + 1]) -> metrics.
   """
   optimizer = make_optimizer(config)
+  mesh = places and jax.tree.leaves(places)[0].mesh
+  whole = mesh and NamedSharding(mesh, PartitionSpec())
 
   def loss_fn(params, windows, teacher_params):
     teacher = teacher_config and (teacher_config, teacher_params)
     student = (model_config, params)
     return losses.loss_and_metrics(
-      config.distillation, student, windows, teacher
+      config.distillation, student, windows, teacher, mesh
     )
 
   @functools.partial(
-    jax.jit, out_shardings=None if places is None else (places, None)
+    jax.jit, donate_argnums=0, out_shardings=places and (places, whole)
   )
   def train(state, tokens, key, step, teacher_params):
     key = gumbel.domain_key(key, gumbel.Domain.TRAINING_STEP, step)
     windows = losses.sample_windows(
       key, tokens, config.batch_size, config.sequence_length + 1
     )
-    if places is not None:
-      mesh = jax.tree.leaves(places)[0].mesh
-      rows = NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
-      windows = jax.lax.with_sharding_constraint(windows, rows)
     grads, metrics = jax.grad(loss_fn, has_aux=True)(
       state.params, windows, teacher_params
     )
@@ -156,7 +167,7 @@ def make_steps(config, model_config, teacher_config=None, places=None):
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state), metrics
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=whole)
   def evaluate(params, teacher_params, windows):
     return loss_fn(params, windows, teacher_params)[1]
 
@@ -177,23 +188,28 @@ def _log(writer, name: str, values: dict, step: int) -> dict[str, float]:
   return values
 
 
-def _run(job: Job, manager, steps, state: TrainState):
-  """The loop: resume, step, log, evaluate, keep. Returns (state, history)."""
+def _run(job: Job, manager, steps, first: int, state: TrainState):
+  """The loop: step, log, evaluate, keep. Returns (state, history)."""
   config, (train, evaluate) = job.config, steps
-  first, state = run_folder.restore(manager, state)
   history = run_folder.read_history(job.folder, first, _IN_HISTORY)
-  key, schedule = gumbel.seed_key(config.seed), make_schedule(config)
+  schedule, leads = make_schedule(config), run_folder.leads()
   begin = time.monotonic() - (history[-1]['seconds'] if history else 0.0)
   last, events = config.num_steps, str(job.folder / 'events')
-  if first < last:  # it tells of the run as it was after fewer steps
+  if first < last and leads:  # it tells of the run as it was after fewer steps
     (job.folder / 'record.json').unlink(missing_ok=True)
-  progress = tqdm(range(first, last), initial=first, total=last)
+  progress = tqdm(
+    range(first, last), initial=first, total=last, disable=not leads
+  )
   with (
-    tensorboardX.SummaryWriter(events, purge_step=first) as writer,
-    run_folder.stopping(manager, (first, state)) as keep,
+    tensorboardX.SummaryWriter(
+      events, purge_step=first, write_to_disk=leads
+    ) as writer,
+    run_folder.stopping(manager, job.mesh) as keep,
   ):
     for step in progress:
-      state, metrics = train(state, job.tokens, key, step, job.teacher_params)
+      state, metrics = train(
+        state, job.tokens, job.key, step, job.teacher_params
+      )
       done = step + 1
       evaluates = done % config.eval_every == 0 or done == last
       if evaluates or done % config.log_every == 0:
@@ -202,13 +218,15 @@ def _run(job: Job, manager, steps, state: TrainState):
         progress.set_postfix(loss=f'{metrics["cross_entropy"]:.3f}')
       if evaluates:
         run = functools.partial(evaluate, state.params, job.teacher_params)
-        row = losses.mean_metrics(run, job.windows)
-        row = _log(writer, 'held_out', row, done)
+        row = _log(
+          writer, 'held_out', losses.mean_metrics(run, job.windows), done
+        )
         seconds = round(time.monotonic() - begin, 1)
         row |= {'step': done, 'seconds': seconds}
         history.append(row | {'train': metrics['cross_entropy']})
-        files.write_json(job.folder / 'history.json', history)
-        progress.write(f'step {done}: held-out {row["cross_entropy"]:.4f}')
+        if leads:
+          files.write_json(job.folder / 'history.json', history)
+          progress.write(f'step {done}: held-out {row["cross_entropy"]:.4f}')
       if done % config.checkpoint_every == 0 or done == last:
         run_folder.save(manager, done, state)
       keep(done, state)
@@ -252,8 +270,10 @@ def train_and_evaluate(
   Args:
     config: as in configs/lm_target.py.
     workdir: folder of the run, see `listcoupling.training.run_folder`.
-    mesh: devices of one process that share the work, with axes 'data' and
-      'fsdp' (the batch; 'fsdp' also parameters and moments) and 'tp'.
+    mesh: devices that share the work, with axes 'data' and 'fsdp' (the batch;
+      'fsdp' also parameters and moments) and 'tp'. On several processes each
+      makes the same call and sees the same workdir. A run may go on on another
+      mesh than it began on.
 
   Returns:
     Result.
@@ -261,7 +281,7 @@ def train_and_evaluate(
   Raises:
     ValueError: settings that make no sense, too little text, a workdir of
       another run, text or teacher, a teacher with another vocabulary or
-      tokenizer.
+      tokenizer, a mesh that does not fit, processes with different arguments.
     FileNotFoundError: text, tokenizer or teacher are missing.
     FloatingPointError: the loss is no longer finite.
     KeyboardInterrupt: Ctrl-C or SIGTERM, once the last step is saved.
@@ -271,40 +291,59 @@ def train_and_evaluate(
     >>> config = lm_target.get_config()
     >>> result = train_and_evaluate(config, 'runs/lm')  # doctest: +SKIP
   """
-  inputs.check_config(config)
-  teacher = inputs.load_teacher(config)
-  folder = files.as_folder(workdir)
-  texts = inputs.load_texts(config, folder, teacher)
-  end = texts.tokenizer.token_to_id(text.END_OF_TEXT)
-  model_config = transformer.TransformerConfig(
-    **config.model, stop_tokens=(end,)
-  )
-  origin = inputs.origin(texts, teacher)
-  run_folder.open_folder(config, folder, texts.tokenizer, origin)
-  init_key = gumbel.domain_key(
-    gumbel.seed_key(config.seed), gumbel.Domain.MODEL_INIT
-  )
-  params = transformer.init_params(init_key, model_config)
-  state = TrainState(params, make_optimizer(config).init(params))
-  windows = losses.even_windows(texts.held_out, config)
-  tokens, known = jnp.asarray(texts.train), teacher and teacher.params
-  models = [model_config, teacher and teacher.config]
-  if mesh is not None:
-    mesh = placement.standard_mesh(mesh)
-    places = state_places(state, model_config, config, mesh)
-    state = jax.tree.map(placement.put, state, places)
-    whole = NamedSharding(mesh, PartitionSpec())
-    tokens, known = placement.put((tokens, known), whole)
-    models.append(places)
-  job = Job(config, folder, tokens, windows, known)
-  steps = make_steps(config, *models)
+  with placement.agreed(jax.process_count() > 1) as agree:
+    mesh = run_folder.check_mesh(mesh)
+    inputs.check_settings(config)
+    teacher = inputs.load_teacher(config)
+    folder = files.as_folder(workdir)
+    texts = inputs.load_texts(config, folder, teacher)
+    model_config = _model_config(config, texts)
+    places = mesh and state_places(config, model_config, mesh)
+    origin = inputs.origin(texts, teacher)
+    run_folder.check_folder(config, folder, origin)
+    tokenizer = texts.tokenizer.to_str(pretty=True)
+    agree(
+      config=config.to_json(), origin=origin, tokenizer=tokenizer, mesh=mesh
+    )
+  with placement.agreed(jax.process_count() > 1) as agree:
+    if run_folder.leads():
+      run_folder.open_folder(config, folder, tokenizer, origin)
+    agree(folder='open')
+  job = _job(config, folder, texts, teacher, mesh)
+  init = functools.partial(init_state, job.key, config, model_config)
+  steps = make_steps(config, model_config, teacher and teacher.config, places)
   with run_folder.checkpoints(folder) as manager:
-    state, history = _run(job, manager, steps, state)
+    begun = run_folder.begin(manager, init, places)
+    state, history = _run(job, manager, steps, *begun)
   run = functools.partial(steps[1], state.params, job.teacher_params)
   train = losses.mean_metrics(run, losses.even_windows(texts.train, config))
   record = _make_record(texts, state.params, history, train)
-  files.write_json(folder / 'record.json', record)
+  if run_folder.leads():
+    files.write_json(folder / 'record.json', record)
   model = transformer.make_language_model(
     model_config, state.params, texts.tokenizer
   )
   return Result(model, record)
+
+
+def _model_config(config, texts: inputs.Texts):
+  end = texts.tokenizer.token_to_id(text.END_OF_TEXT)
+  return TransformerConfig(**config.model, stop_tokens=(end,))
+
+
+def _job(config, folder, texts: inputs.Texts, teacher, mesh) -> Job:
+  """The constants of a run, on the devices."""
+  windows = losses.even_windows(texts.held_out, config)
+  tokens, key = jnp.asarray(texts.train), gumbel.seed_key(config.seed)
+  known = teacher and teacher.params
+  if mesh is not None:
+    tokens, key = placement.put(
+      (tokens, key), NamedSharding(mesh, PartitionSpec())
+    )
+    if teacher is not None:
+      sizes = sharding.shared_sizes(teacher.config, mesh, strict=False)
+      places = jax.tree.map(
+        functools.partial(NamedSharding, mesh), sharding.specs(known, sizes)
+      )
+      known = jax.tree.map(placement.put, known, places)
+  return Job(config, folder, tokens, windows, known, key, mesh)

@@ -10,6 +10,10 @@
 
 Of these the image codec (`vae`) keeps settings, history and one checkpoint, and
 its TensorBoard folder is tensorboard/.
+
+Several processes share the folder, on a file system that all of them see: each
+writes its shards of a checkpoint, process 0 everything else. A checkpoint is
+read onto any mesh, whichever it was written from.
 """
 
 import contextlib
@@ -20,14 +24,58 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from listcoupling import files
+from listcoupling.decoding import placement
 
 _STOPS = b'\nStops after this step and keeps it; once more stops at once.\n'
 # Of a language model: the schedule follows the new number of steps; logs do
 # not change the run.
 _MAY_CHANGE = ('num_steps', 'checkpoint_every', 'log_every')
+
+
+def check_mesh(mesh: Mesh | None) -> Mesh | None:
+  """The standard form of a mesh to train on.
+
+  Raises:
+    ValueError: for something else, or one that leaves out a process.
+  """
+  count = jax.process_count()
+  if mesh is None:
+    if count > 1:
+      raise ValueError(
+        f'{count} processes train on a mesh over the devices of all of them, '
+        'got none; give --mesh. Tables read what is trained already.'
+      )
+    return None
+  mesh = placement.standard_mesh(mesh)
+  left_out = set(range(count))
+  left_out -= {device.process_index for device in mesh.devices.flat}
+  if left_out:
+    raise ValueError(
+      f'the mesh {dict(mesh.shape)} has no device of process {min(left_out)}; '
+      f'take one over the devices of all {count} processes.'
+    )
+  return mesh
+
+
+def check_batch(batch_size: int, mesh: Mesh | None) -> None:
+  """Raises ValueError for a batch that 'data' and 'fsdp' do not divide."""
+  data, fsdp = (mesh.shape[x] for x in ('data', 'fsdp')) if mesh else (1, 1)
+  if batch_size % (data * fsdp):
+    raise ValueError(
+      f"batch_size={batch_size} cannot be shared by the mesh's data={data} and "
+      f'fsdp={fsdp}; take a multiple of {data * fsdp}.'
+    )
+
+
+def leads() -> bool:
+  """Whether this process writes what is not sharded."""
+  return jax.process_index() == 0
 
 
 def _changed(path: pathlib.Path, wanted: Any) -> list[str]:
@@ -73,19 +121,16 @@ def _check_num_steps(folder: pathlib.Path, num_steps: int) -> None:
     )
 
 
-def open_folder(config, folder: pathlib.Path, tokenizer, origin: dict) -> None:
-  """Makes the folder and keeps settings, tokenizer and origin there.
+def check_folder(config, folder: pathlib.Path, origin: dict) -> None:
+  """Raises ValueError if the folder holds another run or damaged files.
+
+  Another run has other settings (apart from the number of steps and how often
+  to log and to save), more steps, or learnt from another text or teacher.
 
   Args:
     config: of the run.
     folder: of the run.
-    tokenizer: of the run.
     origin: of `inputs.origin`.
-
-  Raises:
-    ValueError: the folder holds a run with other settings, apart from the
-      number of steps and how often to log and to save, one of more steps, or
-      one that learnt from another text or teacher; or its files are damaged.
   """
   check_settings(config, folder, _MAY_CHANGE)
   _check_num_steps(folder, config.num_steps)
@@ -96,9 +141,22 @@ def open_folder(config, folder: pathlib.Path, tokenizer, origin: dict) -> None:
       f'{origin}: text or teacher have changed under their names; put them '
       'back or choose another --workdir.'
     )
+
+
+def open_folder(
+  config, folder: pathlib.Path, tokenizer: str, origin: dict
+) -> None:
+  """Makes a folder that was checked; keeps settings, tokenizer, origin there.
+
+  Args:
+    config: of the run.
+    folder: of the run.
+    tokenizer: of the run, as JSON.
+    origin: of `inputs.origin`.
+  """
   # Settings come last: a folder that has them has the rest.
   with files.replacing(folder / 'tokenizer.json') as new:
-    new.write_text(tokenizer.to_str(pretty=True), encoding='utf-8')
+    new.write_text(tokenizer, encoding='utf-8')
   files.write_json(folder / 'origin.json', origin)
   keep_settings(config, folder)
 
@@ -138,17 +196,22 @@ def checkpoints(
   )
 
 
-def restore(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any]:
-  """(step, state) of the last checkpoint, or (0, `state`) without one.
+def restore(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
+  """(step, state) of the last checkpoint, or (0, `like`) without one.
+
+  Args:
+    manager: of the run's checkpoints.
+    like: arrays, or `jax.ShapeDtypeStruct` with a sharding, which says where
+      the state shall lie.
 
   Raises:
     ValueError: the checkpoint is damaged.
   """
   step = manager.latest_step()
   if step is None:
-    return 0, state
+    return 0, like
   try:
-    return step, manager.restore(step, args=ocp.args.StandardRestore(state))
+    return step, manager.restore(step, args=ocp.args.StandardRestore(like))
   except Exception as error:  # of many kinds: JSON, TensorStore, OCDBT
     about = f'{type(error).__name__}: {error}'.splitlines()[0][:200]
     raise ValueError(
@@ -158,6 +221,37 @@ def restore(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any]:
     ) from error
 
 
+def begin(
+  manager: ocp.CheckpointManager, init: Callable[[], Any], places: Any = None
+) -> tuple[int, Any]:
+  """(step, state) of the last checkpoint, or (0, init()) without one.
+
+  No device ever holds more than its shards.
+
+  Args:
+    manager: of the run's checkpoints.
+    init: gives the state of a new run.
+    places: tree of shardings of the state; None: the first device.
+
+  Raises:
+    ValueError: the checkpoint is damaged.
+  """
+  if manager.latest_step() is None:
+    return 0, jax.jit(init, out_shardings=places)()
+  like = jax.eval_shape(init)
+  if places is None:
+    there = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    places = jax.tree.map(lambda _: there, like)
+  return restore(
+    manager,
+    jax.tree.map(
+      lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+      like,
+      places,
+    ),
+  )
+
+
 def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
   """Saves the state after `step` steps, in the background; once."""
   if step != manager.latest_step():
@@ -165,21 +259,43 @@ def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
       manager.save(step, args=ocp.args.StandardSave(state))
 
 
+def _any_process(mesh: Mesh) -> Callable[[bool], bool]:
+  """flag -> whether any process gave one the last time, the same in all.
+
+  One call behind, nobody waits for the step that is under way.
+  """
+  shared = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+  whole = NamedSharding(mesh, PartitionSpec())
+  largest = jax.jit(lambda flags: flags.max(), out_shardings=whole)
+  mine = mesh.local_mesh.size
+  before = []
+
+  def ask(flag: bool) -> bool:
+    flags = jax.make_array_from_process_local_data(
+      shared, np.full(mine, flag, np.int32), (mesh.size,)
+    )
+    before.append(largest(flags))
+    return len(before) > 1 and bool(before.pop(0))
+
+  return ask
+
+
 @contextlib.contextmanager
 def stopping(
-  manager: ocp.CheckpointManager, first: tuple[int, Any]
+  manager: ocp.CheckpointManager, mesh: Mesh | None = None
 ) -> Iterator[Callable[[int, Any], None]]:
   """A loop of steps that Ctrl-C or SIGTERM ends with a checkpoint.
 
   The first signal says so and waits for the end of a step, since one in the
   middle of a compiled call can crash the process; a second one does what it
-  always did.
+  always did, and the last checkpoint stands. Of several processes one signal
+  ends all, after the same step.
   In a thread other than the main one no signal arrives. All checkpoints are
   on disk when the loop is left.
 
   Args:
     manager: of the run's checkpoints.
-    first: (step, state) before the loop.
+    mesh: of the run.
 
   Yields:
     keep(step, state), to be called after each step, when all that belongs to
@@ -188,7 +304,8 @@ def stopping(
   Raises:
     KeyboardInterrupt: the run was stopped; its note says at which step.
   """
-  last, asked, before = [first], [], {}
+  asked, before = [], {}
+  anyone = _any_process(mesh) if mesh and mesh.is_multi_process else bool
 
   def handler(*_):
     asked.append(True)
@@ -197,8 +314,8 @@ def stopping(
       signal.signal(number, old)
 
   def keep(step, state):
-    last[0] = step, state
-    if asked:
+    if anyone(bool(asked)):
+      save(manager, step, state)
       raise KeyboardInterrupt
 
   if threading.current_thread() is threading.main_thread():
@@ -207,12 +324,12 @@ def stopping(
   try:
     yield keep
   except KeyboardInterrupt as stop:
-    step, state = last[0]
-    save(manager, step, state)
-    stop.add_note(
-      f'Step {step} is kept in {manager.directory}; the same command goes on '
-      'from there.'
-    )
+    step = manager.latest_step()
+    if step is not None:
+      stop.add_note(
+        f'Step {step} is kept in {manager.directory}; the same command goes on '
+        'from there.'
+      )
     raise
   finally:
     for number, old in before.items():

@@ -25,10 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tqdm
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from listcoupling import files, gumbel
 from listcoupling.data import images as image_data
 from listcoupling.data import side_information
+from listcoupling.decoding import placement
 from listcoupling.models import vae
 from listcoupling.training import run_folder
 
@@ -178,22 +180,60 @@ def init_state(key, config, model_config) -> TrainState:
   )
 
 
-def make_train_steps(config, model_config):
+def state_places(config, model_config, mesh: Mesh) -> TrainState:
+  """Where a state lies: 'fsdp' shares the longest axis that it divides.
+
+  Args:
+    config: of the training.
+    model_config: sizes of the networks.
+    mesh: in the standard form of `placement`.
+
+  Returns:
+    A tree of shardings.
+  """
+  shards = mesh.shape['fsdp']
+
+  def place(leaf):
+    sizes = [size if size % shards == 0 else 0 for size in leaf.shape]
+    axes = [None] * leaf.ndim
+    if any(sizes):
+      axes[sizes.index(max(sizes))] = 'fsdp'
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+  init = functools.partial(init_state, config=config, model_config=model_config)
+  return jax.tree.map(place, jax.eval_shape(init, gumbel.seed_key(0)))
+
+
+def make_train_steps(config, model_config, mesh: Mesh | None = None):
   """Compiled (state, key, left [R, H, W], right, count) -> state.
 
-  `count` steps run in one call.
+  `count` steps run in one call, which takes the memory of the old state. On a
+  mesh 'data' and 'fsdp' share the images of a batch, see also `state_places`.
   """
   optimizer = _optimizer(config)
+  places = mesh and state_places(config, model_config, mesh)
 
-  @jax.jit
+  def on_mesh(x, spec):
+    if mesh is None:
+      return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+  def shared_loss(params, key, left, right):
+    rows = PartitionSpec(('data', 'fsdp'))
+    left, right = on_mesh((left, right), rows)
+    return loss_fn(
+      on_mesh(params, placement.WHOLE), key, left, right, config, model_config
+    )
+
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=places)
   def many(state, key, left, right, count):
     def one(_, state):
       step_key = gumbel.domain_key(key, gumbel.Domain.TRAINING_STEP, state.step)
       batch_key, loss_key = jax.random.split(step_key)
       shape, known = (config.batch_size,), left.shape[0]
       rows = jax.random.randint(batch_key, shape, 0, known, jnp.int32)
-      grads, metrics = jax.grad(loss_fn, has_aux=True)(
-        state.params, loss_key, left[rows], right[rows], config, model_config
+      grads, metrics = jax.grad(shared_loss, has_aux=True)(
+        state.params, loss_key, left[rows], right[rows]
       )
       with jax.numpy_dtype_promotion('standard'):  # optax mixes types
         updates, opt_state = optimizer.update(grads, state.opt_state)
@@ -225,43 +265,73 @@ def image_grid(params, side, right, networks) -> np.ndarray:
   return np.concatenate(lines, 0)
 
 
-def _run(config, workdir, manager, state, steps, halves) -> TrainState:
-  """The loop: resume, step, keep."""
+def _laid_out(tree, mesh: Mesh | None):
+  """Arrays on the first device, or whole on every device of a mesh."""
+  if mesh is None:
+    return jax.tree.map(jnp.asarray, tree)
+  return placement.put(tree, NamedSharding(mesh, placement.WHOLE))
+
+
+def _begin(config, manager, mesh) -> tuple[int, TrainState]:
+  key, model_config = (
+    gumbel.seed_key(config.seed),
+    vae.VAEConfig(**config.model),
+  )
+  places = mesh and state_places(config, model_config, mesh)
+  init = functools.partial(init_state, key, config, model_config)
+  return run_folder.begin(manager, init, places)
+
+
+def _run(config, workdir, manager, mesh, halves):
+  """The loop: resume, step, keep. Returns the parameters on one device."""
   import tensorboardX  # a finished training is read without it
 
-  first, state = run_folder.restore(manager, state)
+  first, state = _begin(config, manager, mesh)
   history = run_folder.read_history(workdir, first, _METRICS)
-  key = gumbel.seed_key(config.seed)
-  known = jax.tree.map(jnp.asarray, halves['train'])
-  began = history[-1]['step'] if history else 0
+  args = _laid_out((gumbel.seed_key(config.seed), *halves['train']), mesh)
+  steps = make_train_steps(config, vae.VAEConfig(**config.model), mesh)
+  leads, began = run_folder.leads(), history[-1]['step'] if history else 0
   with (
-    tqdm.tqdm(initial=first, total=config.steps, desc='vae') as progress,
-    tensorboardX.SummaryWriter(str(workdir / 'tensorboard')) as board,
-    run_folder.stopping(manager, (first, state)) as keep,
+    tqdm.tqdm(
+      initial=first, total=config.steps, desc='vae', disable=not leads
+    ) as progress,
+    tensorboardX.SummaryWriter(
+      str(workdir / 'tensorboard'), write_to_disk=leads
+    ) as board,
+    run_folder.stopping(manager, mesh) as keep,
   ):
     step = first
     while step < config.steps:
       end = min(began + config.steps_per_call, config.steps)  # of this row
       count = min(_CALL, end - step)
-      state, step = steps(state, key, *known, count), step + count
+      state, step = steps(state, *args, count), step + count
       progress.update(count)
       if step == end:
-        row = {k: float(v) / (end - began) for k, v in state.totals.items()}
-        state = state._replace(totals=_no_totals())
-        _check_finite({'step': step, **row}, config)
-        history.append({'step': step, **row})
-        progress.set_postfix({k: f'{value:.3f}' for k, value in row.items()})
-        for name, value in row.items():
-          board.add_scalar(name, value, step)
-        files.write_json(workdir / 'history.json', history)
+        history.append(_row(state, step, end - began, config, board))
+        state = state._replace(totals=_laid_out(_no_totals(), mesh))
+        if leads:
+          files.write_json(workdir / 'history.json', history)
         run_folder.save(manager, step, state)
         began = step
       keep(step, state)
-    _draw(board, state, halves['test'], config)
-  return state
+    params = state.params
+    if mesh is not None:
+      params = jax.tree.map(lambda x: jnp.asarray(placement.fetch(x)), params)
+    if leads:
+      _draw(board, params, halves['test'], config)
+  return params
 
 
-def _draw(board, state, halves, config) -> None:
+def _row(state: TrainState, step, count, config, board) -> dict:
+  """A row of history: means over the last `count` steps."""
+  row = {name: float(total) / count for name, total in state.totals.items()}
+  _check_finite({'step': step, **row}, config)
+  for name, value in row.items():
+    board.add_scalar(name, value, step)
+  return {'step': step, **row}
+
+
+def _draw(board, params, halves, config) -> None:
   """A grid of test images for tensorboard."""
   networks = vae.networks(vae.VAEConfig(**config.model))
   left, right = (x[:10] for x in halves)
@@ -270,25 +340,32 @@ def _draw(board, state, halves, config) -> None:
     left, right, 1, networks.config.side_shape,
     kind=config.side_kind, noise=config.side_noise,
   )[:, 0]  # fmt: skip
-  grid = image_grid(state.params, side, right, networks)
+  grid = image_grid(params, side, right, networks)
   formats = 'HWC' if grid.ndim == 3 else 'HW'
   board.add_image('reconstructions', grid, config.steps, dataformats=formats)
 
 
-def train(config: 'ml_collections.ConfigDict', workdir):
+def train(
+  config: 'ml_collections.ConfigDict', workdir, *, mesh: Mesh | None = None
+):
   """Trains to `config.steps`, resuming what `workdir` holds.
 
   Args:
     config: the `train` part of configs/vae_digits.py.
     workdir: folder for checkpoints/, train_config.json, history.json and, at
       the end, vae.safetensors: parameters, sizes and beta alone.
+    mesh: devices that share the work, with axes 'data' and 'fsdp' (the images
+      of a batch; 'fsdp' also parameters and moments). On several processes
+      each makes the same call and sees the same workdir. A run may go on on
+      another mesh than it began on.
 
   Returns:
     `vae.VAEConfig` and the parameters. A finished run is only read.
 
   Raises:
-    ValueError: for settings that make no sense, a workdir of another run, or
-      damaged files in it.
+    ValueError: for settings that make no sense, a workdir of another run,
+      damaged files in it, a mesh that does not fit, or processes with
+      different arguments.
     FileNotFoundError: if the images are missing.
     FloatingPointError: if the loss stops being finite.
     KeyboardInterrupt: Ctrl-C or SIGTERM, once the last step is saved.
@@ -298,17 +375,33 @@ def train(config: 'ml_collections.ConfigDict', workdir):
     >>> config = vae_digits.get_config().train
     >>> model, params = train(config, 'runs/digits')  # doctest: +SKIP
   """
-  model_config = check_config(config)
-  halves, workdir = load_halves(config), files.as_folder(workdir)
-  run_folder.check_settings(config, workdir)
-  path = workdir / vae.FILE
-  if path.exists():
+  shared = jax.process_count() > 1
+  with placement.agreed(shared) as agree:
+    model_config = check_config(config)
+    halves, workdir = load_halves(config), files.as_folder(workdir)
+    run_folder.check_settings(config, workdir)
+    path = workdir / vae.FILE
+    finished = path.exists()
+    if not finished:
+      mesh = run_folder.check_mesh(mesh)
+      run_folder.check_batch(config.batch_size, mesh)
+    agree(
+      config=config.to_json(),
+      images=shared and files.digest(halves),
+      mesh=mesh,
+      finished=finished,
+    )
+  if finished:
     return model_config, vae.load(path)[0]
-  run_folder.keep_settings(config, workdir)
-  state = init_state(gumbel.seed_key(config.seed), config, model_config)
+  with placement.agreed(shared) as agree:
+    if run_folder.leads():
+      run_folder.keep_settings(config, workdir)
+    agree(folder='open')
   with run_folder.checkpoints(workdir, max_to_keep=1) as manager:
-    steps = make_train_steps(config, model_config)
-    state = _run(config, workdir, manager, state, steps, halves)
-  about = {'beta': config.beta, 'side_kind': config.side_kind}
-  vae.save(path, state.params, model_config, **about)
-  return model_config, state.params
+    params = _run(config, workdir, manager, mesh, halves)
+  with placement.agreed(shared) as agree:
+    if run_folder.leads():
+      about = {'beta': config.beta, 'side_kind': config.side_kind}
+      vae.save(path, params, model_config, **about)
+    agree(parameters='kept')
+  return model_config, params

@@ -35,6 +35,9 @@ def _write(path, lines):
   return path
 
 
+_PARAGRAPH = 'Two lines\nof a paragraph ' + 'that goes on ' * 6 + 'and ends.'
+
+
 @pytest.fixture
 def data(tmp_path):
   """A folder with every data set in its own form."""
@@ -54,6 +57,9 @@ def data(tmp_path):
     tmp_path / 'natural_reasoning/full.jsonl',
     [{'question': f'Why {n}?', 'reference_answer': ''} for n in range(3)],
   )
+  for name in ('wikitext2/test.txt', 'tinyshakespeare/input.txt'):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text(f' = A title = \n \n {_PARAGRAPH}\n\nEnd.\n')
   return tmp_path
 
 
@@ -70,6 +76,8 @@ _EXPECTED = {
     ('2', 'Why 1?\n'),
     ('3', 'Why 2?\n'),
   ),
+  'wikitext2': (('2', f'{_PARAGRAPH}\n'),),
+  'tinyshakespeare': (('2', f'{_PARAGRAPH}\n\n'),),
 }
 
 
@@ -119,7 +127,8 @@ def test_a_template_field_that_is_missing_is_named_with_its_line(data):
     ('a.json', '[{"question": "a"', 'a.json is not JSON'),
     ('a.json', '3', 'must hold a list'),
     ('a.json', '{"p": {"passage": "x"}}', "passage 'p' has no field"),
-    ('a.txt', 'a', 'must end in one of'),
+    ('a.doc', 'a', 'must end in one of'),
+    ('a.txt', 'a', "line 1 has no field 'question'"),
     ('a.parquet', 'a', 'not a Parquet file'),
   ],
 )

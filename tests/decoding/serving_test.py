@@ -43,9 +43,17 @@ def test_every_request_has_the_text_of_its_own_key(batch_size):
   np.testing.assert_array_equal(found.tokens, wanted.tokens)
   np.testing.assert_array_equal(found.lengths, wanted.lengths)
   for name, value in wanted.metrics._asdict().items():
-    if name != 'tokens_per_second':
+    if name not in ('tokens_per_second', 'occupancy'):
       np.testing.assert_array_equal(getattr(found.metrics, name), value)
   assert len(np.unique(wanted.lengths)) > 3  # slots end at different times
+  calls = wanted.metrics.target_calls
+  used = calls.sum() / (calls.size * calls.max())
+  assert wanted.metrics.occupancy == pytest.approx(used)
+  slots = {1: 1, 4: 4, 12: 12}[batch_size]
+  longest = found.metrics.target_calls.max()
+  # No request runs longer than alone; with one slot none ever waits.
+  assert used * len(calls) / 12 <= found.metrics.occupancy * 1.001
+  assert (found.metrics.occupancy == 1) == (slots == 1), longest
   for request, count in enumerate(wanted.lengths):
     assert done[request] == wanted.tokens[request, :count].tolist()
 

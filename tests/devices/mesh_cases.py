@@ -1,10 +1,11 @@
 """Generations on meshes of eight host devices; run by `mesh_test`.
 
-  python -m tests.devices.mesh_cases RESULTS.json
+  python -m tests.devices.mesh_cases RESULTS.json [CASE ...]
 
 JAX must see the devices before it starts, hence a process of its own.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -16,14 +17,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from listcoupling import gumbel
-from listcoupling.decoding import analysis, generate, loop, placement
+from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.benchmarks import hlo
-from listcoupling.models import transformer
+from listcoupling.decoding.serving import generate_many
+from listcoupling.experiments.benchmarks import cost, hlo
 from listcoupling.models.random_pair import random_pair
-from listcoupling.training import language_model
+from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
-from tests.training import tiny_text
+from tests.devices import training_cases
 
 KEY = 7
 ROWS, VOCAB = 8, 4096
@@ -46,7 +47,7 @@ def mesh(sizes, devices=None):
 
 def network():
   """Four key heads, drafter and target of one vocabulary."""
-  config = transformer.TransformerConfig(
+  config = TransformerConfig(
     *(VOCAB, 64, 2, 8, 4, 16, 128), qkv_bias=True, tie_embeddings=False
   )
   return random_pair(gumbel.seed_key(0), config, draft_layers=1, gain=0.1)
@@ -107,7 +108,10 @@ def programs(results):
     program = call.compiled(loop.run, state, info)
     sent = hlo.collectives(program.as_text())
     keys = state.cache.layers[0][0]
+    shards = call.mesh.shape
     results[f'{name} block'] = {
+      'sent': sum(op.size for op in sent),
+      'sent on paper': _sent(target, drafter, ROWS // shards['data'], shards),
       'kinds': sorted({op.code for op in sent}),
       'largest': max((op.size for op in sent), default=0),
       'weights': max(
@@ -122,6 +126,21 @@ def programs(results):
       'cache_shard': list(keys.sharding.shard_shape(keys.shape)),
       'cache': list(keys.shape),
     }
+
+
+def _sent(target, drafter, rows, shards):
+  """Bytes of the forwards of one turn of every loop."""
+  nodes = (
+    (target, 1 + OPTIONS.tree_nodes()),
+    (drafter, OPTIONS.draft_length + 1),
+    (drafter, OPTIONS.num_drafts),
+  )
+  return sum(
+    cost.forward(
+      model.config, rows, count, 0, devices=shards['tp'], number=4
+    ).sent
+    for model, count in nodes
+  )
 
 
 def tables(results):
@@ -154,49 +173,32 @@ def tables(results):
   }
 
 
-def training(results):
-  """Two steps on one device and on eight."""
-  config = tiny_text.small_config('')
-  config.update(batch_size=16, sequence_length=32)
-  sizes = transformer.TransformerConfig(512, 64, 2, 4, 2, 16, 128)
-  params = transformer.init_params(gumbel.seed_key(0), sizes)
-  optimizer = language_model.make_optimizer(config)
-  state = language_model.TrainState(params, optimizer.init(params))
-  tokens = jax.random.randint(gumbel.seed_key(1), (4000,), 0, 512, 'int32')
-  devices = placement.standard_mesh(mesh(dict(data=2, fsdp=4)))
-  places = language_model.state_places(state, sizes, config, devices)
-  found = []
-  for where in (None, places):
-    own, text = state, tokens
-    if where is not None:
-      own = jax.tree.map(placement.put, state, where)
-      whole = NamedSharding(devices, PartitionSpec())
-      text = placement.put(tokens, whole)
-    train, _ = language_model.make_steps(config, sizes, None, where)
-    args = text, gumbel.seed_key(2)
-    program = train.lower(own, *args, 0, None).compile()
-    for step in range(2):
-      own, metrics = train(own, *args, step, None)
-    found.append((program.cost_analysis()['flops'], metrics, own))
-  (flops, one, alone), (shared_flops, eight, shared) = found
-  down = shared.params['layer_0']['down']
-  config.batch_size = 12
-  try:
-    language_model.state_places(state, sizes, config, devices)
-    refused = ''
-  except ValueError as error:
-    refused = str(error)
-  results['training'] = {
-    'flops': shared_flops / flops,
-    'losses': [float(m['cross_entropy']) for m in (one, eight)],
-    'largest_difference': max(
-      float(np.abs(np.asarray(a) - np.asarray(b)).max())
-      for a, b in zip(
-        jax.tree.leaves(alone.params), jax.tree.leaves(shared.params)
-      )
-    ),
-    'shard': list(down.sharding.shard_shape(down.shape)),
-    'refused': refused,
+def serving(results):
+  """More requests than slots, each with a key of its own."""
+  target, (drafter,) = fakes.random_pair(vocab_size=16, noise=0.5)
+  count = 40
+  rows = np.arange(3 * count).reshape(count, 3) % 16
+  keys = jax.random.split(gumbel.seed_key(KEY), count)
+  call = target, drafter, rows, 1 + np.arange(count) % 3
+  options = dataclasses.replace(OPTIONS, max_new_tokens=48, stop_tokens=(3,))
+  alone = generate.generate(keys, *call, options)
+  ended = []
+  out = generate_many(
+    keys,
+    *call,
+    options,
+    batch_size=8,
+    mesh=mesh(dict(data=4, tp=2)),
+    on_done=lambda request, tokens: ended.append(request),
+  )
+  calls = alone.metrics.target_calls.reshape(-1, 8)
+  results['serving'] = {
+    'same': bool((out.tokens == alone.tokens).all()),
+    'calls': bool((out.metrics.target_calls == calls.ravel()).all()),
+    'lengths': sorted(set(map(int, out.lengths))),
+    'ended': ended,
+    'occupancy': out.metrics.occupancy,
+    'of batches': float(calls.sum() / (8 * calls.max(axis=1)).sum()),
   }
 
 
@@ -220,9 +222,9 @@ def refusals(results):
       return str(error)
     return ''
 
-  odd = transformer.TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
+  odd = TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
   odd, _ = random_pair(gumbel.seed_key(0), odd, draft_layers=1, gain=0.1)
-  heads = transformer.TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
+  heads = TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
   heads, _ = random_pair(gumbel.seed_key(0), heads, draft_layers=1, gain=0.1)
   results['refused'] = {
     'name': message(dict(model=8)),
@@ -232,14 +234,16 @@ def refusals(results):
   }
 
 
-def main(path):
-  """Runs all and writes what was found."""
+def main(path, *names):
+  """Runs all, or those named, and writes what was found."""
   results = {}
-  for case in (networks, programs, tables, training, refusals):
-    case(results)
+  own = (networks, programs, tables, serving, refusals)
+  for case in (*own, *training_cases.CASES):
+    if not names or case.__name__ in names:
+      case(results)
   with open(path, 'w') as file:
     json.dump(results, file)
 
 
 if __name__ == '__main__':
-  main(sys.argv[1])
+  main(*sys.argv[1:])

@@ -1,9 +1,10 @@
-"""One of two processes that generate together; run by `processes_test`.
+"""One of two processes that work together; run by `processes_test`.
 
-python -m tests.devices.process_cases PROCESS PORT RESULTS.json
+python -m tests.devices.process_cases PROCESS PORT FOLDER
 """
 
 import json
+import pathlib
 import sys
 import types
 
@@ -15,7 +16,11 @@ from listcoupling import gumbel
 from listcoupling.decoding import generate, placement, tuning
 from listcoupling.decoding.options import GenerateOptions
 from tests import fakes
-from tests.devices import mesh_cases
+from tests.devices import (
+  mesh_cases,
+  process_table_cases,
+  process_training_cases,
+)
 
 
 def _tuned(process, target, drafter):
@@ -33,12 +38,8 @@ def _tuned(process, target, drafter):
   ).method
 
 
-def main(process, port, path):
-  """Joins, generates, refuses, writes what was found."""
-  jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
-  # They meet now: the first meeting waits for half a minute at most.
-  multihost_utils.sync_global_devices('start')
-  process, results = int(process), {}
+def generate_text(results, process, folder):
+  """Two models, and calls that are refused."""
   key = gumbel.seed_key(7)
   options = GenerateOptions(num_drafts=2, draft_length=2, max_new_tokens=32)
   exact, (drafter,) = fakes.random_pair(vocab_size=16, noise=0.5)
@@ -72,9 +73,21 @@ def main(process, port, path):
   results['bad options'] = message(options=bad)
   results['after'] = message()
   results['tuned'] = _tuned(process, exact, drafter)
-  with open(path, 'w') as file:
-    json.dump(results, file)
+
+
+def main(process, port, folder, *names):
+  """Joins, runs all or those named, writes what was found."""
+  process, folder = int(process), pathlib.Path(folder)
+  jax.distributed.initialize(f'127.0.0.1:{port}', 2, process)
+  # They meet now: the first meeting waits for half a minute at most.
+  multihost_utils.sync_global_devices('start')
   np.testing.assert_equal(jax.process_count(), 2)
+  results = {}
+  cases = process_training_cases.CASES + process_table_cases.CASES
+  for case in (generate_text, *cases):
+    if not names or case.__name__ in names:
+      case(results, process, folder)
+  (folder / f'{process}.json').write_text(json.dumps(results))
 
 
 if __name__ == '__main__':

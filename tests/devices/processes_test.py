@@ -1,20 +1,37 @@
-"""Two processes over loopback write what one writes, or both refuse."""
+"""Two processes over loopback do what one does, or both refuse."""
 
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
+
+from listcoupling import files
+from listcoupling.models import pretrained
+from listcoupling.models import vae as vae_models
+from listcoupling.training import language_model
+from tests.devices import process_table_cases, process_training_cases
+from tests.training import tiny_text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
-def results(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('processes')
+def folder(tmp_path_factory):
+  """Where the processes work."""
+  path = tmp_path_factory.mktemp('processes')
+  tiny_text.write_text(path / 'text.txt')
+  return path
+
+
+@pytest.fixture(scope='module')
+def results(folder):
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
@@ -23,21 +40,20 @@ def results(tmp_path_factory):
     'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo',
     'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
   }
-  paths = [folder / f'{process}.json' for process in range(2)]
   running = [
     subprocess.Popen(
       [
         sys.executable,
         '-m',
         'tests.devices.process_cases',
-        *(str(process), str(port), str(path)),
+        *(str(process), str(port), str(folder)),
       ],
       cwd=ROOT,
       env=os.environ | settings,
       stderr=subprocess.PIPE,
       text=True,
     )
-    for process, path in enumerate(paths)
+    for process in range(2)
   ]
   try:
     for each in running:
@@ -46,7 +62,7 @@ def results(tmp_path_factory):
   finally:
     for each in running:
       each.kill()
-  return [json.loads(path.read_text()) for path in paths]
+  return [json.loads((folder / f'{n}.json').read_text()) for n in range(2)]
 
 
 @pytest.mark.parametrize('name', ['table data=2', 'network tp=2'])
@@ -71,3 +87,89 @@ def test_an_error_in_one_process_ends_the_call_in_both(results):
 
 def test_the_first_clock_counts_for_all(results):
   assert [found['tuned'] for found in results] == ['autoregressive'] * 2
+
+
+def test_both_processes_train_one_model(results, folder):
+  ours, theirs = (found['text'] for found in results)
+  assert ours == theirs and ours['shard'] == [280, 8]  # of [280, 16]
+  model = pretrained.load_pretrained(folder / 'model')
+  assert files.digest(model.params) == ours['digest']
+  names = {path.name for path in (folder / 'run').iterdir()}
+  assert names == {
+    'checkpoints',
+    'events',
+    'history.json',
+    'origin.json',
+    'record.json',
+    'tokenizer.json',
+    'train_config.json',
+  }
+  assert len(list((folder / 'run/events').iterdir())) == 2  # one a start
+
+
+def test_an_interrupt_of_one_process_stops_both_after_the_same_step(results):
+  # It comes in the third step, the others know at the end of the fourth.
+  assert results[0]['text']['stopped'] == ['3', '4']
+
+
+def test_what_two_processes_kept_goes_on_in_one(results, folder):
+  together = results[0]['text']['losses']
+  shutil.rmtree(folder / 'run/checkpoints/6')
+  config = process_training_cases.text_config(folder)
+  found = language_model.train_and_evaluate(config, folder / 'run')
+  alone = [row['train'] for row in found.record['history']]
+  assert alone[0] == together[0] and together[1] < together[0]
+  # Some last bits of a loss near 5: sums in another order.
+  assert abs(alone[1] - together[1]) < 16 * np.spacing(np.float32(5))
+
+
+def test_both_processes_train_one_image_codec(results, folder):
+  ours, theirs = (found['images'] for found in results)
+  assert ours == theirs and ours['same']
+  params, _, _ = vae_models.load(folder / 'images' / vae_models.FILE)
+  assert files.digest(jax.tree.map(np.asarray, params)) == ours['digest']
+  history = files.read_json(folder / 'images/history.json', list)
+  assert [row['step'] for row in history] == [2, 4]
+
+
+def test_trainings_that_differ_are_refused_by_both(results):
+  for found in results:
+    assert found['refused']['settings'].startswith('processes 0 and 1 were')
+    assert 'different config' in found['refused']['settings']
+    assert 'give --mesh' in found['refused']['no mesh']
+    assert 'no device of process 1' in found['refused']['one process']
+    assert 'different mesh' in found['refused']['flags']
+    assert not found['refused']['written']
+  ours, theirs = (found['refused']['batch'] for found in results)
+  assert 'batch_size=3' in ours and 'process 0 refuses' in theirs
+
+
+def test_two_processes_fill_a_table_as_one_does(results, folder, tmp_path):
+  ours, theirs = (found['tables'] for found in results)
+  assert ours['made'] == ['a', 'c', 'e', 0, 2]
+  assert theirs['made'] == ['b', 'd', 1]
+  process_table_cases.synthetic(tmp_path / 'alone')
+  for name in ('results.csv', 'all.csv'):
+    alone = (tmp_path / 'alone' / name).read_bytes()
+    for other in ('together', 'stopped'):
+      assert (folder / other / name).read_bytes() == alone, (other, name)
+  process_table_cases.toy_table(tmp_path / 'toy')
+  for path in (tmp_path / 'toy').glob('*.csv'):
+    assert (folder / 'toy' / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_table_that_one_process_stops_is_stopped_and_resumed(results):
+  ours, theirs = (found['tables'] for found in results)
+  assert 'What is done is kept' in ours['stopped'] == theirs['stopped']
+  assert ours['kept'] == theirs['kept'] and ours['kept'].count('\n') == 3
+  # The two of the round that was stopped come again.
+  assert ours['resumed'] == ['c', 'e', 0, 2]
+  assert theirs['resumed'] == ['d', 1]
+
+
+def test_tables_that_differ_are_refused_by_both(results):
+  ours, theirs = (found['tables'] for found in results)
+  for found in (ours, theirs):
+    assert 'different settings' in found['settings'] and not found['written']
+  assert theirs['failed'] == 'a number is missing'
+  assert ours['failed'] == 'process 1 failed; its own message says why.'

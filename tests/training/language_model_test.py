@@ -122,8 +122,8 @@ def test_a_stop_before_the_first_checkpoint_loses_nothing(
   keep = language_model.run_folder.stopping
 
   @contextlib.contextmanager
-  def stopped_after_7(manager, first):
-    with keep(manager, first) as inner:
+  def stopped_after_7(manager, mesh):
+    with keep(manager, mesh) as inner:
 
       def outer(step, state):
         if step == 7:
@@ -207,7 +207,10 @@ def test_each_step_has_its_own_windows(run):
   tokens = jax.numpy.asarray(rng.integers(0, 280, size), 'int32')
   values = [
     float(
-      train(state, tokens, jax.random.key(0), step, None)[1]['cross_entropy']
+      train(
+        jax.tree.map(jax.numpy.copy, state),  # its memory is taken
+        *(tokens, jax.random.key(0), step, None),
+      )[1]['cross_entropy']
     )
     for step in (0, 1, 0)
   ]

@@ -65,7 +65,7 @@ def test_a_stop_saves_the_last_step_that_is_whole(tmp_path, capfd):
   state, before = {'w': np.zeros(3)}, signal.getsignal(signal.SIGINT)
   with run_folder.checkpoints(tmp_path) as manager:
     with pytest.raises(KeyboardInterrupt) as stopped:
-      with run_folder.stopping(manager, (0, state)) as keep:
+      with run_folder.stopping(manager) as keep:
         for step in range(1, 9):
           state = {'w': state['w'] + 1}
           if step == 3:
@@ -75,13 +75,13 @@ def test_a_stop_saves_the_last_step_that_is_whole(tmp_path, capfd):
     assert note.startswith(f'Step 3 is kept in {tmp_path}/checkpoints; ')
     assert step == 3 and 'Stops after this step' in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) == before
-    with pytest.raises(KeyboardInterrupt):  # not by signal: the step is lost
-      with run_folder.stopping(manager, (3, state)) as keep:
+    with pytest.raises(KeyboardInterrupt):  # not by signal: at once
+      with run_folder.stopping(manager) as keep:
         keep(4, {'w': state['w'] + 1})
         raise KeyboardInterrupt
   with run_folder.checkpoints(tmp_path) as manager:
     step, restored = run_folder.restore(manager, state)
-  assert step == 4 and (restored['w'] == 4).all()
+  assert step == 3 and (restored['w'] == 3).all()
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

@@ -256,10 +256,11 @@ def test_every_step_draws_anew_and_moves_as_adam():
   state = vae.init_state(jax.random.key(1), config, model)
   left, right = jax.random.uniform(jax.random.key(2), (2, 9, 8, 4))
   steps = vae.make_train_steps(config, model)
-  found = [
-    steps(state._replace(step=jnp.int32(i)), jax.random.key(0), left, right, 1)
-    for i in (0, 1)
-  ]
+  found = []
+  for i in (0, 1):
+    own = jax.tree.map(jnp.copy, state)  # its memory is taken
+    own = own._replace(step=jnp.int32(i))
+    found.append(steps(own, jax.random.key(0), left, right, 1))
   assert found[0].totals['mse'] != found[1].totals['mse']
   optimizer = vae._optimizer(_config(learning_rate=0.1, steps=10**6))
   moment = optimizer.init(jnp.ones(()))

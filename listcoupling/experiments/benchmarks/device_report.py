@@ -2,8 +2,9 @@
 
 Parity of text with the CPU, the race against the two limits of its hardware,
 blocks of a 1B target with a drafter of its first layers, prefill, a Gaussian
-repeat, one training step of the VAE. Times are wall clock of a second call;
-`compile_seconds` is what the first call took longer. Weights are random.
+repeat, one training step of the VAE, the fastest of a grid of trees. Times are
+wall clock of a second call; `compile_seconds` is what the first call took
+longer. Weights are random.
 
 Legend: B batch, P prompt, T capacity of a row, V vocabulary, R rows.
 """
@@ -24,19 +25,20 @@ import optax
 
 from listcoupling import files, gumbel, race_kernel
 from listcoupling.compression import poisson_functional
-from listcoupling.decoding import analysis
+from listcoupling.decoding import analysis, tuning
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.models import pretrained, transformer
+from listcoupling.models import pretrained
 from listcoupling.models import vae as vae_model
 from listcoupling.models.random_pair import random_pair
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import vae as vae_training
 
 
 class Sizes(NamedTuple):
   """How large everything is."""
 
-  target: transformer.TransformerConfig
+  target: TransformerConfig
   draft_layers: int
   gain: float
   methods: tuple[str, ...]  # the first and the last on long rows, too
@@ -44,6 +46,7 @@ class Sizes(NamedTuple):
   capacities: tuple[int, ...]  # T, the first for all methods
   draft_length: int  # L
   new_tokens: int  # M
+  tuned: int  # settings tried by `tuning`, plain sampling the first of them
   prefills: tuple[tuple[int, int], ...]  # (B, P)
   sampler: tuple[int, int]  # (R, V)
   trials: int  # of the Gaussian source
@@ -53,7 +56,7 @@ class Sizes(NamedTuple):
 
 def full() -> Sizes:
   """A 1B target, a drafter of 120M beside the embeddings, in bfloat16."""
-  config = transformer.TransformerConfig(
+  config = TransformerConfig(
     *(128256, 2048, 16, 32, 8, 64, 8192),
     rope_theta=5e5,
     tie_embeddings=False,
@@ -69,6 +72,7 @@ def full() -> Sizes:
     capacities=(512, 8192),
     draft_length=4,
     new_tokens=128,
+    tuned=1 + len(tuning.GRID),
     prefills=((1, 8064), (32, 2048)),
     sampler=(256, 151936),
     trials=4096,
@@ -79,7 +83,7 @@ def full() -> Sizes:
 
 def toy() -> Sizes:
   """The same run in seconds on a CPU."""
-  config = transformer.TransformerConfig(*(512, 64, 3, 4, 2, 16, 128))
+  config = TransformerConfig(*(512, 64, 3, 4, 2, 16, 128))
   return Sizes(
     config,
     draft_layers=1,
@@ -89,6 +93,7 @@ def toy() -> Sizes:
     capacities=(64, 64),
     draft_length=2,
     new_tokens=8,
+    tuned=2,
     prefills=((1, 64),),
     sampler=(8, 1000),
     trials=8,
@@ -207,8 +212,8 @@ class _Block(NamedTuple):
   capacity: int
   prompt: int
 
-  def run(self, pair, sizes):
-    """`Generation` and seconds of the whole call."""
+  def arguments(self, pair, sizes):
+    """Of `generate`."""
     options = GenerateOptions(
       method=self.method,
       draft_length=sizes.draft_length,
@@ -223,11 +228,29 @@ class _Block(NamedTuple):
       jnp.int32,
     )
     lengths = np.full(self.batch, self.prompt)
+    return gumbel.seed_key(4), pair[0], pair[1:], prompts, lengths, options
+
+  def run(self, pair, sizes):
+    """`Generation` and seconds of the whole call."""
+    arguments = self.arguments(pair, sizes)
     began = time.perf_counter()
-    out = generate(
-      gumbel.seed_key(4), pair[0], pair[1:], prompts, lengths, options
-    )
+    out = generate(*arguments)
     return out, time.perf_counter() - began
+
+
+def _pair(sizes):
+  return random_pair(
+    gumbel.seed_key(5),
+    sizes.target,
+    draft_layers=sizes.draft_layers,
+    gain=sizes.gain,
+  )
+
+
+def _side_by_side(function, cases):
+  """Compilers do not disturb each other; what they made runs again alone."""
+  with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    return list(pool.map(function, cases))
 
 
 def _block_cases(sizes):
@@ -248,16 +271,9 @@ def _block_cases(sizes):
 
 def blocks(sizes: Sizes) -> Iterator[dict]:
   """Every method at every batch, on short rows and on full ones."""
-  pair = random_pair(
-    gumbel.seed_key(5),
-    sizes.target,
-    draft_layers=sizes.draft_layers,
-    gain=sizes.gain,
-  )
+  pair = _pair(sizes)
   cases = _block_cases(sizes)
-  # Compilers run side by side; what they compile is run again alone.
-  with concurrent.futures.ThreadPoolExecutor(6) as pool:
-    first = list(pool.map(lambda case: case.run(pair, sizes)[1], cases))
+  first = _side_by_side(lambda case: case.run(pair, sizes)[1], cases)
   for case, compiling in zip(cases, first):
     out, seconds = case.run(pair, sizes)
     per_second = out.metrics.tokens_per_second
@@ -273,12 +289,7 @@ def blocks(sizes: Sizes) -> Iterator[dict]:
 
 def prefill(sizes: Sizes) -> Iterator[dict]:
   """Reading prompts: a whole call for one new token."""
-  pair = random_pair(
-    gumbel.seed_key(5),
-    sizes.target,
-    draft_layers=sizes.draft_layers,
-    gain=sizes.gain,
-  )
+  pair = _pair(sizes)
   sizes = sizes._replace(new_tokens=1)
   count = sum(x.size for x in jax.tree.leaves(pair[0].params))
   for batch, prompt in sizes.prefills:
@@ -343,6 +354,33 @@ def vae(sizes: Sizes) -> Iterator[dict]:
   yield {'step_ms': 1e3 * seconds, 'compile_seconds': compiling}
 
 
+def tuned(sizes: Sizes) -> Iterator[dict]:
+  """The fastest of plain sampling and a grid of trees, at every batch."""
+  pair = _pair(sizes)
+  for batch in sizes.batches:
+    case = _Block('gumbel_tree', batch, sizes.capacities[0], 32)
+    *arguments, options = case.arguments(pair, sizes)
+    tried = tuning.settings(options)[: sizes.tuned]
+    began = time.perf_counter()
+    _side_by_side(functools.partial(generate, *arguments), tried)
+    compiling = time.perf_counter() - began
+    rates = {
+      each: float(np.median(found))
+      for each, found in tuning.measure(*arguments, tried).items()
+    }
+    best = max(rates, key=rates.get)
+    drafts = best.method != 'autoregressive'
+    yield {
+      'batch': batch,
+      'method': best.method,
+      'nodes': best.tree_nodes() if drafts else 0,
+      'depths': best.draft_length if drafts else 0,
+      'tokens_per_s': rates[best],
+      'to_plain': rates[best] / rates[tried[0]],
+      'compile_seconds': compiling,
+    }
+
+
 SECTIONS = {
   'sampler': sampler,
   'parity': parity,
@@ -350,6 +388,7 @@ SECTIONS = {
   'prefill': prefill,
   'gaussian': gaussian,
   'vae': vae,
+  'tuned': tuned,
 }
 
 

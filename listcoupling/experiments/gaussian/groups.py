@@ -16,16 +16,18 @@ import itertools
 import numpy as np
 
 from listcoupling import tables
-from listcoupling.compression import gaussian, lattices
+from listcoupling.compression import lattices
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.table import trial_keys
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
 
 FIELDS = {
   'cases': Field(str, many=True),
   'periods': Field(float, above=0, many=True),
+  'believed_variances': Field(float, above=0, many=True),
   'selection_trials': Field(int, least=2),
   'trials': Field(int, least=2),
 }
@@ -64,17 +66,14 @@ def parse(case: str) -> tuple[int, np.ndarray]:
   return count, side
 
 
-def _sums(key, total, code, period, side, spread=(1.0, 1.0)) -> np.ndarray:
-  """Sums [SIZE] of `total` trials."""
-  sums = 0.0
-  for start in range(0, total, 10_000):
-    error, weight = gaussian.simulate_lattice(
-      key, np.arange(start, min(start + 10_000, total)), code, period,
-      num_decoders=side.size, side_variance=side, spread=spread,
-    )  # fmt: skip
-    error, weight = (np.asarray(x)[:, None, None] for x in (error, weight))
-    sums = sums + schemes.moments(error, weight=weight)[0, 0]
-  return sums
+def _figures(key, total, code, setting, side, spread=(1.0, 1.0)) -> dict:
+  """`schemes.figures` of so many trials; a setting is period and prior."""
+  error, weight = schemes.lattice_errors(
+    key, total, code, setting[0], side, believed_variance=setting[1],
+    spread=spread,
+  )  # fmt: skip
+  sums = schemes.moments(error[:, None, None], weight=weight[:, None, None])
+  return schemes.figures(sums[0, 0])
 
 
 def _row(case, num_groups, keys, config) -> dict:
@@ -82,11 +81,12 @@ def _row(case, num_groups, keys, config) -> dict:
   code = lattices.make_code(
     'Z', count, num_groups=num_groups, num_points=schemes.CELL_POINTS
   )
+  settings = list(itertools.product(config.periods, config.believed_variances))
   first = [
-    schemes.figures(
-      _sums(keys[0], config.selection_trials, code, p, side, schemes.SPREAD)
+    _figures(
+      keys[0], config.selection_trials, code, setting, side, schemes.SPREAD
     )
-    for p in config.periods
+    for setting in settings
   ]
   row = {
     'num_messages': count,
@@ -95,11 +95,11 @@ def _row(case, num_groups, keys, config) -> dict:
     'num_groups': num_groups,
     'trials': config.trials,
   }
-  for score in ('mean_db', 'mse_db'):  # each at its own period
-    period = config.periods[int(np.argmin([x[score] for x in first]))]
-    figures = schemes.figures(_sums(keys[1], config.trials, code, period, side))
+  for score in ('mean_db', 'mse_db'):  # each at its own setting
+    best = int(np.argmin([schemes.cautious(x, score) for x in first]))
+    figures = _figures(keys[1], config.trials, code, settings[best], side)
     row |= {name: x for name, x in figures.items() if score in name}
-    row[f'{score}_period'] = period
+    row[f'{score}_period'], row[f'{score}_believed'] = settings[best]
   return row
 
 
@@ -113,7 +113,7 @@ def _prepare(config, seed):
     for case, size in sizes.items():
       for num_groups in (g for g in range(1, size + 1) if size % g == 0):
         rows.append(_row(case, num_groups, keys, config))
-        tables.write_csv(run.workdir / 'results.csv', rows)
+        run.write(rows)
     return rows
 
   return {}, fill

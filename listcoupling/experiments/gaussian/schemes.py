@@ -60,6 +60,7 @@ class Job(NamedTuple):
   test_variance: float = 1.0
   period: float = 1.0
   reach: int = 0  # of `lattices.reconstruct`
+  believed: float = 1.0  # see `gaussian.simulate_lattice`
 
   @property
   def stage(self) -> str:
@@ -76,7 +77,9 @@ def candidates(config) -> list[Job]:
   grids = {
     'interval': itertools.product(config.interval_variances, config.periods),
     'modulo': itertools.product((1.0,), config.periods),
-    'lattice': itertools.product((1.0,), config.lattice_periods, (0, 1)),
+    'lattice': itertools.product(
+      (1.0,), config.lattice_periods, (0, 1), config.believed_variances
+    ),
     'iid': itertools.product(config.test_variances, (1.0,)),
   }
   grids = {name: list(grid) for name, grid in grids.items()}
@@ -144,8 +147,7 @@ def _lattice(key, trials, jobs, config, complete):
   """
   num_decoders = jobs[0].period.size
   spread = (1.0, 1.0) if complete else SPREAD
-  error = np.full((len(trials), len(jobs), *(num_decoders,) * 2), np.nan)
-  weight = np.ones(error.shape[:3])
+  sums = np.empty((len(jobs), num_decoders, SIZE))
   for (j, job), n in itertools.product(enumerate(jobs), range(num_decoders)):
     side = np.full(n + 1, config.side_variance, np.float32)
     if job.kind == 'lattice_blind':
@@ -153,11 +155,41 @@ def _lattice(key, trials, jobs, config, complete):
     code = lattices.make_code(
       'Z', job.num_messages, num_groups=n + 1, num_points=CELL_POINTS
     )
-    error[:, j, n, : n + 1], weight[:, j, n] = gaussian.simulate_lattice(
+    error, weight = gaussian.simulate_lattice(
       key, trials, code, job.period[n], num_decoders=n + 1, side_variance=side,
-      reach=int(job.reach[n]), spread=spread,
+      reach=int(job.reach[n]), believed_variance=job.believed[n],
+      spread=spread,
     )  # fmt: skip
-  return moments(error, weight=weight)
+    error, weight = (np.asarray(x)[:, None, None] for x in (error, weight))
+    sums[j, n] = moments(error, weight=weight)[0, 0]
+  return sums
+
+
+def lattice_errors(
+  key, total, code, period, side_variance, *,
+  believed_variance=1.0, spread=(1.0, 1.0),
+):  # fmt: skip
+  """Errors [R, K] and weights [R] of `gaussian.simulate_lattice`, in chunks.
+
+  Args:
+    key: typed key of the trials.
+    total: R.
+    code: see `lattices.make_code`.
+    period: likewise.
+    side_variance: [K].
+    believed_variance: likewise.
+    spread: likewise.
+  """
+  parts = [
+    gaussian.simulate_lattice(
+      key, np.arange(start, min(start + 10_000, total)), code, period,
+      num_decoders=len(side_variance), side_variance=side_variance,
+      believed_variance=believed_variance, spread=spread,
+    )
+    for start in range(0, total, 10_000)
+  ]  # fmt: skip
+  error, weight = (np.concatenate(x).astype(np.float64) for x in zip(*parts))
+  return error, weight
 
 
 def _modulo(key, trials, jobs, config, complete):
@@ -239,6 +271,15 @@ def _mean_and_error(total, square, count):
   mean = total / count
   variance = max(square / count - mean**2, 0)
   return mean, np.sqrt(variance / max(count - 1, 1))
+
+
+def cautious(row, score: str) -> float:
+  """A figure and its standard error: what a choice goes by.
+
+  The mean squared error hangs on failures that few trials see; the setting
+  that happened to see none would be chosen by the figure alone.
+  """
+  return row[score] + row[f'{score}_se']
 
 
 def figures(sums) -> dict[str, float]:

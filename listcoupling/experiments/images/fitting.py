@@ -53,10 +53,11 @@ def betas_of(config) -> tuple[float, ...]:
   return tuple(config.betas) or (config.train.beta,)
 
 
-def train_models(config, workdir) -> dict[float, schemes.Model]:
+def train_models(config, workdir, *, mesh=None) -> dict[float, schemes.Model]:
   """One VAE per beta, in `workdir`/model or `workdir`/model_beta_<beta>.
 
-  None where no scheme of the table needs one.
+  None where no scheme of the table needs one. A mesh shares the batches, see
+  `training.vae.train`.
   """
   models = {}
   if set(config.schemes) == {'list_quantiser'}:
@@ -65,7 +66,9 @@ def train_models(config, workdir) -> dict[float, schemes.Model]:
     train = ml_collections.ConfigDict(config.train.to_dict())
     train.beta = beta
     name = f'model_beta_{beta:g}' if config.betas else 'model'
-    sizes, params = vae_training.train(train, pathlib.Path(workdir) / name)
+    sizes, params = vae_training.train(
+      train, pathlib.Path(workdir) / name, mesh=mesh
+    )
     models[beta] = schemes.Model(vae.networks(sizes), params)
   return models
 

@@ -1,138 +1,380 @@
-"""Draft trees on pairs of tables at a known distance.
+"""Methods at equal numbers of target nodes: tokens per target call.
 
-Target logits are 2.5 N(0, 1) for every pair of tokens, those of the drafter
-add sigma N(0, 1). Nothing is trained and nothing costs time: tokens per target
-call tell how good the tree is.
+A target call judges n nodes besides the root, whoever fills them: a best-first
+tree, one chain of n tokens, or K chains of n / K, of which the best K is told.
+Beside them stand what the pair of laws allows one draft: the overlap 1 - TV,
+which a rejection scheme reaches, and the probability that a race matches. The
+row of plain sampling carries both, at the tokens of its own texts.
 
-Legend: V vocabulary.
+Legend: n nodes, K drafts, L draft length, B prompts, T tokens of a batch.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import gumbel
-from listcoupling.decoding.generate import generate
-from listcoupling.decoding.language_model import LanguageModel
+from listcoupling import bounds, tables
+from listcoupling.config_fields import Field
+from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import plots
+from listcoupling.experiments.language import matching, protocol
+from listcoupling.experiments.language.protocol import Job, Setup, Table
 
-SIGMAS = (0.2, 0.5, 1.0, 2.0, 4.0)
-_SPREAD = 2.5  # of the target's logits
-
-
-class TableConfig(NamedTuple):
-  """Config of a table."""
-
-  vocab_size: int
-
-
-def _apply(params, tokens, positions, mask, cache, start):
-  del positions, mask, start
-  return params[tokens], cache
-
-
-def table_pair(
-  key: jax.Array, sigma: float, *, vocab_size: int = 200
-) -> tuple[LanguageModel, LanguageModel]:
-  """Target and drafter whose next token depends on the last one alone.
-
-  Args:
-    key: typed key.
-    sigma: distance of the drafter's logits.
-    vocab_size: V.
-
-  Example:
-    >>> target, drafter = table_pair(gumbel.seed_key(0), 0.5)
-    >>> target.params.shape
-    (200, 200)
-  """
-  key = gumbel.domain_key(key, gumbel.Domain.LAWS)
-  own, other = jax.random.normal(key, (2, vocab_size, vocab_size), jnp.float32)
-  config = TableConfig(vocab_size)
-  target = _SPREAD * own
-  return (
-    LanguageModel(_apply, target, config),
-    LanguageModel(_apply, target + sigma * other, config),
-  )
+PLAIN = 'autoregressive'
+TREE = 'gumbel_tree'
+_BEAM, _DEPTH = 8, 16  # at most, of the tree
+_LEFT_OUT = (
+  'draft_length',
+  'draft_temperatures',
+  'single_temperature',
+  'temperature',
+)
+FIELDS = {
+  name: field
+  for name, field in protocol.FIELDS.items()
+  if name not in _LEFT_OUT
+} | {
+  'num_nodes': Field(int, least=1, many=True),
+  'temperatures': Field(float, least=0, many=True),
+  'distinct': Field(str, among=tuple(METHODS), many=True, empty=True),
+  'drafter_bits': Field(int, among=(0, 4, 8)),
+}
 
 
-def tokens_per_call(
-  key: jax.Array,
-  sigma: float,
-  options: Sequence[GenerateOptions],
-  *,
-  num_rows: int = 32,
-) -> list[dict]:
-  """Block efficiency of several options on one pair, with its error.
+class Setting(NamedTuple):
+  """One way to fill the nodes."""
 
-  Args:
-    key: typed key; of the pair and the texts.
-    sigma: see `table_pair`.
-    options: one row of the result each.
-    num_rows: texts, from random first tokens.
+  method: str
+  num_nodes: int  # 0 for plain sampling
+  num_drafts: int
+  draft_length: int
+  distinct: bool  # drafts after the root without replacement
+  temperature: float
 
-  Returns:
-    Per options: sigma, method, num_drafts, draft_length, num_nodes, tokens
-    per target call and its standard error over the rows.
-  """
-  target, drafter = table_pair(key, sigma)
-  size = target.config.vocab_size
-  prompts = np.arange(num_rows)[:, None] % size
+  @property
+  def scheme(self) -> str:
+    """The method, for a reader."""
+    return f'{self.method}{", distinct" * self.distinct}'
+
+  @property
+  def name(self) -> str:
+    """For jobs."""
+    scheme = self.scheme.replace(', ', '-')
+    return f'{scheme}-n{self.num_nodes}-K{self.num_drafts}-T{self.temperature}'
+
+
+def settings_of(config) -> list[Setting]:
+  """Plain sampling, then every shape of every method by nodes."""
   rows = []
-  for each in options:
-    drafters = [] if each.method == 'autoregressive' else [drafter]
-    out = generate(
-      gumbel.domain_key(key, gumbel.Domain.TEXTS),
-      target,
-      drafters,
-      prompts,
-      np.ones(num_rows, np.int32),
-      each,
-    )
-    found = out.metrics.block_efficiency
-    rows.append(
-      dict(
-        sigma=sigma,
-        method=each.method,
-        num_drafts=each.num_drafts,
-        draft_length=each.draft_length,
-        num_nodes=each.tree_nodes(),
-        tokens_per_call=float(found.mean()),
-        tokens_per_call_se=float(found.std(ddof=1) / num_rows**0.5),
-      )
-    )
+  for temperature in config.temperatures:
+    rows.append(Setting(PLAIN, 0, 0, 0, False, temperature))
+    rows += [
+      Setting(method, nodes, width, length, distinct, temperature)
+      for nodes in config.num_nodes
+      for method in config.methods
+      if method != PLAIN
+      for width, length in shapes(method, nodes, config.num_drafts)
+      for distinct in (False, True)
+      if not distinct or (method in config.distinct and width > 1)
+    ]
   return rows
 
 
-def budget_options(
-  num_nodes: int, base: GenerateOptions | None = None
-) -> list[GenerateOptions]:
-  """The tree of a budget, and SpecInfer at every K and L that fill it.
+def shapes(
+  method: str, num_nodes: int, widths: Iterable[int]
+) -> list[tuple[int, int]]:
+  """(K, L) of a method that fill a number of nodes.
 
   Example:
-    >>> [o.num_drafts for o in budget_options(4)[1:]]
-    [1, 2, 4]
+    >>> shapes('specinfer', 8, (1, 3, 4, 16))
+    [(1, 8), (4, 2)]
+    >>> shapes('gumbel_tree', 64, ())
+    [(8, 16)]
   """
-  base = base or GenerateOptions(max_new_tokens=256, pad_token=0)
-  tree = dataclasses.replace(
-    base,
-    method='gumbel_tree',
-    num_drafts=min(8, num_nodes),
-    draft_length=min(16, num_nodes),
-    num_nodes=num_nodes,
-  )
-  widths = [k for k in range(1, num_nodes + 1) if num_nodes % k == 0]
-  return [tree] + [
-    dataclasses.replace(
-      base,
-      method='specinfer',
-      num_drafts=width,
-      draft_length=num_nodes // width,
-      num_nodes=None,
-    )
-    for width in widths
+  if METHODS[method].best_first:
+    return [(min(_BEAM, num_nodes), min(_DEPTH, num_nodes))]
+  if METHODS[method].single_draft:
+    return [(1, num_nodes)]
+  return [
+    (width, num_nodes // width) for width in widths if not num_nodes % width
   ]
+
+
+def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
+  """Options of a setting."""
+  best_first = METHODS[setting.method].best_first
+  return dataclasses.replace(
+    setup.options,
+    method=setting.method,
+    temperature=setting.temperature,
+    num_drafts=max(setting.num_drafts, 1),
+    draft_length=max(setting.draft_length, 1),
+    num_nodes=setting.num_nodes if best_first else None,
+    replacement=not setting.distinct,
+  )
+
+
+def _settings(setup: Setup, config) -> dict[str, Setting]:
+  settings = {setting.name: setting for setting in settings_of(config)}
+  for setting in settings.values():
+    options_of(setup, setting).check(setup.target.config.vocab_size)
+  return settings
+
+
+def _measure(setup: Setup, config, jobs: Sequence[Job]):
+  del config, jobs
+  plain = {}  # of the batch at hand
+
+  def compute(job):
+    place = job.dataset, job.seed, job.number, job.setting.temperature
+    if place not in plain:
+      plain.clear()
+      plain[place] = _generate(setup, job, PLAIN)
+    return measure(setup, job, plain[place])
+
+  return compute
+
+
+def _generate(setup, job, method):
+  setting = job.setting._replace(method=method, distinct=False)
+  if method == job.setting.method:
+    setting = job.setting
+  options = options_of(setup, setting)
+  plain = method == PLAIN
+  return protocol.continue_prompts(setup, job, options, plain=plain)
+
+
+def measure(setup: Setup, job: Job, plain) -> dict:
+  """Columns of a job.
+
+  Args:
+    setup: of `protocol.prepare`.
+    job: what to run.
+    plain: `Generation` of plain sampling with the same keys.
+  """
+  method = job.setting.method
+  out = plain if method == PLAIN else _generate(setup, job, method)
+  real = slice(job.batch.size)
+  same = np.all(out.tokens == plain.tokens, axis=1)
+  row = {
+    'rows': tables.join(job.batch.rows[real]),
+    'tokens': tables.join(out.lengths[real]),
+    'calls': tables.join(out.metrics.target_calls[real]),
+    'same': tables.join(same[real].astype(int)),
+    'tokens_per_second': out.metrics.tokens_per_second,
+  }
+  return row | (_agreement(setup, job) if method == PLAIN else {})
+
+
+def _agreement(setup, job) -> dict:
+  """What one draft can match, a mean over tokens for each prompt."""
+  options = options_of(setup, job.setting)
+  setup = setup._replace(options=options)
+  laws = matching.laws_along(setup, *matching.write_text(setup, job), options)
+  overlap, race = _values(laws.draft, laws.target)
+  return {
+    name: tables.join(
+      [
+        np.mean(np.asarray(values)[: laws.owner.size][laws.owner == row])
+        for row in range(job.batch.size)
+      ]
+    )
+    for name, values in (('overlap', overlap), ('race', race))
+  }
+
+
+@jax.jit
+def _values(draft, target):
+  def one(pair):
+    return (
+      1 - bounds.total_variation(*pair),
+      bounds.gumbel_coupling_probability(*pair),
+    )
+
+  return jax.lax.map(one, (draft, target))
+
+
+def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
+  """One row: a setting on one data set.
+
+  Returns:
+    tokens_per_call with its standard error over prompts (`_se`);
+    tokens_per_second, the median over batches; same_text, the share of texts
+    that are those of plain sampling; overlap and race, over prompts.
+  """
+  del config
+  dataset, setting = place
+  tokens, calls, same, _, _ = _columns(groups[place])
+  plain = Setting(PLAIN, 0, 0, 0, False, setting.temperature)
+  *_, overlap, race = _columns(groups[dataset, plain])
+  return {
+    'dataset': dataset,
+    **setting._asdict(),
+    'tokens_per_call': float(tokens.sum() / calls.sum()),
+    'tokens_per_call_se': tables.cluster_error(
+      tables.ratio_terms(tokens, calls)
+    ),
+    'tokens_per_second': float(
+      np.median([row['tokens_per_second'] for _, row in groups[place]])
+    ),
+    'same_text': float(same.mean()),
+    **tables.means({'overlap': overlap, 'race': race}),
+    'prompts': tokens.size,
+  }
+
+
+def _columns(pairs) -> list[np.ndarray]:
+  """Per prompt [B], seeds added up or, for shares, averaged."""
+  names = 'tokens', 'calls', 'same', 'overlap', 'race'
+  found = {name: {} for name in names}
+  for job, row in pairs:
+    for name in names:
+      values = tables.split(row.get(name))
+      for prompt, value in zip(job.batch.rows[: job.batch.size], values):
+        found[name].setdefault(prompt, []).append(value)
+  gather = np.sum, np.sum, np.mean, np.mean, np.mean
+  return [
+    np.array([one(by_prompt[prompt]) for prompt in sorted(by_prompt)])
+    for one, by_prompt in zip(gather, found.values())
+  ]
+
+
+def best_shapes(rows: Iterable[dict]) -> list[dict]:
+  """The rows of the best shape of each method, nodes, temperature, data set."""
+  best = {}
+  for row in rows:
+    names = 'dataset', 'temperature', 'method', 'distinct', 'num_nodes'
+    key = tuple(row[name] for name in names)
+    if key not in best or (
+      row['tokens_per_call'] > best[key]['tokens_per_call']
+    ):
+      best[key] = row
+  return list(best.values())
+
+
+def lead(rows: Sequence[dict]) -> tuple[float, float, dict]:
+  """How far the tree is ahead at one number of nodes.
+
+  Args:
+    rows: best shapes at these nodes.
+
+  Returns:
+    Its tokens per call above the best other method's, the standard error of
+    both together, and that method's row.
+  """
+  tree = next(row for row in rows if row['method'] == TREE)
+  other = max(
+    (row for row in rows if row['method'] not in (TREE, PLAIN)),
+    key=lambda row: row['tokens_per_call'],
+  )
+  errors = [row['tokens_per_call_se'] or 0.0 for row in (tree, other)]
+  return (
+    tree['tokens_per_call'] - other['tokens_per_call'],
+    float(np.hypot(*errors)),
+    other,
+  )
+
+
+def _blocks(rows):
+  """(data set, temperature) and its best shapes, one after another."""
+  groups = itertools.groupby(
+    best_shapes(rows), key=lambda row: (row['dataset'], row['temperature'])
+  )
+  return [(place, list(group)) for place, group in groups]
+
+
+def as_text(rows: Sequence[dict]) -> str:
+  """Methods against nodes, the best shape as K x L, by data set."""
+  parts = []
+  for (dataset, temperature), own in _blocks(rows):
+    plain = next(row for row in own if row['method'] == PLAIN)
+    lines = [
+      f'{dataset}, temperature {temperature}: {plain["prompts"]} prompts, '
+      f'1 - TV {plain["overlap"]:.3f}, race {plain["race"]:.3f}, plain '
+      f'{plain["tokens_per_second"]:.0f} tokens/s'
+    ]
+    schemes = {}
+    for row in own:
+      if row['method'] != PLAIN:
+        setting = Setting(*(row[name] for name in Setting._fields))
+        schemes.setdefault(setting.scheme, []).append(row)
+    lines.append(
+      tables.as_text([_line(name, found) for name, found in schemes.items()])
+    )
+    if TREE in schemes:
+      lines.append(_leads(own))
+    parts.append('\n'.join(lines))
+  return '\n\n'.join(parts)
+
+
+def _line(name, rows) -> dict:
+  line = {'method': name}
+  for row in rows:
+    error = row['tokens_per_call_se']
+    line[f'n = {row["num_nodes"]}'] = (
+      f'{row["tokens_per_call"]:.2f}'
+      + (f' ± {error:.2f}' if error is not None else '')
+      + f' ({row["num_drafts"]} x {row["draft_length"]}, '
+      f'{row["tokens_per_second"]:.0f}/s)'
+    )
+  line['same text'] = f'{100 * min(row["same_text"] for row in rows):.0f} %'
+  return line
+
+
+def _leads(rows) -> str:
+  nodes = sorted({row['num_nodes'] for row in rows} - {0})
+  told = []
+  for count in nodes:
+    own = [row for row in rows if row['num_nodes'] == count]
+    if len(own) > 1:
+      gap, error, other = lead(own)
+      told.append(f'{gap:+.2f} ± {error:.2f} ({other["method"]}, n = {count})')
+  return f'{TREE} against the best other: {", ".join(told)}'
+
+
+_COLORS = protocol.COLORS | {'specinfer, distinct': plots.ORANGE}
+
+
+def plot(rows: Sequence[dict], path) -> None:
+  """Tokens per call of the best shapes against nodes, a panel per block."""
+  blocks = _blocks(rows)
+  size = (0.8 + 2.6 * len(blocks), 2.8)
+  with plots.figure(path, size=size) as canvas:
+    panels = canvas.subplots(1, len(blocks), squeeze=False, sharey=True)[0]
+    for axes, ((dataset, temperature), own) in zip(panels, blocks):
+      axes.set_title(f'{dataset}, T = {temperature}')
+      settings = [Setting(*(row[x] for x in Setting._fields)) for row in own]
+      for scheme in dict.fromkeys(setting.scheme for setting in settings):
+        line = [
+          row
+          for row, setting in zip(own, settings)
+          if setting.scheme == scheme and setting.num_nodes
+        ]
+        if line:
+          plots.Curve(
+            scheme,
+            _COLORS.get(scheme, '0.3'),
+            '--' if line[0]['distinct'] else '-',
+            'o',
+          ).draw(
+            axes,
+            [row['num_nodes'] for row in line],
+            [row['tokens_per_call'] for row in line],
+            [row['tokens_per_call_se'] for row in line],
+          )
+      axes.set_xscale('log', base=2)
+      axes.set_xlabel('target nodes')
+    panels[0].set_ylabel('tokens per target call')
+    plots.beside(panels[-1])
+
+
+TABLE = (
+  Table((), _settings, _measure, summarize, FIELDS)
+  .experiment(budget=plot)
+  ._replace(as_text=as_text)
+)

@@ -19,6 +19,7 @@ import numpy as np
 
 import listcoupling
 from listcoupling import files, gumbel, tables
+from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
 from listcoupling.decoding.generate import Generation, generate
@@ -26,9 +27,10 @@ from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
+from listcoupling.models.quantised import quantised_drafter
 
 _BUCKET = 32  # `generate` pads prompts to multiples of it
 _TEXT = Field(str, empty=True)
@@ -67,6 +69,7 @@ COLORS = {
   'spectr': plots.SKY,
   'single': '0.45',
   'block': '0.65',
+  'traversal': plots.PINK,
   'autoregressive': '0.85',
 }
 
@@ -117,13 +120,20 @@ def load_pair(config) -> tuple[LanguageModel, LanguageModel]:
   """(target, drafter); the shipped pair where the config names none.
 
   Args:
-    config: with target and drafter, directories or hub names, and dtype.
+    config: with target and drafter, directories or hub names, and dtype;
+      with drafter_bits 8 or 4, a copy of the target with fewer bits drafts.
 
   Raises:
     ValueError: one is named without the other, a model has no tokenizer, or
       the two have different ones.
     FileNotFoundError: a directory is missing.
   """
+  target, drafter = _named_pair(config)
+  bits = config.get('drafter_bits', 0)
+  return target, quantised_drafter(target, bits) if bits else drafter
+
+
+def _named_pair(config) -> tuple[LanguageModel, LanguageModel]:
   names = config.target, config.drafter
   if not any(names):
     return pretrained.shipped_pair()
@@ -195,7 +205,7 @@ class Table(NamedTuple):
         }
         for place in groups
       ]
-      tables.write_csv(run.workdir / 'results.csv', rows)
+      run.write(rows)
       run.note(**setup.record)
       return rows
 
@@ -263,12 +273,10 @@ def _options(config, target, choices) -> GenerateOptions:
   # One cache length for all data sets: one compilation per method and K.
   longest = max(choice.tokens.shape[1] for choice in choices.values())
   stops = [target.tokenizer.token_to_id(name) for name in config.stop_tokens]
+  shared = 'draft_length', 'max_new_tokens', 'temperature', 'top_k'
   options = GenerateOptions(
     method='autoregressive',
-    draft_length=config.draft_length,
-    max_new_tokens=config.max_new_tokens,
-    temperature=config.temperature,
-    top_k=config.top_k,
+    **{name: config[name] for name in shared if name in config},
     stop_tokens=tuple(stop for stop in stops if stop is not None),
     cache_length=-(-longest // _BUCKET) * _BUCKET + config.max_new_tokens,
   )

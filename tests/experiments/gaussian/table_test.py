@@ -6,8 +6,9 @@ import pytest
 
 from configs import gaussian as config_file
 from listcoupling import tables
+from listcoupling.config_fields import check_config
 from listcoupling.experiments.gaussian import schemes, table
-from listcoupling.experiments.run import check_config, open_run
+from listcoupling.experiments.run import open_run
 
 _SMALL = dict(
   num_decoders=(1, 2),
@@ -105,6 +106,19 @@ def test_selection_takes_the_best_of_each_number_of_decoders():
   assert chosen['interval', 2].test_variance.tolist() == [0.1, 0.1]
   assert chosen['interval_mse', 2].test_variance.tolist() == [0.2, 0.1]
   assert chosen['interval_mse', 2].period.tolist() == [2.0, 1.0]
+
+
+def test_a_setting_of_rare_failures_is_not_chosen_by_its_luck():
+  config = _config(schemes=('lattice_mse',), num_messages=(2,))
+  config.num_decoders = (1,)
+  jobs = [schemes.Job('lattice', 2, period=p) for p in (1.0, 2.0)]
+  error = np.full((100, 2, 1), 0.01)
+  error[0, 0], error[:, 1] = 1.0, 0.02  # one failure; on average .0199
+  sums = schemes.moments(schemes.by_list_size(error))
+  first, second = (schemes.figures(x[0])['mse_db'] for x in sums)
+  assert first < second  # by the figures alone it would be
+  chosen = table.select(jobs, sums, config)
+  assert chosen['lattice_mse', 2].period.tolist() == [2.0]
 
 
 def _figures(error):

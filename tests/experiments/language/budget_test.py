@@ -1,28 +1,115 @@
-"""Trees on pairs of tables: who is ahead at a budget, and what fills it."""
+"""The table at equal nodes against generate, its leads, a run that goes on."""
 
-from listcoupling import gumbel
-from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.language import budget
+import numpy as np
+import pytest
 
-
-def test_budgets_are_filled_in_every_shape():
-  tree, *chains = budget.budget_options(12)
-  assert (tree.method, tree.num_nodes) == ('gumbel_tree', 12)
-  shapes = [(each.num_drafts, each.draft_length) for each in chains]
-  assert shapes == [(1, 12), (2, 6), (3, 4), (4, 3), (6, 2), (12, 1)]
-  for each in (tree, *chains):
-    each.check(200)
-    assert each.tree_nodes() == 12
+from configs import decoding_budget
+from listcoupling import tables
+from listcoupling.config_fields import check_config
+from listcoupling.decoding.generate import generate
+from listcoupling.experiments.language import budget, protocol
+from tests.experiments.language import fakes
 
 
-def test_the_tree_is_ahead_of_chains_of_the_same_nodes():
-  """Far more than the errors of both, at a distance where races do well."""
-  base = GenerateOptions(max_new_tokens=96)
-  tree, *chains = budget.budget_options(12, base)
-  options = [tree, chains[2]]  # 3 chains of 4 tokens
-  best, other = budget.tokens_per_call(
-    gumbel.seed_key(0), 1.0, options, num_rows=64
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
+  return fakes.write_prompts(tmp_path / 'data')
+
+
+def _config(folder, **changes):
+  settings = dict(
+    datasets=('gsm8k',),
+    methods=('autoregressive', 'gumbel_tree', 'specinfer'),
+    num_nodes=(4,),
+    num_drafts=(2,),
+    temperatures=(0.6, 1.0),
+    seeds=1,
   )
-  gap = best['tokens_per_call'] - other['tokens_per_call']
-  error = best['tokens_per_call_se'] + other['tokens_per_call_se']
-  assert gap > 3 * error
+  config = decoding_budget.get_config()
+  small = fakes.config_of(folder)
+  shared = {name: small[name] for name in config if name in small}
+  with config.ignore_type():
+    config.update(shared | {'experiment': 'budget'} | settings | changes)
+  return config
+
+
+def test_the_shipped_configs_are_complete():
+  for pair, bits in (('', 0), ('int8', 8), ('llama3-int4', 4)):
+    config = decoding_budget.get_config(pair)
+    check_config(config, budget.FIELDS)
+    assert config.drafter_bits == bits
+    assert bool(config.target) == pair.startswith('llama3')
+    for setting in budget.settings_of(config):
+      used = setting.num_drafts * setting.draft_length
+      assert used == setting.num_nodes or setting.method == 'gumbel_tree'
+  with pytest.raises(ValueError, match='int2'):
+    decoding_budget.get_config('int2')
+
+
+def test_the_table_is_what_generate_gives(folder, monkeypatch):
+  config, work = _config(folder), folder / 'work'
+  rows = budget.TABLE.run(config, work, 5)
+  schemes = [(row['method'], row['distinct']) for row in rows]
+  assert schemes == 2 * [
+    ('autoregressive', False),
+    ('gumbel_tree', False),
+    ('specinfer', False),
+    ('specinfer', True),
+  ]
+  setup, row = protocol.prepare(config), rows[7]
+  setting = budget.Setting(*(row[name] for name in budget.Setting._fields))
+  choice = setup.choices['gsm8k']
+  tokens, calls = np.zeros((2, 5))
+  for part in (np.arange(3), np.arange(2, 5)):  # rows of a batch, as there
+    out = generate(
+      protocol.row_keys(5, 'gsm8k', part), setup.target, [setup.drafter],
+      choice.tokens[part], choice.lengths[part],
+      budget.options_of(setup, setting),
+    )  # fmt: skip
+    tokens[part], calls[part] = out.lengths, out.metrics.target_calls
+  assert row['tokens_per_call'] == pytest.approx(tokens.sum() / calls.sum())
+  # A race writes the text of plain sampling, a rejection scheme another one.
+  same = {row['method']: row['same_text'] for row in rows[4:]}
+  assert same['autoregressive'] == same['gumbel_tree'] == 1
+  assert same['specinfer'] < 1
+  assert all(0 < row['race'] < row['overlap'] < 1 for row in rows)
+  # Resumed: nothing is run again.
+  monkeypatch.setattr(budget, '_generate', None)
+  assert budget.TABLE.run(config, work, 5) == rows
+  text = budget.TABLE.as_text(rows).splitlines()
+  assert text[0].startswith('gsm8k, temperature 0.6: 5 prompts, 1 - TV 0.')
+  assert text[2].startswith('gumbel_tree') and '100 %' in text[2]
+  assert len(tables.read_csv(work / 'batches.csv')) == 16
+
+
+def _row(method, width, value, **changes):
+  return (
+    dict(
+      dataset='x',
+      temperature=1.0,
+      method=method,
+      distinct=False,
+      num_nodes=8,
+      num_drafts=width,
+      draft_length=8 // width,
+      tokens_per_call=value,
+      tokens_per_call_se=0.3,
+    )
+    | changes
+  )
+
+
+def test_the_best_shape_of_every_method_is_told():
+  rows = [
+    _row('gumbel_tree', 8, 3.0),
+    _row('specinfer', 2, 2.0),
+    _row('specinfer', 4, 2.5, tokens_per_call_se=0.4),
+    _row('specinfer', 4, 2.4, distinct=True),
+    _row('specinfer', 8, 1.0),
+  ]
+  best = budget.best_shapes(rows)
+  assert [row['tokens_per_call'] for row in best] == [3.0, 2.5, 2.4]
+  gap, error, other = budget.lead(best)
+  assert (gap, other['num_drafts']) == (0.5, 4)
+  assert error == pytest.approx(0.5)

@@ -1,0 +1,234 @@
+"""Draft trees on pairs of tables at a known distance.
+
+Target logits are 2.5 N(0, 1) for every pair of tokens, those of the drafter
+add sigma N(0, 1). Nothing is trained and nothing costs time: tokens per target
+call tell how good the tree is. Beside it stand the same tree drafted greedily
+(draft temperature 0, which does not look at the noise) and SpecInfer in its
+best shape. Errors are over pairs: two pairs at one distance differ.
+
+Legend: V vocabulary, K drafts.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from listcoupling import gumbel, tables
+from listcoupling.config_fields import Field
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments import plots
+from listcoupling.experiments.run import Experiment, Run
+from listcoupling.tables import Column
+
+_SPREAD = 2.5  # of the target's logits
+_COUNT = Field(int, least=1)
+FIELDS = {
+  'sigmas': Field(float, least=0, many=True),
+  'temperatures': Field(float, least=0, many=True),
+  'pairs': _COUNT,
+  'rows': _COUNT,
+  'max_new_tokens': _COUNT,
+  'num_nodes': _COUNT,
+  'beam': _COUNT,
+  'depth': _COUNT,
+  'num_drafts': Field(int, least=1, many=True, empty=True),
+  'experiment': Field(str, among=('table_pairs',)),
+}
+COLUMNS = (
+  Column('sigma', 'sigma', '.1f'),
+  Column('T', 'temperature', '.1f'),
+  Column('tree', 'tree', '.2f'),
+  Column('greedy draft', 'greedy', '.2f'),
+  Column('tree - greedy', 'tree_minus_greedy', '+.2f'),
+  Column('SpecInfer', 'specinfer', '.2f'),
+  Column('its K', 'specinfer_drafts'),
+)
+
+
+class TableConfig(NamedTuple):
+  """Config of a table."""
+
+  vocab_size: int
+
+
+def _apply(params, tokens, positions, mask, cache, start):
+  del positions, mask, start
+  return params[tokens], cache
+
+
+def table_pair(
+  key: jax.Array, sigma: float, *, vocab_size: int = 200
+) -> tuple[LanguageModel, LanguageModel]:
+  """Target and drafter whose next token depends on the last one alone.
+
+  Args:
+    key: typed key.
+    sigma: distance of the drafter's logits.
+    vocab_size: V.
+
+  Example:
+    >>> target, drafter = table_pair(gumbel.seed_key(0), 0.5)
+    >>> target.params.shape
+    (200, 200)
+  """
+  key = gumbel.domain_key(key, gumbel.Domain.LAWS)
+  own, other = jax.random.normal(key, (2, vocab_size, vocab_size), jnp.float32)
+  config = TableConfig(vocab_size)
+  target = _SPREAD * own
+  return (
+    LanguageModel(_apply, target, config),
+    LanguageModel(_apply, target + sigma * other, config),
+  )
+
+
+def tokens_per_call(
+  key: jax.Array,
+  sigma: float,
+  options: Sequence[GenerateOptions],
+  *,
+  num_rows: int = 32,
+) -> list[np.ndarray]:
+  """Block efficiency of several options on one pair.
+
+  Args:
+    key: typed key; of the pair and the texts.
+    sigma: see `table_pair`.
+    options: one entry of the result each.
+    num_rows: texts, from different first tokens.
+
+  Returns:
+    Per options: tokens per target call of every text, [num_rows].
+  """
+  target, drafter = table_pair(key, sigma)
+  prompts = np.arange(num_rows)[:, None] % target.config.vocab_size
+  return [
+    generate(
+      gumbel.domain_key(key, gumbel.Domain.TEXTS),
+      target,
+      [drafter],
+      prompts,
+      np.ones(num_rows, np.int32),
+      each,
+    ).metrics.block_efficiency
+    for each in options
+  ]
+
+
+def options_of(config, temperature: float) -> dict[str, GenerateOptions]:
+  """The tree, its greedy twin, and SpecInfer in every shape, by column."""
+  tree = GenerateOptions(
+    'gumbel_tree',
+    config.beam,
+    config.depth,
+    config.max_new_tokens,
+    temperature,
+    num_nodes=config.num_nodes,
+  )
+  chains = dataclasses.replace(tree, method='specinfer', num_nodes=None)
+  return {
+    'tree': tree,
+    'greedy': dataclasses.replace(tree, draft_temperatures=(0.0,)),
+  } | {
+    f'specinfer_{width}': dataclasses.replace(
+      chains, num_drafts=width, draft_length=config.num_nodes // width
+    )
+    for width in config.num_drafts
+    if config.num_nodes % width == 0
+  }
+
+
+def _prepare(config, seed):
+  for temperature in config.temperatures:
+    for each in options_of(config, temperature).values():
+      each.check(vocab_size=200)
+
+  def fill(run: Run) -> list[dict]:
+    places = [(s, t) for s in config.sigmas for t in config.temperatures]
+    work = [
+      (f'{sigma}/{temperature}/{pair}', (sigma, temperature, seed + pair))
+      for sigma, temperature in places
+      for pair in range(config.pairs)
+    ]
+    found = run.rows(
+      work, lambda each: _measure(config, *each), key='job', table='pairs.csv'
+    )
+    rows = [
+      _summarize(place, found[n * config.pairs : (n + 1) * config.pairs])
+      for n, place in enumerate(places)
+    ]
+    tables.write_csv(run.workdir / 'results.csv', rows)
+    return rows
+
+  return {}, fill
+
+
+def _measure(config, sigma, temperature, seed) -> dict:
+  options = options_of(config, temperature)
+  found = tokens_per_call(
+    gumbel.seed_key(seed), sigma, list(options.values()), num_rows=config.rows
+  )
+  return {name: float(x.mean()) for name, x in zip(options, found)}
+
+
+def _summarize(place, pairs: Sequence[dict]) -> dict:
+  sigma, temperature = place
+  columns = {
+    name: np.array([row[name] for row in pairs])
+    for name in pairs[0]
+    if name != 'job'
+  }
+  chains = {
+    int(name.split('_')[1]): values
+    for name, values in columns.items()
+    if name.startswith('specinfer')
+  }
+  kept = {name: columns[name] for name in ('tree', 'greedy')}
+  kept['tree_minus_greedy'] = kept['tree'] - kept['greedy']
+  row = dict(sigma=sigma, temperature=temperature, pairs=len(pairs))
+  if not chains:
+    return row | tables.means(kept)
+  best = max(chains, key=lambda width: chains[width].mean())
+  kept['specinfer'] = chains[best]
+  return row | tables.means(kept) | {'specinfer_drafts': best}
+
+
+def plot(rows: Sequence[dict], path: pathlib.Path) -> None:
+  """Tokens per call against the distance, a panel per temperature."""
+  curves = {
+    'tree': plots.Curve('tree', plots.GREEN, marker='o'),
+    'greedy': plots.Curve('greedy draft', plots.BLUE, '--', 'o'),
+    'specinfer': plots.Curve('SpecInfer', plots.ORANGE, marker='o'),
+  }
+  temperatures = list(dict.fromkeys(row['temperature'] for row in rows))
+  size = (1.2 + 2.2 * len(temperatures), 2.8)
+  with plots.figure(path, size=size) as canvas:
+    panels = canvas.subplots(1, len(temperatures), squeeze=False, sharey=True)
+    for axes, temperature in zip(panels[0], temperatures):
+      own = [row for row in rows if row['temperature'] == temperature]
+      for name, curve in curves.items():
+        if name in own[0]:
+          curve.draw(
+            axes,
+            [row['sigma'] for row in own],
+            [row[name] for row in own],
+            [row[f'{name}_se'] for row in own],
+          )
+      axes.set_title(f'T = {temperature}')
+      axes.set_xlabel('sigma')
+    panels[0, 0].set_ylabel('tokens per target call')
+    plots.beside(panels[0, -1])
+
+
+TABLE = Experiment(
+  FIELDS,
+  _prepare,
+  lambda rows: tables.as_text(rows, COLUMNS),
+  {'table_pairs.png': plot},
+)

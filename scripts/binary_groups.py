@@ -1,0 +1,14 @@
+"""Groups of decoders of a binary source, see configs/binary_groups.py."""
+
+import listcoupling.early_interrupts  # noqa: F401
+
+from listcoupling import command
+from listcoupling.experiments import binary_groups
+
+if __name__ == '__main__':
+  command.run_table(
+    lambda config: binary_groups.TABLE,
+    config='configs/binary_groups.py',
+    workdir='runs/binary_groups',
+    seed='Nothing is drawn: has no effect.',
+  )

@@ -1,0 +1,14 @@
+"""Lattices on blocks of a Gaussian source, see configs/gaussian_lattices.py."""
+
+import listcoupling.early_interrupts  # noqa: F401
+
+from listcoupling import command
+from listcoupling.experiments.gaussian import dimensions
+
+if __name__ == '__main__':
+  command.run_table(
+    lambda config: dimensions.TABLE,
+    config='configs/gaussian_lattices.py',
+    workdir='runs/gaussian_lattices',
+    seed='Of every random number.',
+  )

@@ -1,0 +1,270 @@
+"""Trainings on meshes of eight host devices; run by `mesh_cases`."""
+
+import functools
+import pathlib
+import shutil
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import vae_digits
+from listcoupling import gumbel
+from listcoupling.decoding import placement
+from listcoupling.experiments.benchmarks import hlo
+from listcoupling.models import transformer
+from listcoupling.models import vae as vae_models
+from listcoupling.models.transformer_config import TransformerConfig
+from listcoupling.training import language_model, losses, run_folder, vae
+from tests.training import tiny_text
+
+SIZES = TransformerConfig(512, 64, 2, 4, 2, 16, 128)
+
+
+def make_mesh(**sizes):
+  return placement.parse_mesh(','.join(f'{k}={v}' for k, v in sizes.items()))
+
+
+def settings(**changes):
+  config = tiny_text.small_config('')
+  config.update(batch_size=16, sequence_length=32, **changes)
+  return config
+
+
+def nudged(state, terms):
+  """The state with each parameter off by the rounding of so many terms."""
+  leaves, tree = jax.tree.flatten(state.params)
+  rng, size = np.random.default_rng(0), np.finfo(np.float32).eps * terms**0.5
+  leaves = [
+    leaf * (1 + size * rng.normal(size=leaf.shape)).astype(np.float32)
+    for leaf in leaves
+  ]
+  return state._replace(params=jax.tree.unflatten(tree, leaves))
+
+
+def text_run(config, mesh=None, nudge=False):
+  """Compiled step, the losses of six, and the last state."""
+  places = mesh and language_model.state_places(config, SIZES, mesh)
+  key, tokens = gumbel.seed_key(2), np.arange(4000) ** 2 % 509
+  state = language_model.init_state(key, config, SIZES)
+  state = nudged(state, 16 * 32) if nudge else state
+  args = jnp.asarray(tokens, jnp.int32), key
+  if mesh is not None:
+    state = jax.tree.map(placement.put, state, places)
+    args = placement.put(
+      args, jax.sharding.NamedSharding(mesh, placement.WHOLE)
+    )
+  train, _ = language_model.make_steps(config, SIZES, None, places)
+  program = train.lower(state, *args, 0, None).compile()
+  curve = []
+  for step in range(6):
+    state, metrics = train(state, *args, step, None)
+    curve.append(float(metrics['cross_entropy']))
+  return program, curve, state
+
+
+def language(results):
+  """Steps on one device and on eight."""
+  config = settings()
+  alone, one, state = text_run(config)
+  shared, eight, placed = text_run(config, make_mesh(data=2, fsdp=4))
+  down = placed.params['layer_0']['down']
+  results['language model'] = {
+    'flops': shared.cost_analysis()['flops'] / alone.cost_analysis()['flops'],
+    'losses': [one, text_run(config, nudge=True)[1], eight],
+    'shard': list(down.sharding.shard_shape(down.shape)),
+    'reused': alone.memory_analysis().alias_size_in_bytes,
+    'state': sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
+  }
+
+
+def chunks(results):
+  """Temporaries of a compiled step whose logits would be large."""
+  mesh, before = make_mesh(data=2, fsdp=4), losses.MOST_LOGITS
+  losses.MOST_LOGITS, found = 2**20, {}
+  for name, words, batch in (
+    ('few words', 8192, 128),
+    ('many words', 32768, 128),
+    ('many tokens', 32768, 512),
+  ):
+    config = settings()
+    config.batch_size = batch
+    sizes = TransformerConfig(words, 16, 1, 2, 1, 8, 32)
+    places = language_model.state_places(config, sizes, mesh)
+    whole = jax.sharding.NamedSharding(mesh, placement.WHOLE)
+    state = jax.tree.map(
+      lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+      jax.eval_shape(
+        functools.partial(
+          language_model.init_state, config=config, model_config=sizes
+        ),
+        gumbel.seed_key(0),
+      ),
+      places,
+    )
+    tokens = jax.ShapeDtypeStruct((4000,), jnp.int32, sharding=whole)
+    train, _ = language_model.make_steps(config, sizes, None, places)
+    args = tokens, placement.put(gumbel.seed_key(0), whole), 0, None
+    program = train.lower(state, *args).compile()
+    sent = hlo.collectives(program.as_text())
+    found[name] = {
+      'temporaries': program.memory_analysis().temp_size_in_bytes,
+      'logits': 4 * batch * 32 * words // 8,
+      'in loops': max(
+        (op.size for op in sent if 'while/body' in op.source), default=0
+      ),
+    }
+  losses.MOST_LOGITS = before
+  results['chunks'] = found
+
+
+def chunked_loss(results):
+  """Loss and gradients with logits whole and in chunks of 31 tokens."""
+  student, teacher = (
+    transformer.init_params(gumbel.seed_key(seed), SIZES) for seed in (0, 1)
+  )
+  rows = np.arange(8 * 32).reshape(8, 32) ** 2 % 509
+  mesh, before = make_mesh(fsdp=2), losses.MOST_LOGITS
+
+  def loss(student, teacher, mesh):
+    windows = jnp.asarray(rows, jnp.int32)
+    return losses.loss_and_metrics(
+      0.25, (SIZES, student), windows, (SIZES, teacher), mesh
+    )
+
+  found = []
+  for most, where in ((before, None), (36 * 512, None), (36 * 512, mesh)):
+    losses.MOST_LOGITS, pair = most, (student, teacher)
+    if where is not None:
+      whole = jax.sharding.NamedSharding(where, placement.WHOLE)
+      pair = placement.put(pair, whole)
+    step = jax.value_and_grad(functools.partial(loss, mesh=where), has_aux=True)
+    found.append(jax.tree.map(np.asarray, jax.jit(step)(*pair)))
+  losses.MOST_LOGITS = before
+  (whole, metrics), gradient = found[0]
+  rest = found[1:]
+  results['chunked loss'] = {
+    'whole loss': [float(whole)] * 2,
+    'loss': [float(value) for (value, _), _ in rest],
+    'norm': largest(gradient, jax.tree.map(np.zeros_like, gradient)),
+    'gradient': max(largest(own, gradient) for _, own in rest),
+    'metrics': max(largest(own, metrics) for (_, own), _ in rest),
+  }
+
+
+def largest(ours, theirs):
+  """Largest difference of two trees."""
+  pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+  return max(float(np.abs(a - b).max()) for a, b in pairs)
+
+
+def images(results):
+  """Steps of the image codec on one device and on eight."""
+  config = vae_digits.get_config().train
+  config.update(batch_size=256, num_negatives=4)
+  model = vae_models.VAEConfig(**config.model)
+  rng = np.random.default_rng(0)
+  halves = rng.uniform(size=(2, 300, 8, 4)).astype(np.float32)
+  key, found = gumbel.seed_key(3), []
+  for mesh, nudge in ((None, False), (None, True), (make_mesh(fsdp=8), False)):
+    state = vae.init_state(key, config, model)
+    state = nudged(state, 256 * 32) if nudge else state
+    args = vae._laid_out((key, *halves), mesh)
+    if mesh is not None:
+      places = vae.state_places(config, model, mesh)
+      state = jax.tree.map(placement.put, state, places)
+    steps = vae.make_train_steps(config, model, mesh)
+    flops = steps.lower(state, *args, 1).compile().cost_analysis()['flops']
+    curve = []
+    for _ in range(5):
+      state = steps(state, *args, 1)
+      curve.append(float(state.totals['mse']))
+    found.append((flops, curve))
+  kernel = max(jax.tree.leaves(state.params), key=lambda leaf: leaf.size)
+  results['image codec'] = {
+    'shard': kernel.sharding.shard_shape(kernel.shape),
+    'kernel': kernel.shape,
+    'flops': found[2][0] / found[0][0],
+    'losses': [curve for _, curve in found],
+  }
+
+
+def another_mesh(results):
+  """A run of fsdp=8 resumed from its middle on two others."""
+  folder = pathlib.Path(tempfile.mkdtemp())
+  config = tiny_text.small_config(tiny_text.write_text(folder / 'text.txt'))
+  config.update(
+    batch_size=8, num_steps=6, eval_every=6, checkpoint_every=3, log_every=6
+  )
+
+  def train(name, mesh):
+    found = language_model.train_and_evaluate(config, folder / name, mesh=mesh)
+    return found, found.record['held_out']['cross_entropy']
+
+  first = make_mesh(fsdp=8)
+  model, loss = train('run', first)
+  found = {'saved on': dict(model.model.params['embed'].sharding.mesh.shape)}
+  shutil.rmtree(folder / 'run' / 'checkpoints' / '6')
+  sizes = model.model.config
+  init = functools.partial(
+    language_model.init_state, gumbel.seed_key(config.seed), config, sizes
+  )
+
+  def state_of(name, mesh):
+    places = mesh and language_model.state_places(config, sizes, mesh)
+    with run_folder.checkpoints(folder / name) as manager:
+      step, state = run_folder.begin(manager, init, places)
+    return step, jax.tree.map(np.asarray, state)
+
+  step, saved = state_of('run', first)
+  for name, mesh in (
+    (str(dict(data=2, fsdp=4)), make_mesh(data=2, fsdp=4)),
+    ('one device', None),
+  ):
+    shutil.copytree(folder / 'run', folder / name)
+    step, state = state_of(name, mesh)
+    found[name] = {
+      'resumed at': step,
+      'same bits': largest(state, saved) == 0,
+      'difference': abs(train(name, mesh)[1] - loss),
+    }
+  results['another mesh'] = found
+  shutil.rmtree(folder)
+
+
+def refused_trainings(results):
+  """Messages of what cannot be trained on a mesh; nothing is written."""
+  folder = pathlib.Path(tempfile.mkdtemp())
+  path = tiny_text.write_text(folder / 'text.txt')
+
+  def message(train, config, mesh):
+    try:
+      train(config, folder / 'run', mesh=mesh)
+    except ValueError as error:
+      return str(error)
+    return ''
+
+  text, image = tiny_text.small_config(path), vae_digits.get_config().train
+  text.batch_size, image.batch_size = 12, 4
+  train = language_model.train_and_evaluate
+  found = {
+    'batch': message(train, text, make_mesh(data=2, fsdp=4)),
+    'name': message(train, text, jax.make_mesh((8,), ('model',))),
+    'images': message(vae.train, image, make_mesh(data=8)),
+  }
+  text.batch_size, text.model.hidden_size = 16, 36
+  found['size'] = message(train, text, make_mesh(fsdp=8))
+  found['written'] = [p.name for p in folder.iterdir() if p != path]
+  results['refused trainings'] = found
+  shutil.rmtree(folder)
+
+
+CASES = (
+  language,
+  chunks,
+  chunked_loss,
+  images,
+  another_mesh,
+  refused_trainings,
+)

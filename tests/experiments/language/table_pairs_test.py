@@ -1,0 +1,62 @@
+"""Trees on pairs of tables: who is ahead, and a run that goes on."""
+
+import numpy as np
+import pytest
+
+from configs import table_pairs as config_file
+from listcoupling import gumbel, tables
+from listcoupling.experiments.language import table_pairs
+
+
+def _config(**changes):
+  config = config_file.get_config()
+  small = dict(
+    sigmas=(1.0,),
+    temperatures=(1.0,),
+    pairs=2,
+    rows=8,
+    max_new_tokens=48,
+    num_nodes=12,
+    beam=4,
+    depth=6,
+    num_drafts=(3, 5),
+  )
+  with config.ignore_type():
+    config.update(small | changes)
+  return config
+
+
+def test_the_tree_is_ahead_of_what_does_not_know_the_noise(
+  tmp_path, monkeypatch
+):
+  """Of a greedy draft by far, and the means are those of the pairs."""
+  config = _config()
+  (row,) = table_pairs.TABLE.run(config, tmp_path, 3)
+  options = table_pairs.options_of(config, 1.0)
+  assert list(options) == ['tree', 'greedy', 'specinfer_3']
+  found = [
+    [x.mean() for x in table_pairs.tokens_per_call(
+      gumbel.seed_key(seed), 1.0, list(options.values()), num_rows=8
+    )]
+    for seed in (3, 4)
+  ]  # fmt: skip
+  for name, values in zip(('tree', 'greedy', 'specinfer'), np.transpose(found)):
+    assert row[name] == pytest.approx(values.mean())
+    assert row[f'{name}_se'] == pytest.approx(np.std(values, ddof=1) / 2**0.5)
+  assert row['tree_minus_greedy'] > 5 * row['tree_minus_greedy_se']
+  assert row['specinfer_drafts'] == 3
+  # Another call measures nothing.
+  monkeypatch.setattr(table_pairs, 'tokens_per_call', None)
+  assert table_pairs.TABLE.run(config, tmp_path, 3) == [row]
+  stored = tables.read_csv(tmp_path / 'results.csv')
+  assert stored[0]['tree'] == row['tree']
+  assert f'{row["tree"]:.2f} ±' in table_pairs.TABLE.as_text([row])
+
+
+def test_a_longer_distance_is_a_harder_pair():
+  options = [table_pairs.options_of(_config(), 1.0)['tree']]
+  near, far = (
+    table_pairs.tokens_per_call(gumbel.seed_key(0), s, options, num_rows=8)[0]
+    for s in (0.2, 2.0)
+  )
+  assert near.min() > far.max()
