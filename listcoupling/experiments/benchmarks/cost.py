@@ -75,7 +75,7 @@ def forward(
   Example:
     >>> config = TransformerConfig(100, 8, 1, 2, 1, 4, 16)
     >>> weights(config), forward(config, 1, 1, 0).operations
-    (1376, 2768.0)
+    (1376, 2784.0)
   """
   tokens = batch * nodes
   width = config.num_heads * config.head_dim
