@@ -31,6 +31,7 @@ from listcoupling import files, gumbel
 from listcoupling.data import text
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import sharding, transformer
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import inputs, losses, run_folder
 
 # Numbers of every row of history.json; with a teacher there are more.
@@ -327,7 +328,7 @@ def train_and_evaluate(
 
 def _model_config(config, texts: inputs.Texts):
   end = texts.tokenizer.token_to_id(text.END_OF_TEXT)
-  return transformer.TransformerConfig(**config.model, stop_tokens=(end,))
+  return TransformerConfig(**config.model, stop_tokens=(end,))
 
 
 def _job(config, folder, texts: inputs.Texts, teacher, mesh) -> Job:

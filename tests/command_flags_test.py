@@ -6,7 +6,7 @@ import typing
 import pytest
 from absl import flags
 
-from listcoupling import option_flags
+from listcoupling import command_flags
 from listcoupling.decoding.options import GenerateOptions
 
 
@@ -14,7 +14,7 @@ from listcoupling.decoding.options import GenerateOptions
 def parse():
   """Options from command-line words; the flags are gone afterwards."""
   before = set(flags.FLAGS)
-  describe = option_flags.define(GenerateOptions)
+  describe = command_flags.define_options(GenerateOptions)
 
   def run(*words):
     flags.FLAGS.unparse_flags()
@@ -55,7 +55,7 @@ VALUES = {
   'field', dataclasses.fields(GenerateOptions), ids=lambda field: field.name
 )
 def test_every_field_is_read_from_its_flag(parse, field):
-  kind = option_flags._without_none(
+  kind = command_flags._without_none(
     typing.get_type_hints(GenerateOptions)[field.name]
   )
   word, value = VALUES.get(kind, (str(not field.default), not field.default))

@@ -1,6 +1,7 @@
-"""Flags made of a dataclass: one per field, with the field's documentation.
+"""Flags that scripts share, and what they describe.
 
-A field that is added to the class is a flag of every script that asks for it.
+Each function defines flags as the script's own and returns a function that
+reads them. Options are a dataclass: a field that is added to it is a flag.
 """
 
 import dataclasses
@@ -9,13 +10,63 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 
+from listcoupling.data import prompt_files
+from listcoupling.decoding.drafters import NGramDrafter
+from listcoupling.models import pretrained
 
-def define(cls: type) -> Callable[[], Any]:
+flags.disclaim_key_flags()  # they belong to the script that asks for them
+
+
+def define_models() -> Callable[..., tuple]:
+  """Defines --target, --drafter and --dtype.
+
+  Returns:
+    A function of a mesh or None: the target and the list of drafters, the
+    shipped pair where no target is named.
+  """
+  target = flags.DEFINE_string('target', None, 'Directory or hub name.')
+  drafter = flags.DEFINE_list('drafter', [], 'Directories, hub names or ngram.')
+  dtype = flags.DEFINE_string('dtype', 'float32', 'Of the weights, or auto.')
+
+  def load(mesh=None):
+    names, own = drafter.value, target.value
+    if own is None:
+      own = pretrained.SHIPPED / 'target'
+      names = names or [pretrained.SHIPPED / 'drafter']
+    model = pretrained.load_pretrained(own, dtype=dtype.value, mesh=mesh)
+    return model, [
+      NGramDrafter(model.config.vocab_size)
+      if name == 'ngram'
+      else pretrained.load_pretrained(name, dtype=dtype.value)
+      for name in names
+    ]
+
+  return load
+
+
+def define_prompts() -> Callable[[], list]:
+  """Defines --prompt, --prompt_ids, --prompts and --whole_file.
+
+  Returns:
+    A function: the prompts, see `prompt_files.collect`.
+  """
+  prompt = flags.DEFINE_multi_string('prompt', [], 'Text; may be repeated.')
+  ids = flags.DEFINE_multi_string('prompt_ids', [], 'Such as 1,2,3.')
+  file = flags.DEFINE_string(
+    'prompts', None, 'Text, a prompt a line, or .jsonl of prompt or messages.'
+  )
+  whole = flags.DEFINE_bool('whole_file', False, '--prompts is one prompt.')
+  return lambda: prompt_files.collect(
+    prompt.value, file.value, ids.value, whole_file=whole.value
+  )
+
+
+def define_options(cls: type) -> Callable[[], Any]:
   """Defines a flag for each field of a dataclass.
 
   The help is the field's entry under "Attributes:" in the docstring of the
@@ -37,7 +88,7 @@ def define(cls: type) -> Callable[[], Any]:
     ...     layers: how many.
     ...   '''
     ...   layers: int = 2
-    >>> describe = define(Cake)
+    >>> describe = define_options(Cake)
     >>> flags.FLAGS(['bake.py', '--layers=3'])
     ['bake.py']
     >>> describe()
@@ -64,6 +115,19 @@ def define(cls: type) -> Callable[[], Any]:
     return cls(**given)
 
   return instance
+
+
+def written(options: Any, names: Sequence[str]) -> str:
+  """Some fields as the flags that describe them.
+
+  Example:
+    >>> from listcoupling.decoding.options import GenerateOptions
+    >>> written(GenerateOptions(stop_tokens=(5, 7)), ['method', 'stop_tokens'])
+    '--method=gumbel_tree --stop_tokens=5,7'
+  """
+  return ' '.join(
+    f'--{name}={_written(getattr(options, name))}' for name in names
+  )
 
 
 def _documents(cls) -> dict[str, str]:
