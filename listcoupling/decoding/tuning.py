@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from listcoupling.decoding import placement
 from listcoupling.decoding.drafters import as_list
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.language_model import LanguageModel
@@ -110,6 +111,9 @@ def measure(
 ) -> dict[GenerateOptions, list[float]]:
   """Tokens per second of each candidate, tried in turn.
 
+  Several processes count by the clock of the first: they must try the same
+  settings, or they would wait for each other for ever.
+
   Returns:
     A list of rates per candidate; shorter where it was dropped for being
     slow. The first try of each, which compiles, is not in it.
@@ -120,7 +124,8 @@ def measure(
     for each in running:
       out = generate(key, target, drafters, prompts, lengths, each)
       if turn:
-        rates[each].append(out.metrics.tokens_per_second)
+        rate = out.metrics.tokens_per_second
+        rates[each].append(placement.of_first_process(rate, target))
     if turn:
       fastest = max(np.median(rates[each]) for each in running)
       running = [
