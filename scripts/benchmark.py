@@ -5,6 +5,7 @@
   python scripts/benchmark.py decoding    every method, K = 1..8, batch 1..32
   python scripts/benchmark.py overhead    a block against its model calls
   python scripts/benchmark.py capacity    short texts in rows of 8192 tokens
+  python scripts/benchmark.py tune        tune's choice against a wider grid
   python scripts/benchmark.py memory      compiled memory at 2048 tokens
   python scripts/benchmark.py serving     a queue against fixed batches
   python scripts/benchmark.py scaling     programs for 1 to 8 host devices

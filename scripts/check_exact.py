@@ -18,12 +18,21 @@ from absl import flags
 
 from listcoupling import bounds, command, coupling, gumbel, tables
 from listcoupling.gumbel import Domain
+from listcoupling.tables import Column
 
 _TRIALS = flags.DEFINE_integer(
   'trials', 10**6, 'Draws per line.', lower_bound=1
 )
 _SEED = command.define_seed(0, 'Of the laws and the draws.')
 _BATCH = 10_000
+_COLUMNS = (
+  Column('law', 'law'),
+  Column('K', 'num_drafts'),
+  Column('sampled', 'sampled', '.5f'),
+  Column('exact', 'exact', '.5f'),
+  Column('bound', 'bound', '.5f'),
+  Column('z', 'z', '.2f'),
+)
 
 
 def laws(seed: int):
@@ -61,20 +70,25 @@ def match_rate(seed, p, q, num_drafts, trials) -> float:
 
 def main(_):
   """Prints the table."""
-  worst = 0.0
-  trials = _TRIALS.value
-  print(f'{"law":<20}{"K":>3}{"sampled":>20}{"exact":>10}{"bound":>10}{"z":>7}')
+  trials, rows = _TRIALS.value, []
   for name, p, q, counts in laws(_SEED.value):
     for count in counts:
       rate = match_rate(_SEED.value, p, q, count, trials)
       exact = float(bounds.list_matching_probability(p, q, count))
-      bound = float(bounds.list_matching_bound(p, q, count))
       error = tables.binomial_error(exact, trials)
-      worst = max(worst, abs(rate - exact) / error)
-      print(
-        f'{name:<20}{count:>3}{rate:>11.5f} ±{error:.5f}{exact:>10.5f}'
-        f'{bound:>10.5f}{(rate - exact) / error:>7.2f}'
+      rows.append(
+        dict(
+          law=name,
+          num_drafts=count,
+          sampled=rate,
+          sampled_se=error,
+          exact=exact,
+          bound=float(bounds.list_matching_bound(p, q, count)),
+          z=(rate - exact) / error,
+        )
       )
+  print(tables.as_text(rows, _COLUMNS))
+  worst = max(abs(row['z']) for row in rows)
   if worst > 5:
     raise SystemExit(f'off by {worst:.1f} standard errors')
 

@@ -1,17 +1,23 @@
 """Same seed, same text: counts identical tokens on the shipped pair.
 
-python scripts/check_invariance.py --batch 40 --max_new_tokens 256
+  python scripts/check_invariance.py --batch 40 --max_new_tokens 256
+  python scripts/check_invariance.py --mesh data=8 --mesh tp=4
+
+Changes drafters, shapes, batches and caches; with --mesh, which may be
+repeated, the devices that share the work instead. A CPU then counts as eight.
 """
 
 import listcoupling.early_interrupts  # noqa: F401
 
 import pathlib
 
+import jax
 import numpy as np
 from absl import flags
 
 import listcoupling as lc
 from listcoupling import command, gumbel, tables
+from listcoupling.decoding import placement
 from listcoupling.experiments.language import consistency
 from listcoupling.models import pretrained
 
@@ -26,22 +32,29 @@ _METHODS = flags.DEFINE_list(
   ['gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer'],
   'Compared methods.',
 )
+_MESHES = flags.DEFINE_multi_string('mesh', [], 'Such as data=2,tp=4.')
 _PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
 
 
 def main(_):
   """One table."""
+  if _MESHES.value:
+    jax.config.update('jax_num_cpu_devices', 8)
   target, drafter = pretrained.shipped_pair()
   prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
-  rows = consistency.count_changes(
+  arguments = (
     gumbel.seed_key(_SEED.value),
     target,
     drafter,
     np.resize(prompts, (_BATCH.value, prompts.shape[1])),
     np.resize(lengths, _BATCH.value),
-    lc.GenerateOptions(max_new_tokens=_MAX_NEW.value),
-    methods=_METHODS.value,
+    lc.GenerateOptions(max_new_tokens=_MAX_NEW.value, stop_tokens=()),
   )
+  if _MESHES.value:
+    meshes = {text: placement.parse_mesh(text) for text in _MESHES.value}
+    rows = consistency.count_meshes(*arguments, meshes)
+  else:
+    rows = consistency.count_changes(*arguments, methods=_METHODS.value)
   tables.write_csv(pathlib.Path(_WORKDIR.value) / 'results.csv', rows)
   print(tables.as_text(rows))
   limit = consistency.EPSILON

@@ -76,14 +76,25 @@ def _code(page):
   )
 
 
-@pytest.mark.parametrize('page', _PAGES, ids=lambda page: page.stem)
-def test_examples_run(page):
-  """Fences of `python` run, one after the other; `{code-block}` is shown."""
-  exec(compile(_code(page), page.name, 'exec'), {'__name__': page.stem})
+_CODED = [page for page in _PAGES if _code(page)]
+
+
+@pytest.mark.parametrize('page', _CODED, ids=lambda page: page.stem)
+def test_examples_run(page, capsys):
+  """Fences of `python` run, one after the other; `{code-block}` is shown.
+
+  What a page says of its results it asserts, or it prints them.
+  """
+  tree = ast.parse(_code(page))
+  exec(compile(tree, page.name, 'exec'), {'__name__': page.stem})
+  kinds = [type(node) for node in ast.walk(tree)]
+  names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+  printed = capsys.readouterr().out.splitlines()
+  assert ast.Assert in kinds or len(printed) >= names.count('print') > 0
 
 
 def test_most_pages_have_examples():
-  assert sum(bool(_code(page)) for page in _PAGES) >= 5
+  assert len(_CODED) >= 5
 
 
 def _strings():

@@ -42,6 +42,64 @@ def test_the_face_lists_no_internals():
   assert not [name for name in dir(listcoupling) if name.startswith('_')]
 
 
+_ROOT = pathlib.Path(listcoupling.__file__).parents[1]
+
+
+def _imports(tree):
+  """(module, name, name here) of every import from the library."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ImportFrom) and node.module:
+      if node.module.split('.')[0] == 'listcoupling':
+        for name in node.names:
+          yield node.module, name.name, name.asname or name.name
+
+
+def _second_addresses(sources: dict[str, str]) -> list[str]:
+  """Names that some module takes from one that only imports them itself.
+
+  Args:
+    sources: text of every module by its full name, without those of packages.
+  """
+  trees = {name: ast.parse(text) for name, text in sources.items()}
+  borrowed = {
+    name: {here for *_, here in _imports(tree)} for name, tree in trees.items()
+  }
+  found = []
+  for reader, tree in trees.items():
+    modules = {}
+    for module, name, here in _imports(tree):
+      modules[here] = f'{module}.{name}'
+      if name in borrowed.get(module, ()):
+        found.append(f'{reader}: {module}.{name}')
+    for node in ast.walk(tree):
+      if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = modules.get(node.value.id)
+        if node.attr in borrowed.get(module, ()):
+          found.append(f'{reader}: {module}.{node.attr}')
+  return found
+
+
+def test_a_name_has_one_address():
+  sources = {
+    '.'.join(path.relative_to(_ROOT).with_suffix('').parts): path.read_text()
+    for folder in ('listcoupling', 'scripts')
+    for path in (_ROOT / folder).rglob('*.py')
+    if path.name != '__init__.py'
+  }
+  assert len(sources) > 100 and _second_addresses(sources) == []
+  sources['reader'] = (
+    'from listcoupling import rejection\n'
+    'from listcoupling.coupling import bounds\n'
+    'rejection.coupling, rejection.maximal_coupling\n'
+  )
+  sources['listcoupling.coupling'] = 'from listcoupling import bounds'
+  sources['listcoupling.rejection'] = 'from listcoupling import coupling'
+  assert _second_addresses(sources) == [
+    'reader: listcoupling.coupling.bounds',
+    'reader: listcoupling.rejection.coupling',
+  ]
+
+
 def test_types_are_announced():
   assert pathlib.Path(listcoupling.__file__).with_name('py.typed').exists()
 

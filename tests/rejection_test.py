@@ -7,36 +7,16 @@ import pytest
 
 from listcoupling import bounds, gumbel, rejection, weighted_minhash
 from tests import reference, statistics
+from tests.small_laws import TRIALS, P, Q, R, check_pair, draw_pairs, logits
 
-TRIALS = 20_000
-P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
-Q = np.array([0.1, 0.2, 0.0, 0.3, 0.4])
-R = np.array([0.05, 0.05, 0.5, 0.1, 0.3])
 LOW = functools.partial(
   weighted_minhash.low_communication_coupling, max_bits=60
 )
 
 
-def _logits(law):
-  return jnp.log(jnp.asarray(law, jnp.float32))
-
-
-def _sample(function, p=P, q=Q, trials=TRIALS, **options):
-  return statistics.draw(
-    function, _logits(p), _logits(q), trials=trials, **options
-  )
-
-
-def _check_pair(pair, p, q, match):
-  statistics.assert_law(pair.proposal, p)
-  statistics.assert_law(pair.target, q)
-  np.testing.assert_array_equal(pair.is_match, pair.proposal == pair.target)
-  statistics.assert_proportion(pair.is_match.sum(), pair.is_match.size, match)
-
-
 def test_maximal_coupling_has_its_laws_and_match():
-  pair = _sample(rejection.maximal_coupling)
-  _check_pair(pair, P, Q, 1 - float(bounds.total_variation(P, Q)))
+  pair = draw_pairs(rejection.maximal_coupling)
+  check_pair(pair, P, Q, 1 - float(bounds.total_variation(P, Q)))
   # Controls: another law, and a wrong match rate, are told apart.
   statistics.assert_not_law(pair.target, 0.95 * Q + 0.05 * R)
   wrong = float(bounds.gumbel_coupling_probability(P, Q))
@@ -57,26 +37,26 @@ def _check_list(sample, drafts, q, accept):
 
 @pytest.mark.parametrize('num_drafts', [1, 3])
 def test_specinfer_has_its_laws_and_acceptance(num_drafts):
-  sample = _sample(rejection.specinfer_step, R, Q, num_drafts=num_drafts)
+  sample = draw_pairs(rejection.specinfer_step, R, Q, num_drafts=num_drafts)
   drafts = [R] * num_drafts
   _check_list(sample, drafts, Q, reference.specinfer_probability(drafts, Q))
   more = reference.specinfer_probability([R] * (num_drafts + 1), Q)
   z = statistics.proportion_z(sample.is_match.sum(), TRIALS, more)
   assert abs(z) > statistics.SIGMAS
   if num_drafts == 1:
-    single = _sample(rejection.rejection_step, R, Q)
+    single = draw_pairs(rejection.rejection_step, R, Q)
     np.testing.assert_array_equal(single.target, sample.target)
 
 
 def test_specinfer_with_different_drafts():
   drafts = np.stack([P, R])
-  sample = _sample(rejection.specinfer_step, drafts, Q)
+  sample = draw_pairs(rejection.specinfer_step, drafts, Q)
   _check_list(sample, drafts, Q, reference.specinfer_probability(drafts, Q))
 
 
 @pytest.mark.parametrize('num_drafts', [1, 3])
 def test_spectr_has_its_laws_and_acceptance(num_drafts):
-  sample = _sample(rejection.spectr_step, R, Q, num_drafts=num_drafts)
+  sample = draw_pairs(rejection.spectr_step, R, Q, num_drafts=num_drafts)
   accept = reference.spectr_probability(R, Q, num_drafts)
   _check_list(sample, [R] * num_drafts, Q, accept)
   statistics.assert_not_law(sample.target, 0.95 * Q + 0.05 * R)
@@ -94,7 +74,7 @@ def test_rejection_with_shared_noise_is_biased():
       0
     ]
 
-  statistics.assert_not_law(_sample(shared), Q)
+  statistics.assert_not_law(draw_pairs(shared), Q)
 
 
 @pytest.mark.parametrize('name', ['specinfer', 'spectr'])
@@ -117,7 +97,7 @@ def test_dead_drafts_are_skipped(name):
       *args, alive & False
     )
 
-  (token, accepted), (lone, none) = _sample(step, R, Q)
+  (token, accepted), (lone, none) = draw_pairs(step, R, Q)
   statistics.assert_law(token, Q)
   statistics.assert_law(lone, Q)
   assert not none.any()
@@ -145,7 +125,7 @@ def test_edges_of_the_laws(name):
   point, other = np.eye(4)[1], np.eye(4)[2]
   half = np.array([0.0, 0.5, 0.5, 0.0])
   laws = [(point, point), (point, other), (half, half), (point, half)]
-  p, q = (_logits(np.array(rows)) for rows in zip(*laws, strict=True))
+  p, q = (logits(np.array(rows)) for rows in zip(*laws, strict=True))
   # 16-bit logits, shifted: laws are unnormalised.
   p, q = (p + 7).astype(jnp.bfloat16), (q - 3).astype(jnp.bfloat16)
   mapped = jax.vmap(jax.vmap(scheme, (0, None, None)), (None, 0, 0))

@@ -7,37 +7,17 @@ import pytest
 
 from listcoupling import bounds, gumbel, weighted_minhash
 from tests import statistics
+from tests.small_laws import TRIALS, P, Q, R, check_pair, draw_pairs
 
-TRIALS = 20_000
-P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
-Q = np.array([0.1, 0.2, 0.0, 0.3, 0.4])
-R = np.array([0.05, 0.05, 0.5, 0.1, 0.3])
 LOW = functools.partial(
   weighted_minhash.low_communication_coupling, max_bits=160
 )
 
 
-def _logits(law):
-  return jnp.log(jnp.asarray(law, jnp.float32))
-
-
-def _sample(function, p=P, q=Q, trials=TRIALS, **options):
-  return statistics.draw(
-    function, _logits(p), _logits(q), trials=trials, **options
-  )
-
-
-def _check_pair(pair, p, q, match):
-  statistics.assert_law(pair.proposal, p)
-  statistics.assert_law(pair.target, q)
-  np.testing.assert_array_equal(pair.is_match, pair.proposal == pair.target)
-  statistics.assert_proportion(pair.is_match.sum(), pair.is_match.size, match)
-
-
 def test_weighted_minhash_has_its_laws_and_match():
-  pair = _sample(weighted_minhash.weighted_minhash_coupling)
+  pair = draw_pairs(weighted_minhash.weighted_minhash_coupling)
   exact = float(bounds.weighted_minhash_probability(P, Q))
-  _check_pair(pair, P, Q, exact)
+  check_pair(pair, P, Q, exact)
   # Controls: another law, and a wrong match rate, are told apart.
   statistics.assert_not_law(pair.target, 0.95 * Q + 0.05 * R)
   wrong = float(bounds.gumbel_coupling_lower_bound(P, Q))
@@ -48,7 +28,7 @@ def test_weighted_minhash_has_its_laws_and_match():
 @pytest.mark.parametrize('max_bits', [1, 24, 40])
 def test_low_communication_keeps_both_laws_at_any_cap(max_bits):
   function = weighted_minhash.low_communication_coupling
-  pair, bits = _sample(function, max_bits=max_bits)
+  pair, bits = draw_pairs(function, max_bits=max_bits)
   statistics.assert_law(pair.proposal, P)
   statistics.assert_law(pair.target, Q)
   np.testing.assert_array_equal(pair.is_match, pair.proposal == pair.target)
@@ -58,7 +38,7 @@ def test_low_communication_keeps_both_laws_at_any_cap(max_bits):
   z = statistics.proportion_z(pair.is_match.sum(), TRIALS, floor)
   assert z > -statistics.SIGMAS
   if max_bits == 1:
-    same = _sample(weighted_minhash.weighted_minhash_coupling)
+    same = draw_pairs(weighted_minhash.weighted_minhash_coupling)
     np.testing.assert_array_equal(pair.target, same.target)
     assert not bits.any()
 
@@ -69,7 +49,7 @@ def test_a_cap_that_gives_up_silently_would_bias_the_target(monkeypatch):
   monkeypatch.setattr(gumbel, 'uniform', _no_coin(gumbel.uniform))
   raw = weighted_minhash._low_communication.__wrapped__
   raw = functools.partial(raw, max_bits=24)
-  target = _sample(raw, trials=60_000)[0].target
+  target = draw_pairs(raw, trials=60_000)[0].target
   statistics.assert_not_law(target, Q)
 
 
@@ -83,13 +63,13 @@ def _no_coin(uniform):
 
 def test_low_communication_reaches_total_variation_with_few_bits():
   p, q = np.random.default_rng(0).dirichlet(np.ones(30), 2)
-  pair, bits = _sample(LOW, p, q, 5000)
-  _check_pair(pair, p, q, 1 - float(bounds.total_variation(p, q)))
+  pair, bits = draw_pairs(LOW, p, q, 5000)
+  check_pair(pair, p, q, 1 - float(bounds.total_variation(p, q)))
   assert bits.mean() < 2 * np.log2(30) + 8
-  same, _ = _sample(LOW, P, P, 2000)
+  same, _ = draw_pairs(LOW, P, P, 2000)
   statistics.assert_proportion(same.is_match.sum(), 2000, 1.0)
   left, right = [0.7, 0.3, 0, 0, 0], [0, 0, 0.2, 0.8, 0]
-  disjoint, _ = _sample(LOW, left, right, 2000)
+  disjoint, _ = draw_pairs(LOW, left, right, 2000)
   assert not disjoint.is_match.any()
   statistics.assert_law(disjoint.target, right)
 

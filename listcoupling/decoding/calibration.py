@@ -21,8 +21,9 @@ from listcoupling import gumbel
 from listcoupling.decoding import filters
 
 SCALES = np.float32((0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0))  # a
-# tau, in steps of sqrt(1/2): every other one is a square of its neighbour.
-TEMPERATURES = np.float32(2.0 ** (1 - 0.5 * np.arange(12)))
+# tau, in steps of sqrt(1/2): every other one is a square of its neighbour. The
+# large ones are for cold texts: their laws have the drafter's errors over T.
+TEMPERATURES = np.float32(2.0 ** (3 - 0.5 * np.arange(16)))
 _START = (1.0, 0.5)
 _START_TOKENS = 10.0  # what the start weighs
 _CURVATURE = 0.25  # log-likelihood lost per token, per squared log of a or tau

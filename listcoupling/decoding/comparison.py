@@ -10,10 +10,21 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from listcoupling import tables
 from listcoupling.decoding.drafters import as_list
 from listcoupling.decoding.generate import Generation, generate
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.tables import Column
+
+COLUMNS = (
+  Column('method', 'method'),
+  Column('K', 'num_drafts'),
+  Column('block efficiency', 'block_efficiency', '.3f'),
+  Column('tokens/s', 'tokens_per_second', '.0f'),
+  Column('accepted', 'acceptance_rate', '.1%'),
+  Column('same text', 'same_text', '.0%'),
+)
 
 
 def _of(options: GenerateOptions, name: str) -> GenerateOptions:
@@ -72,15 +83,11 @@ def measure_method(
   )
   figures = run.metrics
   efficiency = figures.block_efficiency
-  error = None  # one row tells nothing about the spread
-  if efficiency.size > 1:
-    error = float(efficiency.std(ddof=1) / efficiency.size**0.5)
   drafted = max(int(figures.drafted_tokens.sum()), 1)
   return dict(
     method=options.method,
     num_drafts=options.num_drafts,
-    block_efficiency=float(efficiency.mean()),
-    block_efficiency_se=error,
+    **tables.means({'block_efficiency': efficiency}),
     tokens_per_second=rate,
     acceptance_rate=float(figures.accepted_tokens.sum() / drafted),
     same_text=float((run.tokens == reference).all(axis=1).mean()),
@@ -134,19 +141,8 @@ def compare_methods(
 
 def format_comparison(rows: Sequence[dict]) -> str:
   """The rows of `compare_methods` as aligned text."""
-  lines = [
-    f'{"method":<15}{"K":>3}{"block efficiency":>20}{"tokens/s":>10}'
-    f'{"accepted":>10}{"same text":>11}'
+  shown = [
+    row | {'num_drafts': 0} if row['method'] == 'autoregressive' else row
+    for row in rows
   ]
-  for row in rows:
-    drafts = row['num_drafts'] if row['method'] != 'autoregressive' else 0
-    efficiency, error = row['block_efficiency'], row['block_efficiency_se']
-    efficiency = f'{efficiency:.3f} +- ' + (
-      '  ?  ' if error is None else f'{error:.3f}'
-    )
-    lines.append(
-      f'{row["method"]:<15}{drafts:>3}{efficiency:>20}'
-      f'{row["tokens_per_second"]:>10.0f}{row["acceptance_rate"]:>10.1%}'
-      f'{row["same_text"]:>11.0%}'
-    )
-  return '\n'.join(lines)
+  return tables.as_text(shown, COLUMNS)

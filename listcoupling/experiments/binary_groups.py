@@ -8,12 +8,14 @@ Legend: n bits, K decoders, L messages, G groups, B words of a bin.
 """
 
 import functools
-import itertools
+
+import numpy as np
 
 from listcoupling import tables
 from listcoupling.compression import binary
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
 
 FIELDS = {
@@ -92,35 +94,36 @@ def _prepare(config, seed):
       for num_groups in (g for g in range(1, size + 1) if size % g == 0):
         if num_groups & (num_groups - 1) == 0:
           rows += filter(None, [_row(config.num_bits, case, num_groups)])
-      tables.write_csv(run.workdir / 'results.csv', rows)
+      run.write(rows)
     return rows
 
   return {}, fill
 
 
 def plot(rows: list[dict], path) -> None:
-  """Error of the best decoder over that of G = 1, a curve for each case."""
-  colors = itertools.cycle(
-    (plots.RED, plots.BLUE, plots.GREEN, plots.PINK, plots.ORANGE, plots.BLACK)
-  )
-  with plots.figure(path, size=(7.0, 3.8)) as canvas:
-    ax = canvas.subplots()
-    cases = [(r['num_messages'], r['flip_probabilities']) for r in rows]
-    for (count, flips), color in zip(dict.fromkeys(cases), colors):
+  """Error of the best decoder against G, a panel for each case."""
+  cases = [(r['num_messages'], r['flip_probabilities']) for r in rows]
+  different = list(dict.fromkeys(cases))
+  width = min(4, len(different))
+  height = -(-len(different) // width)
+  with plots.figure(path, size=(2.4 * width, 2.2 * height)) as canvas:
+    axes = canvas.subplots(height, width, squeeze=False)
+    for ax in axes.flat[len(different) :]:
+      ax.set_visible(False)
+    for ax, (count, flips) in zip(axes.flat, different):
       here = [r for r, own in zip(rows, cases) if own == (count, flips)]
-      groups = [r['num_groups'] for r in here]
-      share = [r['best'] / here[0]['best'] for r in here]
-      label = f'L = {count}, p = {flips}'
-      plots.Curve(label, color, marker='o').draw(ax, groups, share)
-      ax.annotate(
-        label, (groups[-1], share[-1]), (6, 0), textcoords='offset points',
-        color=color, va='center', annotation_clip=False,
-      )  # fmt: skip
-    ax.axhline(1, color='0.5', linewidth=0.8)
-    ax.set_xscale('log', base=2)
-    ax.set_xticks(ticks := sorted({r['num_groups'] for r in rows}), ticks)
-    ax.set_xlabel('groups')
-    ax.set_ylabel('wrong bits of the best decoder, over those of one group')
+      groups, best = zip(*((r['num_groups'], r['best']) for r in here))
+      plots.Curve('best decoder', plots.BLUE, marker='o').draw(ax, groups, best)
+      least = int(np.argmin(best))
+      ax.plot(groups[least], best[least], 'o', ms=9, mfc='none', c=plots.RED)
+      ax.set_xscale('log', base=2)
+      ax.set_xticks(groups, groups)
+      ax.minorticks_off()
+      short = flips.replace('0.', '.')
+      ax.set_title(f'{count} messages, p = {short}', fontsize=7)
+    for ax in axes[:, 0]:
+      ax.set_ylabel('share of wrong bits')
+    canvas.supxlabel('groups; the best is ringed', fontsize=9)
 
 
 TABLE = Experiment(

@@ -8,20 +8,23 @@ A folder belongs to one run and, while that works, to one process. Results of
 two settings never stand side by side and nothing finished is overwritten: a
 folder of other settings, or files that changed since they were written, are
 refused by name. A run that was stopped does what is missing.
+
+Several processes (`jax.distributed`) fill one table together: all of them make
+the same calls and see the same folder, `Run.rows` and `Run.deal` share the
+work, process 0 holds the folder and writes the table. It has the same bytes as
+one process alone writes.
 """
 
 import contextlib
-import difflib
 import fcntl
 import functools
-import math
 import os
 import pathlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -29,114 +32,13 @@ import tqdm
 from absl import logging
 
 from listcoupling import files, tables
+from listcoupling.config_fields import check_config
+from listcoupling.experiments.together import everyone, leads, together
 
 RECORD = 'results.json'
 _DIGEST = 'sha256'
+T = TypeVar('T')
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'flax', 'optax')
-
-
-class Field(NamedTuple):
-  """The values that an entry of a config may have.
-
-  Attributes:
-    kind: int, float (an int will do), str or bool.
-    least: smallest number.
-    above: numbers are greater than this.
-    among: all values there are.
-    many: a sequence of such values.
-    empty: an empty sequence or string will do; strings in a sequence may be
-      empty anyway.
-  """
-
-  kind: type
-  least: float = -math.inf
-  above: float = -math.inf
-  among: tuple = ()
-  many: bool = False
-  empty: bool = False
-
-  def allows(self, value: Any) -> bool:
-    """Whether a value is of this kind and within these limits."""
-    if self.many:
-      one = self._replace(many=False, empty=True)
-      if not isinstance(value, (tuple, list)):
-        return False
-      return (self.empty or len(value) > 0) and all(map(one.allows, value))
-    if self.among:
-      return value in self.among
-    if self.kind in (int, float):
-      kinds = (int, np.integer)
-      kinds += (float, np.floating) if self.kind is float else ()
-      return (
-        isinstance(value, kinds)
-        and not isinstance(value, bool)
-        and self.least <= value < math.inf
-        and value > self.above
-      )
-    return isinstance(value, self.kind) and (
-      self.empty or self.kind is not str or bool(value)
-    )
-
-  def __str__(self) -> str:
-    if self.among:
-      words = f'one of {", ".join(map(str, self.among))}'
-    else:
-      words = f'{self.kind.__name__}'
-      if self.least > -math.inf:
-        words += f' of at least {self.least:g}'
-      if self.above > -math.inf:
-        words += f' greater than {self.above:g}'
-    if self.many:
-      words = f'a {"" if self.empty else "non-empty "}list of {words}'
-    return words
-
-
-def check_config(config: Any, fields: Mapping[str, Any], name='config') -> None:
-  """Refuses a config that has other fields or values than it may have.
-
-  Args:
-    config: a ConfigDict or another mapping.
-    fields: `Field` by name; for a config within a mapping of fields, or a
-      function that raises.
-    name: of the config in messages.
-
-  Raises:
-    ValueError: a field is missing, unknown or has a value that it can't have;
-      the message has its dotted name.
-
-  Example:
-    >>> check_config({'trials': 0}, {'trials': Field(int, least=1)})
-    Traceback (most recent call last):
-    ...
-    ValueError: config.trials must be int of at least 1, got 0.
-  """
-  if not hasattr(config, 'keys'):
-    raise ValueError(f'{name} must be a config of fields, got {config!r:.60}.')
-  unknown = sorted(set(config.keys()) - set(fields))
-  missing = sorted(set(fields) - set(config.keys()))
-  if unknown or missing:
-    raise ValueError(_misfit(name, unknown, missing))
-  for field, allowed in fields.items():
-    value = config[field]
-    if isinstance(allowed, Mapping):
-      check_config(value, allowed, f'{name}.{field}')
-    elif callable(allowed):
-      allowed(value)
-    elif not allowed.allows(value):
-      raise ValueError(f'{name}.{field} must be {allowed}, got {value!r:.200}.')
-
-
-def _misfit(name, unknown, missing) -> str:
-  near = [difflib.get_close_matches(x, missing, 1) for x in unknown]
-  if unknown and all(near):
-    pairs = [f'{x} for {y[0]}' for x, y in zip(unknown, near)]
-    return f'{name} is misspelt: {", ".join(pairs)}.'
-  parts = []
-  if unknown:
-    parts.append(f'has the unknown {", ".join(unknown)}')
-  if missing:
-    parts.append(f'lacks {", ".join(missing)}')
-  return f'{name} {" and ".join(parts)}; is it for another script?'
 
 
 @contextlib.contextmanager
@@ -169,11 +71,19 @@ def open_run(
     ...     run.rows([('a', 1), ('b', 2)], lambda x: {'x': x}, key='name')
     [{'name': 'a', 'x': 1}, {'name': 'b', 'x': 2}]
   """
-  workdir = files.as_folder(workdir)
-  with _alone(workdir):
-    run = Run(
-      workdir, _checked_record(workdir, files.plain(settings), may_change)
-    )
+  workdir, settings = files.as_folder(workdir), files.plain(settings)
+  digests = everyone(lambda: files.digest((), settings))
+  if len(set(digests)) > 1:
+    raise ValueError('the processes were given different settings.')
+  with contextlib.ExitStack() as held:
+
+    def take():
+      if leads():
+        held.enter_context(_alone(workdir))
+        return _checked_record(workdir, settings, may_change)
+
+    record = together(take)
+    run = Run(workdir, record or _checked_record(workdir, settings, may_change))
     try:
       yield run
     except KeyboardInterrupt as stop:
@@ -258,12 +168,14 @@ def _read(path) -> dict[str, Any]:
 
 
 def _write(path, record) -> None:
+  if not leads():
+    return
   record = files.plain(record)
   files.write_json(path, record | {_DIGEST: files.digest((), record)})
 
 
 class Run:
-  """The folder of a run, held by this process; see `open_run`.
+  """The folder of a run; see `open_run`.
 
   Attributes:
     workdir: the folder.
@@ -300,21 +212,53 @@ class Run:
     """
     done = self._kept(table, key)
     left = [(name, item) for name, item in work if str(name) not in done]
-    progress = tqdm.tqdm(left, desc=key, disable=not left)
-    for name, item in progress:
-      progress.set_postfix_str(str(name))
-      row = tables.texts({key: name, **compute(item)})
-      done[str(name)] = row
-      # First its digest: a row without one would pass for damage.
-      self._record['rows'].setdefault(table, {})[str(name)] = _digest(row)
-      self._worked()
-      order = dict.fromkeys([str(name) for name, _ in work]) | done
-      tables.write_csv(
-        self.workdir / table, [done[name] for name in order if name in done]
-      )
-      self.has_kept = True
+    order = dict.fromkeys([str(name) for name, _ in work])
+    count = jax.process_count()
+    with tqdm.tqdm(total=len(left), desc=key, disable=not left) as progress:
+      for first in range(0, len(left), count):
+        turn = left[first : first + count]
+        progress.set_postfix_str(str(turn[0][0]))
+        done |= self._turn(turn, compute, key, table)
+        self.write([done[name] for name in order | done if name in done], table)
+        progress.update(len(turn))
+    together(lambda: None)  # the table is whole
     columns = dict.fromkeys(name for row in done.values() for name in row)
     return [columns | tables.values(done[str(name)]) for name, _ in work]
+
+  def _turn(self, turn, compute, key, table) -> dict[str, dict[str, str]]:
+    """The next rows by name, one from each process."""
+
+    def own():
+      for name, item in turn[jax.process_index() :][:1]:
+        return tables.texts({key: name, **compute(item)})
+
+    rows = {str(name): row for (name, _), row in zip(turn, everyone(own))}
+    digests = self._record['rows'].setdefault(table, {})
+    # First its digest: a row without one would pass for damage.
+    digests |= {name: _digest(row) for name, row in rows.items()}
+    self._worked()
+    return rows
+
+  def write(
+    self, rows: Sequence[Mapping[str, Any]], table: str = 'results.csv'
+  ) -> None:
+    """Writes a table of rows that all processes have."""
+    if leads():
+      tables.write_csv(self.workdir / table, rows)
+    self.has_kept = True
+
+  def deal(self, items: Sequence[T], work: Callable[[T], Any]) -> None:
+    """Has several processes do what one does later, item by item.
+
+    Args:
+      items: i goes to process i mod P.
+      work: of an item; keeps what it finds in the folder, under the item's own
+        name, and reads it the next time. Nothing is called in one process.
+    """
+    count = jax.process_count()
+    if count > 1:
+      own = items[jax.process_index() :: count]
+      together(lambda: [work(item) for item in own] and None)
 
   def _kept(self, table: str, key: str) -> dict[str, dict[str, str]]:
     """Rows of a table by name."""
@@ -420,13 +364,18 @@ class Experiment(NamedTuple):
       ValueError: for settings that make no sense, or a folder of another run.
       FileNotFoundError: models, text or images are missing.
     """
-    check_config(config, self.fields)
-    origin, fill = self.prepare(config, seed)
+
+    def prepare():
+      check_config(config, self.fields)
+      return self.prepare(config, seed)
+
+    origin, fill = together(prepare)
     settings = {'config': config, 'seed': seed, **origin}
     with open_run(workdir, settings, may_change=self.may_change) as run:
       rows = fill(run)
-      for name, draw in self.figures.items():
-        draw(rows, run.workdir / name)
+      if leads():
+        for name, draw in self.figures.items():
+          draw(rows, run.workdir / name)
     return rows
 
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling import files
-from listcoupling.models import transformer
 from listcoupling.models.families import FAMILIES
+from listcoupling.models.transformer_config import TransformerConfig
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
@@ -151,9 +151,7 @@ class Leaf(NamedTuple):
     }
 
 
-def parameter_table(
-  config: transformer.TransformerConfig, copies: int = 1
-) -> list[Leaf]:
+def parameter_table(config: TransformerConfig, copies: int = 1) -> list[Leaf]:
   """Every parameter of a config with its names in `transformers`.
 
   Args:

@@ -31,6 +31,7 @@ from listcoupling.models import (
   transformer,
   weight_files,
 )
+from listcoupling.models.transformer_config import TransformerConfig
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 _SHORT_DTYPES = {
@@ -197,7 +198,7 @@ def _read(config, source: weight_files.Source, mesh, tokenizer):
   return transformer.make_language_model(config, params, tokenizer)
 
 
-def _lay_out(config: transformer.TransformerConfig, mesh: Mesh):
+def _lay_out(config: TransformerConfig, mesh: Mesh):
   """(table, config, tree of shardings) of a model on a mesh."""
   copies = sharding.key_head_copies(config, mesh)
   table = form.parameter_table(config, copies)
@@ -257,7 +258,7 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     >>> save_pretrained(target, "/tmp/target")
   """
   config = getattr(model, 'config', None)
-  if not isinstance(config, transformer.TransformerConfig):
+  if not isinstance(config, TransformerConfig):
     raise ValueError(
       'Only transformers can be saved, got a config of type '
       f'{type(config).__name__}.'

@@ -21,7 +21,7 @@ def random_pair(key, config, *, draft_layers: int, gain: float):
 
   Args:
     key: typed key.
-    config: `transformer.TransformerConfig` of the target; parameters have its
+    config: `TransformerConfig` of the target; parameters have its
       dtype.
     draft_layers: layers of the drafter.
     gain: size of what a layer adds.
@@ -33,7 +33,7 @@ def random_pair(key, config, *, draft_layers: int, gain: float):
     ValueError: for a drafter of no layers or of more than the target has.
 
   Example:
-    >>> config = transformer.TransformerConfig(64, 32, 2, 2, 2, 16, 64)
+    >>> config = TransformerConfig(64, 32, 2, 2, 2, 16, 64)
     >>> target, drafter = random_pair(
     ...   jax.random.key(0), config, draft_layers=1, gain=0.2)
     >>> drafter.config.num_layers

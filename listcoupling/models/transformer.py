@@ -34,34 +34,13 @@ from listcoupling.models.attention import (
   padded,
   write_entries,
 )
-from listcoupling.models.transformer_config import (
-  RopeScaling,
-  TransformerConfig,
-)
+from listcoupling.models.transformer_config import TransformerConfig
 
 _ACTIVATIONS = {
   'silu': jax.nn.silu,
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
   'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
 }
-
-__all__ = [
-  'Block',
-  'Cache',
-  'RopeScaling',
-  'Transformer',
-  'TransformerConfig',
-  'causal_hidden',
-  'causal_logits',
-  'commit',
-  'init_params',
-  'make_apply',
-  'make_init_cache',
-  'make_language_model',
-  'num_entries',
-  'output_table',
-  'place',
-]
 
 
 class Cache(NamedTuple):

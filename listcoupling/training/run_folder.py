@@ -44,15 +44,21 @@ def check_mesh(mesh: Mesh | None) -> Mesh | None:
   Raises:
     ValueError: for something else, or one that leaves out a process.
   """
-  mesh = None if mesh is None else placement.standard_mesh(mesh)
-  devices = [] if mesh is None else mesh.devices.flat
-  left_out = set(range(jax.process_count()))
-  left_out -= {device.process_index for device in devices}
-  if left_out and jax.process_count() > 1:
+  count = jax.process_count()
+  if mesh is None:
+    if count > 1:
+      raise ValueError(
+        f'{count} processes train on a mesh over the devices of all of them, '
+        'got none; give --mesh. Tables read what is trained already.'
+      )
+    return None
+  mesh = placement.standard_mesh(mesh)
+  left_out = set(range(count))
+  left_out -= {device.process_index for device in mesh.devices.flat}
+  if left_out:
     raise ValueError(
-      f'the mesh, {mesh and dict(mesh.shape)}, has no device of process '
-      f'{min(left_out)}; take one over the devices of all '
-      f'{jax.process_count()} processes.'
+      f'the mesh {dict(mesh.shape)} has no device of process {min(left_out)}; '
+      f'take one over the devices of all {count} processes.'
     )
   return mesh
 

@@ -377,13 +377,14 @@ def train(
   """
   shared = jax.process_count() > 1
   with placement.agreed(shared) as agree:
-    mesh = run_folder.check_mesh(mesh)
     model_config = check_config(config)
-    run_folder.check_batch(config.batch_size, mesh)
     halves, workdir = load_halves(config), files.as_folder(workdir)
     run_folder.check_settings(config, workdir)
     path = workdir / vae.FILE
     finished = path.exists()
+    if not finished:
+      mesh = run_folder.check_mesh(mesh)
+      run_folder.check_batch(config.batch_size, mesh)
     agree(
       config=config.to_json(),
       images=shared and files.digest(halves),

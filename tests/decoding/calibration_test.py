@@ -107,6 +107,18 @@ def test_a_noisy_drafter_is_believed_less():
   assert (np.asarray(fits[0.1].scale) >= 0.7).all()
 
 
+def test_a_cold_text_makes_a_noisy_drafter_noisier():
+  """At T = .2 logits are off by five times as much, and tau says so."""
+  rng = np.random.default_rng(4)
+  target = 2.5 * rng.normal(size=(2, 240, VOCAB))
+  draft = target + 2.0 * rng.normal(size=target.shape)
+  _, _, noise = text_of(2.0, 240)
+  tokens = np.argmax(target / 0.2 + noise, axis=-1)
+  tokens = np.pad(tokens, ((0, 0), (1, 0)))
+  fit = calibration.fit(learn(tokens, draft, (6,) * 40, temperature=0.2))
+  assert (np.asarray(fit.temperature) > 2).all()
+
+
 def test_tokens_outside_the_support_are_misses():
   """Half of the tokens are cut off by top-k: the worth of a step says so."""
   tokens, draft, _ = text_of(0.5, 120)

@@ -17,10 +17,11 @@ from listcoupling.decoding.generate import generate, prepare
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.tuning import settings
 from listcoupling.models import transformer
+from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 
 VOCAB, ROWS, PROMPT, LENGTH = 61, 5, 20, 130  # past a stride of 128 positions
-CONFIG = transformer.TransformerConfig(
+CONFIG = TransformerConfig(
   vocab_size=VOCAB,
   hidden_size=40,
   num_layers=3,

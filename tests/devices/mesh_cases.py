@@ -21,8 +21,8 @@ from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
 from listcoupling.experiments.benchmarks import cost, hlo
-from listcoupling.models import transformer
 from listcoupling.models.random_pair import random_pair
+from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 from tests.devices import training_cases
 
@@ -47,7 +47,7 @@ def mesh(sizes, devices=None):
 
 def network():
   """Four key heads, drafter and target of one vocabulary."""
-  config = transformer.TransformerConfig(
+  config = TransformerConfig(
     *(VOCAB, 64, 2, 8, 4, 16, 128), qkv_bias=True, tie_embeddings=False
   )
   return random_pair(gumbel.seed_key(0), config, draft_layers=1, gain=0.1)
@@ -222,9 +222,9 @@ def refusals(results):
       return str(error)
     return ''
 
-  odd = transformer.TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
+  odd = TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
   odd, _ = random_pair(gumbel.seed_key(0), odd, draft_layers=1, gain=0.1)
-  heads = transformer.TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
+  heads = TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
   heads, _ = random_pair(gumbel.seed_key(0), heads, draft_layers=1, gain=0.1)
   results['refused'] = {
     'name': message(dict(model=8)),

@@ -14,7 +14,11 @@ from listcoupling import gumbel
 from listcoupling.decoding import generate, placement
 from listcoupling.decoding.options import GenerateOptions
 from tests import fakes
-from tests.devices import mesh_cases, process_training_cases
+from tests.devices import (
+  mesh_cases,
+  process_table_cases,
+  process_training_cases,
+)
 
 
 def generate_text(results, process, folder):
@@ -54,14 +58,16 @@ def generate_text(results, process, folder):
   results['after'] = message()
 
 
-def main(process, port, folder):
-  """Joins, runs all, writes what was found."""
+def main(process, port, folder, *names):
+  """Joins, runs all or those named, writes what was found."""
   process, folder = int(process), pathlib.Path(folder)
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, process)
   np.testing.assert_equal(jax.process_count(), 2)
   results = {}
-  for case in (generate_text, *process_training_cases.CASES):
-    case(results, process, folder)
+  cases = process_training_cases.CASES + process_table_cases.CASES
+  for case in (generate_text, *cases):
+    if not names or case.__name__ in names:
+      case(results, process, folder)
   (folder / f'{process}.json').write_text(json.dumps(results))
 
 

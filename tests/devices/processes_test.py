@@ -16,7 +16,7 @@ from listcoupling import files
 from listcoupling.models import pretrained
 from listcoupling.models import vae as vae_models
 from listcoupling.training import language_model
-from tests.devices import process_training_cases
+from tests.devices import process_table_cases, process_training_cases
 from tests.training import tiny_text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -134,9 +134,40 @@ def test_trainings_that_differ_are_refused_by_both(results):
   for found in results:
     assert found['refused']['settings'].startswith('processes 0 and 1 were')
     assert 'different config' in found['refused']['settings']
-    assert 'no device of process 0' in found['refused']['no mesh']
+    assert 'give --mesh' in found['refused']['no mesh']
     assert 'no device of process 1' in found['refused']['one process']
     assert 'different mesh' in found['refused']['flags']
     assert not found['refused']['written']
   ours, theirs = (found['refused']['batch'] for found in results)
   assert 'batch_size=3' in ours and 'process 0 refuses' in theirs
+
+
+def test_two_processes_fill_a_table_as_one_does(results, folder, tmp_path):
+  ours, theirs = (found['tables'] for found in results)
+  assert ours['made'] == ['a', 'c', 'e', 0, 2]
+  assert theirs['made'] == ['b', 'd', 1]
+  process_table_cases.synthetic(tmp_path / 'alone')
+  for name in ('results.csv', 'all.csv'):
+    alone = (tmp_path / 'alone' / name).read_bytes()
+    for other in ('together', 'stopped'):
+      assert (folder / other / name).read_bytes() == alone, (other, name)
+  process_table_cases.toy_table(tmp_path / 'toy')
+  for path in (tmp_path / 'toy').glob('*.csv'):
+    assert (folder / 'toy' / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_table_that_one_process_stops_is_stopped_and_resumed(results):
+  ours, theirs = (found['tables'] for found in results)
+  assert 'What is done is kept' in ours['stopped'] == theirs['stopped']
+  assert ours['kept'] == theirs['kept'] and ours['kept'].count('\n') == 3
+  # The two of the round that was stopped come again.
+  assert ours['resumed'] == ['c', 'e', 0, 2]
+  assert theirs['resumed'] == ['d', 1]
+
+
+def test_tables_that_differ_are_refused_by_both(results):
+  ours, theirs = (found['tables'] for found in results)
+  for found in (ours, theirs):
+    assert 'different settings' in found['settings'] and not found['written']
+  assert theirs['failed'] == 'a number is missing'
+  assert ours['failed'] == 'process 1 failed; its own message says why.'

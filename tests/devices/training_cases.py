@@ -15,10 +15,11 @@ from listcoupling.decoding import placement
 from listcoupling.experiments.benchmarks import hlo
 from listcoupling.models import transformer
 from listcoupling.models import vae as vae_models
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import language_model, losses, run_folder, vae
 from tests.training import tiny_text
 
-SIZES = transformer.TransformerConfig(512, 64, 2, 4, 2, 16, 128)
+SIZES = TransformerConfig(512, 64, 2, 4, 2, 16, 128)
 
 
 def make_mesh(**sizes):
@@ -89,7 +90,7 @@ def chunks(results):
   ):
     config = settings()
     config.batch_size = batch
-    sizes = transformer.TransformerConfig(words, 16, 1, 2, 1, 8, 32)
+    sizes = TransformerConfig(words, 16, 1, 2, 1, 8, 32)
     places = language_model.state_places(config, sizes, mesh)
     whole = jax.sharding.NamedSharding(mesh, placement.WHOLE)
     state = jax.tree.map(

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from listcoupling.models import checkpoint_format, config_format, transformer
+from listcoupling.models import checkpoint_format, config_format
+from listcoupling.models.transformer_config import TransformerConfig
 
 # Peak and final resident memory of a load, beside what was there before.
 PROGRAM = """
@@ -45,7 +46,7 @@ print(json.dumps(dict(
 
 def write_checkpoint(directory: pathlib.Path, gigabytes: float) -> None:
   """bfloat16 weights of about this size in two shards."""
-  config = transformer.TransformerConfig(
+  config = TransformerConfig(
     vocab_size=8192,
     hidden_size=1024,
     num_layers=max(1, round(gigabytes * 1e9 / 23e6)),

@@ -21,8 +21,12 @@ from listcoupling.models import (
   rope,
   transformer,
 )
+from listcoupling.models.transformer_config import (
+  RopeScaling,
+  TransformerConfig,
+)
 
-BASE = transformer.TransformerConfig(
+BASE = TransformerConfig(
   vocab_size=300,
   hidden_size=16,
   num_layers=2,
@@ -32,7 +36,7 @@ BASE = transformer.TransformerConfig(
   intermediate_size=24,
   family='llama',
 )
-SCALING = transformer.RopeScaling('llama3', 4.0, 1.0, 4.0, 32)
+SCALING = RopeScaling('llama3', 4.0, 1.0, 4.0, 32)
 FAMILIES = {
   'llama': dataclasses.replace(BASE, rope_scaling=SCALING, rope_theta=5e4),
   'qwen2': dataclasses.replace(

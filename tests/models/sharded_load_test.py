@@ -18,6 +18,7 @@ from listcoupling import gumbel
 from listcoupling.decoding import placement
 from listcoupling.models import checkpoint_format, pretrained, transformer
 from listcoupling.models.families import FAMILIES
+from listcoupling.models.transformer_config import TransformerConfig
 
 MESHES = (
   dict(tp=2),
@@ -29,7 +30,7 @@ NAMES = ('qwen2', 'phi3', 'olmo2')
 
 
 def save(name, directory, vocab_size=96):
-  config = transformer.TransformerConfig(
+  config = TransformerConfig(
     *(vocab_size, 32, 1, 8, 2, 8, 48),
     tie_embeddings=False,
     family=name,

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from listcoupling.models import transformer
+from listcoupling.models.transformer_config import (
+  RopeScaling,
+  TransformerConfig,
+)
 
-TINY = transformer.TransformerConfig(
+TINY = TransformerConfig(
   vocab_size=29,
   hidden_size=16,
   num_layers=2,
@@ -202,7 +206,7 @@ def test_bfloat16_keeps_float32_logits():
     ({'num_layers': 0}, 'num_layers.*0'),
     ({'num_kv_heads': 3}, 'multiple of num_kv_heads.*4 and 3'),
     ({'head_dim': 7}, 'head_dim.*7'),
-    ({'rope_scaling': transformer.RopeScaling('ntk', 2.0)}, "'ntk'"),
+    ({'rope_scaling': RopeScaling('ntk', 2.0)}, "'ntk'"),
     ({'activation': 'relu'}, "activation.*'relu'"),
     ({'windows': (4,)}, 'windows must name 2 layers, got 1'),
     ({'rotary_dim': 10}, 'rotary_dim 10'),

@@ -6,12 +6,13 @@ import pytest
 
 from configs import lm_gpu_drafter, lm_gpu_target
 from listcoupling.models import transformer
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import language_model
 from tests.training import tiny_text
 
 
 def abstract_params(config):
-  model_config = transformer.TransformerConfig(**config.model)
+  model_config = TransformerConfig(**config.model)
   return model_config, jax.eval_shape(
     lambda key: transformer.init_params(key, model_config), jax.random.key(0)
   )

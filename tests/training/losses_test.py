@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from listcoupling.models import transformer
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import losses
 from tests.training import tiny_text
 
@@ -17,7 +18,7 @@ CONFIG.model.update(vocab_size=40)
 
 def model(seed):
   """A model with laws far from uniform."""
-  config = transformer.TransformerConfig(**CONFIG.model)
+  config = TransformerConfig(**CONFIG.model)
   params = transformer.init_params(jax.random.key(seed), config)
   params['embed'] = 1.5 * jax.random.normal(
     jax.random.key(seed + 9), params['embed'].shape

@@ -30,6 +30,7 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
 from listcoupling.experiments.benchmarks import hlo
 from listcoupling.models import sharding, transformer
+from listcoupling.models.transformer_config import TransformerConfig
 
 _H100 = """
 gpu_device_info {
@@ -164,11 +165,11 @@ def pair(layers=_FULL):
     layers: of target and drafter.
   """
   common = dict(head_dim=128, rope_theta=1e6, qkv_bias=True, dtype='bfloat16')
-  target = transformer.TransformerConfig(
+  target = TransformerConfig(
     *(_VOCABULARY, 3584, layers[0], 28, 4),
     **common | dict(intermediate_size=18944, tie_embeddings=False),
   )
-  drafter = transformer.TransformerConfig(
+  drafter = TransformerConfig(
     *(_VOCABULARY - 128, 896, layers[1], 14, 2),
     **common | dict(head_dim=64, intermediate_size=4864, tie_embeddings=True),
   )

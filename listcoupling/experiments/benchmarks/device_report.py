@@ -28,16 +28,17 @@ from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis, tuning
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.models import pretrained, transformer
+from listcoupling.models import pretrained
 from listcoupling.models import vae as vae_model
 from listcoupling.models.random_pair import random_pair
+from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import vae as vae_training
 
 
 class Sizes(NamedTuple):
   """How large everything is."""
 
-  target: transformer.TransformerConfig
+  target: TransformerConfig
   draft_layers: int
   gain: float
   methods: tuple[str, ...]  # the first and the last on long rows, too
@@ -55,7 +56,7 @@ class Sizes(NamedTuple):
 
 def full() -> Sizes:
   """A 1B target, a drafter of 120M beside the embeddings, in bfloat16."""
-  config = transformer.TransformerConfig(
+  config = TransformerConfig(
     *(128256, 2048, 16, 32, 8, 64, 8192),
     rope_theta=5e5,
     tie_embeddings=False,
@@ -82,7 +83,7 @@ def full() -> Sizes:
 
 def toy() -> Sizes:
   """The same run in seconds on a CPU."""
-  config = transformer.TransformerConfig(*(512, 64, 3, 4, 2, 16, 128))
+  config = TransformerConfig(*(512, 64, 3, 4, 2, 16, 128))
   return Sizes(
     config,
     draft_layers=1,

@@ -12,6 +12,7 @@ from listcoupling.decoding import text
 from listcoupling.experiments.benchmarks import (
   baselines,
   blocks,
+  choice,
   cost,
   scaling,
   serving,
@@ -29,6 +30,7 @@ _OF_PAIRS = {
   'overhead': blocks.overhead_cases,
   'capacity': blocks.capacity_cases,
   'serving': serving.serving_cases,
+  'tune': choice.choice_cases,
 }
 _ALONE = {
   'sampler': vocabulary.sampler_cases,

@@ -17,10 +17,11 @@ import numpy as np
 
 from listcoupling import tables
 from listcoupling.compression import lattices
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.table import trial_keys
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
 
 FIELDS = {
@@ -112,7 +113,7 @@ def _prepare(config, seed):
     for case, size in sizes.items():
       for num_groups in (g for g in range(1, size + 1) if size % g == 0):
         rows.append(_row(case, num_groups, keys, config))
-        tables.write_csv(run.workdir / 'results.csv', rows)
+        run.write(rows)
     return rows
 
   return {}, fill

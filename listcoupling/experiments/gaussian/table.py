@@ -36,10 +36,11 @@ from listcoupling.compression import (
   gaussian_baselines,
   poisson_functional,
 )
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.schemes import Job
-from listcoupling.experiments.run import Experiment, Field, Run
+from listcoupling.experiments.run import Experiment, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
 from listcoupling.tables import Column
 
@@ -128,13 +129,17 @@ def _prepare(config, seed):
     stages = config.selection_trials + 2 * config.trials
     stages += config.seed_aware_trials + config.lattice_trials
     total = config.repeats * stages
+    run.deal(
+      range(config.repeats),
+      lambda repeat: run_repeat(config, run, seed, repeat, lambda _: None),
+    )
     with tqdm.tqdm(total=total, desc='gaussian', unit='trial') as progress:
       for repeat in range(config.repeats):
         repeats.append(run_repeat(config, run, seed, repeat, progress.update))
         if 'no_message' in config.schemes:
           none.append(no_message(config, seed, repeat))
         rows = make_rows(config, repeats, none)
-        tables.write_csv(run.workdir / 'results.csv', rows)
+        run.write(rows)
     return rows
 
   return {}, fill

@@ -4,6 +4,8 @@ Rowan, Phan, Khisti (2025), arXiv 2506.05632, Tables 13 to 16: MNIST and
 CIFAR-10, squared error per pixel of the best of K decoders.
 """
 
+import math
+
 import numpy as np
 
 from listcoupling import tables
@@ -19,6 +21,8 @@ COLUMNS = (
   Column('G', 'num_groups'),
   Column('M', 'bin_size'),
   Column('chosen', 'is_chosen'),
+  Column('bits/pixel', 'bits_per_pixel', '.4f'),
+  Column('PSNR', 'psnr', '.2f', error=False),
   Column('best', 'mse', '.4f'),
   Column('mean', 'mse_mean', '.4f'),
   Column('worst', 'mse_worst', '.4f'),
@@ -56,6 +60,19 @@ _PAPER_CIFAR = {
 }
 
 
+def _with_rate(row: dict, pixels: int) -> dict:
+  """A row with its rate and the PSNR of its mean squared error, in dB.
+
+  Args:
+    row: has num_messages and mse.
+    pixels: of a source; three colours are one pixel.
+  """
+  return row | {
+    'bits_per_pixel': math.log2(row['num_messages']) / pixels,
+    'psnr': -10 * math.log10(max(row['mse'], 1e-20)),
+  }
+
+
 def measure(error, found, error_bound) -> np.ndarray:
   """One repeat of one job, as kept on disk.
 
@@ -88,7 +105,7 @@ def plain_rows(config, train, halves) -> list[dict]:
   train = np.asarray(train).reshape(len(train), -1)
 
   def row(scheme, num_messages, answers):
-    return {
+    found = {
       'scheme': scheme,
       'num_decoders': None,
       'num_messages': num_messages,
@@ -96,6 +113,7 @@ def plain_rows(config, train, halves) -> list[dict]:
       'repeats': 1,
       **tables.means({'mse': ((flat - answers) ** 2).mean(1)}),
     }
+    return _with_rate(found, math.prod(halves.right.shape[1:3]))
 
   rows = [row('mean_image', 1, train.mean(0))]
   for num_messages in config.num_messages:
@@ -145,7 +163,8 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     if scheme == 'list_quantiser':
       row |= {'num_candidates': None, 'bin_size': bin_size}
       row['is_chosen'] = bin_size == setting[2]
-    rows.append(row)
+    height, width = config.train.model.source_shape[:2]
+    rows.append(_with_rate(row, height * width))
   order = ('num_decoders', 'num_messages', 'num_groups')
   return sorted(rows, key=lambda r: [r[name] for name in order])
 

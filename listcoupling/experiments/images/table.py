@@ -27,8 +27,10 @@ import numpy as np
 import tqdm
 
 from listcoupling import bounds, files, gumbel, tables
+from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures, fitting, rows
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
+from listcoupling.experiments.together import leads
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.training import vae as training
@@ -319,18 +321,23 @@ def _repeats(run, table, halves, code, seed):
   """Jobs of one code, repeated: name -> [repeats, 5, R], and the settings."""
   config = table.context.config
   jobs = [job for job in jobs_of(config) if job.code == code]
+  run.deal([jobs], lambda jobs: _settle(table, jobs, seed))
   chosen = _settle(table, jobs, seed)
   names = {_name(job, s.bin_size) for job, s in shown(config, chosen)}
   if table.context.models:
     names |= {_name(Job('side_only', k, 1)) for k in config.num_decoders}
-  parts = []
-  for i in tqdm.tqdm(range(config.num_repeats), desc=f'{code}, repeats'):
+
+  def one(i):
     part = run.load(f'repeats/{code}_{i}')
     if part is None or not names <= part.keys():
       key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.REPEAT, i)
       part = repeat(table, halves, chosen, key)
       run.save(f'repeats/{code}_{i}', part)
-    parts.append(part)
+    return part
+
+  numbers = range(config.num_repeats)
+  run.deal(numbers, one)
+  parts = [one(i) for i in tqdm.tqdm(numbers, desc=f'{code}, repeats')]
   return {k: np.stack([p[k] for p in parts]) for k in sorted(names)}, chosen
 
 
@@ -357,6 +364,7 @@ def _prepare(config, seed):
   """Trains or reads the models, then one scheme after the other.
 
   The folder gets model*/, fits/, choice/, repeats/ and examples_*.png, too.
+  Several processes want trained models: a training is on a mesh or alone.
   The seed is of choice and evaluation; training has its own, train.seed.
   """
   _check_sizes(config)
@@ -383,13 +391,15 @@ def _fill(run, table: Table, seed: int) -> list[dict]:
   # The cheap ones first; gls and its baseline share their trials.
   for code in ('list_quantiser', 'gls', 'gls_kmeans'):
     if any(job.code == code for job in jobs_of(config)):
+      run.deal([code], table.fit)
       table.fit(code)
       more, settings = _repeats(run, table, test, code, seed)
       errors, chosen = errors | more, chosen | settings
       found = plain + rows.codec_rows(config, errors, chosen)
-      tables.write_csv(run.workdir / 'results.csv', found)  # so far
+      run.write(found)  # so far
       run.note(table=found)
-  _draw_examples(table, test, chosen, run.workdir, seed)
+  if leads():
+    _draw_examples(table, test, chosen, run.workdir, seed)
   return found
 
 
@@ -465,9 +475,9 @@ def _prepare_sweep(config, seed):
     for name, point in points.items():
       made = TABLE.run(point, run.workdir / name, seed)
       found += [{'side': name, **row} for row in made]
-      tables.write_csv(run.workdir / 'results.csv', found)  # so far
+      run.write(found)  # so far
     run.note(table=found)
-    for count in config.num_decoders:
+    for count in config.num_decoders if leads() else ():
       mine = [r for r in found if r['num_decoders'] == count]
       figures.sweep(mine, run.workdir / f'sweep_{count}.png')
     return found

@@ -16,11 +16,13 @@ Legend: R rows of a batch.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 import tqdm
+from jax.sharding import Mesh
 
 from listcoupling import gumbel, tables
 from listcoupling.decoding import analysis
@@ -204,11 +206,7 @@ def count_changes(
     that diverge, and for canonical methods the largest margin of the
     reference at a row's first divergence (NaN without one).
   """
-  plain = dataclasses.replace(options, method='autoregressive')
-  reference = generate(key, target, [], prompts, lengths, plain)
-  margins = analysis.canonical_margins(
-    key, target, prompts, lengths, reference, plain
-  )
+  reference, margins = _plain(key, target, prompts, lengths, options)
   rows = []
   for method in tqdm.tqdm(methods, desc='methods'):
     own = dataclasses.replace(options, method=method)
@@ -218,20 +216,70 @@ def count_changes(
     }
     runs |= _other_batches(key, target, drafter, prompts, lengths, own)
     canonical = method in CANONICAL
-    expected = reference.tokens if canonical else runs['as it was']
+    expected = reference if canonical else runs['as it was']
     for name, tokens in runs.items():
       same = tokens == expected
-      rows.append(
-        dict(
-          method=method,
-          change=name,
-          tokens=same.size,
-          identical=int(same.sum()),
-          diverging_rows=int((~same).any(axis=1).sum()),
-          largest_margin=_margin(same, margins) if canonical else np.nan,
-        )
-      )
+      rows.append(_counts(method, name, same, margins if canonical else None))
   return rows
+
+
+def count_meshes(
+  key: jax.Array,
+  target,
+  drafter,
+  prompts: np.ndarray,
+  lengths: np.ndarray,
+  options: GenerateOptions,
+  meshes: Mapping[str, Mesh],
+  *,
+  methods=('autoregressive', 'gumbel_tree'),
+) -> list[dict]:
+  """Identical tokens of canonical methods on meshes and on one device.
+
+  Args:
+    key: typed key.
+    target: the target model.
+    drafter: its drafter.
+    prompts: [B, P].
+    lengths: [B].
+    options: of the law and the trees.
+    meshes: by name.
+    methods: of `CANONICAL`.
+
+  Returns:
+    As `count_changes`, a row per method and mesh.
+  """
+  reference, margins = _plain(key, target, prompts, lengths, options)
+  rows = []
+  for method, (name, mesh) in tqdm.tqdm(
+    list(itertools.product(methods, meshes.items())), desc='meshes'
+  ):
+    drafters = [] if method == 'autoregressive' else [drafter]
+    own = dataclasses.replace(options, method=method)
+    out = generate(key, target, drafters, prompts, lengths, own, mesh=mesh)
+    rows.append(_counts(method, name, out.tokens == reference, margins))
+  return rows
+
+
+def _plain(key, target, prompts, lengths, options):
+  """Tokens [B, M] of plain sampling and the margins of their races."""
+  plain = dataclasses.replace(options, method='autoregressive')
+  out = generate(key, target, [], prompts, lengths, plain)
+  return out.tokens, analysis.canonical_margins(
+    key, target, prompts, lengths, out, plain
+  )
+
+
+def _counts(method, change, same, margins):
+  """One row of a table of changes; without margins none is told."""
+  return dict(
+    method=method,
+    change=change,
+    tokens=same.size,
+    identical=int(same.sum()),
+    diverging_rows=int((~same).any(axis=1).sum()),
+    largest_margin=np.nan if margins is None else _margin(same, margins),
+  )
 
 
 def _other_batches(key, target, drafter, prompts, lengths, options):

@@ -32,6 +32,8 @@ def test_plain_rows_learn_from_training_images_alone():
   error = ((test.reshape(3, 1, 4) - words) ** 2).mean(-1).min(1)
   assert kmeans['mse'] == pytest.approx(error.mean(), rel=1e-4)
   assert kmeans['num_messages'] == 2 and kmeans['images'] == 3
+  assert kmeans['bits_per_pixel'] == 1 / 4 and mean['bits_per_pixel'] == 0
+  assert 10 ** (-kmeans['psnr'] / 10) == pytest.approx(kmeans['mse'])
 
 
 def test_codec_rows_average_repeats_first():
@@ -48,6 +50,7 @@ def test_codec_rows_average_repeats_first():
     assert row[f'{name}_se'] == pytest.approx(part.std(ddof=1) / np.sqrt(7))
   assert row['error_rate'] == pytest.approx(values[:, 3].mean())
   assert row['error_bound'] is None and row['repeats'] == 2
+  assert row['bits_per_pixel'] == 2 / 32  # of 8 x 4 pixels
   assert (row['beta'], row['num_candidates']) == (0.3, 256)
 
 

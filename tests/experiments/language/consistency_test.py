@@ -115,3 +115,28 @@ def test_changes_are_counted_token_by_token(monkeypatch):
       assert row['largest_margin'] == 2e-4
     else:
       assert np.isnan(row['largest_margin'])
+
+
+def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
+  """Here they give another first row to trees on the mesh 'b'."""
+  target, _ = fakes.pair()
+  text = np.arange(12).reshape(4, 3)
+  other = text + [[0, 1, 1]] * (np.arange(4)[:, None] == 0)
+
+  def generate(key, target, drafters, prompts, lengths, options, mesh=None):
+    assert (options.method == 'autoregressive') == (not drafters)
+    tokens = other if mesh == 'b' and drafters else text
+    return types.SimpleNamespace(tokens=tokens)
+
+  margins = np.arange(12).reshape(4, 3) * -1e-4
+  monkeypatch.setattr(consistency, 'generate', generate)
+  monkeypatch.setattr(
+    consistency.analysis, 'canonical_margins', lambda *_: margins
+  )
+  rows = consistency.count_meshes(
+    jax.random.key(0), target, target, np.arange(4)[:, None],
+    np.ones(4, int), GenerateOptions(), {'first': 'a', 'second': 'b'},
+  )  # fmt: skip
+  assert [row['identical'] for row in rows] == [12, 12, 12, 10]
+  assert rows[3]['method'] == 'gumbel_tree' and rows[3]['change'] == 'second'
+  assert rows[3]['largest_margin'] == 1e-4 and rows[3]['diverging_rows'] == 1

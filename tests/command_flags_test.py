@@ -6,7 +6,7 @@ import typing
 import pytest
 from absl import flags
 
-from listcoupling import option_flags
+from listcoupling import command_flags
 from listcoupling.decoding.options import GenerateOptions
 
 
@@ -14,7 +14,7 @@ from listcoupling.decoding.options import GenerateOptions
 def parse():
   """Options from command-line words; the flags are gone afterwards."""
   before = set(flags.FLAGS)
-  describe = option_flags.define(GenerateOptions)
+  describe = command_flags.define_options(GenerateOptions)
 
   def run(*words):
     flags.FLAGS.unparse_flags()
@@ -40,6 +40,12 @@ def test_every_field_is_a_flag_with_its_documentation(parse):
   assert flags.FLAGS['top_p'].help.startswith('keep the fewest most likely')
 
 
+def test_help_shows_the_flags_of_the_script_that_asked_for_them(parse):
+  del parse
+  shown = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)}
+  assert {field.name for field in dataclasses.fields(GenerateOptions)} <= shown
+
+
 # One value other than the default for each kind of field.
 VALUES = {
   str: ('gls', 'gls'),
@@ -55,7 +61,7 @@ VALUES = {
   'field', dataclasses.fields(GenerateOptions), ids=lambda field: field.name
 )
 def test_every_field_is_read_from_its_flag(parse, field):
-  kind = option_flags._without_none(
+  kind = command_flags._without_none(
     typing.get_type_hints(GenerateOptions)[field.name]
   )
   word, value = VALUES.get(kind, (str(not field.default), not field.default))
