@@ -87,6 +87,10 @@ def test_an_error_in_one_process_ends_the_call_in_both(results):
   assert [found['after'] for found in results] == ['', '']
 
 
+def test_the_first_clock_counts_for_all(results):
+  assert [found['tuned'] for found in results] == ['autoregressive'] * 2
+
+
 def test_both_processes_train_one_model(results, folder):
   ours, theirs = (found['text'] for found in results)
   assert ours == theirs and ours['shard'] == [280, 8]  # of [280, 16]
