@@ -75,6 +75,7 @@ setup(
   },
   package_data={
     'listcoupling': ['py.typed'],
+    'listcoupling.image_codec': ['shipped/*.md', 'shipped/*/*'],
     'listcoupling.models': ['shipped/*.md', 'shipped/*/*'],
   },
   entry_points={

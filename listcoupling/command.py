@@ -9,6 +9,8 @@ from absl import app, flags, logging
 
 from listcoupling import gumbel, interrupts
 
+flags.disclaim_key_flags()  # they belong to the script that asks for them
+
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 
@@ -80,16 +82,17 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
     workdir: the default; None where it has to be given.
     seed: words on --seed.
   """
-  from listcoupling import process_flags  # other scripts are alone
+  from listcoupling import command_flags  # other scripts are alone
 
   given, number = define_config(config), define_seed(0, seed)
   folder = flags.DEFINE_string(
     'workdir', workdir, 'For the results; resumed.', required=workdir is None
   )
+  join = command_flags.define_processes()
 
   def main(_):
     table = choose(given.value)
-    process_flags.join()
+    join()
     text = table.as_text(table.run(given.value, folder.value, number.value))
     if jax.process_index() > 0:
       return

@@ -21,9 +21,10 @@ import time
 from absl import flags
 
 import listcoupling as lc
-from listcoupling import command, command_flags, files, mesh_flags
+from listcoupling import command, command_flags, files
 from listcoupling.decoding import comparison, text
 
+_MESH = command_flags.define_mesh()
 _MODELS = command_flags.define_models()
 _PROMPTS = command_flags.define_prompts()
 _OPTIONS = command_flags.define_options(lc.GenerateOptions)
@@ -38,7 +39,6 @@ _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'Output.')
 _STREAM = flags.DEFINE_bool('stream', False, 'Print one text as it comes.')
 _COMPARE = flags.DEFINE_bool('compare', False, 'All methods side by side.')
 _TUNE = flags.DEFINE_bool('tune', False, 'Find the fastest tree first.')
-flags.adopt_module_key_flags(mesh_flags)
 
 
 def _write(pair, prompts, options, extra):
@@ -67,7 +67,7 @@ def main(_):
     raise ValueError('--stream prints one text, and not as --format=json.')
   if _TUNE.value and _COMPARE.value:
     raise ValueError('--tune and --compare are two jobs; give one of them.')
-  target, drafters = _MODELS(mesh_flags.mesh())
+  target, drafters = _MODELS(_MESH())
   pair = lc.gumbel.seed_key(_SEED.value), target, drafters
   name = flags.FLAGS.target
   chat = lc.decoding.read_chat_template(name) if _CHAT.value else None

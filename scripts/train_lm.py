@@ -12,22 +12,15 @@ checkpoint.
 import listcoupling.early_interrupts  # noqa: F401
 
 import pathlib
-import sys
 
 import jax
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-# Configs import each other as a package from the repository root.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from listcoupling import command, command_flags
+from listcoupling.models import pretrained
+from listcoupling.training import language_model
 
-from listcoupling import command, mesh_flags  # noqa: E402
-from listcoupling.models import pretrained  # noqa: E402
-from listcoupling.training import language_model  # noqa: E402
-
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', 'configs/lm_target.py', 'Settings of the run.'
-)
+_CONFIG = command.define_config('configs/lm_target.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run.', required=True
 )
@@ -38,20 +31,18 @@ _DATA = flags.DEFINE_list(
 _EXPORT = flags.DEFINE_string(
   'export', None, 'Folder of the model; WORKDIR/model if left out.'
 )
-flags.adopt_module_key_flags(mesh_flags)
+_MESH = command_flags.define_mesh()
 
 
-def main(argv):
+def main(_):
   """Flags, one call, the export."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
   config = _CONFIG.value
   if _SEED.value is not None:
     config.seed = _SEED.value
   if _DATA.value:
     config.data = tuple(_DATA.value)
   model, record = language_model.train_and_evaluate(
-    config, _WORKDIR.value, mesh=mesh_flags.mesh()
+    config, _WORKDIR.value, mesh=_MESH()
   )
   stored = jax.tree.map(lambda x: x.astype(config.export_dtype), model.params)
   directory = pathlib.Path(_EXPORT.value or f'{_WORKDIR.value}/model')

@@ -8,7 +8,7 @@ import listcoupling.early_interrupts  # noqa: F401
 
 from absl import flags
 
-from listcoupling import command, mesh_flags
+from listcoupling import command, command_flags
 from listcoupling.experiments import images
 
 _CONFIG = command.define_config('configs/vae_digits.py')
@@ -16,7 +16,7 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/digits', 'The models go to its model*/.'
 )
 _SEED = command.define_seed(None, 'Instead of config.train.seed.')
-flags.adopt_module_key_flags(mesh_flags)
+_MESH = command_flags.define_mesh()
 
 
 def main(argv):
@@ -25,7 +25,7 @@ def main(argv):
   config = _CONFIG.value
   if _SEED.value is not None:
     config.train.seed = _SEED.value
-  images.train_models(config, _WORKDIR.value, mesh=mesh_flags.mesh())
+  images.train_models(config, _WORKDIR.value, mesh=_MESH())
 
 
 if __name__ == '__main__':

@@ -40,6 +40,12 @@ def test_every_field_is_a_flag_with_its_documentation(parse):
   assert flags.FLAGS['top_p'].help.startswith('keep the fewest most likely')
 
 
+def test_help_shows_the_flags_of_the_script_that_asked_for_them(parse):
+  del parse
+  shown = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)}
+  assert {field.name for field in dataclasses.fields(GenerateOptions)} <= shown
+
+
 # One value other than the default for each kind of field.
 VALUES = {
   str: ('gls', 'gls'),

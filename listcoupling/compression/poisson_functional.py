@@ -418,6 +418,17 @@ def _horizons(arrivals, sources, s, blocks):
   return last[0] - 0.5 * a * a, last[1], rise
 
 
+def _messages(w, uniform, dither, setting):
+  """What is sent to n = 1..K decoders: [K, B]."""
+
+  def of(n):
+    own = slice(n - 1, n)
+    label = _labels(w[own], uniform[own], dither, setting, n)[0]
+    return jnp.floor(label / setting.num_groups[n - 1])
+
+  return jnp.stack([of(n) for n in range(1, len(w) + 1)])
+
+
 def run(
   arrivals: Arrivals, sources: Sources, setting: Settings, s, blocks
 ) -> Outcomes:
@@ -439,15 +450,7 @@ def run(
   best, place = _encode(arrivals, a, setting, blocks[0])  # [K, B]
   sent = _take(arrivals, place)
   w = jnp.sqrt(1 + setting.test_variance) * sent.normal  # [K, B]
-  message = jnp.stack(
-    [
-      jnp.floor(
-        _labels(w[n - 1 : n], sent.uniform[n - 1 : n], dither, setting, n)[0]
-        / setting.num_groups[n - 1]
-      )
-      for n in range(1, num_decoders + 1)
-    ]
-  )
+  message = _messages(w, sent.uniform, dither, setting)
   cost, place = _decode(arrivals, sources, message, setting, s, blocks[1])
   answers = _take(arrivals, place)
   horizons = _horizons(arrivals, sources, s, blocks)

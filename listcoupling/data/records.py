@@ -20,14 +20,9 @@ _MOST_JSON = 1 << 28  # bytes
 _MOST_LINE = 1 << 26
 _BATCH = 1024  # rows of Parquet at a time, which may be one long row repeated
 _NOT_JSON = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
-SUFFIXES = (
-  '.jsonl',
-  '.jsonl.gz',
-  '.json',
-  '.json.gz',
-  '.parquet',
-  '.txt',
-)
+# Of records with fields; .txt is read, too, where paragraphs are wanted.
+SUFFIXES = ('.jsonl', '.jsonl.gz', '.json', '.json.gz', '.parquet')
+_ALL = ', '.join((*SUFFIXES, '.txt'))
 
 
 class Record(NamedTuple):
@@ -88,7 +83,7 @@ def read(path: str | os.PathLike) -> Iterator[Record]:
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(
-      f'{path} is not a file; give a file of records ({", ".join(SUFFIXES)}).'
+      f'{path} is not a file; give a file of records ({_ALL}).'
     )
   plain = path.name.removesuffix('.gz')
   if plain.endswith('.jsonl'):
@@ -99,9 +94,7 @@ def read(path: str | os.PathLike) -> Iterator[Record]:
     return _parquet(path)
   if plain.endswith('.txt'):
     return _paragraphs(path)
-  raise ValueError(
-    f'{path} must end in one of {", ".join(SUFFIXES)} to be read as records.'
-  )
+  raise ValueError(f'{path} must end in one of {_ALL} to be read as records.')
 
 
 def _paragraphs(path):

@@ -13,8 +13,9 @@ import numpy as np
 
 from listcoupling import tables
 from listcoupling.compression import binary
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
 
 FIELDS = {

@@ -33,10 +33,11 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
+from listcoupling.config_fields import Field
 from listcoupling.data import text
 from listcoupling.experiments import plots
 from listcoupling.experiments.language.protocol import load_pair
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained, transformer
 from listcoupling.tables import Column

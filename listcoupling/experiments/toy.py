@@ -22,8 +22,9 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
 

@@ -18,7 +18,12 @@ from listcoupling.image_codec.bitstream import (
   to_bytes,
   write,
 )
-from listcoupling.image_codec.fits import Trained, load_model, load_named
+from listcoupling.image_codec.fits import (
+  Trained,
+  load_model,
+  load_named,
+  shipped_codec,
+)
 from listcoupling.image_codec.pictures import cut, join, take_crops
 from listcoupling.image_codec.scheme import SCHEMES, Scheme
 from listcoupling.image_codec.transport import decode, encode
@@ -43,6 +48,7 @@ __all__ = [
   'load_model',
   'load_named',
   'read',
+  'shipped_codec',
   'take_crops',
   'to_bytes',
   'write',

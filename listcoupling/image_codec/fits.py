@@ -332,6 +332,22 @@ def load_model(
   return trained
 
 
+def shipped_codec() -> Trained:
+  """The codec of MNIST digits that the library ships.
+
+  A list quantiser of 16 messages to 2 decoders, of right halves [28, 14]; a
+  decoder knows the left half. Data and figures are in shipped/README.md.
+
+  Example:
+    >>> trained = shipped_codec()
+    >>> trained.model.config.source_shape, trained.model.config.side_shape
+    ((28, 14), (28, 14))
+  """
+  return load_model(
+    SHIPPED, scheme='list_quantiser', num_decoders=2, num_messages=16
+  )
+
+
 def load_named(directory, container: bitstream.Container) -> Trained:
   """The networks that a file names by their digest.
 

@@ -134,6 +134,18 @@ def read_config(path, *, dtype='float32') -> TransformerConfig:
   return from_entries(raw, path, dtype=dtype)
 
 
+def _family_name(raw) -> str:
+  name = raw.get('model_type')
+  if not isinstance(name, str) or name not in FAMILIES:
+    raise ValueError(
+      f'{raw.path} has model_type {name!r:.80}; supported are '
+      f'{list(FAMILIES)}. Another network takes part with a function of its '
+      'own: LanguageModel(apply, params, config), see '
+      'listcoupling.decoding.language_model.'
+    )
+  return name
+
+
 def from_entries(entries, origin, *, dtype='float32') -> TransformerConfig:
   """TransformerConfig from the entries of a config.json.
 
@@ -147,14 +159,7 @@ def from_entries(entries, origin, *, dtype='float32') -> TransformerConfig:
   """
   raw = _Raw(entries)
   raw.path = origin
-  name = raw.get('model_type')
-  if not isinstance(name, str) or name not in FAMILIES:
-    raise ValueError(
-      f'{raw.path} has model_type {name!r:.80}; supported are '
-      f'{list(FAMILIES)}. Another network takes part with a function of its '
-      'own: LanguageModel(apply, params, config), see '
-      'listcoupling.decoding.language_model.'
-    )
+  name = _family_name(raw)
   family = FAMILIES[name]
   raw = raw.part({**_SILENT, **family.silent, **raw})
   heads, hidden = raw.size('num_attention_heads'), raw.size('hidden_size')

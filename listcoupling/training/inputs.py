@@ -4,7 +4,6 @@ Everything that can be wrong is found here, before anything is written.
 """
 
 import dataclasses
-import math
 import pathlib
 from typing import NamedTuple
 
@@ -13,26 +12,54 @@ import numpy as np
 import tokenizers
 
 from listcoupling import files, gumbel
+from listcoupling.config_fields import Field, check_config
 from listcoupling.data import text
 from listcoupling.decoding import language_model
 from listcoupling.models import pretrained
 from listcoupling.models.transformer_config import TransformerConfig
 
-_COUNTS = (
-  'sequence_length batch_size num_steps eval_every eval_windows '
-  'checkpoint_every log_every'
-).split()
-_RATES = ['learning_rate', 'clip_norm']
-_SETTINGS = [
-  *_COUNTS,
-  *_RATES,
-  *'seed model data tokenizer held_out_fraction teacher distillation'.split(),
-  *'warmup_steps weight_decay export_dtype'.split(),
-]
-_SIZES = (
-  'vocab_size hidden_size num_layers num_heads num_kv_heads head_dim '
-  'intermediate_size'
-).split()
+_COUNT, _TEXT = Field(int, least=1), Field(str, empty=True)
+_SIZES = dict.fromkeys(
+  (
+    *('vocab_size', 'hidden_size', 'num_layers', 'num_heads', 'num_kv_heads'),
+    *('head_dim', 'intermediate_size'),
+  ),
+  _COUNT,
+)
+_OPTIONS = {field.name for field in dataclasses.fields(TransformerConfig)}
+
+
+def _check_sizes(model) -> None:
+  """The sizes that every model has, and options of `TransformerConfig`."""
+  more = {name: _anything for name in _OPTIONS & set(model) - set(_SIZES)}
+  check_config(model, _SIZES | more, 'config.model')
+
+
+def _anything(value) -> None:
+  """`TransformerConfig` itself says what it may be."""
+
+
+FIELDS = {
+  'seed': Field(int, least=0),
+  'model': _check_sizes,
+  'data': Field(str, many=True, empty=True),
+  'tokenizer': _TEXT,
+  'held_out_fraction': Field(float, least=0),
+  'teacher': _TEXT,
+  'distillation': Field(float, least=0),
+  'sequence_length': _COUNT,
+  'batch_size': _COUNT,
+  'num_steps': _COUNT,
+  'learning_rate': Field(float, above=0),
+  'warmup_steps': Field(int, least=0),
+  'weight_decay': Field(float, least=0),
+  'clip_norm': Field(float, above=0),
+  'eval_every': _COUNT,
+  'eval_windows': _COUNT,
+  'checkpoint_every': _COUNT,
+  'log_every': _COUNT,
+  'export_dtype': Field(str),
+}
 
 
 class Texts(NamedTuple):
@@ -51,17 +78,11 @@ class Texts(NamedTuple):
   held_out: np.ndarray
 
 
-def check_config(config: ml_collections.ConfigDict) -> None:
+def check_settings(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError for settings that make no sense."""
-  _check_names('', config, _SETTINGS, _SETTINGS)
-  sizes = [field.name for field in dataclasses.fields(TransformerConfig)]
-  _check_names('model.', config.model, _SIZES, sizes)
+  check_config(config, FIELDS)
   gumbel.seed_key(config.seed)  # refuses what is no seed
-  for name in _COUNTS + _RATES:
-    value, kind = config[name], int if name in _COUNTS else (int, float)
-    if not isinstance(value, kind) or not 0 < value < math.inf:
-      raise ValueError(f'{name} must be positive, got {value!r}.')
-  if not 0.0 <= config.distillation <= 1.0:
+  if config.distillation > 1:
     raise ValueError(
       f'distillation is a share in [0, 1], got {config.distillation}.'
     )
@@ -75,19 +96,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f'warmup_steps must be below num_steps, got {config.warmup_steps} and '
       f'{config.num_steps}.'
     )
-
-
-def _check_names(prefix: str, config, needed, known) -> None:
-  """Raises ValueError for a setting that is missing or misspelt."""
-  for problem, names in (
-    ('lacks', set(needed) - set(config)),
-    ('has unknown', set(config) - set(known)),
-  ):
-    if names:
-      raise ValueError(
-        f'config {problem} {[prefix + name for name in sorted(names)]}; '
-        'configs/lm_target.py holds the settings of a language model.'
-      )
 
 
 def load_teacher(config) -> language_model.LanguageModel | None:

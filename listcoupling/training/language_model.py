@@ -126,7 +126,7 @@ def make_steps(config, model_config, teacher_config=None, places=None):
   """Jitted (train, evaluate).
 
   Args:
-    config: see `inputs.check_config`.
+    config: see `inputs.check_settings`.
     model_config: TransformerConfig of the model being trained.
     teacher_config: of the teacher, or None.
     places: of the state on a mesh, see `state_places`; 'data' and 'fsdp' then
@@ -188,6 +188,13 @@ def _log(writer, name: str, values: dict, step: int) -> dict[str, float]:
   return values
 
 
+def _held_out(job: Job, evaluate, state: TrainState, writer, done: int):
+  """Figures of the weights after a step on text that was held out."""
+  run = functools.partial(evaluate, state.params, job.teacher_params)
+  means = losses.mean_metrics(run, job.windows)
+  return _log(writer, 'held_out', means, done) | {'step': done}
+
+
 def _run(job: Job, manager, steps, first: int, state: TrainState):
   """The loop: step, log, evaluate, keep. Returns (state, history)."""
   config, (train, evaluate) = job.config, steps
@@ -217,12 +224,8 @@ def _run(job: Job, manager, steps, first: int, state: TrainState):
         metrics = _log(writer, 'train', metrics, done)
         progress.set_postfix(loss=f'{metrics["cross_entropy"]:.3f}')
       if evaluates:
-        run = functools.partial(evaluate, state.params, job.teacher_params)
-        row = _log(
-          writer, 'held_out', losses.mean_metrics(run, job.windows), done
-        )
-        seconds = round(time.monotonic() - begin, 1)
-        row |= {'step': done, 'seconds': seconds}
+        row = _held_out(job, evaluate, state, writer, done)
+        row['seconds'] = round(time.monotonic() - begin, 1)
         history.append(row | {'train': metrics['cross_entropy']})
         if leads:
           files.write_json(job.folder / 'history.json', history)
@@ -293,7 +296,7 @@ def train_and_evaluate(
   """
   with placement.agreed(jax.process_count() > 1) as agree:
     mesh = run_folder.check_mesh(mesh)
-    inputs.check_config(config)
+    inputs.check_settings(config)
     teacher = inputs.load_teacher(config)
     folder = files.as_folder(workdir)
     texts = inputs.load_texts(config, folder, teacher)

@@ -8,7 +8,7 @@ import jax
 from absl import flags
 
 from configs import vae_digits
-from listcoupling import files, mesh_flags
+from listcoupling import command_flags, files
 from listcoupling.decoding import placement
 from listcoupling.models import pretrained
 from listcoupling.training import language_model, vae
@@ -101,13 +101,14 @@ def refusals(results, process, folder):
   changed.learning_rate *= 1 + process
   bad = text_config(folder)
   bad.batch_size = 3 + process
+  own_mesh = command_flags.define_mesh()
   flags.FLAGS(['a script', f'--mesh=data={2 - process}'])
   results['refused'] = {
     'settings': message(lambda: train(changed, mesh)),
     'batch': message(lambda: train(bad, mesh)),
     'no mesh': message(lambda: train(config, None)),
     'one process': message(lambda: train(config, placement.parse_mesh('tp=1'))),
-    'flags': message(mesh_flags.mesh),
+    'flags': message(own_mesh),
     'written': (folder / 'refused').exists(),
   }
 

@@ -110,13 +110,14 @@ def test_a_part_that_lies_at_one_place_is_taken_of_pictures():
 
 
 @pytest.mark.parametrize(
-  'corners', [np.zeros((3, 2)), np.full((4, 2), 6), np.full((4, 2), -1)]
+  'corners',
+  [np.zeros((3, 2)), *([place] * 4 for place in ((6, 0), (0, 2), (-1, 0)))],
 )
 def test_places_outside_of_the_left_half_are_refused(corners):
   blocks = pictures.cut(RNG.uniform(size=(4, 8, 8)), SOURCE)
   trained, container = _container(blocks)
   known = image_files.SideInformation(
-    np.zeros((4, 3, 3)), corners=corners.astype(int)
+    np.zeros((4, 3, 3)), corners=np.asarray(corners, int)
   )
   with pytest.raises(ValueError, match=r'4 places in \(0, 0\)..\(5, 1\)'):
     pictures.place_side(trained, container, known)

@@ -52,6 +52,18 @@ def opened(key, target, drafters, prompts, lengths, options) -> Opened:
   )
 
 
+def _repeated(prompts, lengths, batch: int):
+  """Prompts [B, P] and lengths [B] of a batch, from fewer of them."""
+  return (
+    np.resize(prompts, (batch, np.shape(prompts)[1])),
+    np.resize(lengths, batch),
+  )
+
+
+def _drafts_several(method) -> bool:
+  return method.propose is not None and not method.single_draft
+
+
 def decoding_cases(
   key,
   target,
@@ -71,9 +83,7 @@ def decoding_cases(
   """
   key = gumbel.domain_key(key, Domain.TEXTS)
 
-  def texts(batch):
-    tokens = np.resize(prompts, (batch, prompts.shape[1]))
-    return tokens, np.resize(lengths, batch)
+  texts = functools.partial(_repeated, prompts, lengths)
 
   @functools.cache
   def reference(batch, num_drafts):
@@ -92,11 +102,6 @@ def decoding_cases(
     )
     return dict(batch=batch, **row)
 
-  once = [
-    name
-    for name, method in METHODS.items()
-    if method.propose is None or method.single_draft
-  ]
   return [
     Case(
       f'{method}, K = {num_drafts}, batch {batch}',
@@ -105,7 +110,7 @@ def decoding_cases(
     for batch in batches
     for num_drafts in drafts
     for method in methods
-    if num_drafts == min(drafts) or method not in once
+    if num_drafts == min(drafts) or _drafts_several(METHODS[method])
   ]
 
 
@@ -292,8 +297,7 @@ def capacity_cases(
           key,
           target,
           [] if method == 'autoregressive' else [drafter],
-          np.resize(prompts, (batch, np.shape(prompts)[1])),
-          np.resize(lengths, batch),
+          *_repeated(prompts, lengths, batch),
           dataclasses.replace(options, method=method, cache_length=capacity),
         )
         if turn:  # caches are cold at first

@@ -18,10 +18,11 @@ import numpy as np
 
 from listcoupling import tables
 from listcoupling.compression import lattices
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.table import trial_keys
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
 
 # Lattice: dimensions, known gain of its cells in dB.

@@ -36,10 +36,11 @@ from listcoupling.compression import (
   gaussian_baselines,
   poisson_functional,
 )
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.gaussian import schemes
 from listcoupling.experiments.gaussian.schemes import Job
-from listcoupling.experiments.run import Experiment, Field, Run
+from listcoupling.experiments.run import Experiment, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
 from listcoupling.tables import Column
 

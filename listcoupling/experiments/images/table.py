@@ -27,8 +27,9 @@ import numpy as np
 import tqdm
 
 from listcoupling import bounds, files, gumbel, tables
+from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures, fitting, rows
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.experiments.together import leads
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes

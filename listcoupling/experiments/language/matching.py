@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import bounds, coupling, tables
+from listcoupling.config_fields import Field
 from listcoupling.decoding import analysis, filters
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
-from listcoupling.experiments.run import Field
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
 

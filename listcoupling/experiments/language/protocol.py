@@ -19,6 +19,7 @@ import numpy as np
 
 import listcoupling
 from listcoupling import files, gumbel, tables
+from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
 from listcoupling.decoding.generate import Generation, generate
@@ -26,7 +27,7 @@ from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
-from listcoupling.experiments.run import Experiment, Field
+from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
 from listcoupling.models.quantised import quantised_drafter

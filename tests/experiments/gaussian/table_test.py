@@ -6,8 +6,9 @@ import pytest
 
 from configs import gaussian as config_file
 from listcoupling import tables
+from listcoupling.config_fields import check_config
 from listcoupling.experiments.gaussian import schemes, table
-from listcoupling.experiments.run import check_config, open_run
+from listcoupling.experiments.run import open_run
 
 _SMALL = dict(
   num_decoders=(1, 2),

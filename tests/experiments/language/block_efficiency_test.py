@@ -8,6 +8,7 @@ from configs import (
   decoding_matching,
 )
 from listcoupling import files, tables
+from listcoupling.config_fields import check_config
 from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding.generate import generate
 from listcoupling.experiments.language import (
@@ -16,7 +17,6 @@ from listcoupling.experiments.language import (
   protocol,
 )
 from listcoupling.experiments.language.protocol import Job
-from listcoupling.experiments.run import check_config
 from tests.experiments.language import fakes
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from configs import decoding_budget
 from listcoupling import tables
+from listcoupling.config_fields import check_config
 from listcoupling.decoding.generate import generate
 from listcoupling.experiments.language import budget, protocol
-from listcoupling.experiments.run import check_config
 from tests.experiments.language import fakes
 
 
