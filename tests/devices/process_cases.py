@@ -53,13 +53,14 @@ def generate_text(results, process, folder):
     )
 
   for name, mesh in (('table', 'data=2'), ('network', 'tp=2')):
-    alone = text(name, None)
     out = text(name, placement.parse_mesh(mesh))
     results[f'{name} {mesh}'] = {
-      'tokens': int(out.lengths.sum()),
-      'differ': int((out.tokens != alone.tokens).any(axis=1).sum()),
+      'tokens': out.tokens.tolist(),
+      'lengths': out.lengths.tolist(),
       'calls': out.metrics.target_calls.tolist(),
     }
+    if process == 0:
+      results[f'{name} alone'] = text(name, None).tokens.tolist()
 
   def message(**changed):
     try:
