@@ -24,7 +24,7 @@ types: $(VENV)/.installed
 	$(VENV)/bin/mypy
 
 test: lint types
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 docs: $(VENV)/.installed
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -80,7 +80,7 @@ def main(_):
     if _TUNE.value:
       first = [each for each in prompts for _ in range(_SAMPLES.value)]
       options = lc.decoding.tune(*pair, *encode(first[: _BATCH.value]), options)
-      shape = ['num_drafts', 'draft_length', 'num_nodes']
+      shape = ['num_drafts', 'draft_length', 'num_nodes', 'draft_cost']
       plain = options.method == 'autoregressive'
       words = command_flags.written(options, ['method'] + shape * (not plain))
       print(f'fastest: {words}', file=sys.stderr)

@@ -16,6 +16,25 @@ if _CACHE not in os.environ:
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+# Files that take longest, most of it compiling or in other processes. They are
+# given to workers first, so that all workers end at about the same time.
+_LONGEST = (
+  'mesh_test',
+  'processes_test',
+  'gaussian_test',
+  'notebooks_test',
+  'device_report_test',
+  'transport_test',
+  'scheme_test',
+  'docs_test',
+  'wheel_test',
+  'forward_nodes_test',
+  'traps_test',
+  'shaped_laws_test',
+  'laws_test',
+  'scripts_test',
+)
+
 # Folders and modules of tests in which arrays of different rank or type still
 # meet without a word.
 _PROMOTING = (
@@ -25,11 +44,16 @@ _PROMOTING = (
   'matching_test',
   'table_test',
   'toy_test',
-  'notebooks_test',
   'readme_test',
 )
 # Optimizers are called by hand there, and optax mixes numbers of all types.
 _MIXING = ('training',)
+
+
+def pytest_collection_modifyitems(items):
+  """The longest files first; `--no-loadscope-reorder` keeps this order."""
+  ranks = {name: rank for rank, name in enumerate(_LONGEST)}
+  items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 def pytest_unconfigure():

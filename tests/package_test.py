@@ -29,7 +29,8 @@ def test_a_face_names_each_thing_once_and_has_it(package):
   assert list(names) == sorted(set(names))
   assert set(names) <= set(dir(module))
   for name in names:
-    assert getattr(module, name) is not None
+    thing = getattr(module, name)
+    assert getattr(thing, '__name__', name).endswith(name)
   typed = _imported_for_types(pathlib.Path(module.__file__))
   assert set(names) - typed == set()
   with pytest.raises(AttributeError, match='no_such_name'):

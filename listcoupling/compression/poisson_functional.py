@@ -192,6 +192,13 @@ def _cumulative_sum(x):
   return (sums + before.reshape(-1, 1)).reshape(x.shape)
 
 
+def _uniform_of(keys, index, domain: Domain):
+  """Uniform numbers of candidates [B, K, M] of B trials."""
+  return jax.vmap(lambda key, i: gumbel.uniform(domain_key(key, domain), i))(
+    keys, index
+  )
+
+
 def draw_arrivals(
   keys,
   *,
@@ -235,11 +242,7 @@ def draw_arrivals(
     index = jnp.concatenate([index, every], -1)
   index = apart(index)
   of_candidate, uniform = (
-    apart(
-      jax.vmap(lambda key, i, d=domain: gumbel.uniform(domain_key(key, d), i))(
-        keys, index
-      )
-    )
+    apart(_uniform_of(keys, index, domain))
     for domain in (Domain.CODEBOOK, Domain.LABELS)
   )
   # Half a step of float32 from 0 and 1, where the quantile is infinite.

@@ -68,40 +68,58 @@ def propose_tree(
   """Drafts the `num_nodes` nodes of the largest worth.
 
   Arguments and results as `draft.propose_chains`. Drafting ends at the depth
-  where no running row can gain a node.
+  where no running row can gain a node, or where what all can gain costs more
+  than it brings, see `_goes_on`.
   """
   logits, states = draft.open_block(params, state.drafters, text, config)
-  cycle = sampling.draft_temperatures
-  grown, extended, calibrations = [], [], []
-  for d in range(len(config.drafters)):
-    temperature = cycle[d % len(cycle)]
-    learned = calibration.update(
-      state.calibrations[d],
-      keys,
-      text.tokens,
-      text.root,
-      logits[d],
-      temperature,
-      sampling,
+  opened = state._replace(drafters=states)
+  grown, extended, calibrations = zip(
+    *(
+      _propose_one(
+        d, keys, params, opened, text, running, config, sampling, own
+      )
+      for d, own in enumerate(logits)
     )
-    offer = functools.partial(
-      _offer,
-      fit=calibration.fit(learned),
-      temperature=temperature,
-      sampling=sampling,
-      count=config.num_nodes,
-    )
-    nodes, after = _grow(
-      d, keys, params, states, text, running, config, logits[d][:, -1], offer
-    )
-    grown.append(nodes)
-    extended.append(after)
-    calibrations.append(learned)
+  )
   nodes = grown[0] if len(grown) == 1 else _merge(grown, config)
-  return nodes, draft.DraftState(tuple(extended), tuple(calibrations))
+  return nodes, draft.DraftState(extended, calibrations)
 
 
-def _grow(d, keys, params, states, text, running, config, logits, offer):
+def _propose_one(
+  d, keys, params, state, text, running, config, sampling, logits
+):
+  """The tree of one drafter, its state and what was learned of it."""
+  cycle = sampling.draft_temperatures
+  temperature = cycle[d % len(cycle)]
+  learned = calibration.update(
+    state.calibrations[d],
+    keys,
+    text.tokens,
+    text.root,
+    logits,
+    temperature,
+    sampling,
+  )
+  offer = functools.partial(
+    _offer,
+    fit=calibration.fit(learned),
+    temperature=temperature,
+    sampling=sampling,
+    count=config.num_nodes,
+  )
+  goes_on = functools.partial(
+    _goes_on,
+    running=running,
+    length=config.draft_length,
+    cost=sampling.draft_cost,
+  )
+  nodes, after = _grow(
+    d, keys, params, state.drafters, text, config, logits[:, -1], offer, goes_on
+  )
+  return nodes, after, learned
+
+
+def _grow(d, keys, params, states, text, config, logits, offer, goes_on):
   """The tree of one drafter, and its state."""
   drafter, width = config.drafters[d], len(config.slots(d))
   length, count = config.draft_length, config.num_nodes
@@ -124,10 +142,6 @@ def _grow(d, keys, params, states, text, running, config, logits, offer):
   )
   growth = _add(growth, tokens, worths, width, size)
 
-  def gains(growth):
-    better = growth.beam.log_worths[:, 0] > growth.best[:, -1]
-    return (growth.depth < length) & jnp.any(better & running)
-
   def extend(growth):
     beam = growth.beam
     logits, state = drafter.extend(
@@ -137,8 +151,24 @@ def _grow(d, keys, params, states, text, running, config, logits, offer):
     tokens, worths = offer(keys[growth.depth], logits, beam.log_worths)
     return _add(growth._replace(state=state), tokens, worths, width, size)
 
-  growth = jax.lax.while_loop(gains, extend, growth)
+  growth = jax.lax.while_loop(goes_on, extend, growth)
   return _select(growth.pool, count, size), growth.state
+
+
+def _goes_on(growth, *, running, length, cost):
+  """Whether another depth can gain a node, and pays.
+
+  A text of E expected tokens so far took 1 + c d forwards of the target; what
+  it gains at the next depth is at most the worth of the beam, g. The rate
+  grows if (E + g) / (1 + c (d + 1)) > E / (1 + c d), over the rows together.
+  """
+  better = growth.beam.log_worths[:, 0] > growth.best[:, -1]
+  worths = jnp.sum(jnp.exp(growth.best), axis=1)
+  gains = jnp.sum(jnp.exp(growth.beam.log_worths), axis=1)
+  tokens = jnp.sum(jnp.where(running, 1 + worths, 0.0))
+  gained = jnp.sum(jnp.where(running, gains, 0.0))
+  pays = gained * (1 + cost * growth.depth) >= cost * tokens
+  return (growth.depth < length) & jnp.any(better & running) & pays
 
 
 def _offer(keys, logits, above, *, fit, temperature, sampling, count):

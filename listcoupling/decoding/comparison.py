@@ -34,6 +34,7 @@ def _of(options: GenerateOptions, name: str) -> GenerateOptions:
     options,
     method=name,
     num_nodes=options.num_nodes if method.best_first else None,
+    draft_cost=options.draft_cost if method.best_first else 0.0,
     draft_temperatures=None if method.one_law else options.draft_temperatures,
     replacement=options.replacement or not method.distinct,
   )

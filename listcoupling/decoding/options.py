@@ -42,6 +42,9 @@ class GenerateOptions:
       needed.
     num_nodes: nodes of gumbel_tree besides the root that the target judges;
       None is a budget of K L.
+    draft_cost: of a step of the drafter, in forwards of the target; gumbel_tree
+      drafts no depth that is expected to gain less. 0 drafts on while any node
+      can be gained; `tune` finds a value.
     forward_nodes: nodes of every forward of the target, root included, at
       least those of the draft tree; prompts are read in chunks of as many. Then
       the logits of a position are the same to the last bit whatever the method,
@@ -77,6 +80,7 @@ class GenerateOptions:
   pad_token: int = 0
   cache_length: int | None = None
   num_nodes: int | None = None
+  draft_cost: float = 0.0
   forward_nodes: int | None = None
   allow_long: bool = False
   replacement: bool = True
@@ -119,6 +123,11 @@ class GenerateOptions:
         f'num_nodes={self.num_nodes} is for gumbel_tree alone, got method '
         f'{self.method!r}, whose K chains of L tokens are its nodes; set '
         'num_drafts and draft_length.'
+      )
+    if self.draft_cost and not method.best_first:
+      raise ValueError(
+        f'draft_cost={self.draft_cost} is for gumbel_tree alone, got method '
+        f'{self.method!r}, which drafts all of its L depths; leave it at 0.'
       )
     least = 1 + (self.tree_nodes() if method.propose is not None else 0)
     if self.forward_nodes is not None and self.forward_nodes < least:
@@ -202,11 +211,13 @@ _RANGES = {
   'pad_token': (-_WORD, _WORD),
   'cache_length': (1, _MOST_TOKENS),
   'num_nodes': (1, _MOST_NODES),
+  'draft_cost': (0, _FLOAT32),
   'forward_nodes': (1, 1 + _MOST_NODES),
 }
 
 _OFF = {
   'temperature': '0 takes the most likely token',
+  'draft_cost': '0 turns it off',
   'top_k': '0 keeps all tokens',
   'top_p': '1 keeps all tokens',
   'min_p': '0 keeps all tokens',
@@ -304,6 +315,7 @@ _READERS = dict(
   pad_token=_integer,
   cache_length=_integer,
   num_nodes=_integer,
+  draft_cost=_number,
   forward_nodes=_integer,
   allow_long=_truth,
   replacement=_truth,

@@ -164,8 +164,14 @@ def _exchange(said: dict):
     value = np.asarray(value).tobytes() if array else repr(value).encode()
     digest = hashlib.sha256(name.encode() + value).digest()
     digests[place] = int.from_bytes(digest[:4], 'big', signed=True) or 1
-  names = sorted(said)
-  return names, multihost_utils.process_allgather(digests)
+  try:
+    every = multihost_utils.process_allgather(digests)
+  except jax.errors.JaxRuntimeError as error:
+    raise ValueError(
+      'the other processes of the mesh do not answer; every process must make '
+      f'the same call, with the same mesh ({error}).'
+    ) from error
+  return sorted(said), every
 
 
 def _compare(exchanged) -> None:
@@ -179,6 +185,14 @@ def _compare(exchanged) -> None:
       f'processes 0 and {process} were given different {names[place]}; every '
       'process must make the same call.'
     )
+
+
+def of_first_process(value: float, target) -> float:
+  """Process 0's, as float32, on all that share the mesh of `target`."""
+  mesh = mesh_of(target.params)
+  if mesh is None or not mesh.is_multi_process:
+    return value
+  return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
 
 
 def put(tree, sharding: NamedSharding):

@@ -30,6 +30,7 @@ _BUCKET = 8  # lists of tokens are padded to multiples
     'stop_tokens',
     'min_new_tokens',
     'max_new_tokens',
+    'draft_cost',
   ),
   meta_fields=('top_k',),
 )
@@ -48,6 +49,7 @@ class SamplingParams:
   stop_tokens: Any  # [E] int32, padded with NO_TOKEN
   min_new_tokens: Any  # [] int32 or None
   max_new_tokens: Any  # [] int32
+  draft_cost: Any  # [] float32, in forwards of the target
 
 
 def sampling_params(options) -> SamplingParams:
@@ -79,6 +81,7 @@ def sampling_params(options) -> SamplingParams:
       else None
     ),
     max_new_tokens=np.int32(options.max_new_tokens),
+    draft_cost=np.float32(options.draft_cost),
   )
 
 

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from listcoupling.decoding import placement
 from listcoupling.decoding.drafters import as_list
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 
 # (W, L, N), from one short chain to a wide and deep tree.
@@ -29,6 +31,7 @@ GRID = (
   (4, 8, 32),
   (8, 12, 64),
 )
+COSTS = (0.03, 0.1, 0.3)  # of a draft step, tried on the fastest tree
 _TRIES = 5
 _SHARE = 0.8  # of the fastest median; slower settings are dropped
 
@@ -56,7 +59,7 @@ def tune(
 
   Returns:
     `options` with method, num_drafts, draft_length and num_nodes of the
-    fastest of `GRID` and plain sampling.
+    fastest of `GRID` and plain sampling, and the best draft_cost of `COSTS`.
 
   Raises:
     ValueError: without a drafter, or as `generate`.
@@ -77,6 +80,16 @@ def tune(
   rates = measure(
     key, target, drafters, prompts, lengths, settings(options, len(drafters))
   )
+  best = _fastest(rates)
+  if METHODS[best.method].best_first and best.draft_length > 1:
+    costs = [dataclasses.replace(best, draft_cost=cost) for cost in COSTS]
+    best = _fastest(
+      measure(key, target, drafters, prompts, lengths, [best, *costs])
+    )
+  return best
+
+
+def _fastest(rates: dict[GenerateOptions, list[float]]) -> GenerateOptions:
   tried = [each for each in rates if len(rates[each]) == _TRIES]
   return max(tried, key=lambda each: np.median(rates[each]))
 
@@ -89,7 +102,11 @@ def settings(
   A beam has a slot for each drafter; trees past `forward_nodes` are left out.
   """
   plain = dataclasses.replace(
-    options, method='autoregressive', num_nodes=None, replacement=True
+    options,
+    method='autoregressive',
+    num_nodes=None,
+    draft_cost=0.0,
+    replacement=True,
   )
   trees = [
     dataclasses.replace(
@@ -110,6 +127,9 @@ def measure(
 ) -> dict[GenerateOptions, list[float]]:
   """Tokens per second of each candidate, tried in turn.
 
+  Several processes count by the clock of the first: they must try the same
+  settings, or they would wait for each other for ever.
+
   Returns:
     A list of rates per candidate; shorter where it was dropped for being
     slow. The first try of each, which compiles, is not in it.
@@ -120,7 +140,8 @@ def measure(
     for each in running:
       out = generate(key, target, drafters, prompts, lengths, each)
       if turn:
-        rates[each].append(out.metrics.tokens_per_second)
+        rate = out.metrics.tokens_per_second
+        rates[each].append(placement.of_first_process(rate, target))
     if turn:
       fastest = max(np.median(rates[each]) for each in running)
       running = [

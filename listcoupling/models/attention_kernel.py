@@ -131,28 +131,19 @@ def _attend(rows, keys, values, mask, used, *, cut, interpret):
     interpret=interpret,
     name='attend',
   )(used, rows, keys, values, mask.astype(jnp.int8))
+  return _joined(best, mass, mixed)[:, :, :count].astype(values.dtype)
+
+
+def _joined(best, mass, mixed):
+  """The whole softmax [B, J, R, E] of its parts, whose axis is 2."""
   share = jnp.exp(best - jnp.max(best, axis=2, keepdims=True))
   mass = jnp.sum(mass * share, axis=2)
   mixed = jnp.sum(mixed * share[..., None], axis=2)
   # Without any entry in use there is no mass.
-  mixed = mixed / jnp.where(mass > 0, mass, 1.0)[..., None]
-  return mixed[:, :, :count].astype(values.dtype)
+  return mixed / jnp.where(mass > 0, mass, 1.0)[..., None]
 
 
-def _part(
-  used,
-  rows,
-  keys,
-  values,
-  mask,
-  best_out,
-  mass_out,
-  mixed_out,
-  *,
-  groups,
-  block,
-  span,
-):
+def _part(used, rows, keys, values, mask, *outputs, groups, block, span):
   """The softmax of one part: see `attention._Softmax`."""
   from jax.experimental import pallas as pl
 
@@ -185,10 +176,9 @@ def _part(
   nothing = jnp.zeros((count,), jnp.float32)
   mixed = jnp.zeros((count, size), jnp.float32)
   start = nothing + np.float32(_MASKED), nothing, mixed
-  best, mass, mixed = jax.lax.fori_loop(0, blocks, read, start)
-  best_out[...] = best
-  mass_out[...] = mass
-  mixed_out[...] = mixed
+  parts = jax.lax.fori_loop(0, blocks, read, start)
+  for output, part in zip(outputs, parts, strict=True):
+    output[...] = part
 
 
 def _product(one, other, axis):

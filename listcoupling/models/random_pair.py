@@ -12,17 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling.models import transformer
+from listcoupling.models.transformer_config import TransformerConfig
 
 _SHARPNESS = 2.5  # standard deviation of the logits
 
 
-def random_pair(key, config, *, draft_layers: int, gain: float):
+def random_pair(
+  key, config: TransformerConfig, *, draft_layers: int, gain: float
+):
   """Two language models that agree as a drafter and its target do.
 
   Args:
     key: typed key.
-    config: `TransformerConfig` of the target; parameters have its
-      dtype.
+    config: of the target; parameters have its dtype.
     draft_layers: layers of the drafter.
     gain: size of what a layer adds.
 

@@ -221,11 +221,16 @@ def read_leaf(
   dtype: str,
   sharding: jax.sharding.Sharding | None = None,
 ) -> jax.Array:
-  """One parameter; with a sharding each of its shards alone."""
+  """One parameter; with a sharding each of its shards alone, and once."""
   if sharding is None:
     return jnp.asarray(leaf.read(source.fetch), dtype=dtype)
-  return jax.make_array_from_callback(
-    leaf.shape,
-    sharding,
-    lambda index: leaf.read(source.fetch, index).astype(jnp.dtype(dtype)),
-  )
+  blocks = {}  # devices with the same shard share what was read
+
+  def read(index):
+    place = tuple((x.start, x.stop) for x in index)
+    if place not in blocks:
+      block = leaf.read(source.fetch, index)
+      blocks[place] = block.astype(jnp.dtype(dtype))  # a copy: `block` goes
+    return blocks[place]
+
+  return jax.make_array_from_callback(leaf.shape, sharding, read)

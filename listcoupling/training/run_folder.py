@@ -302,7 +302,7 @@ def stopping(
     it is written.
 
   Raises:
-    KeyboardInterrupt: the run was stopped.
+    KeyboardInterrupt: the run was stopped; its note says at which step.
   """
   asked, before = [], {}
   anyone = _any_process(mesh) if mesh and mesh.is_multi_process else bool
@@ -323,6 +323,14 @@ def stopping(
       before[number] = signal.signal(number, handler) or signal.SIG_DFL
   try:
     yield keep
+  except KeyboardInterrupt as stop:
+    step = manager.latest_step()
+    if step is not None:
+      stop.add_note(
+        f'Step {step} is kept in {manager.directory}; the same command goes on '
+        'from there.'
+      )
+    raise
   finally:
     for number, old in before.items():
       signal.signal(number, old)

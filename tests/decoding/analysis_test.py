@@ -11,7 +11,7 @@ from listcoupling import bounds
 from listcoupling.decoding import analysis, filters
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
-from tests import fakes
+from tests import fakes, statistics
 from tests.decoding import exact
 
 PROMPTS = np.array([[2, 0, 0], [0, 3, 1]])
@@ -106,12 +106,18 @@ def test_calibration_counts_what_was_expected_and_what_came():
   )
   # Worths are probabilities: one node per depth at most is passed.
   assert (found.predicted <= 1).all() and (np.diff(found.predicted) < 0).all()
-  # A model of two numbers: near, and far from what another depth has.
-  assert (np.abs(found.predicted - found.accepted) < 0.06).all()
-  assert (np.diff(found.accepted) < -0.1).all()
-  # The spread over the rows is what their number allows, not more.
+  # A model of two numbers: its prediction is nearest to what its own depth
+  # has, of depths that are apart.
+  distance = np.abs(found.predicted[:, None] - found.accepted)
+  np.testing.assert_array_equal(distance.argmin(1), np.arange(3))
+  gaps = -np.diff(found.accepted)
+  assert (gaps > statistics.SIGMAS * found.standard_errors[1:]).all()
+  # Errors of independent blocks, of which the prediction explains a part. Of
+  # 64 rows an error is itself known to one in sqrt(2 * 63) only.
   noise = np.sqrt(found.accepted * (1 - found.accepted) / calls)
-  assert (found.standard_errors < 2 * noise).all()
+  doubt = statistics.SIGMAS / np.sqrt(2 * 63)
+  assert (found.standard_errors < (1 + doubt) * noise).all()
+  # Not of the rows' sum, nor of one row: 8 and 64 times off.
   assert (found.standard_errors > noise / 4).all()
   with pytest.raises(ValueError, match='gumbel_tree'):
     options = dataclasses.replace(options, method='gls', num_nodes=None)

@@ -166,6 +166,35 @@ def test_a_path_of_two_drafters_is_one_node():
       np.testing.assert_allclose(worth, wanted[path], atol=1e-5)
 
 
+def test_drafting_ends_where_a_depth_is_not_worth_its_cost():
+  """By hand: the worth of the beam against the rate of the text so far."""
+  _, (drafter,) = fakes.random_pair(VOCAB, 0.7, 4)
+  shape = dict(num_drafts=2, draft_length=5, num_nodes=20)
+
+  def depth(cost):
+    found = propose([drafter], draft_cost=cost, **shape)
+    return np.max(found.depths, where=found.tokens >= 0, initial=0)
+
+  length = 1
+  while length < 5:
+    best = [
+      exhaustive(key, [drafter], width=2, length=length, count=20)
+      for key in KEYS
+    ]
+    tokens = sum(1 + np.exp(list(each.values())).sum() for each in best)
+    beams = [
+      sorted(worth for path, worth in each.items() if len(path) == length)[-2:]
+      for each in best
+    ]
+    gained = np.exp(beams).sum()
+    if gained * (1 + 0.55 * length) < 0.55 * tokens:
+      break
+    length += 1
+  assert length == 3
+  assert depth(0.55) == length
+  assert depth(100.0) == 1
+
+
 def test_filters_and_broken_drafters_leave_nodes_empty():
   table = np.zeros((VOCAB,) * 3)
   shape = dict(num_drafts=3, draft_length=1, num_nodes=4, top_k=2)

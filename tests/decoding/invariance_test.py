@@ -1,6 +1,7 @@
 """Drafter invariance: canonical noise writes one text, token for token."""
 
 import dataclasses
+import time
 
 import jax
 import jax.numpy as jnp
@@ -188,7 +189,9 @@ def test_rows_end_at_stop_tokens_and_not_before_the_minimum():
 
 
 def test_metrics_add_up():
+  began = time.perf_counter()
   out = write(TREE, [GOOD])
+  whole = time.perf_counter() - began  # compilation included
   m = out.metrics
   assert (np.diff(m.accepted_per_position, axis=1) <= 0).all()
   np.testing.assert_array_equal(
@@ -205,7 +208,7 @@ def test_metrics_add_up():
   np.testing.assert_allclose(
     m.acceptance_rate * m.target_calls[:, None], m.accepted_per_position
   )
-  assert m.tokens_per_second > 0
+  assert m.tokens_per_second >= out.lengths.sum() / whole
 
 
 def slow_chains(key, row, options, model):

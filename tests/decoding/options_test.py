@@ -161,6 +161,14 @@ def test_an_ngram_drafter_checks_its_sizes(given):
     NGramDrafter(**dict(vocab_size=VOCAB) | given)
 
 
+def test_a_cost_ends_the_drafting_of_the_tree_alone():
+  GenerateOptions(draft_cost=0.2).check(vocab_size=9)
+  with pytest.raises(ValueError, match=r'draft_cost=0\.2 .*gls'):
+    GenerateOptions('gls', draft_cost=0.2).check(vocab_size=9)
+  with pytest.raises(ValueError, match='draft_cost must be at least 0'):
+    GenerateOptions(draft_cost=-0.1).check(vocab_size=9)
+
+
 @pytest.mark.parametrize('method', METHODS)
 def test_nodes_are_counted_for_the_tree_alone(method):
   options = GenerateOptions(method, num_nodes=3)

@@ -24,8 +24,9 @@ def rate(monkeypatch):
 
   def generate(key, target, drafters, prompts, lengths, options):
     nodes = options.num_nodes or 0
-    looks.append(nodes)
-    value = rates.get(nodes, 1.0)
+    look = (nodes, options.draft_cost) if options.draft_cost else nodes
+    looks.append(look)
+    value = rates.get(look, 1.0)
     value = value.pop(0) if isinstance(value, list) else value
     figures = types.SimpleNamespace(tokens_per_second=value)
     return types.SimpleNamespace(metrics=figures)
@@ -52,7 +53,7 @@ def test_the_fastest_is_chosen_and_the_law_is_kept(rate):
 
 def test_one_slow_try_does_not_decide(rate):
   rates, _ = rate
-  rates[8] = [5.0] + [100.0, 100.0, 30.0, 100.0, 100.0] * 2
+  rates[8] = [5.0] + [100.0, 100.0, 30.0, 100.0, 100.0] * 4
   rates[16] = [999.0] + [90.0] * 5  # the first one is not counted
   assert chosen().num_nodes == 8
 
@@ -61,7 +62,19 @@ def test_slow_settings_are_dropped(rate):
   rates, looks = rate
   rates |= {nodes: 10.0 for _, _, nodes in GRID} | {32: 100.0}
   assert chosen().num_nodes == 32
-  assert looks.count(64) == 2 and looks.count(32) == 6
+  assert looks.count(64) == 2
+  assert looks.count(32) == 2 * 6  # once more, beside costs
+
+
+def test_a_cost_of_drafting_is_tried_on_the_fastest_tree(rate):
+  rates, looks = rate
+  rates |= {32: 100.0, (32, 0.1): 120.0, (16, 0.1): 300.0}
+  best = chosen()
+  assert (best.num_nodes, best.draft_cost) == (32, 0.1)
+  rates[0] = 1000.0
+  looks.clear()
+  assert chosen().draft_cost == 0
+  assert all(isinstance(look, int) for look in looks)
 
 
 def test_settings_have_a_slot_for_each_drafter():

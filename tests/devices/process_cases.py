@@ -6,12 +6,14 @@ python -m tests.devices.process_cases PROCESS PORT FOLDER
 import json
 import pathlib
 import sys
+import types
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from listcoupling import gumbel
-from listcoupling.decoding import generate, placement
+from listcoupling.decoding import generate, placement, tuning
 from listcoupling.decoding.options import GenerateOptions
 from tests import fakes
 from tests.devices import (
@@ -19,6 +21,21 @@ from tests.devices import (
   process_table_cases,
   process_training_cases,
 )
+
+
+def _tuned(process, target, drafter):
+  """What `tune` chooses by clocks that disagree, one for each process."""
+  mesh = placement.parse_mesh('data=2')
+  target = target.place(target, mesh)
+  clock = iter([(9.0, 1.0), (1.0, 9.0)][process] * 6)
+  tuning.generate = lambda *args: types.SimpleNamespace(
+    metrics=types.SimpleNamespace(tokens_per_second=next(clock))
+  )
+  tuning.GRID = ((1, 2, 2),)
+  options = GenerateOptions(max_new_tokens=4)
+  return tuning.tune(
+    gumbel.seed_key(0), target, drafter, [[1]], [1], options
+  ).method
 
 
 def generate_text(results, process, folder):
@@ -36,13 +53,14 @@ def generate_text(results, process, folder):
     )
 
   for name, mesh in (('table', 'data=2'), ('network', 'tp=2')):
-    alone = text(name, None)
     out = text(name, placement.parse_mesh(mesh))
     results[f'{name} {mesh}'] = {
-      'tokens': int(out.lengths.sum()),
-      'differ': int((out.tokens != alone.tokens).any(axis=1).sum()),
+      'tokens': out.tokens.tolist(),
+      'lengths': out.lengths.tolist(),
       'calls': out.metrics.target_calls.tolist(),
     }
+    if process == 0:
+      results[f'{name} alone'] = text(name, None).tokens.tolist()
 
   def message(**changed):
     try:
@@ -55,12 +73,15 @@ def generate_text(results, process, folder):
   bad = GenerateOptions(temperature=-1.0) if process else options
   results['bad options'] = message(options=bad)
   results['after'] = message()
+  results['tuned'] = _tuned(process, exact, drafter)
 
 
 def main(process, port, folder, *names):
   """Joins, runs all or those named, writes what was found."""
   process, folder = int(process), pathlib.Path(folder)
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, process)
+  # They meet now: the first meeting waits for half a minute at most.
+  multihost_utils.sync_global_devices('start')
   np.testing.assert_equal(jax.process_count(), 2)
   results = {}
   cases = process_training_cases.CASES + process_table_cases.CASES

@@ -69,8 +69,10 @@ def results(folder):
 def test_both_processes_have_the_text_of_one(results, name):
   ours, theirs = (found[name] for found in results)
   assert ours == theirs
-  assert ours['tokens'] == 8 * 32 and len(ours['calls']) == 8
-  assert ours['differ'] <= ('tp' in name)  # sums are split differently
+  assert sum(ours['lengths']) == 8 * 32 and len(ours['calls']) == 8
+  alone = results[0][f'{name.split()[0]} alone']
+  differ = sum(x != y for x, y in zip(ours['tokens'], alone, strict=True))
+  assert differ <= ('tp' in name)  # sums are split differently
 
 
 def test_other_arguments_are_refused_by_both(results):
@@ -83,6 +85,10 @@ def test_an_error_in_one_process_ends_the_call_in_both(results):
   assert 'process 1 refuses' in results[0]['bad options']
   assert 'temperature' in results[1]['bad options']
   assert [found['after'] for found in results] == ['', '']
+
+
+def test_the_first_clock_counts_for_all(results):
+  assert [found['tuned'] for found in results] == ['autoregressive'] * 2
 
 
 def test_both_processes_train_one_model(results, folder):

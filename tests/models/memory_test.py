@@ -1,6 +1,7 @@
 """Loading takes little more memory than the model.
 
-python -m tests.models.memory_test 1.5    the same with about 1.5 GB
+python -m tests.models.memory_test 1.5    the same with about 1.5 GB, and over
+                                          eight host devices
 """
 
 import json
@@ -22,6 +23,7 @@ from listcoupling.models.transformer_config import TransformerConfig
 PROGRAM = """
 import json, pathlib, sys
 import jax, jax.numpy as jnp
+from listcoupling.decoding import placement
 from listcoupling.models import pretrained
 
 def resident(name):
@@ -30,11 +32,14 @@ def resident(name):
       return 1024 * int(line.split()[1])
 
 jnp.zeros(1).block_until_ready()
+mesh = placement.parse_mesh(sys.argv[3])
 before = resident('VmRSS')
-model = pretrained.load_pretrained(sys.argv[1], dtype=jnp.dtype(sys.argv[2]))
+model = pretrained.load_pretrained(
+  sys.argv[1], dtype=jnp.dtype(sys.argv[2]), mesh=mesh
+)
 jax.block_until_ready(model.params)
 size = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
-if len(sys.argv) > 3:  # the control: a second copy
+if len(sys.argv) > 4:  # the control: a second copy
   copy = jax.block_until_ready(jax.tree.map(jnp.copy, model.params))
 print(json.dumps(dict(
   size=size,
@@ -72,14 +77,18 @@ def write_checkpoint(directory: pathlib.Path, gigabytes: float) -> None:
   index.write_text(json.dumps({'weight_map': weight_map}))
 
 
-def measure(directory, dtype: str, *control) -> dict:
+def measure(directory, dtype: str, mesh: str = '', *control) -> dict:
   """Bytes of the parameters, and of memory at the peak and after."""
+  settings = {
+    'JAX_PLATFORMS': 'cpu',  # a GPU's memory is not seen
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+  }
   out = subprocess.run(
-    [sys.executable, '-c', PROGRAM, str(directory), dtype, *control],
+    [sys.executable, '-c', PROGRAM, str(directory), dtype, mesh, *control],
     check=True,
     capture_output=True,
     text=True,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},  # a GPU's memory is not seen
+    env=os.environ | settings,
   )
   return json.loads(out.stdout.splitlines()[-1])
 
@@ -93,7 +102,7 @@ def test_peak_is_near_one_copy(tmp_path):
   assert figures['size'] > 2.5e8
   assert figures['peak'] < 1.3 * figures['size'], figures
   # Negative control: two copies are seen.
-  figures = measure(tmp_path, 'bfloat16', 'twice')
+  figures = measure(tmp_path, 'bfloat16', '', 'twice')
   assert figures['peak'] > 1.7 * figures['size'], figures
 
 
@@ -101,5 +110,7 @@ if __name__ == '__main__':
   with tempfile.TemporaryDirectory() as folder:
     write_checkpoint(pathlib.Path(folder), float(sys.argv[1]))
     for kind in ('bfloat16', 'float32'):
-      result = measure(folder, kind)
-      print(kind, result, f'{result["peak"] / result["size"]:.2f} copies')
+      for devices in ('', 'tp=8', 'data=2,fsdp=4'):
+        result = measure(folder, kind, devices)
+        copies = result['peak'] / result['size']
+        print(kind, devices or 'one', result, f'{copies:.2f} copies')

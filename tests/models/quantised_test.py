@@ -65,8 +65,14 @@ def test_bytes_are_those_of_the_bits():
   )
   floats = 4 * (total - kernels - table)  # norms
   assert sizes[32] == 4 * total
-  scales = sizes[8] - (kernels + table) - floats
-  assert 0 < scales < 0.03 * sizes[8]  # 4 bytes per output
+  outputs = table // params['embed'].shape[1] + sum(
+    leaf.size // leaf.shape[0]
+    for layer in params.values()
+    if isinstance(layer, dict)
+    for leaf in layer.values()
+    if leaf.ndim > 1
+  )
+  assert sizes[8] == kernels + table + 4 * outputs + floats  # with scales
   assert sizes[4] == sizes[8] - kernels // 2
 
 

@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import weakref
 
 import jax
 import numpy as np
@@ -53,27 +54,55 @@ def make_mesh(axes):
   )
 
 
+class Reads:
+  """What `Leaf.read` is asked for, and the bytes that are held meanwhile."""
+
+  def __init__(self):
+    self.shares, self.places = {}, []
+    self.held = self.most = 0
+    self._read = checkpoint_format.Leaf.read
+
+  def __enter__(self):
+    def read(leaf, fetch, index=None):
+      def counted(name, rows):
+        data = fetch(name, rows)
+        self._count(data.nbytes)
+        weakref.finalize(data, self._count, -data.nbytes)
+        return data
+
+      block = self._read(leaf, counted, index)
+      self.shares[leaf.path[-1]] = block.size / np.prod(leaf.shape)
+      self.places.append((leaf.path, str(index)))
+      return block
+
+    checkpoint_format.Leaf.read = read
+    return self
+
+  def __exit__(self, *_):
+    checkpoint_format.Leaf.read = self._read
+
+  def _count(self, size):
+    self.held += size
+    self.most = max(self.most, self.held)
+
+
 def check(directory):
   """A checkpoint on every mesh beside the same one loaded whole and placed."""
   whole = pretrained.load_pretrained(directory)
-  shares, read = {}, checkpoint_format.Leaf.read
-
-  def recording(leaf, fetch, index=None):
-    block = read(leaf, fetch, index)
-    shares[leaf.path[-1]] = block.size / np.prod(leaf.shape)
-    return block
-
+  largest = max(leaf.nbytes for leaf in jax.tree.leaves(whole.params))
   for axes in MESHES:
     mesh = make_mesh(axes)
-    checkpoint_format.Leaf.read = recording
-    model = pretrained.load_pretrained(directory, mesh=mesh)
-    checkpoint_format.Leaf.read = read
+    with Reads() as reads:
+      model = pretrained.load_pretrained(directory, mesh=mesh)
     placed = whole.place(whole, placement.standard_mesh(mesh))
     assert model.config == placed.config, axes
     jax.tree.map(same, model.params, placed.params)
     shards = axes.get('tp', 1) * axes.get('fsdp', 1)
     for name in ('qkv', 'attention_out', 'gate_up', 'down', 'embed'):
-      assert shares[name] == 1 / shards, (axes, name, shares)
+      assert reads.shares[name] == 1 / shards, (axes, name, reads.shares)
+    # Nothing is kept beside the shards, nothing is read for each copy of one.
+    assert 0 < reads.most <= largest, (axes, reads.most, largest)
+    assert len(set(reads.places)) == len(reads.places), axes
 
 
 def same(ours, theirs):

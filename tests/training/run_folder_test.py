@@ -64,13 +64,15 @@ def test_rows_after_the_checkpoint_come_again(tmp_path):
 def test_a_stop_saves_the_last_step_that_is_whole(tmp_path, capfd):
   state, before = {'w': np.zeros(3)}, signal.getsignal(signal.SIGINT)
   with run_folder.checkpoints(tmp_path) as manager:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
       with run_folder.stopping(manager) as keep:
         for step in range(1, 9):
           state = {'w': state['w'] + 1}
           if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)  # waits for the step's end
           keep(step, state)
+    (note,) = stopped.value.__notes__
+    assert note.startswith(f'Step 3 is kept in {tmp_path}/checkpoints; ')
     assert step == 3 and 'Stops after this step' in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) == before
     with pytest.raises(KeyboardInterrupt):  # not by signal: at once

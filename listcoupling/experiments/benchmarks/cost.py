@@ -75,7 +75,7 @@ def forward(
   Example:
     >>> config = TransformerConfig(100, 8, 1, 2, 1, 4, 16)
     >>> weights(config), forward(config, 1, 1, 0).operations
-    (1376, 2768.0)
+    (1376, 2784.0)
   """
   tokens = batch * nodes
   width = config.num_heads * config.head_dim
@@ -215,6 +215,36 @@ TREES = (
 )
 
 
+def _pair_on(machine: Machine, pair: str, batch: int, used: int) -> dict:
+  """One row of `paper_cases`."""
+  target, drafter = PAIRS[pair]
+  own = dict(batch=batch, used=used, devices=machine.devices)
+  plain = batch / machine.seconds(block(target, None, **own))
+  rates = {}
+  for tree in TREES:
+    written = tree.written[pair]
+    parts = block(
+      target,
+      drafter,
+      **own,
+      num_nodes=tree.num_nodes,
+      num_drafts=tree.num_drafts,
+      draft_length=tree.draft_length,
+      written=written,
+    )
+    rates[tree.num_nodes] = batch * written / machine.seconds(parts)
+  best = max(rates, key=rates.get)
+  return {
+    'machine': machine.name,
+    'pair': pair,
+    'batch': batch,
+    'plain_tokens_per_s': plain,
+    **{f'n{nodes}_to_plain': rate / plain for nodes, rate in rates.items()},
+    'best_nodes': best,
+    'best_tokens_per_s': rates[best],
+  }
+
+
 def paper_cases(
   key=None,
   *,
@@ -231,39 +261,10 @@ def paper_cases(
     used: T.
   """
   del key
-
-  def measure(machine, pair, batch):
-    target, drafter = PAIRS[pair]
-    own = dict(batch=batch, used=used, devices=machine.devices)
-    plain = batch / machine.seconds(block(target, None, **own))
-    rates = {}
-    for tree in TREES:
-      written = tree.written[pair]
-      parts = block(
-        target,
-        drafter,
-        **own,
-        num_nodes=tree.num_nodes,
-        num_drafts=tree.num_drafts,
-        draft_length=tree.draft_length,
-        written=written,
-      )
-      rates[tree.num_nodes] = batch * written / machine.seconds(parts)
-    best = max(rates, key=rates.get)
-    return {
-      'machine': machine.name,
-      'pair': pair,
-      'batch': batch,
-      'plain_tokens_per_s': plain,
-      **{f'n{nodes}_to_plain': rate / plain for nodes, rate in rates.items()},
-      'best_nodes': best,
-      'best_tokens_per_s': rates[best],
-    }
-
   return [
     Case(
       f'{pair} on {machine.name}, batch {batch}',
-      functools.partial(measure, machine, pair, batch),
+      functools.partial(_pair_on, machine, pair, batch, used),
     )
     for machine in machines
     for pair in PAIRS

@@ -20,6 +20,18 @@ from listcoupling.gumbel import Domain
 _OPTIONS = GenerateOptions(max_new_tokens=256)
 
 
+def _in_turn(ways: dict, rounds: int) -> dict:
+  """What each way returns, and the median of its seconds."""
+  outs, seconds = {}, {name: [] for name in ways}
+  for turn in range(rounds + 1):
+    for name, way in ways.items():
+      began = time.perf_counter()
+      outs[name] = way()
+      if turn:  # the first one compiles
+        seconds[name].append(time.perf_counter() - began)
+  return {name: (outs[name], np.median(seconds[name])) for name in ways}
+
+
 def serving_cases(
   key,
   target,
@@ -57,14 +69,7 @@ def serving_cases(
 
   @functools.cache  # both are timed in turn
   def measured():
-    outs, seconds = {}, {name: [] for name in ways}
-    for turn in range(rounds + 1):
-      for name, way in ways.items():
-        began = time.perf_counter()
-        outs[name] = way()
-        if turn:  # the first one compiles
-          seconds[name].append(time.perf_counter() - began)
-    return {name: (outs[name], np.median(seconds[name])) for name in ways}
+    return _in_turn(ways, rounds)
 
   def measure(name):
     (out, seconds), (_, fixed) = measured()[name], measured()['fixed batches']
