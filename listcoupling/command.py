@@ -107,7 +107,8 @@ def guard(main, choices: tuple[str, ...] = ()):
   """`main`, but answering with the exit status.
 
   ValueError, OSError and ImportError, which say what is wrong with the input or
-  what is missing, are printed in one line with exit status 1; with
+  what is missing, and a backend that JAX has not or whose memory is full, are
+  printed in one line with exit status 1; with
   LISTCOUPLING_TRACEBACK in the environment they are raised. Ctrl-C ends with
   status 130 and the notes of the exception, which say what is kept. Warnings
   are logged, other notes only with --verbosity.
@@ -134,12 +135,20 @@ def guard(main, choices: tuple[str, ...] = ()):
       notes = ' '.join(['Stopped.', *getattr(stop, '__notes__', ())])
       print(f'\n{_name(argv)}: {notes}', file=sys.stderr)
       return interrupts.STOPPED
-    except (ValueError, OSError, ImportError) as error:
-      if os.environ.get(_TRACEBACK):
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+      if os.environ.get(_TRACEBACK) or not _is_told(error):
         raise
       return _fail(argv, error)
 
   return guarded
+
+
+def _is_told(error) -> bool:
+  """Whether an error says what the user can mend; bugs are raised."""
+  if not isinstance(error, RuntimeError):
+    return True
+  told = 'Unable to initialize backend', 'RESOURCE_EXHAUSTED'
+  return str(error).startswith(told)
 
 
 def _name(argv) -> str:

@@ -145,7 +145,7 @@ def define_options(cls: type) -> Callable[[], Any]:
   readers = {}
   for field in dataclasses.fields(cls):
     kind = _without_none(hints[field.name])
-    text = documents[field.name]
+    text = documents.get(field.name, '')
     if kind in _FLAGS:
       make, readers[field.name] = _FLAGS[kind], _as_it_is
     else:
@@ -179,7 +179,8 @@ def written(options: Any, names: Sequence[str]) -> str:
 
 def _documents(cls) -> dict[str, str]:
   """The docstring's words on each attribute, on one line."""
-  section = inspect.getdoc(cls).split('Attributes:\n')[1].split('\n\n')[0]
+  _, _, section = (inspect.getdoc(cls) or '').partition('Attributes:\n')
+  section = section.split('\n\n')[0]
   entries = re.split(r'^(\w+): ', textwrap.dedent(section), flags=re.M)
   return {
     name: ' '.join(text.split())

@@ -19,6 +19,8 @@ Pictures come back whole where it is known what lies where, see --whole.
 --images tells decode the truth, for MSE and PSNR.
 """
 
+import listcoupling.early_interrupts  # noqa: F401
+
 import json
 
 from absl import flags

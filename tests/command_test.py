@@ -23,7 +23,12 @@ def _raises(error):
 
 
 @pytest.mark.parametrize(
-  'error', [ValueError('K is 0'), FileNotFoundError('no K')]
+  'error',
+  [
+    ValueError('K is 0'),
+    FileNotFoundError('no K'),
+    RuntimeError("Unable to initialize backend 'gpux'"),
+  ],
 )
 def test_a_mistake_is_one_line(capsys, monkeypatch, error):
   monkeypatch.delenv('LISTCOUPLING_TRACEBACK', raising=False)
@@ -45,8 +50,9 @@ def test_a_stop_says_what_is_kept(capsys):
 
 
 def test_other_errors_and_results_pass():
-  with pytest.raises(TypeError):
-    command.guard(_raises(TypeError('a bug')))(['toy.py'])
+  for bug in (TypeError, RuntimeError):
+    with pytest.raises(bug):
+      command.guard(_raises(bug('a bug')))(['toy.py'])
   assert command.guard(lambda argv: None)(['toy.py']) is None
 
 

@@ -23,6 +23,10 @@ from listcoupling.models.transformer_config import TransformerConfig
 
 VOCABULARIES = (1000, 32_000, 151_936, 262_144)
 DRAFTS = (1, 8, 64)
+SCHEMES = (
+  *('gumbel_chains', 'gls', 'gls_strong'),
+  *('specinfer', 'spectr', 'block', 'traversal'),
+)
 FILTERS = {'none': {}, 'top_p': {'top_p': 0.9}, 'top_k': {'top_k': 50}}
 _BLOCK = GenerateOptions(max_new_tokens=64)
 # Qwen2.5 .5B, whose vocabulary this is, with the first two of its layers.
@@ -131,8 +135,8 @@ def vocabulary_cases(
   *,
   config: TransformerConfig = LARGE,
   options: GenerateOptions = _BLOCK,
-  methods: Sequence[str] = tuple(METHODS),
-  rounds: int = 10,
+  methods: Sequence[str] = SCHEMES,
+  rounds: int = 7,
 ) -> list[Case]:
   """A block and each scheme's verification, under every one of `FILTERS`.
 
