@@ -7,14 +7,17 @@ compiles nothing, and a service that sees many shapes keeps the latest alone.
 
 import collections
 import functools
+import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 
 import jax
 
 SIZE = 32  # programs kept; one takes about 10 MB
 
-_programs = collections.OrderedDict()
+_programs = collections.OrderedDict()  # futures, the latest last
+_lock = threading.Lock()
 _seconds = [0.0]  # of compiling
 
 
@@ -32,7 +35,8 @@ def get(
     **static: hashable.
 
   Returns:
-    A callable of the arguments.
+    A callable of the arguments. Threads that ask for one at the same time
+    wait for the first of them.
   """
   leaves, structure = jax.tree.flatten(args)
   key = (
@@ -43,8 +47,12 @@ def get(
     jax.config.jax_default_matmul_precision,
     jax.config.jax_debug_nans,
   )
-  program = _programs.pop(key, None)
-  if program is None:
+  with _lock:
+    known = _programs.pop(key, None)
+    program = _programs[key] = known or futures.Future()
+    while len(_programs) > SIZE:
+      _programs.popitem(last=False)
+  if known is None:
     # A function of its own: JAX forgets what it traced once it is dropped.
     jitted = jax.jit(
       functools.partial(function, **static),
@@ -52,12 +60,14 @@ def get(
       out_shardings=out_shardings,
     )
     began = time.perf_counter()
-    program = jitted.lower(*args).compile()
+    try:
+      program.set_result(jitted.lower(*args).compile())
+    except BaseException as error:
+      _programs.pop(key, None)
+      program.set_exception(error)
+      raise
     _seconds[0] += time.perf_counter() - began
-  _programs[key] = program  # the latest stands last
-  while len(_programs) > SIZE:
-    _programs.popitem(last=False)
-  return program
+  return program.result()
 
 
 def seconds() -> float:

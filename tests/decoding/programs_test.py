@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import time
+from concurrent import futures
 
 import jax
 import numpy as np
@@ -125,6 +127,30 @@ def test_the_store_is_bounded_and_keeps_the_latest(monkeypatch):
   assert len(programs._programs) == 2
   assert made[1] is not programs.get(abs, np.zeros(2, np.float32))
   np.testing.assert_array_equal(made[3](np.float32([-1, 2, -3])), [1, 2, 3])
+
+
+def test_threads_that_ask_together_share_one_program():
+  traced = []
+
+  def slow(x):
+    traced.append(1)
+    time.sleep(0.3)  # the others come meanwhile
+    return x + 1
+
+  with futures.ThreadPoolExecutor(3) as pool:
+    made = list(pool.map(lambda _: programs.get(slow, np.zeros(4)), range(3)))
+  assert len(traced) == 1
+  assert made[0] is made[1] is made[2]
+
+
+def test_a_program_that_cannot_be_made_is_not_kept():
+  def wrong(x):
+    raise ValueError('no such program')
+
+  for _ in range(2):
+    with pytest.raises(ValueError, match='no such program'):
+      programs.get(wrong, np.zeros(3))
+  assert not any(key[0] is wrong for key in programs._programs)
 
 
 def test_prompts_of_every_length_are_read_by_one_program():
