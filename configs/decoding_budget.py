@@ -51,7 +51,7 @@ def get_config(pair: str = ''):
     'spectr',
     'traversal',
   )
-  config.distinct = ('specinfer',)  # also without replacement
+  config.distinct = ('specinfer', 'traversal')  # also without replacement
   config.num_nodes = (8, 16, 32, 64)
   config.num_drafts = (1, 2, 4, 8, 16, 32, 64)
   config.temperatures = (0.6, 1.0)

@@ -167,7 +167,8 @@ def _goes_on(growth, *, running, length, cost):
   gains = jnp.sum(jnp.exp(growth.beam.log_worths), axis=1)
   tokens = jnp.sum(jnp.where(running, 1 + worths, 0.0))
   gained = jnp.sum(jnp.where(running, gains, 0.0))
-  pays = gained * (1 + cost * growth.depth) >= cost * tokens
+  forwards = 1 + cost * growth.depth.astype(jnp.float32)
+  pays = gained * forwards >= cost * tokens
   return (growth.depth < length) & jnp.any(better & running) & pays
 
 

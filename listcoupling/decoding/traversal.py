@@ -137,14 +137,15 @@ def _step(row, drafts, walk, *, config, sampling):
     _fail(walk, parent, covered),
   )
   going = walk.going & (more | ~stays)
+  last = parent + enters.astype(jnp.int32)
   drawn = _write(walk.drawn, parent, draw, going)
   return walk._replace(
     going=going,
-    depth=jnp.where(going, parent + enters, here),
+    depth=jnp.where(going, last, here),
     # The draw of a node that is entered is the first of those behind it.
     drawn=_write(drawn, here + 1, draw - 1, going & enters),
     **{
-      name: _write(getattr(walk, name), parent + enters, value, going)
+      name: _write(getattr(walk, name), last, value, going)
       for name, value in written.items()
     },
   )
