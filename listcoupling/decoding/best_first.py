@@ -283,16 +283,9 @@ def _merge(trees, config):
   # Depth by depth, so that of equal worths the parent stands first.
   order = jnp.argsort(joined.depths, axis=1, stable=True)
   rank = jnp.argsort(order, axis=1)
-  above = parents - 1
-  above = jnp.where(
-    above < 0,
-    -1,
-    jnp.take_along_axis(
-      rank,
-      jnp.take_along_axis(owner, jnp.maximum(above, 0), axis=1),
-      axis=1,
-    ),
-  )
+  kept = jnp.take_along_axis(owner, jnp.maximum(parents - 1, 0), axis=1)
+  above = jnp.take_along_axis(rank, kept, axis=1)
+  above = jnp.where(parents > 0, above, -1)
   pool = jax.tree.map(
     lambda leaf: jnp.take_along_axis(leaf, order, axis=1),
     _Candidates(

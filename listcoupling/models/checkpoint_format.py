@@ -191,14 +191,12 @@ def _layer_table(config, layer: int, copies: int) -> list[Leaf]:
   d, f, e = c.hidden_size, c.intermediate_size, c.head_dim
   j = c.num_kv_heads * copies
   g = c.num_heads // j
-
   repeated = ['key', 'value'] + ['key_norm'] * (c.qk_norm == 'all')
-  times = {name: copies for name in repeated}
+  times = dict.fromkeys(repeated, copies)
 
   def parts(kind, stored):
-    tensors = {
-      name: f'model.layers.{layer}.{names[name]}.{kind}' for name in stored
-    }
+    prefix = f'model.layers.{layer}.'
+    tensors = {name: f'{prefix}{names[name]}.{kind}' for name in stored}
     return _parts(stored, tensors, times)
 
   def vector(name, *shape):
