@@ -6,18 +6,11 @@ takes the flags that its file takes.
 
 import listcoupling.early_interrupts  # noqa: F401
 
-import runpy
 import sys
 
 from listcoupling import command
 
 _ALIASES = {'evaluate': 'evaluate_decoding'}
-_EXTRAS = {
-  'PIL': 'images',
-  'jinja2': 'chat',
-  'torch': 'baselines',
-  'transformers': 'baselines',
-}
 
 
 def main() -> None:
@@ -37,14 +30,8 @@ def main() -> None:
       file=sys.stdout if asked else sys.stderr,
     )
     sys.exit(0 if asked else 2)
-  sys.argv = [f'listcoupling {word}', *sys.argv[2:]]
-  try:
-    runpy.run_path(str(scripts[name]), run_name='__main__')
-  except ModuleNotFoundError as error:
-    missing = (error.name or '').split('.')[0]
-    extra = _EXTRAS.get(missing, 'experiments')
-    remedy = f"pip install 'listcoupling[{extra}]'"
-    sys.exit(f'listcoupling {word}: needs {missing}: {remedy}')
+  del sys.argv[1]
+  command.run_script(scripts[name], f'listcoupling {word}')
 
 
 if __name__ == '__main__':

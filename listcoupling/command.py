@@ -1,24 +1,53 @@
 """How scripts run: a user's mistake is one line, a stop is no traceback."""
 
+import difflib
 import os
 import pathlib
+import re
+import runpy
 import sys
 
 import jax
 from absl import app, flags, logging
 
-from listcoupling import gumbel, interrupts
+from listcoupling import files, gumbel, interrupts
 
 flags.disclaim_key_flags()  # they belong to the script that asks for them
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
 _PACKAGE = pathlib.Path(__file__).resolve().parent
+_EXTRAS = {
+  'PIL': 'images',
+  'jinja2': 'chat',
+  'torch': 'baselines',
+  'transformers': 'baselines',
+}
+_FIELD = r'--?(?:no)?config\.([\w.]+)'
+_SCRIPT = r'(?:python )?scripts/(\w+)\.py'
+_called: str | None = None  # by the console command; runpy sets argv[0]
 
 
 def root() -> pathlib.Path:
   """The folder of `scripts` and `configs`, in a wheel or a checkout."""
   inside = _PACKAGE / 'checkout'
   return inside if inside.is_dir() else _PACKAGE.parent
+
+
+def run_script(path: pathlib.Path, called: str) -> None:
+  """Runs a script as `__main__`; its messages begin with `called`.
+
+  Args:
+    path: the file.
+    called: such as 'listcoupling generate', how the user has started it.
+  """
+  global _called
+  _called = called
+  try:
+    runpy.run_path(str(path), run_name='__main__')
+  except ModuleNotFoundError as error:
+    if os.environ.get(_TRACEBACK):
+      raise
+    sys.exit(_fail([str(path)], error))
 
 
 def define_config(default: str) -> flags.FlagHolder:
@@ -40,7 +69,7 @@ def define_config(default: str) -> flags.FlagHolder:
       'config', str(root() / default), 'File of the settings.'
     )
   except (AttributeError, KeyError, ValueError, flags.Error) as error:
-    sys.exit(_fail(sys.argv, error))
+    sys.exit(_fail(sys.argv, _misspelt(sys.argv, root() / default) or error))
 
 
 def define_seed(default: int | None, words: str) -> flags.FlagHolder:
@@ -152,7 +181,7 @@ def _is_told(error) -> bool:
 
 
 def _name(argv) -> str:
-  return pathlib.Path(argv[0]).name
+  return _called or pathlib.Path(argv[0]).name
 
 
 def _check_arguments(arguments, choices) -> None:
@@ -164,11 +193,62 @@ def _check_arguments(arguments, choices) -> None:
     )
 
 
-def _fail(argv, error) -> int:
-  """Prints one line on what was wrong; the exit status."""
+def _misspelt(argv, default) -> str | None:
+  """What to say of the first --config.FIELD that is not there; None: all are.
+
+  Args:
+    argv: the command line.
+    default: path of the config, where --config names no other.
+  """
+  from ml_collections import config_flags
+
+  rest = [each for each in argv if not re.match(_FIELD, each)]
+  own = flags.FlagValues()
+  try:
+    config = config_flags.DEFINE_config_file(
+      'config', str(default), '', flag_values=own, sys_argv=rest
+    )
+    own(rest, known_only=True)
+    fields = files.differences(config.value.to_dict(), {})
+  except Exception:  # the file is wrong, which its own error says
+    return None
+  parents = {x[: dot.start()] for x in fields for dot in re.finditer(r'\.', x)}
+  fields = [*fields, *sorted(parents)]
+  asked = [found[1] for each in argv if (found := re.match(_FIELD, each))]
+  for name in asked:
+    if name not in fields:
+      return f'--config has no field {name}; {_likely(name, fields)}.'
+  return None
+
+
+def _likely(name, fields) -> str:
+  """Fields that a user may have meant, by the last part of their names."""
+  last = {field: field.rpartition('.')[2] for field in fields}
+  close = difflib.get_close_matches(
+    name.rpartition('.')[2], sorted({*last.values()})
+  )
+  likely = [field for x in close for field in fields if last[field] == x]
+  if likely:
+    return f'did you mean --config.{" or --config.".join(likely)}'
+  return f'there are {", ".join(x for x in fields if "." not in x)} and below'
+
+
+def _words(error) -> str:
+  """The message of an error, and the remedy for what is missing."""
   while isinstance(error, (AttributeError, KeyError)) and error.args:
     error = error.args[0]  # the message is within, as a repr or an error
-  lines = [x.strip() for x in str(error).splitlines() if x.strip()]
+  if isinstance(error, ModuleNotFoundError) and error.name:
+    name = error.name.split('.')[0]
+    extra = _EXTRAS.get(name, 'experiments')
+    return f"needs {name}: pip install 'listcoupling[{extra}]'"
+  if isinstance(error, FileNotFoundError) and error.filename is not None:
+    return f'there is no file or folder {error.filename}.'
+  return str(error)
+
+
+def _fail(argv, error) -> int:
+  """Prints one line on what was wrong; the exit status."""
+  lines = [x.strip() for x in _words(error).splitlines() if x.strip()]
   if any(line.startswith('Traceback') for line in lines):
     lines = [lines[0], lines[-1]]
   print(f'{_name(argv)}: {" ".join(lines)}', file=sys.stderr)
@@ -177,10 +257,21 @@ def _fail(argv, error) -> int:
 
 def _parse(argv):
   """Flags of the command line; a mistake ends with one line."""
+  if _called:
+    main = sys.modules['__main__']
+    main.__doc__ = re.sub(_SCRIPT, _as_word, main.__doc__ or '')
   try:
     return flags.FLAGS(argv)
+  except SystemExit:  # --help, which absl ends with 1
+    sys.exit(0)
   except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
+    if 'config' in flags.FLAGS:
+      error = _misspelt(argv, flags.FLAGS['config'].default) or error
     sys.exit(_fail(argv, error))
+
+
+def _as_word(script) -> str:
+  return f'listcoupling {script[1].replace("_", "-")}'
 
 
 def _keep_compiled() -> None:

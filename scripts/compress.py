@@ -1,22 +1,23 @@
 """Images to one file of messages and back, at decoders of their own.
 
     python scripts/compress.py encode --images IMAGES --file OUT \
-        [--model DIR] [--scheme gls] [--crops DIR] [--num_messages 16]
+        [--model DIR [--scheme gls]] [--crops DIR] [--num_messages 16]
     python scripts/compress.py decode --file IN --side SIDE --decoder 0 \
         --output DIR_OR_NPY [--model DIR] [--images IMAGES] [--nowhole]
     python scripts/compress.py inspect --file IN
 
 DIR is a workdir of scripts/train_vae.py or scripts/evaluate_compression.py;
 --scheme gls_kmeans or list_quantiser needs the latter. Without --model it is
-the shipped codec of MNIST digits. IMAGES: a picture, a folder of them (all that
-Pillow reads), npy or IDX. The right half of a picture is coded, of a larger one
-the right half of every tile of the model's size. --crops writes decoder_K.npz,
-parts of the left halves, for trials. SIDE is such a file or your own side
-information: one entry per tile in the order of the images' names, or, where the
-model knows the whole left half or columns of it, pictures like those encoded;
-as IMAGES, or an npz with one array, or one called "side". It needs --decoder.
+the shipped codec of MNIST digits: list_quantiser alone, of 16 messages to 2
+decoders. IMAGES: a picture, a folder of them (all that Pillow reads), npy or
+IDX. The right half of a picture is coded, of a larger one the right half of
+every tile of the model's size. --crops writes decoder_K.npz, parts of the left
+halves, for trials. SIDE is such a file or your own side information: one entry
+per tile in the order of the images' names, or, where the model knows the whole
+left half or columns of it, pictures like those encoded; as IMAGES, or an npz
+with one array, or one called "side". It needs --decoder.
 Pictures come back whole where it is known what lies where, see --whole.
---images tells decode the truth, for MSE and PSNR.
+--images tells decode the truth, for MSE and PSNR of what was coded.
 """
 
 import listcoupling.early_interrupts  # noqa: F401
@@ -37,7 +38,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_enum(
   'scheme', None, bitstream.SCHEMES,
-  'encode: gls if left out, the only one of the shipped codec without --model.'
+  'encode: of --model, gls if left out; the shipped codec is a list_quantiser.'
 )  # fmt: skip
 flags.DEFINE_float('beta', None, 'encode: of the VAE, where there are several.')
 flags.DEFINE_string('images', None, 'Picture, folder of them, npy or IDX.')

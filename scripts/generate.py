@@ -67,6 +67,8 @@ def main(_):
     raise ValueError('--stream prints one text, and not as --format=json.')
   if _TUNE.value and _COMPARE.value:
     raise ValueError('--tune and --compare are two jobs; give one of them.')
+  if _CHAT.value and flags.FLAGS.target is None:
+    raise ValueError('--chat needs --target with a chat template.')
   target, drafters = _MODELS(_MESH())
   pair = lc.gumbel.seed_key(_SEED.value), target, drafters
   name = flags.FLAGS.target

@@ -39,6 +39,24 @@ def test_a_mistake_is_one_line(capsys, monkeypatch, error):
     command.guard(_raises(error))(['toy.py'])
 
 
+@pytest.mark.parametrize(
+  ('error', 'words'),
+  [
+    (
+      FileNotFoundError(2, 'No such file', 'x.txt'),
+      'there is no file or folder x.txt.',
+    ),
+    (
+      ModuleNotFoundError('', name='jinja2.ext'),
+      "needs jinja2: pip install 'listcoupling[chat]'",
+    ),
+  ],
+)
+def test_what_is_missing_is_named_with_its_remedy(capsys, error, words):
+  assert command.guard(_raises(error))(['toy.py']) == 1
+  assert capsys.readouterr().err == f'toy.py: {words}\n'
+
+
 def test_a_stop_says_what_is_kept(capsys):
   stop = KeyboardInterrupt()
   assert command.guard(_raises(stop))(['toy.py']) == 130
@@ -96,7 +114,13 @@ for arguments in {cases!r}:
   flags.FLAGS.unparse_flags()
 """
 _CASES = {
-  ('--config.trails=3',): 'Did you mean "trials"',
+  ('--config.trails=3',): 'no field trails; did you mean --config.trials',
+  ('--config.zzz=3',): 'no field zzz; there are ',
+  (
+    '--workdir=x',
+    '--config=configs/vae_digits.py',
+    '--config.stepz=3',
+  ): 'did you mean --config.refine.steps or --config.train.steps.',
   ('--workdir=x', '--config.trials=1.5'): 'config.trials=1.5',
   ('--workdir=x', '--config=configs/gaussian.py:foo'): "small, got 'foo'",
   ('--workdir=x', '--config=configs/none.py'): 'configs/none.py',
@@ -120,6 +144,23 @@ def test_mistakes_in_flags_are_one_line():
   for line, (arguments, message) in zip(lines, _CASES.items(), strict=True):
     assert message in line.replace("\\'", "'"), (arguments, line)
     assert line.count('\\n') == 1 and 'Traceback' not in line, line
+
+
+def test_the_console_command_speaks_of_itself():
+  done = [
+    subprocess.run(
+      [sys.executable, '-m', 'listcoupling', 'train-vae', flag],
+      capture_output=True,
+      text=True,
+      cwd=_ROOT,
+      check=False,
+    )
+    for flag in ('--help', '--config.stepz=3')
+  ]
+  assert [each.returncode for each in done] == [0, 1]
+  assert 'listcoupling train-vae' in done[0].stdout
+  assert 'scripts/train_vae.py' not in done[0].stdout.split('flags:')[0]
+  assert done[1].stderr.startswith('listcoupling train-vae: --config has no ')
 
 
 _STOPPED = """

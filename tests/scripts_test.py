@@ -95,6 +95,7 @@ def test_the_fastest_tree_is_found_first():
   [
     (['--target=./no_such_model', '--prompt_ids=1'], 'no_such_model'),
     (['--prompt_ids=1,2,x'], "'x' in '1,2,x'"),
+    (['--prompt=a', '--chat'], '--chat needs --target'),
     (['--prompt=a', '--stream', '--num_samples=2'], '--stream'),
     ([f'--target={SHIPPED}/drafter', '--tune', '--prompt=a'], 'tune needs'),
   ],

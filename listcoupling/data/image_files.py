@@ -255,11 +255,18 @@ def write_images(path, images, names=()) -> None:
 
 
 def check_output(path) -> None:
-  """Raises ValueError if `path` cannot be made a folder of images."""
+  """Raises ValueError if `path` cannot be made a folder of images.
+
+  Raises:
+    ModuleNotFoundError: a folder needs Pillow, which is missing.
+  """
   path = pathlib.Path(path)
   if path.suffix == '.npy':
     files.check_regular(path)
-  elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    return
+  import PIL  # noqa: F401
+
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise ValueError(
       f'{path} exists; name a new folder, or a file that ends in .npy.'
     )

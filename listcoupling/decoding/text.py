@@ -94,6 +94,7 @@ def generate_text(
     (8, 'length')
   """
   options = with_stops(target, options)
+  options.check(target.config.vocab_size)
   validation.check_positive_int(batch_size, 'batch_size')
   validation.check_positive_int(num_samples, 'num_samples')
   _check_strings(target.tokenizer, stop_strings, on_text)

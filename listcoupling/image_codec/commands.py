@@ -29,10 +29,26 @@ def _need(values, *names) -> None:
     raise ValueError(f'{", ".join(missing)} must be given.')
 
 
+def _check_shipped(scheme, num_decoders, num_messages) -> None:
+  """Raises ValueError for a code that the shipped codec does not have."""
+  own, decoders, messages = fits.SHIPPED_CODE
+  if scheme != own:
+    raise ValueError(
+      f'the shipped codec holds {own} alone, got {scheme}; name a --model.'
+    )
+  if (num_decoders, num_messages) != (decoders, messages):
+    raise ValueError(
+      f'the shipped codec has {messages} messages to {decoders} decoders, got '
+      f'{num_messages} to {num_decoders}; name a --model.'
+    )
+
+
 def _load(values) -> tuple[fits.Trained, str]:
   """Networks to encode with, and which they are, in words."""
   shipped = values['model'] is None
-  scheme = values['scheme'] or ('list_quantiser' if shipped else 'gls')
+  scheme = values['scheme'] or (fits.SHIPPED_CODE[0] if shipped else 'gls')
+  if shipped:
+    _check_shipped(scheme, values['num_decoders'], values['num_messages'])
   options = ('num_decoders', 'num_messages', 'num_groups', 'bin_size', 'beta')
   trained = fits.load_model(
     fits.SHIPPED if shipped else values['model'],
@@ -111,13 +127,19 @@ def decode(values: Mapping) -> dict:
 
   Raises:
     bitstream.ContainerError: for a damaged file or one of another model.
-    ValueError: for side information that does not belong to it.
+    ValueError: for side information that does not belong to it, or without a
+      model a file of another code than the shipped one.
+    ModuleNotFoundError: for a folder of pictures without Pillow.
     FileNotFoundError: for a missing file.
     OSError: for an output that cannot be written.
   """
   _need(values, 'file', 'side', 'output')
   image_files.check_output(values['output'])
   container = bitstream.read(values['file'])
+  if values['model'] is None:
+    _check_shipped(
+      container.scheme, container.num_decoders, container.num_messages
+    )
   trained = fits.load_named(values['model'] or fits.SHIPPED, container)
   config = trained.model.config
   known = pictures.place_side(
@@ -205,15 +227,16 @@ def size_report(container: bitstream.Container, size: int) -> dict:
 
 
 def quality_report(container, index, images, source=None) -> dict:
-  """MSE and PSNR where the source is given, match rate where indices are.
+  """MSE and PSNR of the coded parts, given the source; the match rate.
 
-  PSNR is None at no error at all: JSON has no infinity.
+  The match rate needs indices in the file. PSNR is None at no error at all:
+  JSON has no infinity.
   """
   found = {}
   if source is not None:
     mse = float(np.mean((np.asarray(images, np.float64) - source) ** 2))
-    found['mse'] = mse
-    found['psnr_db'] = -10 * math.log10(mse) if mse else None
+    found['coded_mse'] = mse
+    found['coded_psnr_db'] = -10 * math.log10(mse) if mse else None
   if container.indices is not None:
     found['match_rate'] = float(np.mean(index == container.indices))
   return found

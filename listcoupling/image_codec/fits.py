@@ -34,6 +34,7 @@ from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
+SHIPPED_CODE = 'list_quantiser', 2, 16  # its only scheme, K and L
 _CANDIDATES = 256  # where nothing says how many
 
 
@@ -349,8 +350,12 @@ def shipped_codec() -> Trained:
     >>> trained.model.config.source_shape, trained.model.config.side_shape
     ((28, 14), (28, 14))
   """
+  scheme, num_decoders, num_messages = SHIPPED_CODE
   return load_model(
-    SHIPPED, scheme='list_quantiser', num_decoders=2, num_messages=16
+    SHIPPED,
+    scheme=scheme,
+    num_decoders=num_decoders,
+    num_messages=num_messages,
   )
 
 

@@ -145,6 +145,11 @@ def place_side(
   corners = known.corners
   if corners is None:
     corners = np.broadcast_to(corner, (blocks, 2))
+  if len(side) != blocks or len(corners) != blocks:
+    raise ValueError(
+      f'the side information must have {blocks} entries, one for each block '
+      f'of the file, got {len(side)} with {len(corners)} corners.'
+    )
   room = np.subtract(source[:2], shape[:2])
   if corners.shape != (blocks, 2) or np.any((corners < 0) | (corners > room)):
     raise ValueError(

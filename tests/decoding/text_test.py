@@ -247,6 +247,10 @@ def test_chat_templates_make_prompts_of_messages(alone):
   ('settings', 'message'),
   [
     (dict(batch_size=0), 'batch_size'),
+    (
+      dict(options=GenerateOptions(num_drafts=0)),
+      '^num_drafts must be at least 1, got 0',
+    ),
     (dict(num_samples=1.5), 'num_samples.*1.5'),
     (dict(stop_strings='abc'), "sequence of non-empty strings, got 'abc'"),
     (dict(stop_strings=['']), 'non-empty'),

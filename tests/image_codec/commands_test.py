@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -73,8 +74,9 @@ def test_decoding_reports_the_error_and_the_matches(folder, encoded):
   np.testing.assert_array_equal(np.load(folder / 'decoded.npy'), images)
   source = np.load(folder / 'images.npy')[:, :, 4:]
   assert report['decoder'] == 1
-  assert report['mse'] == pytest.approx(np.mean((images - source) ** 2))
-  assert report['psnr_db'] == pytest.approx(-10 * np.log10(report['mse']))
+  mse = np.mean((images - source) ** 2)
+  assert report['coded_mse'] == pytest.approx(mse)
+  assert report['coded_psnr_db'] == pytest.approx(-10 * np.log10(mse))
   assert report['match_rate'] == np.mean(index == container.indices)
   # Labels ~ 1 / L of the candidates: finding the encoder's is no accident.
   assert report['match_rate'] > 3 * L / N
@@ -176,7 +178,7 @@ def test_ones_own_side_information(folder, encoded, tmp_path):
     )  # fmt: skip
     with pytest.raises(ValueError, match='decoder must be given'):
       commands.decode(values)
-    assert 'mse' not in commands.decode(values | dict(decoder=1))
+    assert 'coded_mse' not in commands.decode(values | dict(decoder=1))
     outputs.append(np.load(values['output']))
   np.testing.assert_array_equal(*outputs)
 
@@ -185,7 +187,11 @@ def test_a_perfect_answer_is_json(folder, encoded):
   container = bitstream.read(folder / 'coded')
   images = np.zeros((R, 8, 4))
   report = commands.quality_report(container, container.indices, images, images)
-  assert report == {'mse': 0.0, 'psnr_db': None, 'match_rate': 1.0}
+  assert report == {
+    'coded_mse': 0.0,
+    'coded_psnr_db': None,
+    'match_rate': 1.0,
+  }
   json.dumps(report, allow_nan=False)
   assert 'None' in commands.as_text(report)
 
@@ -208,9 +214,25 @@ def test_another_model_or_a_damaged_file_is_refused(folder, encoded, tmp_path):
   refused(bitstream.ChecksumError, 'coded', file=tmp_path / 'coded')
   refused(FileNotFoundError, 'vae.safetensors', model=tmp_path)
   np.save(tmp_path / 'images.npy', np.zeros((R - 1, 8, 8)))
+  refused(ValueError, 'holds list_quantiser alone', model=None)
   refused(ValueError, '--images holds', images=tmp_path / 'images.npy')
   refused(ValueError, '--side must be given', side=None)
   refused(ValueError, 'another key', side=_side_of_another_file(tmp_path))
+
+
+def test_pillow_is_missed_before_anything_is_decoded(
+  folder, encoded, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setitem(sys.modules, 'PIL', None)
+  arguments = [
+    'compress.py', 'decode', f'--file={folder}/coded', f'--model={folder}/none',
+    f'--side={folder}/crops/decoder_0.npz', f'--output={tmp_path}/decoded',
+  ]  # fmt: skip
+  with flagsaver.flagsaver():
+    run = script.command.guard(script.main, script._COMMANDS)
+    assert run(script.flags.FLAGS(arguments)) == 1
+  wanted = "compress.py: needs PIL: pip install 'listcoupling[images]'\n"
+  assert capsys.readouterr().err == wanted
 
 
 def _side_of_another_file(folder):
@@ -230,6 +252,8 @@ def _side_of_another_file(folder):
     (dict(bin_size=2), 'bin_size of gls must be 1, got 2'),
     (dict(file=None), '--file'),
     (dict(images='nowhere'), 'nowhere'),
+    (dict(model=None), 'codec holds list_quantiser alone, got gls; .* --model'),
+    (dict(model=None, scheme=None), 'has 16 messages to 2 decoders, got 6 to'),
   ],
 )
 def test_bad_settings_write_nothing(folder, tmp_path, change, message):

@@ -111,7 +111,7 @@ def test_a_part_that_lies_at_one_place_is_taken_of_pictures():
 
 @pytest.mark.parametrize(
   'corners',
-  [np.zeros((3, 2)), *([place] * 4 for place in ((6, 0), (0, 2), (-1, 0)))],
+  [[place] * 4 for place in ((6, 0), (0, 2), (-1, 0), (0, 0, 0))],
 )
 def test_places_outside_of_the_left_half_are_refused(corners):
   blocks = pictures.cut(RNG.uniform(size=(4, 8, 8)), SOURCE)
@@ -121,3 +121,7 @@ def test_places_outside_of_the_left_half_are_refused(corners):
   )
   with pytest.raises(ValueError, match=r'4 places in \(0, 0\)..\(5, 1\)'):
     pictures.place_side(trained, container, known)
+  for side, places in ((known.side[:3], corners), (known.side, corners[:3])):
+    few = image_files.SideInformation(side, corners=np.asarray(places, int))
+    with pytest.raises(ValueError, match='must have 4 entries, .* got '):
+      pictures.place_side(trained, container, few)
