@@ -57,6 +57,7 @@ def get_config() -> config_dict.ConfigDict:
     steps=400,
     batch_size=64,
     learning_rate=1e-3,
+    mean_weight=0.1,  # of the mean decoder in the loss
     hidden_size=128,
   )
   config.num_images = 360

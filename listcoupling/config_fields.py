@@ -15,6 +15,7 @@ class Field(NamedTuple):
     kind: int, float (an int will do), str or bool.
     least: smallest number.
     above: numbers are greater than this.
+    most: largest number.
     among: all values there are.
     many: a sequence of such values.
     empty: an empty sequence or string will do; strings in a sequence may be
@@ -24,6 +25,7 @@ class Field(NamedTuple):
   kind: type
   least: float = -math.inf
   above: float = -math.inf
+  most: float = math.inf
   among: tuple = ()
   many: bool = False
   empty: bool = False
@@ -43,8 +45,8 @@ class Field(NamedTuple):
       return (
         isinstance(value, kinds)
         and not isinstance(value, bool)
-        and self.least <= value < math.inf
-        and value > self.above
+        and self.least <= value <= self.most
+        and self.above < value < math.inf
       )
     return isinstance(value, self.kind) and (
       self.empty or self.kind is not str or bool(value)
@@ -59,6 +61,8 @@ class Field(NamedTuple):
         words += f' of at least {self.least:g}'
       if self.above > -math.inf:
         words += f' greater than {self.above:g}'
+      if self.most < math.inf:
+        words += f' and at most {self.most:g}'
     if self.many:
       words = f'a {"" if self.empty else "non-empty "}list of {words}'
     return words

@@ -8,13 +8,14 @@ from listcoupling.config_fields import Field, check_config
 _FIELDS = {
   'trials': Field(int, least=2),
   'rate': Field(float, above=0),
+  'share': Field(float, least=0, most=1),
   'counts': Field(int, least=1, many=True),
   'kind': Field(str, among=('a', 'b')),
   'name': Field(str, empty=True),
   'model': {'width': Field(int, least=1), 'bias': Field(bool)},
 }
 _CONFIG = dict(
-  trials=2, rate=1, counts=(1, 2), kind='a', name='',
+  trials=2, rate=1, share=1, counts=(1, 2), kind='a', name='',
   model=dict(width=1, bias=False),
 )  # fmt: skip
 
@@ -28,6 +29,7 @@ _CONFIG = dict(
     ({'rate': 0.0}, 'config.rate must be float greater than 0, got 0.0'),
     ({'rate': float('nan')}, 'config.rate'),
     ({'rate': float('inf')}, 'config.rate'),
+    ({'share': 1.5}, 'must be float of at least 0 and at most 1, got 1.5'),
     ({'rate': '1'}, "config.rate .* got '1'"),
     ({'counts': ()}, 'config.counts must be a non-empty list of int'),
     ({'counts': 3}, 'config.counts'),

@@ -1,7 +1,8 @@
 """Lossy compression with side information at K decoders.
 
 Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5. `encode` and `decode`
-work on any candidates; `gaussian` is one of the paper's two sources.
+work on any candidates; `gaussian` is one of the paper's two sources, `binary`
+one of ours whose errors are finite sums.
 """
 
 from listcoupling.compression import (

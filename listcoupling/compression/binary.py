@@ -125,15 +125,16 @@ def errors(
     `Errors`.
 
   Raises:
-    ValueError: for probabilities outside, words outside of {0, 1}^n or of
-      another shape, or G that does not divide K.
+    ValueError: for probabilities outside, words outside of {0, 1}^n, of
+      another shape or type, or G that does not divide K.
 
   Example:
     >>> errors(nested_words(4, 1, 1, 16), [.1], 4).best  # its own noise
     0.1
   """
-  words = np.asarray(words)
+  words = np.asarray(validation.as_numbers(words, 'words'))
   _check(words, flip_probabilities, num_bits)
+  words = words.astype(np.int64)
   every = np.arange(2**num_bits)
   noise = _distances(every, every)  # [X, X]
   away = _distances(words, every)  # [L, G, B, X]
@@ -187,8 +188,11 @@ def _check(words, flip_probabilities, num_bits) -> None:
       'flip_probabilities must be one number in [0, 1/2] for each decoder, got '
       f'{flip_probabilities}.'
     )
-  if words.ndim != 3 or not words.size:
-    raise ValueError(f'words must be [L, G, B], got shape {words.shape}.')
+  if words.ndim != 3 or not words.size or words.dtype.kind not in 'iu':
+    raise ValueError(
+      f'words must be integers [L, G, B], got {words.dtype} of shape '
+      f'{words.shape}.'
+    )
   if words.min() < 0 or words.max() >= 2**num_bits:
     raise ValueError(
       f'words must lie in 0..{2**num_bits - 1}, got {words.min()}..'

@@ -120,6 +120,7 @@ class FitFile(NamedTuple):
   num_decoders: tuple[int, ...]  # every K that it was fitted for
   num_candidates: int  # N that it was fitted for
   side_kind: str  # what a decoder knows
+  mean_weight: float | None = None  # of the mean decoder in the loss
 
 
 def write_fit(
@@ -129,6 +130,7 @@ def write_fit(
   num_decoders: Sequence[int],
   num_candidates: int,
   side_kind: str = 'crop',
+  mean_weight: float | None = None,
 ) -> None:
   """Writes a fit, whole or not at all; the folder is made.
 
@@ -138,6 +140,7 @@ def write_fit(
     num_decoders: every K that it was fitted for.
     num_candidates: N that it was fitted for.
     side_kind: what a decoder knows.
+    mean_weight: of the mean decoder in the loss; None: not known.
   """
   arrays = {'codewords': fit.codewords, 'decoder': fit.params}
   if fit.classifier is not None:
@@ -145,7 +148,7 @@ def write_fit(
   about = {
     'kind': 'fit', 'sizes': dataclasses.asdict(fit.config),
     'num_decoders': list(num_decoders), 'num_candidates': num_candidates,
-    'side_kind': side_kind,
+    'side_kind': side_kind, 'mean_weight': mean_weight,
   }  # fmt: skip
   files.write_arrays(path, arrays, about)
 
@@ -166,7 +169,10 @@ def read_fit(path) -> FitFile:
     )
     counts, candidates = about['num_decoders'], about['num_candidates']
     kind = about.get('side_kind', 'crop')
-    return FitFile(fit, tuple(map(int, counts)), int(candidates), kind)
+    return FitFile(
+      fit, tuple(map(int, counts)), int(candidates), kind,
+      about.get('mean_weight'),
+    )  # fmt: skip
   except (KeyError, TypeError) as error:
     raise ValueError(f'{path} does not hold a fit ({error!r}).') from error
 
@@ -193,7 +199,7 @@ def _load_gls(path) -> Trained:
 
 
 def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
-  fit, counts, num_candidates, kind = read_fit(path)
+  fit, counts, num_candidates, kind, _ = read_fit(path)
   if num_decoders not in counts:
     raise ValueError(
       f'{path} is a fit for {list(counts)} decoders, not for {num_decoders}.'

@@ -4,7 +4,7 @@ Not in the paper, which trains the decoder on the encoder's own latents and
 then feeds it others. Success is by the best of the K decoders, so the loss of
 an image is mostly min_k |a - g(codeword_k, w_k, t_k)|^2 over the K decoders of
 the list: decoders that hold different candidates learn to answer differently.
-A tenth of it is their mean, see `list_loss`.
+A share `mean_weight` of it is their mean, see `list_loss`.
 
 One compiled loop serves all codewords, rates and numbers of decoders whose
 arrays have equal shapes.
@@ -24,7 +24,6 @@ from listcoupling import gumbel
 from listcoupling.models import codeword_decoder
 
 _Domain = gumbel.Domain
-_MEAN_WEIGHT = 0.1
 
 
 class Pool(NamedTuple):
@@ -37,24 +36,28 @@ class Pool(NamedTuple):
   latents: jax.Array  # [C, R, K, D]
 
 
-def list_loss(images, source, count) -> jax.Array:
-  """Squared error per pixel: .9 of the best decoder's and .1 of the mean.
+def list_loss(images, source, count, *, mean_weight) -> jax.Array:
+  """Squared error per pixel: 1 - w of the best decoder's and w of the mean.
 
-  The mean costs the best nothing and even helps it: a decoder learns from what
-  others of its list were better at, too (docs/results.md).
+  A small w costs the best nothing and even helps it: a decoder learns from
+  what others of its list were better at, too (docs/results.md).
 
   Args:
     images: [B, K, H, W] reconstructions.
     source: [B, H, W].
     count: [] or [B] integer, at least 1: the first decoders, in use.
+    mean_weight: w, from 0 to 1.
 
   Returns:
     [B].
 
   Example:
     >>> images = jnp.stack([jnp.ones((1, 2, 2)), jnp.zeros((1, 2, 2))], 1)
-    >>> [list_loss(images, jnp.zeros((1, 2, 2)), k).tolist() for k in (1, 2)]
-    [[1.0], [0.05000000074505806]]
+    >>> source = jnp.zeros((1, 2, 2))
+    >>> list_loss(images, source, 1, mean_weight=0.5).tolist()
+    [1.0]
+    >>> list_loss(images, source, 2, mean_weight=0.5).tolist()
+    [0.25]
   """
   axes = tuple(range(2, images.ndim))
   error = jnp.mean((images - source[:, None]) ** 2, axes)  # [B, K]
@@ -62,7 +65,7 @@ def list_loss(images, source, count) -> jax.Array:
   used = place < jnp.reshape(count, (-1, 1))
   best = jnp.min(jnp.where(used, error, jnp.inf), axis=1)
   mean = jnp.mean(error, axis=1, where=used)
-  return best + _MEAN_WEIGHT * (mean - best)
+  return best + mean_weight * (mean - best)
 
 
 def _descend(
@@ -100,7 +103,9 @@ def _optimizer(steps, learning_rate):
 @functools.partial(
   jax.jit, static_argnames=('config', 'steps', 'batch_size', 'learning_rate')
 )
-def _train(key, params, pool, *, config, steps, batch_size, learning_rate):
+def _train(
+  key, params, pool, mean_weight, *, config, steps, batch_size, learning_rate
+):
   def loss(params, key):
     kind_key, row_key = jax.random.split(key)
     choices, images = pool.codewords.shape[:2]
@@ -110,7 +115,8 @@ def _train(key, params, pool, *, config, steps, batch_size, learning_rate):
     counts, source = pool.counts[kind], pool.source[row]
     held = pool.codewords[kind, row], pool.latents[kind, row], pool.sides[row]
     out = codeword_decoder.decode(params, *held, counts, config)
-    return jnp.mean(list_loss(out, source, counts))
+    each = list_loss(out, source, counts, mean_weight=mean_weight)
+    return jnp.mean(each)
 
   optimizer = _optimizer(steps, learning_rate)
   return _descend(
@@ -127,6 +133,7 @@ def train(
   steps: int,
   batch_size: int,
   learning_rate: float,
+  mean_weight: float = 0.1,
 ):
   """A codeword decoder for the outcomes in `pool`.
 
@@ -138,17 +145,21 @@ def train(
     steps: of Adam, at least 1.
     batch_size: images per step, each with all its decoders.
     learning_rate: at the start; it falls to a fiftieth on a cosine.
+    mean_weight: w of `list_loss`.
 
   Returns:
     Parameters, and the mean of `list_loss` [] over the steps.
 
   Raises:
-    ValueError: for steps or a batch below 1, or arrays that do not fit.
+    ValueError: for steps or a batch below 1, a weight that is not from 0 to 1,
+      or arrays that do not fit.
     FloatingPointError: if the loss is not finite.
   """
   for name, value in (('steps', steps), ('batch_size', batch_size)):
     if value < 1:
       raise ValueError(f'{name} must be at least 1, got {value}.')
+  if not 0 <= mean_weight <= 1:
+    raise ValueError(f'mean_weight must be from 0 to 1, got {mean_weight}.')
   shape = (len(pool.counts), *pool.sides.shape[:2])
   if pool.codewords.shape != shape or pool.latents.shape[:-1] != shape:
     raise ValueError(
@@ -160,6 +171,7 @@ def train(
     key,
     codeword_decoder.init_params(init_key, config, codewords),
     pool,
+    jnp.float32(mean_weight),
     config=config,
     steps=steps,
     batch_size=batch_size,

@@ -154,6 +154,9 @@ def test_some_groups_beat_one_and_one_each():
     (lambda: binary.errors(WORDS, [0.1] * 3, 4), 'num_groups must divide'),
     (lambda: binary.errors(WORDS, FLIPS, 3), r'must lie in 0\.\.7'),
     (lambda: binary.errors(WORDS[0], FLIPS, 4), 'L, G, B'),
+    (lambda: binary.errors(WORDS + 0.5, FLIPS, 4), 'integers .* got float64'),
+    (lambda: binary.errors(WORDS > 5, FLIPS, 4), 'integers .* got bool'),
+    (lambda: binary.errors(WORDS.astype(object), FLIPS, 4), 'real numbers'),
     (lambda: binary.errors(WORDS, FLIPS, 11), 'at most 10, got 11'),
   ],
 )

@@ -13,7 +13,6 @@ import pytest
 from listcoupling import image_codec
 from listcoupling.data import images as image_data
 from listcoupling.image_codec import commands, fits
-from tests import statistics
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'scripts' / 'compress.py'
 CARD = (fits.SHIPPED / 'README.md').read_text()
@@ -97,8 +96,11 @@ def test_rates_that_it_does_not_have_are_named(coded):
   reason='LISTCOUPLING_DATA is not set: no MNIST here.',
 )
 def test_the_figures_of_the_card():
-  """Best, mean and worst decoder on other test images than the card's."""
-  images = image_data.load_images('mnist').test_images[5::20]
+  """Best, mean and worst decoder on the images of the card, to its last digit.
+
+  A list quantiser has no races: the seed is no matter.
+  """
+  images = image_data.load_images('mnist').test_images
   trained = image_codec.shipped_codec()
   blocks = image_codec.cut(images, (28, 14))
   container = image_codec.encode(
@@ -112,9 +114,6 @@ def test_the_figures_of_the_card():
       )
     ]
   )
-  best, mean, worst = _figures('shipped')
-  statistics.assert_mean(errors.min(0), best)
-  statistics.assert_mean(errors.mean(0), mean)
-  statistics.assert_mean(errors.max(0), worst)
-  with pytest.raises(AssertionError):  # the control
-    statistics.assert_mean(errors.min(0), _figures('plain list quantiser')[1])
+  found = [x.mean() for x in (errors.min(0), errors.mean(0), errors.max(0))]
+  rounding = 0.5e-4 + 1e-6  # and other machines' sums
+  np.testing.assert_allclose(found, _figures('shipped'), rtol=0, atol=rounding)

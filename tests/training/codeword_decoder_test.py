@@ -74,9 +74,9 @@ def test_loss_of_the_first_decoders():
     (2, 3, 2, 2)
   )
   source = jnp.zeros((2, 2, 2))
-  loss = training.list_loss(images, source, jnp.array([1, 3]))
+  loss = training.list_loss(images, source, jnp.array([1, 3]), mean_weight=0.1)
   np.testing.assert_allclose(loss, [9, 0.9 + 0.1 * 14 / 3], rtol=1e-6)
-  loss = training.list_loss(images, source, 2)
+  loss = training.list_loss(images, source, 2, mean_weight=0.1)
   np.testing.assert_allclose(loss, [0.9 + 0.5] * 2, rtol=1e-6)
 
 
@@ -94,6 +94,8 @@ def test_the_loss_is_of_the_decoders_in_use():
   both = pool._replace(counts=jnp.array([2]))
   _, loss = training.train(KEY, WORDS, both, **options)
   assert loss == pytest.approx(0.1 * wrong / 2, rel=1e-4)
+  _, loss = training.train(KEY, WORDS, both, **options, mean_weight=0.4)
+  assert loss == pytest.approx(0.4 * wrong / 2, rel=1e-4)
 
 
 def test_the_rate_falls_to_a_fiftieth():
@@ -154,6 +156,7 @@ def test_side_information_finds_its_codeword():
   [
     (dict(steps=0), 'steps'),
     (dict(batch_size=0), 'batch_size'),
+    (dict(mean_weight=1.5), 'mean_weight must be from 0 to 1, got 1.5'),
     (dict(codewords=WORDS[:, :, :1]), 'codewords'),
     (
       dict(pool=_pool(KEY)._replace(codewords=jnp.zeros((2, 3, 2)))),

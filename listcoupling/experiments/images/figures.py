@@ -1,5 +1,7 @@
 """Pictures of the image codec: rate against distortion, and examples."""
 
+import itertools
+
 import numpy as np
 from matplotlib import ticker
 
@@ -18,6 +20,15 @@ _CURVES = {
     'the same, bins', plots.BLACK, '--', '+'
   ),
 }
+# Colour and marker of the curves of `sweep`, in their order.
+_SWEEP = (
+  (plots.BLUE, 'o'),
+  (plots.ORANGE, 's'),
+  (plots.GREEN, '^'),
+  (plots.PINK, 'D'),
+  (plots.SKY, 'v'),
+  (plots.BLACK, 'x'),
+)
 
 
 def _curves(row) -> list[str]:
@@ -94,7 +105,10 @@ def rate_distortion(rows, path) -> None:
 
 
 def sweep(rows, path) -> None:
-  """Error against side information at one K: a panel for each L."""
+  """Error against side information at one K: a panel for each L.
+
+  Bars are two standard errors.
+  """
   messages = sorted({r['num_messages'] for r in rows if _sweep_curve(r)})
   sides = list(dict.fromkeys(r['side'] for r in rows))
   with plots.figure(path, (3.2 * len(messages) + 2.2, 3.4)) as figure:
@@ -115,18 +129,16 @@ def _sweep_curve(row) -> str | None:
 
 
 def _sweep_panel(axis, rows, sides) -> None:
-  """Best decoder solid, mean dotted, worst dashed."""
+  """Best decoder solid with its error, mean dotted, worst dashed."""
   curves = dict.fromkeys(filter(None, map(_sweep_curve, rows)))
-  for place, curve in enumerate(curves):
+  for curve, (color, mark) in zip(curves, itertools.cycle(_SWEEP)):
     mine = [r for r in rows if _sweep_curve(r) == curve]
     at = [sides.index(r['side']) for r in mine]
-    for name, line, marker in (
-      ('mse', '-', 'o'), ('mse_mean', ':', None), ('mse_worst', '--', None),
-    ):  # fmt: skip
-      axis.plot(
-        at, [r[name] for r in mine], ls=line, marker=marker, color=f'C{place}',
-        lw=1.4 if marker else 0.8, label=curve if marker else None,
-      )  # fmt: skip
+    errors = [2 * (r['mse_se'] or 0) for r in mine]
+    best = plots.Curve(curve, color, '-', mark)
+    best.draw(axis, at, [r['mse'] for r in mine], errors, capsize=2)
+    for name, line in (('mse_mean', ':'), ('mse_worst', '--')):
+      axis.plot(at, [r[name] for r in mine], ls=line, color=color, lw=0.8)
   axis.set_xticks(range(len(sides)), sides, rotation=30, ha='right')
 
 

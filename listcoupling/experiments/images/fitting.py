@@ -271,12 +271,13 @@ def _fit(context, want: _Want, model, trials):
   params, _ = training.train(
     key, codewords.reshape(-1, *config.source_shape), pool, config=config,
     steps=refine.steps, batch_size=refine.batch_size,
-    learning_rate=refine.learning_rate,
+    learning_rate=refine.learning_rate, mean_weight=refine.mean_weight,
   )  # fmt: skip
   fit = fit._replace(params=jax.tree.map(np.asarray, params))
   fits.write_fit(
     path, fit, num_decoders=sorted(set(counts)),
     num_candidates=num_candidates, side_kind=context.config.train.side_kind,
+    mean_weight=refine.mean_weight,
   )  # fmt: skip
   return fit
 

@@ -48,6 +48,7 @@ FIELDS = {
   'refine': {
     'betas': Field(float, above=0, many=True, empty=True),
     'learning_rate': Field(float, above=0),
+    'mean_weight': Field(float, least=0, most=1),
     **{
       name: Field(int, least=1)
       for name in (
