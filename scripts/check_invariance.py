@@ -39,6 +39,11 @@ _PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
 def main(_):
   """One table."""
   if _MESHES.value:
+    if flags.FLAGS['methods'].present:
+      raise ValueError(
+        f'--methods={",".join(_METHODS.value)} is for drafters, got with '
+        '--mesh, which compares autoregressive and gumbel_tree; leave one out.'
+      )
     jax.config.update('jax_num_cpu_devices', 8)
   target, drafter = pretrained.shipped_pair()
   prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)

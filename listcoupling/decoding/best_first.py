@@ -251,6 +251,15 @@ def _select(pool, count, size):
   )
 
 
+def _equal_paths(tokens, parents, length):
+  """Pairs of nodes whose paths hold the same tokens: [B, N, N] bool."""
+  paths = tree.lineage(parents, length)[:, 1:]  # [B, N, L + 1]
+  tokens = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=-2)
+  words = jnp.take_along_axis(tokens, paths.reshape(len(paths), -1), axis=1)
+  words = words.reshape(paths.shape)
+  return jnp.all(words[:, :, None] == words[:, None, :], axis=-1)
+
+
 def _merge(trees, config):
   """One tree of the best nodes of several drafters.
 
@@ -266,29 +275,17 @@ def _merge(trees, config):
     ],
     axis=1,
   )
-  paths = tree.lineage(parents, length)[:, 1:]  # [B, D N, L + 1]
-  tokens = jnp.pad(joined.tokens, ((0, 0), (1, 0)), constant_values=-2)
-  batch, size = joined.tokens.shape
-  words = jnp.take_along_axis(tokens, paths.reshape(batch, -1), axis=1)
-  words = words.reshape(paths.shape)
-  same = jnp.all(words[:, :, None] == words[:, None, :], axis=-1)
+  same = _equal_paths(joined.tokens, parents, length)
   worths = jnp.where(same, joined.log_worths[:, None, :], -jnp.inf)
   largest = jnp.max(worths, axis=-1)
   owner = gumbel.argmax(same)  # the first of equal paths
-  own = owner == jnp.arange(size)[None]
+  own = owner == jnp.arange(owner.shape[1])[None]
   # Depth by depth, so that of equal worths the parent stands first.
   order = jnp.argsort(joined.depths, axis=1, stable=True)
   rank = jnp.argsort(order, axis=1)
-  above = parents - 1
-  above = jnp.where(
-    above < 0,
-    -1,
-    jnp.take_along_axis(
-      rank,
-      jnp.take_along_axis(owner, jnp.maximum(above, 0), axis=1),
-      axis=1,
-    ),
-  )
+  kept = jnp.take_along_axis(owner, jnp.maximum(parents - 1, 0), axis=1)
+  above = jnp.take_along_axis(rank, kept, axis=1)
+  above = jnp.where(parents > 0, above, -1)
   pool = jax.tree.map(
     lambda leaf: jnp.take_along_axis(leaf, order, axis=1),
     _Candidates(

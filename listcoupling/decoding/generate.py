@@ -115,7 +115,14 @@ def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
   if hasattr(on_block, 'finish'):
     on_block.finish()
   info = jax.tree.map(placement.fetch, info)
-  return call.finish(*gather(state, call), info, seconds)
+  # With `on_block` all shards run until the last row is done.
+  alone = call.mesh is not None and on_block is None
+  row_blocks = metrics.row_blocks(
+    info.target_calls,
+    call.prompt_lengths.size,
+    call.mesh.shape['data'] if alone else 1,
+  )
+  return call.finish(*gather(state, call), info, seconds, row_blocks)
 
 
 def _check_ended(ended, call):
@@ -177,7 +184,7 @@ class Call(NamedTuple):
     )
 
   def finish(
-    self, tokens, counts, info, seconds: float, row_blocks=None
+    self, tokens, counts, info, seconds: float, row_blocks: int
   ) -> Generation:
     """Checks what came out and counts it up; see `metrics.summarize`."""
     figures = metrics.summarize(counts, info, seconds, row_blocks)

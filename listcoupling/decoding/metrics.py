@@ -49,20 +49,33 @@ class Metrics(NamedTuple):
     return self.accepted_tokens / np.maximum(self.drafted_tokens, 1)
 
 
-def summarize(
-  lengths, info, seconds: float, row_blocks: int | None = None
-) -> Metrics:
+def row_blocks(target_calls, count: int, shards: int) -> int:
+  """Rows times blocks, where each shard stops once its last row is done.
+
+  Args:
+    target_calls: [B] of all rows; shards hold equal parts of them in order.
+    count: of rows that were asked for; the others write nothing.
+    shards: that never wait for each other.
+
+  Example:
+    >>> row_blocks(np.array([9, 3, 2, 0]), 3, shards=2)
+    20
+  """
+  calls = np.reshape(target_calls, (shards, -1))
+  asked = np.arange(calls.size).reshape(calls.shape) < count
+  return int((asked.sum(axis=1) * calls.max(axis=1)).sum())
+
+
+def summarize(lengths, info, seconds: float, row_blocks: int) -> Metrics:
   """`Metrics` of a batch.
 
   Args:
     lengths: [B] tokens written.
     info: of the loop.
     seconds: it took.
-    row_blocks: rows times blocks; None: all rows ran until the last was done.
+    row_blocks: rows times the blocks that ran while they were there.
   """
   info = type(info)(*(np.asarray(leaf)[: len(lengths)] for leaf in info))
-  if row_blocks is None:
-    row_blocks = len(lengths) * int(info.target_calls.max())
   return Metrics(
     block_efficiency=lengths / np.maximum(info.target_calls, 1),
     target_calls=info.target_calls,

@@ -42,9 +42,6 @@ class GenerateOptions:
       needed.
     num_nodes: nodes of gumbel_tree besides the root that the target judges;
       None is a budget of K L.
-    draft_cost: of a step of the drafter, in forwards of the target; gumbel_tree
-      drafts no depth that is expected to gain less. 0 drafts on while any node
-      can be gained; `tune` finds a value.
     forward_nodes: nodes of every forward of the target, root included, at
       least those of the draft tree; prompts are read in chunks of as many. Then
       the logits of a position are the same to the last bit whatever the method,
@@ -55,6 +52,9 @@ class GenerateOptions:
     allow_long: write past the largest position the target was made for.
     replacement: False draws the K drafts after the root without replacement
       (specinfer and traversal with one drafter and one draft temperature).
+    draft_cost: of a step of the drafter, in forwards of the target; gumbel_tree
+      drafts no depth that is expected to gain less. 0 drafts on while any node
+      can be gained; `tune` finds a value.
 
   Raises:
     ValueError: for a value of the wrong type; `check` for those out of range.
@@ -80,10 +80,10 @@ class GenerateOptions:
   pad_token: int = 0
   cache_length: int | None = None
   num_nodes: int | None = None
-  draft_cost: float = 0.0
   forward_nodes: int | None = None
   allow_long: bool = False
   replacement: bool = True
+  draft_cost: float = 0.0
 
   def __post_init__(self):
     """Values of a plain meaning become Python's: options are hashable."""
@@ -211,8 +211,8 @@ _RANGES = {
   'pad_token': (-_WORD, _WORD),
   'cache_length': (1, _MOST_TOKENS),
   'num_nodes': (1, _MOST_NODES),
-  'draft_cost': (0, _FLOAT32),
   'forward_nodes': (1, 1 + _MOST_NODES),
+  'draft_cost': (0, _FLOAT32),
 }
 
 _OFF = {
@@ -315,8 +315,8 @@ _READERS = dict(
   pad_token=_integer,
   cache_length=_integer,
   num_nodes=_integer,
-  draft_cost=_number,
   forward_nodes=_integer,
   allow_long=_truth,
   replacement=_truth,
+  draft_cost=_number,
 )

@@ -36,7 +36,7 @@ def get(
 
   Returns:
     A callable of the arguments. Threads that ask for one at the same time
-    wait for the first of them.
+    wait for the first of them; if that one is interrupted, the next compiles.
   """
   leaves, structure = jax.tree.flatten(args)
   key = (
@@ -47,27 +47,42 @@ def get(
     jax.config.jax_default_matmul_precision,
     jax.config.jax_debug_nans,
   )
-  with _lock:
-    known = _programs.pop(key, None)
-    program = _programs[key] = known or futures.Future()
-    while len(_programs) > SIZE:
-      _programs.popitem(last=False)
-  if known is None:
-    # A function of its own: JAX forgets what it traced once it is dropped.
-    jitted = jax.jit(
-      functools.partial(function, **static),
-      donate_argnums=donate,
-      out_shardings=out_shardings,
-    )
-    began = time.perf_counter()
+  while True:
+    with _lock:
+      known = _programs.pop(key, None)
+      program = _programs[key] = known or futures.Future()
+      while len(_programs) > SIZE:
+        _programs.popitem(last=False)
+    if known is None:
+      # A function of its own: JAX forgets what it traced once it is dropped.
+      jitted = jax.jit(
+        functools.partial(function, **static),
+        donate_argnums=donate,
+        out_shardings=out_shardings,
+      )
+      _compile(key, program, jitted, args)
     try:
-      program.set_result(jitted.lower(*args).compile())
-    except BaseException as error:
-      _programs.pop(key, None)
+      return program.result()
+    except futures.CancelledError:
+      pass  # the thread that compiled it was interrupted
+
+
+def _compile(key, program, jitted, args):
+  """Sets the result of `program`; one that fails is forgotten."""
+  began = time.perf_counter()
+  try:
+    program.set_result(jitted.lower(*args).compile())
+  except BaseException as error:
+    with _lock:
+      if _programs.get(key) is program:
+        del _programs[key]
+    if isinstance(error, Exception):
       program.set_exception(error)
-      raise
+    else:
+      program.cancel()
+    raise
+  with _lock:
     _seconds[0] += time.perf_counter() - began
-  return program.result()
 
 
 def seconds() -> float:
@@ -77,7 +92,8 @@ def seconds() -> float:
 
 def clear() -> None:
   """Drops every program."""
-  _programs.clear()
+  with _lock:
+    _programs.clear()
 
 
 def _signature(leaf):

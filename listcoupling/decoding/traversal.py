@@ -33,6 +33,7 @@ from listcoupling.decoding.verify import (
   Context,
   Verification,
   by_depth,
+  node_at,
   ratio,
   write,
 )
@@ -126,7 +127,7 @@ def _step(row, drafts, walk, *, config, sampling):
   repeated = gumbel.argmax(drafts.together[here + 1, draw]) < draw
   enters = more & ~repeated
   node = 1 + (here - 1) * config.num_drafts + chain
-  stays = (here == 0) | (drafts.uniforms[node] <= walk.weight[here])
+  stays = (here == 0) | (node_at(drafts.uniforms, node) <= walk.weight[here])
   # The draw that is entered or has failed, and its parent.
   parent = jnp.where(more, here, here - 1)
   draw = jnp.where(more, draw, chain)
@@ -158,7 +159,12 @@ def _chain(walk):
 
 def _covered(drafts, walk, parent, draw, config):
   """p at the atoms of the parent's r: [A]."""
-  law = jax.tree.map(lambda leaf: leaf[parent, draw], drafts.laws)
+  law = jax.tree.map(
+    lambda leaf: node_at(
+      leaf.reshape(-1, leaf.shape[-1]), parent * config.num_drafts + draw
+    ),
+    drafts.laws,
+  )
   if not config.replacement:
     siblings = drafts.together[parent, draw]
     siblings &= jnp.arange(config.num_drafts) < draw
@@ -170,7 +176,7 @@ def _covered(drafts, walk, parent, draw, config):
     law = law._replace(logits=jnp.where(gone, -jnp.inf, law.logits))
   if walk.atoms is None:
     return jax.nn.softmax(law.logits)
-  return filters.probabilities_at(law, walk.atoms[parent])
+  return filters.probabilities_at(law, node_at(walk.atoms, parent))
 
 
 def _enter(row, drafts, walk, draw, covered, sampling):
@@ -183,7 +189,7 @@ def _enter(row, drafts, walk, draw, covered, sampling):
     place, known = gumbel.argmax(hit), jnp.any(hit)
   wanted = jnp.where(known, walk.weight[here] * walk.rest[here, place], 0.0)
   law = filters.target_law(
-    row.logits[1 + here * width + draw],
+    node_at(row.logits, 1 + here * width + draw),
     _seen(row.seen, drafts.tokens[:, draw], here),
     row.num_new + here + 1,
     sampling,
@@ -205,13 +211,13 @@ def _seen(seen, path, depth):
 
 def _fail(walk, parent, covered):
   """A node after a draw from it was rejected."""
-  weight, rest = walk.weight[parent], walk.rest[parent]
+  weight, rest = walk.weight[parent], node_at(walk.rest, parent)
   left = jnp.maximum(weight * rest - covered, 0)
   mass = jnp.sum(left)
   return dict(
     weight=ratio(mass, mass + (1 - weight)),  # in this order 1 at the root
     rest=jnp.where(mass > 0, left / jnp.where(mass > 0, mass, 1), rest),
-    atoms=None if walk.atoms is None else walk.atoms[parent],
+    atoms=None if walk.atoms is None else node_at(walk.atoms, parent),
   )
 
 
@@ -227,8 +233,8 @@ def _finish(row, drafts, walk, *, config, sampling):
   chain = _chain(walk)
   depths = jnp.arange(config.draft_length, dtype=jnp.int32)
   residual = filters.Law(
-    jnp.log(walk.rest[walk.depth]),
-    None if walk.atoms is None else walk.atoms[walk.depth],
+    jnp.log(node_at(walk.rest, walk.depth)),
+    None if walk.atoms is None else node_at(walk.atoms, walk.depth),
   )
   return write(
     row,

@@ -99,14 +99,14 @@ def _attend(rows, keys, values, mask, used, *, cut, interpret):
   r, p = _padded(count), cut.parts
   rows = jnp.pad(rows, ((0, 0), (0, 0), (0, r - count), (0, 0)))
   span = -(-c // (p * _WHOLE)) * _WHOLE
+  parts = (r,), (r,), (r, e)
 
   def by_head(*sizes):
     return pl.BlockSpec((None, None, *sizes), lambda b, j, p: (b, j, 0, 0))
 
   def by_part(*sizes):
-    zeros = (0,) * len(sizes)
     return pl.BlockSpec(
-      (None, None, None, *sizes), lambda b, j, p: (b, j, p, *zeros)
+      (None, None, None, *sizes), lambda b, j, p: (b, j, p, *[0] * len(sizes))
     )
 
   best, mass, mixed = pl.pallas_call(
@@ -119,12 +119,10 @@ def _attend(rows, keys, values, mask, used, *, cut, interpret):
       by_head(c, e),
       pl.BlockSpec((None, s, c), lambda b, j, p: (b, 0, 0)),
     ],
-    out_specs=(by_part(r), by_part(r), by_part(r, e)),
-    out_shape=(
-      jax.ShapeDtypeStruct((b, j, p, r), jnp.float32),
-      jax.ShapeDtypeStruct((b, j, p, r), jnp.float32),
-      jax.ShapeDtypeStruct((b, j, p, r, e), jnp.float32),
-    ),
+    out_specs=[by_part(*each) for each in parts],
+    out_shape=[
+      jax.ShapeDtypeStruct((b, j, p, *each), jnp.float32) for each in parts
+    ],
     compiler_params=triton.CompilerParams(
       num_warps=cut.warps, num_stages=cut.stages
     ),

@@ -174,24 +174,30 @@ def parameter_table(config: TransformerConfig, copies: int = 1) -> list[Leaf]:
   return leaves
 
 
+def _parts(outputs, tensors, times) -> tuple[Part, ...]:
+  """Outputs by name, one behind the other where they share a tensor."""
+  ends, found = {}, []
+  for name, tensor in tensors.items():
+    repeats = times.get(name, 1)
+    rows = outputs[name] // repeats
+    found.append(Part(tensor, ends.get(tensor, 0), rows, repeats))
+    ends[tensor] = ends.get(tensor, 0) + rows
+  return tuple(found)
+
+
 def _layer_table(config, layer: int, copies: int) -> list[Leaf]:
   """Leaves of one layer."""
   c, names = config, FAMILIES[config.family or 'llama'].names
   d, f, e = c.hidden_size, c.intermediate_size, c.head_dim
   j = c.num_kv_heads * copies
   g = c.num_heads // j
-
   repeated = ['key', 'value'] + ['key_norm'] * (c.qk_norm == 'all')
+  times = dict.fromkeys(repeated, copies)
 
   def parts(kind, stored):
-    ends, found = {}, []
-    for name, outputs in stored.items():
-      times = copies if name in repeated else 1
-      name = f'model.layers.{layer}.{names[name]}.{kind}'
-      rows = outputs // times
-      found.append(Part(name, ends.get(name, 0), rows, times))
-      ends[name] = ends.get(name, 0) + rows
-    return tuple(found)
+    prefix = f'model.layers.{layer}.'
+    tensors = {name: f'{prefix}{names[name]}.{kind}' for name in stored}
+    return _parts(stored, tensors, times)
 
   def vector(name, *shape):
     stored = {name: math.prod(shape)}

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import threading
 import time
 from concurrent import futures
 
@@ -113,7 +114,7 @@ def test_rows_of_the_bucket_change_nothing(method):
   five = generate(keys[:5], TARGET, DRAFTER, prompts[:5], [2] * 5, options)
   np.testing.assert_array_equal(five.tokens, six.tokens[:5])
   for name, value in five.metrics._asdict().items():
-    if name != 'tokens_per_second':
+    if name not in ('tokens_per_second', 'occupancy'):
       np.testing.assert_array_equal(value, getattr(six.metrics, name)[:5])
 
 
@@ -151,6 +152,43 @@ def test_a_program_that_cannot_be_made_is_not_kept():
     with pytest.raises(ValueError, match='no such program'):
       programs.get(wrong, np.zeros(3))
   assert not any(key[0] is wrong for key in programs._programs)
+
+
+def test_whoever_waits_for_an_interrupted_thread_compiles_itself():
+  began, traced = threading.Event(), []
+
+  def slow(x):
+    traced.append(1)
+    if len(traced) == 1:
+      began.set()
+      time.sleep(0.3)  # the other comes meanwhile
+      raise KeyboardInterrupt
+    return x + 1
+
+  with futures.ThreadPoolExecutor(2) as pool:
+    first = pool.submit(programs.get, slow, np.zeros(5))
+    assert began.wait(60)
+    second = pool.submit(programs.get, slow, np.zeros(5))
+    assert isinstance(first.exception(), KeyboardInterrupt)
+    np.testing.assert_array_equal(second.result()(np.zeros(5)), np.ones(5))
+  assert len(traced) == 2
+  assert second.result() is programs.get(slow, np.zeros(5))
+
+
+def test_a_failure_leaves_another_program_of_the_same_key_alone():
+  kept = []
+
+  def wrong(x):
+    if not kept:
+      kept.append(None)
+      programs.clear()
+      kept.append(programs.get(wrong, np.zeros(6)))
+      raise ValueError('no such program')
+    return x
+
+  with pytest.raises(ValueError, match='no such program'):
+    programs.get(wrong, np.zeros(6))
+  assert programs.get(wrong, np.zeros(6)) is kept[1]
 
 
 def test_prompts_of_every_length_are_read_by_one_program():

@@ -163,6 +163,7 @@ def tables(results):
     results[f'table {sizes}'] = {
       'tokens': int(out.lengths.sum()),
       'same': bool((out.tokens == reference.tokens).all()),
+      'occupancy': [out.metrics.occupancy, reference.metrics.occupancy],
     }
   seen = []
   out = text(mesh=mesh(dict(data=8)), on_block=lambda *a: seen.append(a[1]))

@@ -45,6 +45,9 @@ def test_networks_write_the_same_text(results, name):
 @pytest.mark.parametrize('sizes', [dict(data=8), dict(data=4, tp=2)], ids=str)
 def test_tables_write_the_same_ten_thousand_tokens(results, sizes):
   found = results[f'table {sizes}']
+  # Each shard stops once its own rows are done.
+  on_mesh, on_one = found.pop('occupancy')
+  assert on_one < on_mesh <= 1
   assert found == {'tokens': 40 * 256, 'same': True}
 
 

@@ -65,7 +65,7 @@ def choice_cases(
   settings: Sequence[GenerateOptions] | None = None,
   rounds: int = 7,
 ) -> list[Case]:
-  """A row for each setting: its rate, and whether `tune` chooses it.
+  """A row for each setting and one for what `tune` chooses.
 
   Args:
     key: typed key.
@@ -79,7 +79,7 @@ def choice_cases(
 
   Returns:
     Cases whose rows have tokens_per_second with its standard error, of_best,
-    the rate as a share of the fastest setting's, and `chosen`.
+    the rate as a share of the fastest setting's, and `chosen`, of the last.
   """
   key = gumbel.domain_key(key, Domain.TEXTS)
   prompts, lengths = prompts[:1], lengths[:1]
@@ -94,15 +94,18 @@ def choice_cases(
 
   def measure(setting):
     chosen, found = measured()
+    is_choice = setting is None
+    setting = chosen if is_choice else setting
     best = max(rate.mean() for rate in found.values())
     return dict(
       method=setting.method,
       beam=setting.num_drafts,
       depths=setting.draft_length,
       num_nodes=setting.num_nodes or 0,
+      draft_cost=setting.draft_cost,
       **tables.means({'tokens_per_second': found[setting]}),
       of_best=float(found[setting].mean() / best),
-      chosen=setting == chosen,
+      chosen=is_choice,
     )
 
   return [
@@ -112,4 +115,4 @@ def choice_cases(
       functools.partial(measure, each),
     )
     for each in settings
-  ]
+  ] + [Case('the choice of tune', functools.partial(measure, None))]

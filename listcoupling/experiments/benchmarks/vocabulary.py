@@ -211,15 +211,16 @@ def _verification(key, vocab_size, name, options):
   config = draft.SpeculativeConfig(
     (), vocab_size, width, length, width * length, method.rejection, True
   )
-  laws_key, draws_key = (
-    gumbel.domain_key(key, domain) for domain in (Domain.LAWS, Domain.TRIALS)
+  laws_key, drafts_key, row_key = (
+    gumbel.domain_key(key, domain)
+    for domain in (Domain.LAWS, Domain.TRIALS, Domain.TEXTS)
   )
   target, other = jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
   target = 3 * target
   law = filters.warp(target + other, 1.0, options)
   proposals = tree.empty_tree(1)
   if length:
-    keys = jax.random.split(draws_key, (1, length, width))
+    keys = jax.random.split(drafts_key, (1, length, width))
     each = jax.vmap(jax.vmap(jax.vmap(lambda key: filters.draw(key, law))))
     laws = jax.tree.map(
       lambda leaf: jnp.broadcast_to(leaf, (*keys.shape, leaf.size)), law
@@ -228,7 +229,7 @@ def _verification(key, vocab_size, name, options):
   nodes = 1 + proposals.tokens.shape[1]
   root = jnp.full(1, 9, jnp.int32)
   context = verify.Context(
-    draws_key[None],
+    row_key[None],
     root,
     jnp.zeros_like(root),
     None,
