@@ -16,7 +16,7 @@ import pathlib
 import jax
 from absl import flags
 
-from listcoupling import command, command_flags
+from listcoupling import command, command_flags, together
 from listcoupling.models import pretrained
 from listcoupling.training import language_model
 
@@ -47,7 +47,7 @@ def main(_):
   stored = jax.tree.map(lambda x: x.astype(config.export_dtype), model.params)
   directory = pathlib.Path(_EXPORT.value or f'{_WORKDIR.value}/model')
   pretrained.save_pretrained(model._replace(params=stored), directory)
-  if jax.process_index() == 0:
+  if together.leads():
     print(f'{directory}: {record["parameters"]} parameters, held out:')
     for name, value in record['held_out'].items():
       print(f'  {name} {value:.4g}')

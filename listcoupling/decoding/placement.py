@@ -22,10 +22,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from listcoupling.together import everyone, tell
+
 AXES = ('data', 'fsdp', 'tp')
 ROWS = PartitionSpec('data')
 WHOLE = PartitionSpec()
-_MOST_ARGUMENTS = 16
 
 
 def standard_mesh(mesh: Mesh) -> Mesh:
@@ -148,43 +149,29 @@ def agreed(shared: bool):
   said = {}
   try:
     yield said.update
-  except Exception:
+  except BaseException as error:  # a stop, too
     if shared:
-      _exchange({})
+      tell(error)
     raise
   if shared:
-    _compare(_exchange(said))
+    _compare(everyone(lambda: {x: _digest(said[x]) for x in sorted(said)}))
 
 
-def _exchange(said: dict):
-  """Names, and [processes, arguments] digests; zeros where nothing is said."""
-  digests = np.zeros(_MOST_ARGUMENTS, np.int32)
-  for place, (name, value) in enumerate(sorted(said.items())):
-    array = isinstance(value, (np.ndarray, jax.Array))
-    value = np.asarray(value).tobytes() if array else repr(value).encode()
-    digest = hashlib.sha256(name.encode() + value).digest()
-    digests[place] = int.from_bytes(digest[:4], 'big', signed=True) or 1
-  try:
-    every = multihost_utils.process_allgather(digests)
-  except jax.errors.JaxRuntimeError as error:
-    raise ValueError(
-      'the other processes of the mesh do not answer; every process must make '
-      f'the same call, with the same mesh ({error}).'
-    ) from error
-  return sorted(said), every
+def _digest(value) -> str:
+  array = isinstance(value, (np.ndarray, jax.Array))
+  value = np.asarray(value).tobytes() if array else repr(value).encode()
+  return hashlib.sha256(value).hexdigest()[:16]
 
 
-def _compare(exchanged) -> None:
-  names, digests = exchanged
-  for process in np.flatnonzero(~digests.any(axis=1)):
-    raise ValueError(
-      f'process {process} refuses its arguments; its own message says why.'
-    )
-  for process, place in np.argwhere(digests != digests[0]):
-    raise ValueError(
-      f'processes 0 and {process} were given different {names[place]}; every '
-      'process must make the same call.'
-    )
+def _compare(digests: list[dict[str, str]]) -> None:
+  first = digests[0]
+  for process, own in enumerate(digests):
+    for name in first | own:
+      if own.get(name) != first.get(name):
+        raise ValueError(
+          f'processes 0 and {process} were given different {name}; every '
+          'process must make the same call.'
+        )
 
 
 def of_first_process(value: float, target) -> float:

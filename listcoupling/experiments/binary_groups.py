@@ -56,8 +56,8 @@ def parse(case: str) -> tuple[int, list[float]]:
   return count, flips
 
 
-def _row(num_bits: int, case: str, num_groups: int) -> dict | None:
-  """The best bins of G groups; None where there are no words for them."""
+def _rows(num_bits: int, case: str, num_groups: int) -> list[dict]:
+  """A row of the best bins; none where G groups have no words for them."""
   count, flips = parse(case)
   sizes = [
     2**b
@@ -69,9 +69,9 @@ def _row(num_bits: int, case: str, num_groups: int) -> dict | None:
     words = binary.nested_words(num_bits, count, num_groups, size)
     found.append((binary.errors(words, flips, num_bits), size))
   if not found:
-    return None
+    return []
   errors, size = min(found)
-  return {
+  row = {
     'num_messages': count,
     'flip_probabilities': ' '.join(f'{p:g}' for p in flips),
     'num_decoders': len(flips),
@@ -79,6 +79,7 @@ def _row(num_bits: int, case: str, num_groups: int) -> dict | None:
     'bin_size': size,
     **errors._asdict(),
   }
+  return [row]
 
 
 def _prepare(config, seed):
@@ -89,13 +90,13 @@ def _prepare(config, seed):
     binary.nested_words(config.num_bits, parse(case)[0], 1, 1)  # refuses them
 
   def fill(run):
-    rows = []
-    for case, size in sizes.items():
-      for num_groups in (g for g in range(1, size + 1) if size % g == 0):
-        if num_groups & (num_groups - 1) == 0:
-          rows += filter(None, [_row(config.num_bits, case, num_groups)])
-      run.write(rows)
-    return rows
+    work = [
+      (f'{case}/{num_groups}', (case, num_groups))
+      for case, size in sizes.items()
+      for num_groups in range(1, size + 1)
+      if size % num_groups == 0 and num_groups & (num_groups - 1) == 0
+    ]
+    return run.results(work, lambda job: _rows(config.num_bits, *job))
 
   return {}, fill
 

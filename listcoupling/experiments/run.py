@@ -18,6 +18,7 @@ one process alone writes.
 import contextlib
 import fcntl
 import functools
+import json
 import os
 import pathlib
 import platform
@@ -33,7 +34,13 @@ from absl import logging
 
 from listcoupling import files, tables
 from listcoupling.config_fields import check_config
-from listcoupling.experiments.together import everyone, leads, together
+from listcoupling.together import (
+  all_or_none,
+  everyone,
+  leads,
+  of_leader,
+  together,
+)
 
 RECORD = 'results.json'
 _DIGEST = 'sha256'
@@ -78,14 +85,13 @@ def open_run(
   with contextlib.ExitStack() as held:
 
     def take():
-      if leads():
-        held.enter_context(_alone(workdir))
-        return _checked_record(workdir, settings, may_change)
+      held.enter_context(_alone(workdir))
+      return _checked_record(workdir, settings, may_change)
 
-    record = together(take)
-    run = Run(workdir, record or _checked_record(workdir, settings, may_change))
+    run = Run(workdir, of_leader(take))
     try:
-      yield run
+      with all_or_none():
+        yield run
     except KeyboardInterrupt as stop:
       if run.has_kept:
         stop.add_note(
@@ -210,7 +216,7 @@ class Run:
     Raises:
       ValueError: the table was changed since it was written.
     """
-    done = self._kept(table, key)
+    done = of_leader(lambda: self._kept(table, key))
     left = [(name, item) for name, item in work if str(name) not in done]
     order = dict.fromkeys([str(name) for name, _ in work])
     count = jax.process_count()
@@ -238,6 +244,30 @@ class Run:
     digests |= {name: _digest(row) for name, row in rows.items()}
     self._worked()
     return rows
+
+  def results(
+    self,
+    work: Sequence[tuple[int | str, Any]],
+    compute: Callable[[Any], list[dict[str, Any]]],
+  ) -> list[dict[str, Any]]:
+    """Rows of results.csv where a piece of work gives any number of them.
+
+    They are kept in parts.csv, as JSON, as soon as they are done.
+
+    Args:
+      work: as of `rows`.
+      compute: gives the rows.
+    """
+    parts = self.rows(
+      work,
+      lambda item: {'rows': json.dumps(compute(item), default=files.plain)},
+      key='job',
+      table='parts.csv',
+    )
+    found = [row for part in parts for row in json.loads(part['rows'])]
+    if found:
+      self.write(found)
+    return found
 
   def write(
     self, rows: Sequence[Mapping[str, Any]], table: str = 'results.csv'

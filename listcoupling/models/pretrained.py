@@ -21,7 +21,7 @@ import safetensors.numpy
 import tokenizers
 from jax.sharding import Mesh, NamedSharding
 
-from listcoupling import files, gumbel, hub
+from listcoupling import files, gumbel, hub, together
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import checkpoint_format as form
 from listcoupling.models import (
@@ -281,7 +281,7 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     getattr(leaf, 'is_fully_addressable', True)
     for leaf in jax.tree.leaves(model.params)
   )
-  writes = not shared or jax.process_index() == 0
+  writes = not shared or together.leads()
   tensors = _named_tensors(model, form.parameter_table(config), writes)
   with placement.agreed(shared) as agree:
     if writes:

@@ -27,7 +27,7 @@ import tensorboardX
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from listcoupling import files, gumbel
+from listcoupling import files, gumbel, together
 from listcoupling.data import text
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import sharding, transformer
@@ -199,7 +199,7 @@ def _run(job: Job, manager, steps, first: int, state: TrainState):
   """The loop: step, log, evaluate, keep. Returns (state, history)."""
   config, (train, evaluate) = job.config, steps
   history = run_folder.read_history(job.folder, first, _IN_HISTORY)
-  schedule, leads = make_schedule(config), run_folder.leads()
+  schedule, leads = make_schedule(config), together.leads()
   begin = time.monotonic() - (history[-1]['seconds'] if history else 0.0)
   last, events = config.num_steps, str(job.folder / 'events')
   if first < last and leads:  # it tells of the run as it was after fewer steps
@@ -309,7 +309,7 @@ def train_and_evaluate(
       config=config.to_json(), origin=origin, tokenizer=tokenizer, mesh=mesh
     )
   with placement.agreed(jax.process_count() > 1) as agree:
-    if run_folder.leads():
+    if together.leads():
       run_folder.open_folder(config, folder, tokenizer, origin)
     agree(folder='open')
   job = _job(config, folder, texts, teacher, mesh)
@@ -321,7 +321,7 @@ def train_and_evaluate(
   run = functools.partial(steps[1], state.params, job.teacher_params)
   train = losses.mean_metrics(run, losses.even_windows(texts.train, config))
   record = _make_record(texts, state.params, history, train)
-  if run_folder.leads():
+  if together.leads():
     files.write_json(folder / 'record.json', record)
   model = transformer.make_language_model(
     model_config, state.params, texts.tokenizer

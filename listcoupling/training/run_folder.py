@@ -73,11 +73,6 @@ def check_batch(batch_size: int, mesh: Mesh | None) -> None:
     )
 
 
-def leads() -> bool:
-  """Whether this process writes what is not sharded."""
-  return jax.process_index() == 0
-
-
 def _changed(path: pathlib.Path, wanted: Any) -> list[str]:
   """Dotted names that differ from those in a JSON file, if there is one."""
   if not path.exists():

@@ -27,7 +27,7 @@ import optax
 import tqdm
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from listcoupling import files, gumbel
+from listcoupling import files, gumbel, together
 from listcoupling.data import images as image_data
 from listcoupling.data import side_information
 from listcoupling.decoding import placement
@@ -290,7 +290,7 @@ def _run(config, workdir, manager, mesh, halves):
   history = run_folder.read_history(workdir, first, _METRICS)
   args = _laid_out((gumbel.seed_key(config.seed), *halves['train']), mesh)
   steps = make_train_steps(config, vae.VAEConfig(**config.model), mesh)
-  leads, began = run_folder.leads(), history[-1]['step'] if history else 0
+  leads, began = together.leads(), history[-1]['step'] if history else 0
   with (
     tqdm.tqdm(
       initial=first, total=config.steps, desc='vae', disable=not leads
@@ -394,13 +394,13 @@ def train(
   if finished:
     return model_config, vae.load(path)[0]
   with placement.agreed(shared) as agree:
-    if run_folder.leads():
+    if together.leads():
       run_folder.keep_settings(config, workdir)
     agree(folder='open')
   with run_folder.checkpoints(workdir, max_to_keep=1) as manager:
     params = _run(config, workdir, manager, mesh, halves)
   with placement.agreed(shared) as agree:
-    if run_folder.leads():
+    if together.leads():
       about = {'beta': config.beta, 'side_kind': config.side_kind}
       vae.save(path, params, model_config, **about)
     agree(parameters='kept')

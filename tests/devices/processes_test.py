@@ -82,7 +82,7 @@ def test_other_arguments_are_refused_by_both(results):
 
 
 def test_an_error_in_one_process_ends_the_call_in_both(results):
-  assert 'process 1 refuses' in results[0]['bad options']
+  assert 'process 1 failed' in results[0]['bad options']
   assert 'temperature' in results[1]['bad options']
   assert [found['after'] for found in results] == ['', '']
 
@@ -143,7 +143,7 @@ def test_trainings_that_differ_are_refused_by_both(results):
     assert 'different mesh' in found['refused']['flags']
     assert not found['refused']['written']
   ours, theirs = (found['refused']['batch'] for found in results)
-  assert 'batch_size=3' in ours and 'process 0 refuses' in theirs
+  assert 'batch_size=3' in ours and 'process 0 failed' in theirs
 
 
 def test_two_processes_fill_a_table_as_one_does(results, folder, tmp_path):

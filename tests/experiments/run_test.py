@@ -188,3 +188,26 @@ def test_two_at_once_do_not_both_take_a_folder(tmp_path):
   assert first == 'taken' and 'in use by another process' in second
   with open_run(tmp_path, {'seed': 0}):  # free again
     pass
+
+
+def test_rows_of_any_number_are_kept_by_their_work(tmp_path):
+  def compute(number):
+    if number == 2 and not done:
+      raise KeyboardInterrupt
+    done.append(number)
+    return [{'x': '0.10', 'y': np.float32(0.1)}] * number
+
+  done = []
+  work = [(name, number) for name, number in zip('abc', (1, 0, 2))]
+  with pytest.raises(KeyboardInterrupt), open_run(tmp_path, _SETTINGS) as run:
+    done.append('later')
+    run.results(work[:2], compute)
+    done.clear()
+    run.results(work, compute)
+  done.append('again')
+  with open_run(tmp_path, _SETTINGS) as run:
+    rows = run.results(work, compute)
+  assert done == ['again', 2] and len(rows) == 3
+  assert rows == [{'x': '0.10', 'y': float(np.float32(0.1))}] * 3
+  written = (tmp_path / 'results.csv').read_text()
+  assert written == 'x,y\n' + f'0.10,{float(np.float32(0.1))}\n' * 3

@@ -144,14 +144,13 @@ def _prepare(config, seed):
   keys = trial_keys(seed, 0)
 
   def fill(run):
-    rows = []
-    for num_decoders, lattice, bits in itertools.product(
-      config.num_decoders, config.lattices, config.bits
-    ):
-      rows += _pair(lattice, bits, num_decoders, keys, config)
-      if rows:
-        run.write(rows)
-    return rows
+    work = [
+      (f'{num_decoders}/{lattice}/{bits}', (lattice, bits, num_decoders))
+      for num_decoders, lattice, bits in itertools.product(
+        config.num_decoders, config.lattices, config.bits
+      )
+    ]
+    return run.results(work, lambda job: _pair(*job, keys, config))
 
   return {}, fill
 

@@ -109,12 +109,13 @@ def _prepare(config, seed):
   keys = trial_keys(seed, 0)
 
   def fill(run):
-    rows = []
-    for case, size in sizes.items():
-      for num_groups in (g for g in range(1, size + 1) if size % g == 0):
-        rows.append(_row(case, num_groups, keys, config))
-        run.write(rows)
-    return rows
+    work = [
+      (f'{case}/{num_groups}', (case, num_groups))
+      for case, size in sizes.items()
+      for num_groups in range(1, size + 1)
+      if size % num_groups == 0
+    ]
+    return run.results(work, lambda job: [_row(*job, keys, config)])
 
   return {}, fill
 

@@ -116,7 +116,9 @@ def sweep(rows, path) -> None:
     for axis, count in zip(axes, messages):
       _sweep_panel(axis, [r for r in rows if r['num_messages'] == count], sides)
       axis.set_title(f'{np.log2(count):.3g} bits')
-    axes[0].set_ylabel('squared error per pixel')
+    axes[0].set_ylabel('squared error per pixel, best decoder')
+    for label, line in (('mean decoder', ':'), ('worst decoder', '--')):
+      axes[-1].plot([], [], ls=line, color='0.4', lw=0.8, label=label)
     plots.beside(axes[-1])
 
 

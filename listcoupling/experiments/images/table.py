@@ -30,9 +30,9 @@ from listcoupling import bounds, files, gumbel, tables
 from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures, fitting, rows
 from listcoupling.experiments.run import Experiment
-from listcoupling.experiments.together import leads
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
+from listcoupling.together import leads
 from listcoupling.training import vae as training
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')

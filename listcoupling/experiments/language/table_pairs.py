@@ -163,7 +163,7 @@ def _prepare(config, seed):
       _summarize(place, found[n * config.pairs : (n + 1) * config.pairs])
       for n, place in enumerate(places)
     ]
-    tables.write_csv(run.workdir / 'results.csv', rows)
+    run.write(rows)
     return rows
 
   return {}, fill

@@ -1,0 +1,141 @@
+"""What several processes do together; one process alone just works.
+
+An error or a stop of one is an error or a stop of all: the others hear of it at
+their next exchange, none waits for ever. Ctrl-C that comes in the middle of an
+exchange counts at the next one, since an exchange that one process leaves has
+told the others nothing.
+"""
+
+import contextlib
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+_WELL, _FAILED, _STOPPED = range(3)
+_TOLD = '_told_to_all'  # attribute of an error that all processes know of
+_stops: list[bool] = []  # Ctrl-C that came in an exchange
+
+T = TypeVar('T')
+
+
+def leads() -> bool:
+  """Whether this process writes what all of them know."""
+  return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+  """Ends once it ends in all processes.
+
+  Raises:
+    ValueError: it failed in another one, whose own message says why.
+    KeyboardInterrupt: another one was stopped.
+  """
+  if jax.process_count() == 1:
+    yield
+    return
+  try:
+    _heed_stop()
+    yield
+    _heed_stop()
+  except BaseException as error:
+    tell(error)
+    raise
+  states = _gather(np.int32(_WELL))
+  if (states == _STOPPED).any():
+    raise _told(KeyboardInterrupt())
+  if states.any():
+    process = np.flatnonzero(states)[0]
+    raise _told(
+      ValueError(f'process {process} failed; its own message says why.')
+    )
+
+
+def together(work: Callable[[], T]) -> T:
+  """`work()`, once it is done in all processes; errors of `all_or_none`."""
+  with all_or_none():
+    return work()
+
+
+def everyone(work: Callable[[], Any]) -> list[Any]:
+  """`work()` of every process, in all of them; errors of `all_or_none`.
+
+  Args:
+    work: gives what JSON can hold.
+
+  Example:
+    >>> everyone(lambda: {'x': '1.5'})
+    [{'x': '1.5'}]
+  """
+  if jax.process_count() == 1:
+    return [work()]
+  own = np.frombuffer(together(lambda: json.dumps(work()).encode()), np.uint8)
+  with _later_stop():
+    sizes = _gather(np.int32(own.size))
+    texts = _gather(np.pad(own, (0, sizes.max() - own.size)))
+  return [json.loads(text[:size].tobytes()) for text, size in zip(texts, sizes)]
+
+
+def of_leader(work: Callable[[], Any]) -> Any:
+  """`work()` of process 0, in all of them; see `everyone`.
+
+  What the number of exchanges depends on comes from here: two processes may see
+  a shared folder differently.
+
+  Example:
+    >>> of_leader(lambda: 'seen')
+    'seen'
+  """
+  return everyone(lambda: work() if leads() else None)[0]
+
+
+def tell(error: BaseException) -> None:
+  """Gives the error of this process to all at their exchange, once."""
+  if not hasattr(error, _TOLD):
+    _told(error)
+    stopped = isinstance(error, KeyboardInterrupt)
+    _gather(np.int32(_STOPPED if stopped else _FAILED))
+
+
+def _told(error: BaseException) -> BaseException:
+  setattr(error, _TOLD, True)
+  return error
+
+
+def _heed_stop() -> None:
+  if _stops:
+    _stops.clear()
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _later_stop() -> Iterator[None]:
+  """Keeps Ctrl-C within for the next exchange."""
+  if threading.current_thread() is not threading.main_thread():
+    yield  # no signal arrives here
+    return
+  before = signal.signal(signal.SIGINT, lambda *_: _stops.append(True))
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+def _gather(x: np.ndarray) -> np.ndarray:
+  """[processes, ...]."""
+  try:
+    with _later_stop():
+      return np.asarray(multihost_utils.process_allgather(x))
+  except jax.errors.JaxRuntimeError as error:
+    raise _told(
+      ValueError(
+        'the other processes do not answer; every process must make the same '
+        f'calls, with the same mesh ({error}).'
+      )
+    ) from error
