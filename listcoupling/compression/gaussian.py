@@ -305,7 +305,7 @@ def simulate_lattice(
     reach: see `lattices.reconstruct`.
     believed_variance: [] of the source, for a decoder that picks its codeword.
       With the true one, 1, the estimates of all decoders are drawn to 0 and
-      miss together where |A| is large; the best of K fails only where all do,
+      miss together where A is large; the best of K fails only where all do,
       which weighs the prior like K observations. 2 serves K = 2..4.
     spread: factors of the deviations of source and noise: with factors above 1
       rare failures are seen in few trials (importance sampling).
