@@ -171,7 +171,12 @@ def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
     pretrained.save_pretrained(model, config[name])
   next_token.TABLE.run(config, tmp_path / 'run', seed=3)
   before = files_of(tmp_path / 'run')
-  assert before.keys() == {'results.csv', 'results.json', 'next_token.png'}
+  assert before.keys() == {
+    'results.csv',
+    'results.json',
+    'next_token.pdf',
+    'next_token.png',
+  }
   embed = model.params['embed']  # [V, D]; one number far from its head
   other = dict(model.params, embed=embed.at[-1, -1].add(1))
   pretrained.save_pretrained(model._replace(params=other), config.drafter)
