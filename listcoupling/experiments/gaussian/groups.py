@@ -136,9 +136,7 @@ def plot(rows: list[dict], path) -> None:
     for ax, name in zip(axes, ('mean of decibels', 'mean squared error, dB')):
       ax.set_xlabel('log2 of the number of groups')
       ax.set_ylabel(name)
-    canvas.legend(
-      *axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=2
-    )
+    plots.name_curves(axes[-1])
 
 
 TABLE = Experiment(

@@ -15,6 +15,7 @@ _CURVES = {
   'gls_kmeans, G = K': plots.Curve(
     'GLS, k-means labels, a group each', plots.SKY, '-.', 'x'
   ),
+  'lattice': plots.Curve('lattice', plots.PINK, '--', 'P'),
   'list_quantiser': plots.Curve('list quantiser', plots.GREEN, '-', 'D'),
   'list_quantiser, chosen bins': plots.Curve(
     'the same, bins', plots.BLACK, '--', '+'
@@ -37,6 +38,8 @@ def _curves(row) -> list[str]:
   if scheme == 'list_quantiser':
     plain, chosen = row['bin_size'] == 1, row['is_chosen']
     found += [scheme] * plain + [f'{scheme}, chosen bins'] * chosen
+  elif scheme == 'lattice':
+    found.append(scheme)
   elif row.get('num_groups') == 1:
     found.append(scheme)
   elif row.get('num_groups') == row['num_decoders']:
@@ -101,7 +104,7 @@ def rate_distortion(rows, path) -> None:
       _panel(axis, rows, num_decoders)
     axes[0].set_ylabel('squared error per pixel, best decoder')
     axes[0].set_ylim(bottom=0)
-    plots.beside(axes[-1])
+    plots.name_curves(axes[-1])
 
 
 def sweep(rows, path) -> None:
@@ -116,10 +119,11 @@ def sweep(rows, path) -> None:
     for axis, count in zip(axes, messages):
       _sweep_panel(axis, [r for r in rows if r['num_messages'] == count], sides)
       axis.set_title(f'{np.log2(count):.3g} bits')
-    axes[0].set_ylabel('squared error per pixel, best decoder')
-    for label, line in (('mean decoder', ':'), ('worst decoder', '--')):
-      axes[-1].plot([], [], ls=line, color='0.4', lw=0.8, label=label)
-    plots.beside(axes[-1])
+    axes[0].set_ylabel('squared error per pixel')
+    figure.supxlabel(
+      'best decoder solid, mean dotted, worst dashed', fontsize=8
+    )
+    plots.name_curves(axes[-1])
 
 
 def _sweep_curve(row) -> str | None:
