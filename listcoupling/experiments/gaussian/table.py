@@ -394,10 +394,7 @@ def plot(rows: list[dict], path) -> None:
       axes[1, column].set_xlabel('bits per message')
     axes[0, 0].set_ylabel('mean of decibels')
     axes[1, 0].set_ylabel('mean squared error, dB')
-    handles = {}
-    for ax in axes.ravel():
-      handles |= dict(zip(*ax.get_legend_handles_labels()[::-1]))
-    canvas.legend(handles.values(), handles.keys(), loc='outside right center')
+    plots.legend(canvas)
 
 
 def _draw(ax, rows, name):
