@@ -231,7 +231,8 @@ def _keys(key, num_prompts, num_samples):
     other = gumbel.domain_key(row, Domain.SAMPLE, sample)
     return jnp.where(sample == 0, row, other)
 
-  return jax.vmap(one)(jnp.arange(num_prompts * num_samples, dtype=jnp.int32))
+  count = num_prompts * num_samples
+  return jax.jit(jax.vmap(one))(jnp.arange(count, dtype=jnp.int32))
 
 
 class _Streams:
