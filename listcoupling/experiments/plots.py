@@ -7,6 +7,7 @@ and needs no display.
 import contextlib
 import os
 import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -81,10 +82,78 @@ class Curve(NamedTuple):
     )
     axes.errorbar(x, y, error, **style | changes)
 
+  def of_rows(self, axes, rows, x: str, y: str, **changes) -> None:
+    """Draws column y of rows, with its standard error, against column x."""
+    errors = [row.get(f'{y}_se') for row in rows]
+    values = [row[y] for row in rows]
+    self.draw(axes, [row[x] for row in rows], values, errors, **changes)
 
-def beside(axes) -> None:
-  """The legend, to the right of the axes."""
-  axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+
+@contextlib.contextmanager
+def panels(
+  path: str | os.PathLike,
+  rows: Sequence[Mapping[str, Any]],
+  across: str,
+  *,
+  down: str | None = None,
+  title: Callable[[Mapping[str, Any]], str],
+  labels: tuple[str, str],
+  size=(2.7, 2.8),
+  sharey=True,
+  named=False,
+) -> Iterator[list[tuple]]:
+  """A figure of panels, one for each value of a column.
+
+  Args:
+    path: see `figure`.
+    rows: of a table.
+    across: column whose values stand side by side.
+    down: column whose values stand one below the other.
+    title: of a panel, from its first row.
+    labels: of the axes x and y.
+    size: of a panel, in inches.
+    sharey: whether all panels have one scale.
+    named: whether the last panel of a line names the curves, see
+      `name_curves`; else there is one legend.
+
+  Yields:
+    Pairs of axes and the rows that they show.
+  """
+  cells = {}
+  for row in rows:
+    cells.setdefault((row[down] if down else 0, row[across]), []).append(row)
+  lines, columns = (list(dict.fromkeys(part)) for part in zip(*cells))
+  whole = 2.0 + size[0] * len(columns), 0.4 + size[1] * len(lines)
+  with figure(path, whole) as canvas:
+    grid = canvas.subplots(
+      len(lines), len(columns), squeeze=False, sharey=sharey
+    )
+    places = {
+      (line, column): grid[lines.index(line)][columns.index(column)]
+      for line, column in cells
+    }
+    for cell, axes in places.items():
+      axes.set_title(title(cells[cell][0]))
+    for axes in set(grid.flat) - set(places.values()):
+      axes.set_visible(False)
+    for axes in grid[-1]:
+      axes.set_xlabel(labels[0])
+    for axes in grid[:, 0]:
+      axes.set_ylabel(labels[1])
+    yield [(axes, cells[cell]) for cell, axes in places.items()]
+    if not named:
+      return legend(canvas)
+    for axes in {line: axes for (line, _), axes in places.items()}.values():
+      name_curves(axes)
+
+
+def legend(canvas) -> None:
+  """One legend of all axes, to their right."""
+  handles = {}
+  for axes in canvas.axes:
+    handles |= dict(zip(*reversed(axes.get_legend_handles_labels())))
+  if handles:
+    canvas.legend(handles.values(), handles.keys(), loc='outside right center')
 
 
 def name_curves(axes) -> None:
@@ -98,6 +167,7 @@ def name_curves(axes) -> None:
   ends = {name: end for name, end in ends.items() if end is not None}
   if not ends:
     return
+  axes.get_ylim()  # settles the limits that what follows goes by
   inside = axes.transAxes.inverted()
   places = [
     inside.transform(lines[name].get_transform().transform(end))[1]
