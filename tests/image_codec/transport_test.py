@@ -132,7 +132,10 @@ sys.exit(', '.join(x for x in heavy if x in sys.modules) or 0)
 """
 
 
+# Its programs are optimized, unlike those of the tests.
 _OTHER_MACHINE = {
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': '0',
+  'XLA_FLAGS': '',
   'JAX_ENABLE_X64': '1',
   'JAX_DEFAULT_PRNG_IMPL': 'rbg',
   'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
