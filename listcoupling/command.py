@@ -194,7 +194,7 @@ def _check_arguments(arguments, choices) -> None:
 
 
 def _misspelt(argv, default) -> str | None:
-  """What to say of the first --config.FIELD that is not there; None: all are.
+  """Words on the first --config.FIELD that is not there; None: all are.
 
   Args:
     argv: the command line.

@@ -1,4 +1,4 @@
-"""What several processes do together; one process alone just works.
+"""Calls that several processes make together; one alone just works.
 
 An error or a stop of one is an error or a stop of all: the others hear of it at
 their next exchange, none waits for ever. Ctrl-C that comes in the middle of an

@@ -169,7 +169,7 @@ def measure(setup: Setup, job: Job, plain) -> dict:
 
 
 def _agreement(setup, job) -> dict:
-  """What one draft can match, a mean over tokens for each prompt."""
+  """Overlap and race of one draft: means over tokens for each prompt."""
   options = options_of(setup, job.setting)
   setup = setup._replace(options=options)
   laws = matching.laws_along(setup, *matching.write_text(setup, job), options)

@@ -157,7 +157,7 @@ def _named_pair(config) -> tuple[LanguageModel, LanguageModel]:
 
 
 class Table(NamedTuple):
-  """What one language table measures.
+  """One language table: settings, what a job measures, rows.
 
   Attributes:
     columns: of the printed table.
