@@ -83,7 +83,6 @@ def _panel(axis, own, rows) -> None:
     if name in plain:
       axis.axhline(plain[name], color='0.7', ls=line, label=label)
   axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  axis.set_ylim(bottom=0)
 
 
 def rate_distortion(rows, path) -> None:
@@ -102,6 +101,7 @@ def rate_distortion(rows, path) -> None:
   ) as panels:
     for axis, own in panels:
       _panel(axis, own, rows)
+    axis.set_ylim(bottom=0)  # of all, once their tops are known
 
 
 def sweep(rows, path) -> None:
