@@ -29,7 +29,7 @@ def main() -> None:
       'listcoupling WORD --help lists the flags.',
       file=sys.stdout if asked else sys.stderr,
     )
-    sys.exit(0 if asked else 2)
+    command.finish(0 if asked else 2)
   del sys.argv[1]
   command.run_script(scripts[name], f'listcoupling {word}')
 

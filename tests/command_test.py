@@ -89,6 +89,55 @@ def test_arguments_are_checked(capsys, arguments, choices, message):
   assert message in capsys.readouterr().err
 
 
+def _open(kind, monkeypatch):
+  """Standard output that cannot be written."""
+  if kind == 'full':
+    out = open('/dev/full', 'w')
+  else:
+    reader, writer = os.pipe()
+    os.close(reader)
+    out = open(writer, 'w')
+  monkeypatch.setattr(sys, 'stdout', out)
+  return out
+
+
+@pytest.mark.parametrize('size', [1, 10**5])  # as it ends, or in the middle
+@pytest.mark.parametrize(
+  ('kind', 'status', 'words'),
+  [
+    ('unread', 141, ''),
+    (
+      'full',
+      1,
+      'toy.py: what is printed cannot be written: No space left on device.\n',
+    ),
+  ],
+)
+def test_output_that_cannot_be_written(
+  kind, status, words, size, monkeypatch, capfd
+):
+  monkeypatch.setattr(sys, 'argv', ['toy.py'])
+  with _open(kind, monkeypatch), pytest.raises(SystemExit) as end:
+    main = command.guard(lambda argv: print('x' * size))
+    command.finish(main(['toy.py']))
+  assert end.value.code == status and capfd.readouterr().err == words
+
+
+def test_help_that_nobody_reads_is_quiet():
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run(
+    [sys.executable, 'scripts/toy.py', '--help'],
+    stdout=writer,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=_ROOT,
+    check=False,
+  )
+  os.close(writer)
+  assert (done.returncode, done.stderr) == (141, '')
+
+
 # One process for all: importing takes longer than what is tested.
 _SCRIPT = """
 import io, sys

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from listcoupling import validation
-from listcoupling.decoding import loop, placement, programs
+from listcoupling.decoding import loop, metrics, placement, programs
 from listcoupling.decoding.generate import (
   Call,
   Generation,
@@ -91,7 +91,8 @@ def _serve(queue: Call, size, on_done):
   waiting = list(range(queue.prompt_lengths.size))[::-1]
   done = {}  # of each request its tokens, their number and figures
   state = info = None
-  blocks, before = 0, np.zeros(size, int)
+  shards = queue.mesh.shape['data'] if queue.mesh else 1
+  row_blocks, before = 0, np.zeros(size, int)
   while waiting or (slots >= 0).any():
     fresh = np.zeros(size, bool)
     for slot in np.flatnonzero(slots < 0)[: len(waiting)]:
@@ -101,7 +102,8 @@ def _serve(queue: Call, size, on_done):
       state, info = _refill(call, fresh, state, info)
     state, info = _span(call, state, info)
     calls = placement.fetch(info.target_calls)
-    blocks += int((calls - np.where(fresh, 0, before)).max())
+    ran = calls - np.where(fresh, 0, before)
+    row_blocks += metrics.row_blocks(ran, size, shards)
     before = calls
     ended = placement.fetch(state.done) & (slots >= 0)
     for slot, *result in _results(call, state, info, ended):
@@ -113,7 +115,7 @@ def _serve(queue: Call, size, on_done):
   tokens, counts, infos = zip(*(done[request] for request in sorted(done)))
   info = jax.tree.map(lambda *leaves: np.stack(leaves), *infos)
   return queue.finish(
-    np.stack(tokens), np.array(counts), info, seconds, size * blocks
+    np.stack(tokens), np.array(counts), info, seconds, row_blocks
   )
 
 

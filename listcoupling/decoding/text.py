@@ -158,23 +158,30 @@ def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
   """Token ids of each prompt, of whatever kind it is."""
   if add_special_tokens is None:
     add_special_tokens = chat_template is None
-  tokenizer = _whole(tokenizer)
-  rows = []
+  if not isinstance(chat_template, ChatTemplate | None):
+    raise ValueError(
+      'chat_template must be what read_chat_template gives, got '
+      f'{type(chat_template).__name__}.'
+    )
+  tokenizer, rows, chats = _whole(tokenizer), [], {}
   for row, text in enumerate(texts):
     if not isinstance(text, (str, Sequence, np.ndarray)):
       raise ValueError(
         f'row {row}: a prompt must be a string, a list of messages or of token '
         f'ids, got {type(text).__name__}.'
       )
-    is_chat = any(isinstance(each, Mapping) for each in text)
-    if is_chat and chat_template is None:
-      raise ValueError(
-        f'row {row}: messages need a chat_template; read_chat_template takes '
-        "the checkpoint's."
-      )
-    if chat_template is not None and (is_chat or isinstance(text, str)):
-      messages = text if is_chat else [{'role': 'user', 'content': text}]
-      text = chat_template.render(messages)
+    if any(isinstance(each, Mapping) for each in text):
+      chats[row] = text
+    elif chat_template is not None and isinstance(text, str):
+      chats[row] = [{'role': 'user', 'content': text}]
+  if chats and chat_template is None:
+    raise ValueError(
+      f'row {min(chats)}: messages need a chat_template; read_chat_template '
+      "takes the checkpoint's."
+    )
+  filled = chat_template.render_rows(chats) if chats else {}
+  for row, text in enumerate(texts):
+    text = filled.get(row, text)
     if isinstance(text, str):
       text = _encode(tokenizer, text, row, add_special_tokens)
     rows.append(_check_ids(text, row))
@@ -224,7 +231,8 @@ def _keys(key, num_prompts, num_samples):
     other = gumbel.domain_key(row, Domain.SAMPLE, sample)
     return jnp.where(sample == 0, row, other)
 
-  return jax.vmap(one)(jnp.arange(num_prompts * num_samples, dtype=jnp.int32))
+  count = num_prompts * num_samples
+  return jax.jit(jax.vmap(one))(jnp.arange(count, dtype=jnp.int32))
 
 
 class _Streams:

@@ -104,9 +104,11 @@ def open_run(
 @contextlib.contextmanager
 def _alone(workdir: pathlib.Path) -> Iterator[None]:
   """Holds the folder's lock; the system frees it when a process dies."""
-  workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / '.lock'
-  with path.open('a') as file:
+  with files.naming(workdir):
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = path.open('a')
+  with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       # Its last holder may have removed the file since it was opened.

@@ -290,27 +290,23 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
 
 
 def _write(raw, tensors, tokenizer, directory: pathlib.Path) -> None:
-  directory.parent.mkdir(parents=True, exist_ok=True)
-  beside = pathlib.Path(
-    tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
-  )
-  try:
-    files.write_json(beside / 'config.json', raw)
-    metadata = {'format': 'pt'}  # transformers refuses a file without it
-    safetensors.numpy.save_file(
-      tensors, beside / form.WEIGHTS, metadata=metadata
+  with files.naming(directory):
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    beside = pathlib.Path(
+      tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
     )
-    if tokenizer is not None:
-      tokenizer.save(str(beside / form.TOKENIZER))
-      (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
-    _move_into_place(beside, directory)
-  except Exception as error:  # of three libraries: a full disk, mostly
-    raise OSError(
-      f'{directory} could not be written ({error}); free space there, or '
-      'choose another directory.'
-    ) from error
-  finally:
-    shutil.rmtree(beside, ignore_errors=True)
+    try:
+      files.write_json(beside / 'config.json', raw)
+      metadata = {'format': 'pt'}  # transformers refuses a file without it
+      safetensors.numpy.save_file(
+        tensors, beside / form.WEIGHTS, metadata=metadata
+      )
+      if tokenizer is not None:
+        tokenizer.save(str(beside / form.TOKENIZER))
+        (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
+      _move_into_place(beside, directory)
+    finally:
+      shutil.rmtree(beside, ignore_errors=True)
 
 
 def _move_into_place(beside: pathlib.Path, directory: pathlib.Path) -> None:

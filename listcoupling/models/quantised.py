@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from listcoupling.decoding import language_model
 from listcoupling.models.transformer_config import TransformerConfig
@@ -171,12 +172,13 @@ def quantised_drafter(
     >>> num_bytes(target.params) / num_bytes(small.params) > 3.9
     True
   """
-  if bits not in (8, 4):
+  if not isinstance(bits, (int, np.integer)) or bits not in (8, 4):
     raise ValueError(f'bits must be 8 or 4, got {bits!r}.')
-  if not isinstance(model.config, TransformerConfig):
+  config = getattr(model, 'config', None)
+  if not isinstance(config, TransformerConfig):
     raise ValueError(
-      'only models of load_pretrained can be quantised, got a config of type '
-      f'{type(model.config).__name__}.'
+      'only models of load_pretrained can be quantised, got '
+      f'{type(model).__name__} with a config of type {type(config).__name__}.'
     )
   if is_quantised(model.params):
     raise ValueError('the model is quantised already; take the float one.')

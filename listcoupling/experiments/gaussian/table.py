@@ -384,7 +384,7 @@ def _below_no_message(rows) -> list[str]:
 def plot(rows: list[dict], path) -> None:
   """Fig. 2 of the paper and its twin in mean squared error, a column per K."""
   counts = sorted({row['num_decoders'] for row in rows})
-  with plots.figure(path, size=(2.6 * len(counts) + 2.0, 5.4)) as canvas:
+  with plots.figure(path, size=(2.6 * len(counts) + 1.6, 6.0)) as canvas:
     axes = canvas.subplots(2, len(counts), sharex=True, squeeze=False)
     for column, n in enumerate(counts):
       here = [row for row in rows if row['num_decoders'] == n]
@@ -394,7 +394,8 @@ def plot(rows: list[dict], path) -> None:
       axes[1, column].set_xlabel('bits per message')
     axes[0, 0].set_ylabel('mean of decibels')
     axes[1, 0].set_ylabel('mean squared error, dB')
-    plots.legend(canvas)
+    for ax in axes[:, -1]:
+      plots.name_curves(ax)
 
 
 def _draw(ax, rows, name):
