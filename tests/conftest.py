@@ -16,8 +16,7 @@ if _CACHE not in os.environ:
 
 # They compile three times as fast without LLVM's optimizations and in the
 # older code of fusions, and run slower, which little arrays do not feel. The
-# modules named below are optimized; a process of `transport_test` is all that
-# users run.
+# modules named below are optimized.
 if metadata.version('jaxlib').startswith('0.10.'):  # later ones know no flag
   os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
