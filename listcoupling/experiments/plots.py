@@ -5,6 +5,7 @@ and needs no display.
 """
 
 import contextlib
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,32 +120,33 @@ def panels(
   Yields:
     Pairs of axes and the rows that they show.
   """
-  cells = {}
+  groups = {}
   for row in rows:
-    cells.setdefault((row[down] if down else 0, row[across]), []).append(row)
-  lines, columns = (list(dict.fromkeys(part)) for part in zip(*cells))
+    groups.setdefault((row[down] if down else 0, row[across]), []).append(row)
+  lines, columns = (list(dict.fromkeys(part)) for part in zip(*groups))
   whole = 2.0 + size[0] * len(columns), 0.4 + size[1] * len(lines)
   with figure(path, whole) as canvas:
     grid = canvas.subplots(
       len(lines), len(columns), squeeze=False, sharey=sharey
     )
-    places = {
-      (line, column): grid[lines.index(line)][columns.index(column)]
-      for line, column in cells
-    }
-    for cell, axes in places.items():
-      axes.set_title(title(cells[cell][0]))
-    for axes in set(grid.flat) - set(places.values()):
-      axes.set_visible(False)
+    shown, last = [], {}
+    for axes, place in zip(grid.flat, itertools.product(lines, columns)):
+      own = groups.get(place)
+      axes.set_visible(own is not None)
+      if own:
+        axes.set_title(title(own[0]))
+        shown.append((axes, own))
+        last[place[0]] = axes  # of its line
     for axes in grid[-1]:
       axes.set_xlabel(labels[0])
     for axes in grid[:, 0]:
       axes.set_ylabel(labels[1])
-    yield [(axes, cells[cell]) for cell, axes in places.items()]
-    if not named:
-      return legend(canvas)
-    for axes in {line: axes for (line, _), axes in places.items()}.values():
-      name_curves(axes)
+    yield shown
+    if named:
+      for axes in last.values():
+        name_curves(axes)
+    else:
+      legend(canvas)
 
 
 def legend(canvas) -> None:

@@ -86,7 +86,6 @@ def _panel(axis, own, rows) -> None:
     if name in plain:
       axis.axhline(plain[name], color='0.5', ls=line, label=label)
   axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  axis.set_ylim(bottom=0)
 
 
 def rate_distortion(rows, path) -> None:
@@ -106,6 +105,7 @@ def rate_distortion(rows, path) -> None:
   ) as panels:
     for axis, own in panels:
       _panel(axis, own, rows)
+    axis.set_ylim(bottom=0)  # of all, once their tops are known
 
 
 def sweep(rows, path) -> None:

@@ -129,7 +129,7 @@ def _network_config(config) -> codeword_decoder.CodewordDecoderConfig:
 
 
 def transmit(model, trials, settings, *, name):
-  """What the encoder says of all images and what the first K decoders hear.
+  """Sends all images to the first K decoders.
 
   Args:
     model: networks and fit.

@@ -354,7 +354,7 @@ def _check_models(run, models) -> None:
   if not models:
     return
   kept = run.rows(
-    list(digests.items()),
+    digests,
     lambda digest: {'sha256': digest},
     key='model',
     table='models.csv',
