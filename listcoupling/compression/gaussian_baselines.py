@@ -33,6 +33,9 @@ from listcoupling.compression import gaussian, poisson_functional
 
 _POINTS, _REACH = 1024, 4.25  # the grid covers [-_REACH, _REACH]
 _STEP = 2 * _REACH / _POINTS
+_TAIL = 9.0  # standard deviations: beyond lies a mass of 1e-19
+_NODES, _WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(40))
+_NODES = _NODES + 0.5  # of integrals from 0 to 1
 _ARRIVALS = 1 << 12
 
 
@@ -127,15 +130,10 @@ def log_quantiser_db(num_levels: int, variance: float = 1.0) -> float:
   return float(10 * np.log10(variance) + 10 / np.log(10) * mean)
 
 
-_REACH = 9.0  # standard deviations: beyond lies a mass of 1e-19
-_NODES, _WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(40))
-_NODES = _NODES + 0.5
-
-
 def _gaps(levels):
   """From each level to both ends of its cell: [N], [N]."""
   ends = (levels[1:] + levels[:-1]) / 2
-  ends = np.concatenate([[-_REACH], ends, [_REACH]])
+  ends = np.concatenate([[-_TAIL], ends, [_TAIL]])
   return levels - ends[:-1], ends[1:] - levels
 
 
