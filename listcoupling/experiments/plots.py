@@ -5,6 +5,7 @@ and needs no display.
 """
 
 import contextlib
+import io
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,8 +57,10 @@ def figure(path: str | os.PathLike, size=(5.2, 3.6), *, print_too=True):
     canvas = Figure(figsize=size, layout='constrained')
     yield canvas
     for each in paths:
+      drawn = io.BytesIO()  # a writer of PDF hides what a full disk says
+      canvas.savefig(drawn, format=each.suffix[1:])
       with files.replacing(each) as new:
-        canvas.savefig(new)
+        new.write_bytes(drawn.getvalue())
 
 
 class Curve(NamedTuple):
