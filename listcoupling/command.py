@@ -221,7 +221,7 @@ def _check_arguments(arguments, choices) -> None:
 
 
 def _misspelt(argv, default) -> str | None:
-  """What to say of the first --config.FIELD that is not there; None: all are.
+  """Words on the first --config.FIELD that is not there; None: all are.
 
   Args:
     argv: the command line.
@@ -300,8 +300,12 @@ def _parse(argv):
     main = sys.modules['__main__']
     main.__doc__ = re.sub(_SCRIPT, _as_word, main.__doc__ or '')
     # absl heads --help with the path that runpy has put there.
-    by_module = flags.FLAGS.key_flags_by_module_dict()
-    by_module[_called] = by_module.pop(sys.argv[0], [])
+    own = flags.FLAGS
+    for flags_of in (
+      own.flags_by_module_dict(),
+      own.key_flags_by_module_dict(),
+    ):
+      flags_of[_called] = flags_of.pop(sys.argv[0], [])
     sys.argv[0] = _called
   try:
     return flags.FLAGS(argv)

@@ -121,7 +121,9 @@ def define_encoding() -> Callable[[], dict[str, Any]]:
     ValueError where there is no model with a chat template.
   """
   chat = flags.DEFINE_bool('chat', False, "Fill in the target's chat template.")
-  special = flags.DEFINE_bool('add_special_tokens', None, 'Unless --chat.')
+  special = flags.DEFINE_bool(
+    'add_special_tokens', None, 'Those around a text; else unless --chat.'
+  )
 
   def encoding():
     from listcoupling.decoding.chat import read_chat_template

@@ -276,7 +276,7 @@ def write_arrays(path: str | os.PathLike, arrays: Any, about: Any) -> None:
 
   leaves, _ = jax.tree_util.tree_flatten_with_path(arrays)
   flat = {
-    '/'.join(part.key for part in parts): np.ascontiguousarray(leaf)
+    '/'.join(part.key for part in parts): np.asarray(leaf, order='C')
     for parts, leaf in leaves
   }
   text = json.dumps(plain(about), sort_keys=True)

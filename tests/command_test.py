@@ -236,7 +236,7 @@ def main(argv):
 
   print(jax.config.jax_compilation_cache_dir)
   with run.open_run(argv[1], {}) as record:
-    record.rows([(n, n) for n in range(3)], compute, key='n')
+    record.rows({n: n for n in range(3)}, compute, key='n')
 
 command.run(main, choices=(sys.argv[1],))
 """

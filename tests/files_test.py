@@ -121,3 +121,12 @@ def test_a_workdir_is_a_folder_that_was_named(tmp_path, given):
   with pytest.raises(ValueError, match=f'{wanted}.*workdir|workdir.*{wanted}'):
     files.as_folder(given)
   assert files.as_folder(tmp_path / 'new' / 'one') == tmp_path / 'new' / 'one'
+
+
+def test_arrays_keep_their_shapes(tmp_path):
+  """A number comes back as a number, not as an array of one."""
+  arrays = {'a': {'b': np.float32(2)}, 'c': np.ones((2, 1), np.float32).T}
+  files.write_arrays(tmp_path / 'file', arrays, None)
+  found, _ = files.read_arrays(tmp_path / 'file')
+  assert found['a']['b'].shape == () and found['a']['b'] == 2
+  assert found['c'].shape == (1, 2)

@@ -62,13 +62,13 @@ def _fill(
   run: Run, sizes: Mapping[str, int], row: Callable[[str, int], dict | None]
 ) -> list[dict]:
   """A row for each case, of K decoders, and each G that divides K."""
-  work = [
-    (f'{case}/{num_groups}', (case, num_groups))
+  jobs = {
+    f'{case}/{num_groups}': (case, num_groups)
     for case, size in sizes.items()
     for num_groups in range(1, size + 1)
     if size % num_groups == 0
-  ]
-  return run.results(work, lambda job: [x for x in [row(*job)] if x])
+  }
+  return run.results(jobs, lambda job: [x for x in [row(*job)] if x])
 
 
 def _place(count, numbers, num_groups, name) -> dict:

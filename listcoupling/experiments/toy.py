@@ -159,9 +159,9 @@ def row(seed: int, config, num_drafts: int) -> dict:
 
 def _prepare(config, seed):
   def fill(run):
-    work = [(count, count) for count in sorted(set(config.num_drafts))]
+    jobs = {count: count for count in sorted(config.num_drafts)}
     compute = functools.partial(row, seed, config)
-    return run.rows(work, compute, key='num_drafts')
+    return run.rows(jobs, compute, key='num_drafts')
 
   return {}, fill
 

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
 
 import jax
 import numpy as np

@@ -390,23 +390,15 @@ def tune_cases(
   a share of the fastest setting's; `chosen` is the last.
   """
   workload = workload.resized(1)
-  plain, *trees = tuning.settings(options)
-  settings = [plain, *trees] + [
-    dataclasses.replace(
-      trees[0], num_drafts=width, draft_length=length, num_nodes=nodes
-    )
-    for width, length, nodes in WIDER
-  ]
+  settings = _wider(options)
 
   @functools.cache
   def measured():
     key, target, drafter, *prompts = workload
     choice = tuning.tune(key, target, [drafter], *prompts, options)
     every = {each: each for each in [*settings, choice]}
-    return choice, {
-      each: np.array(rates)
-      for each, rates in _rates(workload, every, rounds).items()
-    }
+    rates = _rates(workload, every, rounds)
+    return choice, {each: np.array(own) for each, own in rates.items()}
 
   def measure(setting):
     choice, rates = measured()
@@ -423,11 +415,25 @@ def tune_cases(
       chosen=setting is None,
     )
 
-  return [
-    Case(
-      f'{each.method}, W = {each.num_drafts}, L = {each.draft_length}, '
-      f'N = {each.num_nodes or 0}',
-      functools.partial(measure, each),
-    )
+  names = [
+    f'{each.method}, W = {each.num_drafts}, L = {each.draft_length}, '
+    f'N = {each.num_nodes or 0}'
     for each in settings
-  ] + [Case('the choice of tune', functools.partial(measure, None))]
+  ]
+  return [
+    Case(name, functools.partial(measure, each))
+    for name, each in zip(
+      [*names, 'the choice of tune'], [*settings, None], strict=True
+    )
+  ]
+
+
+def _wider(options) -> list[GenerateOptions]:
+  """Plain sampling, the grid of `tune` and `WIDER`."""
+  plain, *trees = tuning.settings(options)
+  return [plain, *trees] + [
+    dataclasses.replace(
+      trees[0], num_drafts=width, draft_length=length, num_nodes=nodes
+    )
+    for width, length, nodes in WIDER
+  ]

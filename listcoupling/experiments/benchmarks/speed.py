@@ -82,4 +82,4 @@ def run(
   """
   settings = {**settings, 'environment': environment()}
   with open_run(pathlib.Path(workdir), settings) as record:
-    return record.rows(cases(), lambda measure: measure(), key='case')
+    return record.rows(dict(cases()), lambda measure: measure(), key='case')

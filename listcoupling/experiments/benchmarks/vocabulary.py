@@ -1,4 +1,4 @@
-"""What a large vocabulary costs: races, filters, verification.
+"""Cost of a large vocabulary: races, filters, verification.
 
 Legend: V vocabulary, K drafts, L draft length, N proposals, A atoms of a law.
 """
@@ -165,17 +165,7 @@ def vocabulary_cases(
       top_k_to_gls=own['top_k'] / verified()['gls', 'top_k']
     )
 
-  def block():
-    init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
-    pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
-    prompts = np.array([[1, 2, 3]]), np.array([3])
-    workload = generation.Workload(key, *pair, *prompts)
-    functions = {}
-    for name, filter_ in FILTERS.items():
-      own = dataclasses.replace(options, **filter_)
-      functions[name] = generation.first_block(workload, own)[-1]
-    return _row(speed.milliseconds(functions, rounds=rounds))
-
+  block = functools.partial(_block, key, config, options, rounds)
   return [
     Case(f'block of {options.method}', block),
     *(
@@ -183,6 +173,19 @@ def vocabulary_cases(
       for name in methods
     ),
   ]
+
+
+def _block(key, config, options, rounds) -> dict:
+  """The row of a whole block."""
+  init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
+  pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
+  prompts = np.array([[1, 2, 3]]), np.array([3])
+  workload = generation.Workload(key, *pair, *prompts)
+  functions = {}
+  for name, filter_ in FILTERS.items():
+    own = dataclasses.replace(options, **filter_)
+    functions[name] = generation.first_block(workload, own)[-1]
+  return _row(speed.milliseconds(functions, rounds=rounds))
 
 
 def _row(times) -> dict:

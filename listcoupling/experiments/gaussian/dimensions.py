@@ -144,13 +144,13 @@ def _prepare(config, seed):
   keys = trial_keys(seed, 0)
 
   def fill(run):
-    work = [
-      (f'{num_decoders}/{lattice}/{bits}', (lattice, bits, num_decoders))
+    jobs = {
+      f'{num_decoders}/{lattice}/{bits}': (lattice, bits, num_decoders)
       for num_decoders, lattice, bits in itertools.product(
         config.num_decoders, config.lattices, config.bits
       )
-    ]
-    return run.results(work, lambda job: _pair(*job, keys, config))
+    }
+    return run.results(jobs, lambda job: _pair(*job, keys, config))
 
   return {}, fill
 

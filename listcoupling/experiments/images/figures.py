@@ -15,9 +15,10 @@ _CURVES = {
   'gls_kmeans, G = K': plots.Curve(
     'GLS, k-means labels, a group each', plots.SKY, '-.', 'x'
   ),
+  'lattice': plots.Curve('lattice', plots.PINK, '--', 'P'),
   'list_quantiser': plots.Curve('list quantiser', plots.GREEN, '-', 'D'),
   'list_quantiser, chosen bins': plots.Curve(
-    'the same, bins', plots.BLACK, '--', '+'
+    'list quantiser, bins', plots.BLACK, '--', '+'
   ),
 }
 # Colour and marker of the curves of `sweep`, in their order.
@@ -37,6 +38,8 @@ def _curves(row) -> list[str]:
   if scheme == 'list_quantiser':
     plain, chosen = row['bin_size'] == 1, row['is_chosen']
     found += [scheme] * plain + [f'{scheme}, chosen bins'] * chosen
+  elif scheme == 'lattice':
+    found.append(scheme)
   elif row.get('num_groups') == 1:
     found.append(scheme)
   elif row.get('num_groups') == row['num_decoders']:
@@ -81,9 +84,8 @@ def _panel(axis, own, rows) -> None:
   )
   for label, name, line in lines:
     if name in plain:
-      axis.axhline(plain[name], color='0.7', ls=line, label=label)
+      axis.axhline(plain[name], color='0.5', ls=line, label=label)
   axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  axis.set_ylim(bottom=0)
 
 
 def rate_distortion(rows, path) -> None:
@@ -99,9 +101,11 @@ def rate_distortion(rows, path) -> None:
     title=lambda row: f'K = {row["num_decoders"]}',
     labels=('message, bits', 'squared error per pixel, best decoder'),
     size=(3.0, 3.0),
+    named=True,
   ) as panels:
     for axis, own in panels:
       _panel(axis, own, rows)
+    axis.set_ylim(bottom=0)  # of all, once their tops are known
 
 
 def sweep(rows, path) -> None:
@@ -115,13 +119,12 @@ def sweep(rows, path) -> None:
     sorted(filter(_sweep_curve, rows), key=lambda r: r['num_messages']),
     'num_messages',
     title=lambda row: f'{np.log2(row["num_messages"]):.3g} bits',
-    labels=('', 'squared error per pixel, best decoder'),
-    size=(3.2, 3.0),
+    labels=('best solid, mean dotted, worst dashed', 'squared error per pixel'),
+    size=(3.2, 3.2),
+    named=True,
   ) as panels:
     for axis, own in panels:
       _sweep_panel(axis, own, sides)
-    for label, line in (('mean decoder', ':'), ('worst decoder', '--')):
-      axis.plot([], [], ls=line, color='0.4', lw=0.8, label=label)
 
 
 def _sweep_curve(row) -> str | None:

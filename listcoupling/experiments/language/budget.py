@@ -169,7 +169,7 @@ def measure(setup: Setup, job: Job, plain) -> dict:
 
 
 def _agreement(setup, job) -> dict:
-  """What one draft can match, a mean over tokens for each prompt."""
+  """Overlap and race of one draft: means over tokens for each prompt."""
   options = options_of(setup, job.setting)
   setup = setup._replace(options=options)
   laws = matching.laws_along(setup, *matching.write_text(setup, job), options)
@@ -322,9 +322,6 @@ def _leads(rows) -> str:
   return f'{TREE} against the best other: {", ".join(told)}'
 
 
-_COLORS = protocol.COLORS | {'specinfer, distinct': plots.ORANGE}
-
-
 def plot(rows: Sequence[dict], path) -> None:
   """Tokens per call of the best shapes: prompts across, temperatures down."""
   with plots.panels(
@@ -338,14 +335,14 @@ def plot(rows: Sequence[dict], path) -> None:
   ) as panels:
     for axes, own in panels:
       for scheme, line in _by_scheme(own).items():
-        curve = plots.Curve(
-          scheme,
-          _COLORS.get(scheme, '0.3'),
-          '--' if line[0]['distinct'] else '-',
-          'o',
-        )
+        color = protocol.COLORS[line[0]['method']]
+        style = '--' if line[0]['distinct'] else '-'
+        curve = plots.Curve(scheme, color, style, 'o')
         curve.of_rows(axes, line, 'num_nodes', 'tokens_per_call')
+      nodes = sorted({row['num_nodes'] for row in own})
       axes.set_xscale('log', base=2)
+      axes.set_xticks(nodes, nodes)
+      axes.minorticks_off()
 
 
 TABLE = (

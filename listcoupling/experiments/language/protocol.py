@@ -157,7 +157,7 @@ def _named_pair(config) -> tuple[LanguageModel, LanguageModel]:
 
 
 class Table(NamedTuple):
-  """What one language table measures.
+  """One language table: settings, what a job measures, rows.
 
   Attributes:
     columns: of the printed table.
@@ -192,10 +192,10 @@ class Table(NamedTuple):
     measure = self.measure(setup, config, jobs)
 
     def fill(run):
-      work = [(job.name, job) for job in jobs]
-      found = run.rows(work, measure, key='job', table='batches.csv')
+      named = {job.name: job for job in jobs}
+      measured = run.rows(named, measure, key='job', table='batches.csv')
       groups = {}
-      for job, row in zip(jobs, found, strict=True):
+      for job, row in zip(named.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
       rows = [
         self.summarize(groups, place, config)

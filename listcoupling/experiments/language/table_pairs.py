@@ -10,6 +10,7 @@ Legend: V vocabulary, K drafts.
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -150,17 +151,19 @@ def _prepare(config, seed):
       each.check(vocab_size=200)
 
   def fill(run: Run) -> list[dict]:
-    places = [(s, t) for s in config.sigmas for t in config.temperatures]
-    work = [
-      (f'{sigma}/{temperature}/{pair}', (sigma, temperature, seed + pair))
+    places = list(
+      dict.fromkeys(itertools.product(config.sigmas, config.temperatures))
+    )
+    jobs = {
+      f'{sigma}/{temperature}/{pair}': (sigma, temperature, seed + pair)
       for sigma, temperature in places
       for pair in range(config.pairs)
-    ]
-    found = run.rows(
-      work, lambda each: _measure(config, *each), key='job', table='pairs.csv'
+    }
+    pairs = run.rows(
+      jobs, lambda job: _measure(config, *job), key='job', table='pairs.csv'
     )
     rows = [
-      _summarize(place, found[n * config.pairs : (n + 1) * config.pairs])
+      _summarize(place, pairs[n * config.pairs : (n + 1) * config.pairs])
       for n, place in enumerate(places)
     ]
     run.write(rows)
