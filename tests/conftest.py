@@ -44,14 +44,22 @@ _LONGEST = (
   'scripts_test',
 )
 
-# Running takes longer than compiling: 200,000 rows, or whole vocabularies.
+# Running takes longer than compiling: many trials, or whole vocabularies.
 _OPTIMIZED = (
+  'binary_test',
+  'bounds_test',
+  'codec_test',
   'coupling_test',
   'gumbel_test',
+  'lattices_test',
   'laws_test',
+  'rejection_test',
   'replacement_test',
   'shaped_laws_test',
   'traps_test',
+  'truncation_test',
+  'verify_test',
+  'weighted_minhash_test',
 )
 
 # Folders and modules of tests in which arrays of different rank or type still
