@@ -26,7 +26,7 @@ def _usage(scripts) -> str:
     for word, line in sorted(about.items())
   ]
   head = 'usage: listcoupling WORD [--flags]; WORD --help lists its flags.\n'
-  return '\n'.join([head, *lines])
+  return '\n'.join([head, *lines, ''])
 
 
 def main() -> None:
@@ -41,17 +41,15 @@ def main() -> None:
     del sys.argv[1]
     command.run_script(scripts[name], f'listcoupling {word}')
   elif word in ('--help', '-h', 'help'):
-    print(_usage(scripts))
-    command.finish(0)
+    command.finish(0, _usage(scripts))
   else:
     near = difflib.get_close_matches(name, [*scripts, *_ALIASES], 1)
     guess = f'did you mean {near[0]}? ' if near else ''
-    print(
+    sys.stderr.write(
       f'listcoupling: there is no {word!r}; {guess}listcoupling --help lists '
-      'the words.',
-      file=sys.stderr,
+      'the words.\n'
     )
-    command.finish(2)
+    sys.exit(2)
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import time
 
 import jax
 import pytest
+import tqdm
 
 from listcoupling import command, interrupts
 
@@ -66,6 +67,13 @@ def test_a_stop_says_what_is_kept(capsys):
   assert command.guard(_raises(stop))(['toy.py']) == 130
   error = capsys.readouterr().err.strip()
   assert error == 'toy.py: Stopped. Two rows are kept.'
+
+
+def test_a_mistake_does_not_stand_behind_a_progress_bar(capsys):
+  bar = tqdm.tqdm(total=3)
+  assert command.guard(_raises(ValueError('K is 0')))(['toy.py']) == 1
+  assert capsys.readouterr().err.endswith('\ntoy.py: K is 0\n')
+  assert bar.disable
 
 
 def test_other_errors_and_results_pass():
