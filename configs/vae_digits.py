@@ -46,7 +46,9 @@ def get_config() -> config_dict.ConfigDict:
   config.num_messages = (4, 16)
   config.num_groups = (1, 2, 4)
   config.bin_sizes = (1,)
-  config.schemes = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
+  config.schemes = (
+    'gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser',
+  )  # fmt: skip
   config.num_candidates = (256,)
   config.refine = config_dict.create(
     betas=(),

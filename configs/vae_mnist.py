@@ -48,7 +48,9 @@ def get_config() -> config_dict.ConfigDict:
   config.num_messages = (4, 8, 16, 32, 64)
   config.num_groups = (1,)
   config.bin_sizes = (1,)
-  config.schemes = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
+  config.schemes = (
+    'gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser',
+  )  # fmt: skip
   config.num_candidates = (32, 128, 512)
   config.refine = config_dict.create(
     betas=(2.0,),

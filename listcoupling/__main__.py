@@ -23,13 +23,14 @@ def main() -> None:
   name = _ALIASES.get(word, word).replace('_', '-')
   if name not in scripts:
     asked = word in ('--help', '-h', 'help')
-    print(
-      ('' if asked else f'listcoupling: there is no {word!r}.\n')
-      + f'usage: listcoupling {"|".join(scripts)} [--flags]; '
-      'listcoupling WORD --help lists the flags.',
-      file=sys.stdout if asked else sys.stderr,
+    usage = (
+      f'usage: listcoupling {"|".join(scripts)} [--flags]; '
+      'listcoupling WORD --help lists the flags.\n'
     )
-    sys.exit(0 if asked else 2)
+    if asked:
+      command.finish(0, usage)
+    sys.stderr.write(f'listcoupling: there is no {word!r}.\n{usage}')
+    sys.exit(2)
   del sys.argv[1]
   command.run_script(scripts[name], f'listcoupling {word}')
 

@@ -1,6 +1,10 @@
-"""How scripts run: a user's mistake is one line, a stop is no traceback."""
+"""How scripts run: a user's mistake is one line, a stop is no traceback.
+
+Output that nobody reads any more, as behind `| head`, ends a script quietly.
+"""
 
 import difflib
+import errno
 import os
 import pathlib
 import re
@@ -24,6 +28,8 @@ _EXTRAS = {
 }
 _FIELD = r'--?(?:no)?config\.([\w.]+)'
 _SCRIPT = r'(?:python )?scripts/(\w+)\.py'
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNREAD = 141  # as a shell reports the signal of a pipe without a reader
 _called: str | None = None  # by the console command; runpy sets argv[0]
 
 
@@ -99,7 +105,26 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
       interrupts.leave()
     return status
 
-  app.run(quiet, flags_parser=_parse)
+  try:
+    app.run(quiet, flags_parser=_parse)
+  except SystemExit as end:
+    finish(end.code)
+
+
+def finish(status: int | str | None, words: str = '') -> None:
+  """Prints, and exits with a status or that of output which cannot be had."""
+  lost = _lost_output(words)
+  sys.exit(_fail(sys.argv, lost) if lost else status)
+
+
+def _lost_output(words: str = '') -> OSError | None:
+  """Why what was printed cannot be written, told once; the rest is dropped."""
+  try:
+    print(words, end='', flush=True)
+  except OSError as error:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return error
+  return None
 
 
 def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
@@ -139,15 +164,16 @@ def guard(main, choices: tuple[str, ...] = ()):
   what is missing, and a backend that JAX has not or whose memory is full, are
   printed in one line with exit status 1; with
   LISTCOUPLING_TRACEBACK in the environment they are raised. Ctrl-C ends with
-  status 130 and the notes of the exception, which say what is kept. Warnings
-  are logged, other notes only with --verbosity.
+  status 130 and the notes of the exception, which say what is kept; a pipe
+  that nobody reads with 141 and no word. Warnings are logged, other notes only
+  with --verbosity.
 
   Args:
     main: takes the arguments that are no flags, the name of the script first.
     choices: what the one argument may be; there is none if left out.
 
   Returns:
-    A function of the arguments: None, or 1 or 130.
+    A function of the arguments: None, or 1, 130 or 141.
 
   Example:
     >>> guard(lambda argv: print('done'))(['script.py'])
@@ -161,13 +187,14 @@ def guard(main, choices: tuple[str, ...] = ()):
       _check_arguments(argv[1:], choices)
       return main(argv)
     except KeyboardInterrupt as stop:
+      _end_bars()
       notes = ' '.join(['Stopped.', *getattr(stop, '__notes__', ())])
       print(f'\n{_name(argv)}: {notes}', file=sys.stderr)
       return interrupts.STOPPED
     except (ValueError, OSError, ImportError, RuntimeError) as error:
       if os.environ.get(_TRACEBACK) or not _is_told(error):
         raise
-      return _fail(argv, error)
+      return _fail(argv, _lost_output() or error)
 
   return guarded
 
@@ -194,7 +221,7 @@ def _check_arguments(arguments, choices) -> None:
 
 
 def _misspelt(argv, default) -> str | None:
-  """What to say of the first --config.FIELD that is not there; None: all are.
+  """Words on the first --config.FIELD that is not there; None: all are.
 
   Args:
     argv: the command line.
@@ -243,16 +270,28 @@ def _words(error) -> str:
     return f"needs {name}: pip install 'listcoupling[{extra}]'"
   if isinstance(error, FileNotFoundError) and error.filename is not None:
     return f'there is no file or folder {error.filename}.'
+  if getattr(error, 'errno', None) in _FULL and error.filename is None:
+    return f'what is printed cannot be written: {error.strerror}.'
   return str(error)
 
 
 def _fail(argv, error) -> int:
   """Prints one line on what was wrong; the exit status."""
+  if isinstance(error, BrokenPipeError):
+    return _UNREAD
   lines = [x.strip() for x in _words(error).splitlines() if x.strip()]
   if any(line.startswith('Traceback') for line in lines):
     lines = [lines[0], lines[-1]]
+  _end_bars()
   print(f'{_name(argv)}: {" ".join(lines)}', file=sys.stderr)
   return 1
+
+
+def _end_bars() -> None:
+  """Progress bars that an error left open: the next line is its own."""
+  if 'tqdm' in sys.modules:
+    for bar in list(sys.modules['tqdm'].tqdm._instances):
+      bar.close()
 
 
 def _parse(argv):
@@ -260,6 +299,14 @@ def _parse(argv):
   if _called:
     main = sys.modules['__main__']
     main.__doc__ = re.sub(_SCRIPT, _as_word, main.__doc__ or '')
+    # absl heads --help with the path that runpy has put there.
+    own = flags.FLAGS
+    for flags_of in (
+      own.flags_by_module_dict(),
+      own.key_flags_by_module_dict(),
+    ):
+      flags_of[_called] = flags_of.pop(sys.argv[0], [])
+    sys.argv[0] = _called
   try:
     return flags.FLAGS(argv)
   except SystemExit:  # --help, which absl ends with 1

@@ -10,7 +10,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -105,12 +105,36 @@ def define_prompts() -> Callable[[], list]:
   prompt = flags.DEFINE_multi_string('prompt', [], 'Text; may be repeated.')
   ids = flags.DEFINE_multi_string('prompt_ids', [], 'Such as 1,2,3.')
   file = flags.DEFINE_string(
-    'prompts', None, 'Text, a prompt a line, or .jsonl of prompt or messages.'
+    'prompts', None, 'A prompt a line, or .jsonl of prompt, text or messages.'
   )
   whole = flags.DEFINE_bool('whole_file', False, '--prompts is one prompt.')
   return lambda: prompt_files.collect(
     prompt.value, file.value, ids.value, whole_file=whole.value
   )
+
+
+def define_encoding() -> Callable[[], dict[str, Any]]:
+  """Defines --chat and --add_special_tokens, to follow `define_models`.
+
+  Returns:
+    A function: the two arguments of `encode_prompts` that say how. It raises
+    ValueError where there is no model with a chat template.
+  """
+  chat = flags.DEFINE_bool('chat', False, "Fill in the target's chat template.")
+  special = flags.DEFINE_bool(
+    'add_special_tokens', None, 'Those around a text; else unless --chat.'
+  )
+
+  def encoding():
+    from listcoupling.decoding.chat import read_chat_template
+
+    target = flags.FLAGS.target
+    if chat.value and target is None:
+      raise ValueError('--chat needs --target with a chat template.')
+    template = read_chat_template(target) if chat.value else None
+    return dict(add_special_tokens=special.value, chat_template=template)
+
+  return encoding
 
 
 def define_options(cls: type) -> Callable[[], Any]:
@@ -164,16 +188,22 @@ def define_options(cls: type) -> Callable[[], Any]:
   return instance
 
 
-def written(options: Any, names: Sequence[str]) -> str:
-  """Some fields as the flags that describe them.
+def written(options: Any, given: Any) -> str:
+  """The flags that make `options` out of what was given.
+
+  Fields that became None have no flag.
 
   Example:
     >>> from listcoupling.decoding.options import GenerateOptions
-    >>> written(GenerateOptions(stop_tokens=(5, 7)), ['method', 'stop_tokens'])
-    '--method=gumbel_tree --stop_tokens=5,7'
+    >>> written(GenerateOptions(num_drafts=2, top_k=5), GenerateOptions())
+    '--num_drafts=2 --top_k=5'
   """
+  names = [field.name for field in dataclasses.fields(options)]
+  values = {name: getattr(options, name) for name in names}
   return ' '.join(
-    f'--{name}={_written(getattr(options, name))}' for name in names
+    f'--{name}={_written(value)}'
+    for name, value in values.items()
+    if value is not None and value != getattr(given, name)
   )
 
 

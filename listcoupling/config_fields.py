@@ -1,4 +1,4 @@
-"""What a config may hold: every field is named, with the values it may have."""
+"""Fields of a config: each is named, with the values that it may have."""
 
 import difflib
 import math

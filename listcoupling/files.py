@@ -21,6 +21,18 @@ import jax
 import numpy as np
 
 _MAX_JSON = 1 << 30  # bytes; a hub's largest tokenizer has 35 MB
+_FULL = 'free space, then give the same command again'
+_CLOSED = 'make its folder writable, or choose another place'
+_REMEDIES = {
+  errno.ENOSPC: _FULL,
+  errno.EDQUOT: _FULL,
+  errno.EFBIG: 'raise the limit on the size of a file (ulimit -f)',
+  errno.EACCES: _CLOSED,
+  errno.EPERM: _CLOSED,
+  errno.EROFS: _CLOSED,
+  errno.EEXIST: 'a part of this path is a file; choose another place',
+  errno.ENOTDIR: 'a part of this path is a file; choose another place',
+}
 
 
 @contextlib.contextmanager
@@ -44,8 +56,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   path = pathlib.Path(path)
   check_regular(path)
   path = pathlib.Path(os.path.realpath(path))
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with naming_full_disk(path):
+  with naming(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
       prefix=f'.{path.stem[:64]}.', suffix=path.suffix, dir=path.parent
     )
@@ -62,23 +74,22 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def naming_full_disk(path: str | os.PathLike) -> Iterator[None]:
-  """Says of which file or folder an error of a full disk is.
+def naming(path: str | os.PathLike) -> Iterator[None]:
+  """Says of which file or folder an error of writing is, and what to do.
 
-  Libraries that write for themselves raise errors of other types with the
-  system's words in them.
+  Libraries that write for themselves name a file of their own, or raise errors
+  of other types with the system's words in them. What has a name stays.
   """
   try:
     yield
   except Exception as error:
-    for number in (errno.ENOSPC, errno.EDQUOT):
+    for number, remedy in _REMEDIES.items():
       words = os.strerror(number)
-      if getattr(error, 'errno', None) == number or words in str(error):
-        raise OSError(
-          number,
-          f'{words}: free space, then give the same command again',
-          str(path),
-        ) from error
+      of_library = not isinstance(error, OSError) and words in str(error)
+      if of_library or getattr(error, 'errno', None) == number:
+        if remedy in str(error):
+          raise
+        raise OSError(number, f'{words}: {remedy}', str(path)) from error
     raise
 
 
@@ -91,7 +102,9 @@ def check_regular(path: str | os.PathLike) -> None:
   except (OSError, ValueError) as error:
     # A name too long or with a null byte, a loop of links.
     reason = getattr(error, 'strerror', None) or error
-    raise ValueError(f'{str(path)[:200]!r}: {reason}.') from error
+    raise ValueError(
+      f'{str(path)[:200]!r}: {reason}; name another file.'
+    ) from error
   if not stat.S_ISREG(mode):
     raise ValueError(
       f'{path} is no regular file (a folder, device, FIFO or socket); name a '
@@ -263,7 +276,7 @@ def write_arrays(path: str | os.PathLike, arrays: Any, about: Any) -> None:
 
   leaves, _ = jax.tree_util.tree_flatten_with_path(arrays)
   flat = {
-    '/'.join(part.key for part in parts): np.ascontiguousarray(leaf)
+    '/'.join(part.key for part in parts): np.asarray(leaf, order='C')
     for parts, leaf in leaves
   }
   text = json.dumps(plain(about), sort_keys=True)

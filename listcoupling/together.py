@@ -1,4 +1,4 @@
-"""What several processes do together; one process alone just works.
+"""Calls that several processes make together; one alone just works.
 
 An error or a stop of one is an error or a stop of all: the others hear of it at
 their next exchange, none waits for ever. Ctrl-C that comes in the middle of an
@@ -57,33 +57,35 @@ def all_or_none() -> Iterator[None]:
     )
 
 
-def together(work: Callable[[], T]) -> T:
-  """`work()`, once it is done in all processes; errors of `all_or_none`."""
+def together(function: Callable[[], T]) -> T:
+  """`function()`, once it is done in all processes; errors of `all_or_none`."""
   with all_or_none():
-    return work()
+    return function()
 
 
-def everyone(work: Callable[[], Any]) -> list[Any]:
-  """`work()` of every process, in all of them; errors of `all_or_none`.
+def everyone(function: Callable[[], Any]) -> list[Any]:
+  """`function()` of every process, in all of them; errors of `all_or_none`.
 
   Args:
-    work: gives what JSON can hold.
+    function: gives what JSON can hold.
 
   Example:
     >>> everyone(lambda: {'x': '1.5'})
     [{'x': '1.5'}]
   """
   if jax.process_count() == 1:
-    return [work()]
-  own = np.frombuffer(together(lambda: json.dumps(work()).encode()), np.uint8)
+    return [function()]
+  own = np.frombuffer(
+    together(lambda: json.dumps(function()).encode()), np.uint8
+  )
   with _later_stop():
     sizes = _gather(np.int32(own.size))
     texts = _gather(np.pad(own, (0, sizes.max() - own.size)))
   return [json.loads(text[:size].tobytes()) for text, size in zip(texts, sizes)]
 
 
-def of_leader(work: Callable[[], Any]) -> Any:
-  """`work()` of process 0, in all of them; see `everyone`.
+def of_leader(function: Callable[[], Any]) -> Any:
+  """`function()` of process 0, in all of them; see `everyone`.
 
   What the number of exchanges depends on comes from here: two processes may see
   a shared folder differently.
@@ -92,7 +94,7 @@ def of_leader(work: Callable[[], Any]) -> Any:
     >>> of_leader(lambda: 'seen')
     'seen'
   """
-  return everyone(lambda: work() if leads() else None)[0]
+  return everyone(lambda: function() if leads() else None)[0]
 
 
 def tell(error: BaseException) -> None:

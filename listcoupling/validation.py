@@ -66,6 +66,22 @@ got [[0.5, 0.5], [1.0]].
   return array.astype(np.float64) if wide else array
 
 
+def as_points(**arrays) -> list:
+  """Two arrays of points [., D], by name, as `as_numbers` makes them.
+
+  Raises:
+    ValueError: for other shapes, or two different D.
+  """
+  points = [as_numbers(values, name) for name, values in arrays.items()]
+  shapes = [each.shape for each in points]
+  if {*map(len, shapes)} != {2} or len({size for _, size in shapes}) > 1:
+    raise ValueError(
+      f'{" and ".join(arrays)} must be points of as many coordinates, [., D] '
+      f'each, got shapes {" and ".join(map(str, shapes))}.'
+    )
+  return points
+
+
 def _is_real(dtype) -> bool:
   kinds = (jnp.bool_, jnp.integer, jnp.floating, np.longdouble)
   return any(jnp.issubdtype(dtype, kind) for kind in kinds)

@@ -42,7 +42,8 @@ def main(argv):
       folder = pathlib.Path(_WORKDIR.value)
       files.write_json(folder / 'figures.json', rows)
       name = case.name.replace(' ', '_') + '.hlo'
-      (folder / name).write_text(text, encoding='utf-8')
+      with files.replacing(folder / name) as new:
+        new.write_text(text, encoding='utf-8')
   print('\n'.join(f'ABOVE {line}' for line in broken) or 'All ceilings hold.')
   return bool(broken)
 

@@ -22,29 +22,59 @@ import pathlib
 
 from absl import flags
 
-from listcoupling import command, tables
-from listcoupling.experiments.benchmarks import baselines, speed
+from listcoupling import command, gumbel, tables
+from listcoupling.experiments.benchmarks import (
+  baselines,
+  cost,
+  generation,
+  speed,
+  vocabulary,
+)
 
+_OF_PAIRS = {
+  'decoding': generation.decoding_cases,
+  'overhead': generation.overhead_cases,
+  'capacity': generation.capacity_cases,
+  'memory': generation.memory_cases,
+  'serving': generation.serving_cases,
+  'tune': generation.tune_cases,
+}
+_ALONE = {
+  'sampler': vocabulary.sampler_cases,
+  'vocabulary': vocabulary.vocabulary_cases,
+  'scaling': cost.scaling_cases,
+  'costs': lambda key: cost.paper_cases(),
+}
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')
 _SEED = command.define_seed(0, 'Of all draws but those of baselines.')
 _SIZE = flags.DEFINE_enum(
-  'size', 'shipped', speed.SIZES, 'Shipped pair, or a random one of 25M + 4M.'
+  'size', 'shipped', generation.SIZES, 'Or a random pair of 25M + 4M.'
 )
 _SIZES = flags.DEFINE_list(
   'sizes', list(baselines.SIZES), 'Checkpoints of baselines; or shipped.'
 )
 
 
+def _cases(table):
+  key = gumbel.seed_key(_SEED.value)
+  if table in _ALONE:
+    return _ALONE[table](key)
+  return _OF_PAIRS[table](generation.load_workload(key, _SIZE.value))
+
+
 def main(argv):
   """One table by name."""
-  table, workdir = argv[1], pathlib.Path(_WORKDIR.value)
+  table, workdir = argv[1], pathlib.Path(_WORKDIR.value) / argv[1]
+  if table == 'scaling':
+    cost.add_host_devices()
   if table == 'baselines':
-    rows = baselines.run(_SIZES.value, workdir / table)
+    rows = baselines.run(_SIZES.value, workdir)
   else:
-    rows = speed.run(table, workdir, size=_SIZE.value, seed=_SEED.value)
+    settings = {'table': table, 'size': _SIZE.value, 'seed': _SEED.value}
+    rows = speed.run(lambda: _cases(table), workdir, settings)
   print(tables.as_text(rows))
-  print(f'results.csv and results.json are in {workdir / table}')
+  print(f'results.csv and results.json are in {workdir}')
 
 
 if __name__ == '__main__':
-  command.run(main, choices=(*speed.TABLES, 'baselines'))
+  command.run(main, choices=(*_ALONE, *_OF_PAIRS, 'baselines'))

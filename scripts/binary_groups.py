@@ -3,11 +3,11 @@
 import listcoupling.early_interrupts  # noqa: F401
 
 from listcoupling import command
-from listcoupling.experiments import binary_groups
+from listcoupling.experiments import groups
 
 if __name__ == '__main__':
   command.run_table(
-    lambda config: binary_groups.TABLE,
+    lambda config: groups.BINARY,
     config='configs/binary_groups.py',
     workdir='runs/binary_groups',
     seed='Nothing is drawn: has no effect.',

@@ -11,14 +11,12 @@ With --forward_nodes the number of rows stays, and no token may differ.
 
 import listcoupling.early_interrupts  # noqa: F401
 
-import pathlib
-
 import jax
 import numpy as np
 from absl import flags
 
 import listcoupling as lc
-from listcoupling import command, gumbel, tables
+from listcoupling import command, files, gumbel, tables
 from listcoupling.decoding import placement
 from listcoupling.experiments.language import consistency
 from listcoupling.models import pretrained
@@ -50,7 +48,6 @@ _PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
 
 def main(_):
   """One table."""
-  exact = _FORWARD_NODES.value is not None
   if _MESHES.value:
     if _METHODS.value:
       raise ValueError(
@@ -58,6 +55,20 @@ def main(_):
         '--mesh, which compares autoregressive and gumbel_tree; leave one out.'
       )
     jax.config.update('jax_num_cpu_devices', 8)
+  workdir = files.as_folder(_WORKDIR.value)
+  rows = _count()
+  tables.write_csv(workdir / 'results.csv', rows)
+  print(tables.as_text(rows))
+  exact = _FORWARD_NODES.value is not None and not _MESHES.value
+  limit = 0.0 if exact else consistency.EPSILON[_DTYPE.value]
+  diverged = [row for row in rows if row['largest_margin'] >= limit]
+  print(f'Divergences beyond rounding ({limit}): {len(diverged)}')
+  if diverged:
+    raise SystemExit(1)
+
+
+def _count():
+  """The rows of the table."""
   target, drafter = (
     pretrained.load_pretrained(pretrained.SHIPPED / name, dtype=_DTYPE.value)
     for name in ('target', 'drafter')
@@ -77,17 +88,10 @@ def main(_):
   )
   if _MESHES.value:
     meshes = {text: placement.parse_mesh(text) for text in _MESHES.value}
-    rows = consistency.count_meshes(*arguments, meshes)
-  else:
-    methods = _METHODS.value or consistency.COMPARED[: 2 if exact else None]
-    rows = consistency.count_changes(*arguments, methods=methods)
-  tables.write_csv(pathlib.Path(_WORKDIR.value) / 'results.csv', rows)
-  print(tables.as_text(rows))
-  limit = 0.0 if exact else consistency.EPSILON[_DTYPE.value]
-  diverged = [row for row in rows if row['largest_margin'] >= limit]
-  print(f'Divergences beyond rounding ({limit}): {len(diverged)}')
-  if diverged:
-    raise SystemExit(1)
+    return consistency.count_meshes(*arguments, meshes)
+  exact = _FORWARD_NODES.value is not None
+  methods = _METHODS.value or consistency.COMPARED[: 2 if exact else None]
+  return consistency.count_changes(*arguments, methods=methods)
 
 
 if __name__ == '__main__':

@@ -3,11 +3,11 @@
 import listcoupling.early_interrupts  # noqa: F401
 
 from listcoupling import command
-from listcoupling.experiments.gaussian import groups
+from listcoupling.experiments import groups
 
 if __name__ == '__main__':
   command.run_table(
-    lambda config: groups.TABLE,
+    lambda config: groups.GAUSSIAN,
     config='configs/gaussian_groups.py',
     workdir='runs/gaussian_groups',
     seed='Of every random number.',

@@ -27,9 +27,8 @@ from listcoupling.decoding import comparison, text
 _MESH = command_flags.define_mesh()
 _MODELS = command_flags.define_models()
 _PROMPTS = command_flags.define_prompts()
+_ENCODING = command_flags.define_encoding()
 _OPTIONS = command_flags.define_options(lc.GenerateOptions)
-_CHAT = flags.DEFINE_bool('chat', False, "Fill in the target's chat template.")
-_SPECIAL = flags.DEFINE_bool('add_special_tokens', None, 'None: unless --chat.')
 _SAMPLES = flags.DEFINE_integer('num_samples', 1, 'Texts per prompt.')
 _STOP = flags.DEFINE_multi_string('stop_string', [], 'End a text.')
 _BATCH = flags.DEFINE_integer('batch_size', 16, 'Texts written at a time.')
@@ -41,23 +40,20 @@ _COMPARE = flags.DEFINE_bool('compare', False, 'All methods side by side.')
 _TUNE = flags.DEFINE_bool('tune', False, 'Find the fastest tree first.')
 
 
-def _write(pair, prompts, options, extra):
-  """Texts, or their report where they were shown as they came."""
+def _write(pair, prompts, options, encoding):
+  """The report of all texts, and how to show it."""
   began = time.perf_counter()
   texts = lc.generate_text(
-    *pair,
-    prompts,
-    options,
+    *(*pair, prompts, options),
     batch_size=_BATCH.value,
     num_samples=_SAMPLES.value,
     stop_strings=_STOP.value,
     logprobs=_LOGPROBS.value,
     on_text=text.show if _STREAM.value else None,
-    **extra,
+    **encoding,
   )
   report = text.report(texts, time.perf_counter() - began)
-  show = text.format_rates if _STREAM.value else text.format_report
-  return report, show
+  return report, text.format_rates if _STREAM.value else text.format_report
 
 
 def main(_):
@@ -67,26 +63,20 @@ def main(_):
     raise ValueError('--stream prints one text, and not as --format=json.')
   if _TUNE.value and _COMPARE.value:
     raise ValueError('--tune and --compare are two jobs; give one of them.')
-  if _CHAT.value and flags.FLAGS.target is None:
-    raise ValueError('--chat needs --target with a chat template.')
-  target, drafters = _MODELS(_MESH())
-  pair = lc.gumbel.seed_key(_SEED.value), target, drafters
-  name = flags.FLAGS.target
-  chat = lc.decoding.read_chat_template(name) if _CHAT.value else None
-  extra = dict(add_special_tokens=_SPECIAL.value, chat_template=chat)
-  encode = functools.partial(lc.encode_prompts, target.tokenizer, **extra)
+  how = _ENCODING()
+  pair = lc.gumbel.seed_key(_SEED.value), *_MODELS(_MESH())
+  encode = functools.partial(lc.encode_prompts, pair[1].tokenizer, **how)
   if _COMPARE.value:
     report = comparison.compare_methods(*pair, *encode(prompts), options)
     show = comparison.format_comparison
   else:
     if _TUNE.value:
-      first = [each for each in prompts for _ in range(_SAMPLES.value)]
-      options = lc.decoding.tune(*pair, *encode(first[: _BATCH.value]), options)
-      shape = ['num_drafts', 'draft_length', 'num_nodes', 'draft_cost']
-      plain = options.method == 'autoregressive'
-      words = command_flags.written(options, ['method'] + shape * (not plain))
+      first = [x for x in prompts for _ in range(_SAMPLES.value)]
+      given, first = options, encode(first[: _BATCH.value])
+      options = lc.decoding.tune(*pair, *first, given)
+      words = command_flags.written(options, given) or 'what was given'
       print(f'fastest: {words}', file=sys.stderr)
-    report, show = _write(pair, prompts, options, extra)
+    report, show = _write(pair, prompts, options, how)
   print(json.dumps(files.plain(report)) if as_json else show(report))
 
 

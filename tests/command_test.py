@@ -9,6 +9,7 @@ import time
 
 import jax
 import pytest
+import tqdm
 
 from listcoupling import command, interrupts
 
@@ -67,6 +68,13 @@ def test_a_stop_says_what_is_kept(capsys):
   assert error == 'toy.py: Stopped. Two rows are kept.'
 
 
+def test_a_mistake_does_not_stand_behind_a_progress_bar(capsys):
+  bar = tqdm.tqdm(total=3)
+  assert command.guard(_raises(ValueError('K is 0')))(['toy.py']) == 1
+  assert capsys.readouterr().err.endswith('\ntoy.py: K is 0\n')
+  assert bar.disable
+
+
 def test_other_errors_and_results_pass():
   for bug in (TypeError, RuntimeError):
     with pytest.raises(bug):
@@ -87,6 +95,55 @@ def test_arguments_are_checked(capsys, arguments, choices, message):
   main = command.guard(_raises(AssertionError('called')), choices)
   assert main(['toy.py', *arguments]) == 1
   assert message in capsys.readouterr().err
+
+
+def _open(kind, monkeypatch):
+  """Standard output that cannot be written."""
+  if kind == 'full':
+    out = open('/dev/full', 'w')
+  else:
+    reader, writer = os.pipe()
+    os.close(reader)
+    out = open(writer, 'w')
+  monkeypatch.setattr(sys, 'stdout', out)
+  return out
+
+
+@pytest.mark.parametrize('size', [1, 10**5])  # as it ends, or in the middle
+@pytest.mark.parametrize(
+  ('kind', 'status', 'words'),
+  [
+    ('unread', 141, ''),
+    (
+      'full',
+      1,
+      'toy.py: what is printed cannot be written: No space left on device.\n',
+    ),
+  ],
+)
+def test_output_that_cannot_be_written(
+  kind, status, words, size, monkeypatch, capfd
+):
+  monkeypatch.setattr(sys, 'argv', ['toy.py'])
+  with _open(kind, monkeypatch), pytest.raises(SystemExit) as end:
+    main = command.guard(lambda argv: print('x' * size))
+    command.finish(main(['toy.py']))
+  assert end.value.code == status and capfd.readouterr().err == words
+
+
+def test_help_that_nobody_reads_is_quiet():
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run(
+    [sys.executable, 'scripts/toy.py', '--help'],
+    stdout=writer,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=_ROOT,
+    check=False,
+  )
+  os.close(writer)
+  assert (done.returncode, done.stderr) == (141, '')
 
 
 # One process for all: importing takes longer than what is tested.
@@ -159,7 +216,9 @@ def test_the_console_command_speaks_of_itself():
   ]
   assert [each.returncode for each in done] == [0, 1]
   assert 'listcoupling train-vae' in done[0].stdout
-  assert 'scripts/train_vae.py' not in done[0].stdout.split('flags:')[0]
+  # Neither its words nor the heading of its flags tell where the file is.
+  assert 'scripts/train_vae.py' not in done[0].stdout
+  assert '\nlistcoupling train-vae:\n' in done[0].stdout
   assert done[1].stderr.startswith('listcoupling train-vae: --config has no ')
 
 
@@ -177,7 +236,7 @@ def main(argv):
 
   print(jax.config.jax_compilation_cache_dir)
   with run.open_run(argv[1], {}) as record:
-    record.rows([(n, n) for n in range(3)], compute, key='n')
+    record.rows({n: n for n in range(3)}, compute, key='n')
 
 command.run(main, choices=(sys.argv[1],))
 """

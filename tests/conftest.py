@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from importlib import metadata
 
 # Workers compile each program once for all: they share a folder, which the
 # first process makes for this run, and they read these settings with jax. The
@@ -12,6 +13,13 @@ _made = None
 if _CACHE not in os.environ:
   os.environ[_CACHE] = _made = tempfile.mkdtemp(prefix='listcoupling-tests-')
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+
+# They compile three times as fast without LLVM's optimizations and in the
+# older code of fusions, and run slower, which little arrays do not feel. The
+# modules named below are optimized.
+if metadata.version('jaxlib').startswith('0.10.'):  # later ones know no flag
+  os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -33,6 +41,12 @@ _LONGEST = (
   'shaped_laws_test',
   'laws_test',
   'scripts_test',
+)
+
+# Many trials of small programs, or assertions on what the compiler makes.
+_OPTIMIZED = (
+  'laws_test',
+  'shaped_laws_test',
 )
 
 # Folders and modules of tests in which arrays of different rank or type still
@@ -72,6 +86,16 @@ def _strict_arrays(request):
   types = 'standard' if set(parts) & set(_MIXING) else 'strict'
   with jax.numpy_rank_promotion('raise'), jax.numpy_dtype_promotion(types):
     yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _compiler(request):
+  """Optimizations where they pay."""
+  name, wanted = 'jax_disable_most_optimizations', request.path.stem
+  before = jax.config.read(name)
+  jax.config.update(name, before and wanted not in _OPTIMIZED)
+  yield
+  jax.config.update(name, before)
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -1,6 +1,7 @@
 """Files are whole or absent, and say their name when they are neither."""
 
 import errno
+import os
 import pathlib
 
 import numpy as np
@@ -30,18 +31,41 @@ def test_two_may_write_the_same_file(tmp_path):
   assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_full_disk_is_named(tmp_path):
+@pytest.mark.parametrize(
+  ('number', 'words'),
+  [
+    (errno.ENOSPC, 'No space left.*: free space'),
+    (errno.EDQUOT, 'quota.*: free space'),
+    (errno.EROFS, 'Read-only file system: make its folder writable'),
+    (errno.EACCES, 'Permission denied: make its folder writable'),
+    (errno.EFBIG, 'File too large: raise the limit'),
+  ],
+)
+def test_what_cannot_be_written_is_named(tmp_path, number, words):
   path = tmp_path / 'x.json'
-  with pytest.raises(OSError, match='No space left.*free space.*x.json'):
-    with files.replacing(path):
-      raise OSError(errno.ENOSPC, 'No space left on device')
-  with pytest.raises(OSError, match='No space left.*free space.*folder'):
-    with files.naming_full_disk('folder'):
-      raise ValueError('RESOURCE_EXHAUSTED: No space left on device')
-  with pytest.raises(OSError, match='^.Errno 5. I/O$'):  # another error stays
-    with files.replacing(path):
+  path.write_text('before')
+  with pytest.raises(OSError, match=f"{words}.*: '{path}'$"):
+    with files.naming(tmp_path), files.replacing(path) as new:
+      new.write_text('half')
+      raise OSError(number, os.strerror(number), 'a file of its own')
+  with pytest.raises(OSError, match=f"{words}.*: 'folder'$"):
+    with files.naming('folder'):
+      raise ValueError(f'RESOURCE_EXHAUSTED: {os.strerror(number)} (x.cc:3)')
+  assert path.read_text() == 'before' and list(tmp_path.iterdir()) == [path]
+
+
+def test_other_errors_stay_as_they_are(tmp_path):
+  with pytest.raises(OSError, match='^.Errno 5. I/O$'):
+    with files.replacing(tmp_path / 'x.json'):
       raise OSError(errno.EIO, 'I/O')
   assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+  (tmp_path / 'file').touch()
+  for path in ('file/x.json', 'file/deep/x.json'):
+    with pytest.raises(ValueError, match='file.*x.json.*Not a dir.*another'):
+      files.write_json(tmp_path / path, {})
 
 
 def test_links_are_followed_and_folders_refused(tmp_path):
@@ -97,3 +121,12 @@ def test_a_workdir_is_a_folder_that_was_named(tmp_path, given):
   with pytest.raises(ValueError, match=f'{wanted}.*workdir|workdir.*{wanted}'):
     files.as_folder(given)
   assert files.as_folder(tmp_path / 'new' / 'one') == tmp_path / 'new' / 'one'
+
+
+def test_arrays_keep_their_shapes(tmp_path):
+  """A number comes back as a number, not as an array of one."""
+  arrays = {'a': {'b': np.float32(2)}, 'c': np.ones((2, 1), np.float32).T}
+  files.write_arrays(tmp_path / 'file', arrays, None)
+  found, _ = files.read_arrays(tmp_path / 'file')
+  assert found['a']['b'].shape == () and found['a']['b'] == 2
+  assert found['c'].shape == (1, 2)

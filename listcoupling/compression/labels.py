@@ -299,18 +299,13 @@ def kmeans_labels(
     >>> kmeans_labels(jnp.array([[0.], [.9]]), jnp.array([[1.], [0.]])).tolist()
     [1, 0]
   """
-  candidates = validation.as_numbers(candidates, 'candidates')
-  centres = validation.as_numbers(centres, 'centres')
-  shapes = candidates.shape, centres.shape
-  if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
-    raise ValueError(
-      'candidates and centres must be [N, D] and [L G, D], got shapes '
-      f'{shapes[0]} and {shapes[1]}.'
-    )
+  candidates, centres = validation.as_points(
+    candidates=candidates, centres=centres
+  )
   validation.check_positive_int(num_groups, 'num_groups')
-  if shapes[1][0] % num_groups:
+  if len(centres) % num_groups:
     raise ValueError(
-      f'num_groups must divide the {shapes[1][0]} centres, got {num_groups}.'
+      f'num_groups must divide the {len(centres)} centres, got {num_groups}.'
     )
   for name, value in (('candidates', candidates), ('centres', centres)):
     if validation.is_concrete(value) and np.isnan(value).any():

@@ -171,6 +171,29 @@ def _hermite(matrix: np.ndarray) -> np.ndarray:
   return rows.astype(np.int64)
 
 
+def best_lattice(size: int, num_cosets: int) -> str:
+  """The lattice with the roundest cells that can be split into such cosets.
+
+  Args:
+    size: D.
+    num_cosets: L G.
+
+  Returns:
+    "A2", "D4" or "E8" where it has D dimensions and a sublattice of index
+    L G; else "Z", which has one of any index.
+
+  Example:
+    >>> best_lattice(4, 16), best_lattice(4, 32)
+    ('D4', 'Z')
+  """
+  validation.check_positive_int(size, 'size')
+  validation.check_positive_int(num_cosets, 'num_cosets')
+  for lattice, own in _SIZES.items():
+    if own == size and _similarity(lattice, size, num_cosets) is not None:
+      return lattice
+  return 'Z'
+
+
 class Code(NamedTuple):
   """A lattice, its sublattice, and the numbers of the cosets; see `make_code`.
 
@@ -299,18 +322,21 @@ def _make_code(lattice, num_messages, num_groups, size, num_points) -> Code:
   )  # fmt: skip
 
 
-def _coset(point: jax.Array, code: Code) -> jax.Array:
-  """Number of the coset of lattice points [..., D] -> [...] int32."""
+def _place(point: jax.Array, code: Code) -> tuple[jax.Array, jax.Array]:
+  """Coset of lattice points [..., D], and turns [..., D] from its leader.
+
+  A turn is a step along a row of `code.hermite`. int32, both.
+  """
   inverse = np.linalg.inv(code.basis.astype(np.float64)).astype(np.float32)
   exact = jax.lax.Precision.HIGHEST
   z = jnp.round(jnp.matmul(point, inverse, precision=exact)).astype(jnp.int32)
-  place = jnp.zeros(z.shape[:-1], jnp.int32)
+  place, turns = jnp.zeros(z.shape[:-1], jnp.int32), []
   for d in range(code.size):
-    turns = jnp.floor_divide(z[..., d], int(code.hermite[d, d]))
+    turns.append(jnp.floor_divide(z[..., d], int(code.hermite[d, d])))
     row = jnp.asarray(code.hermite[d], jnp.int32)
-    z = z - turns[..., None] * jnp.broadcast_to(row, z.shape)
+    z = z - turns[d][..., None] * jnp.broadcast_to(row, z.shape)
     place = place * int(code.hermite[d, d]) + z[..., d]
-  return jnp.asarray(code.number)[place]
+  return jnp.asarray(code.number)[place], jnp.stack(turns, -1)
 
 
 def _scale(period, code: Code) -> jax.Array:
@@ -358,10 +384,65 @@ def encode(source, offset, period, code: Code) -> jax.Array:
     >>> encode(jnp.array([[.2], [1.1]]), jnp.zeros((2, 1)), 4., code).tolist()
     [0, 1]
   """
+  point = _nearest_point(source, offset, period, code)
+  return _place(point, code)[0] // code.num_groups
+
+
+def _nearest_point(source, offset, period, code: Code) -> jax.Array:
+  """[..., D] in the lattice's own scale, the dither taken off."""
   _check(source, offset, period, code, 'source')
   x = jnp.asarray(source, jnp.float32) / _scale(period, code)
-  point = _NEAREST[code.lattice](x - jnp.asarray(offset, jnp.float32))
-  return _coset(point, code) // code.num_groups
+  return _NEAREST[code.lattice](x - jnp.asarray(offset, jnp.float32))
+
+
+def nearest_codeword(source, offset, period, code: Code) -> jax.Array:
+  """Of all cosets together, the codeword nearest to a source.
+
+  Args:
+    source: [..., D].
+    offset: as of `encode`, like all that follow.
+    period: likewise.
+    code: likewise.
+
+  Returns:
+    [..., D] float32.
+
+  Example:
+    >>> code = make_code('Z', 4, num_groups=1)
+    >>> nearest_codeword(jnp.array([1.3]), jnp.zeros(1), 4., code).tolist()
+    [1.0]
+  """
+  point = _nearest_point(source, offset, period, code)
+  return (point + jnp.asarray(offset, jnp.float32)) * _scale(period, code)
+
+
+def number(codeword, offset, period, code: Code) -> jax.Array:
+  """Tells codewords apart: their coset, and which of its points they are.
+
+  Args:
+    codeword: [..., D] from `decode` or `nearest_codeword`.
+    offset: the encoder's.
+    period: the encoder's.
+    code: the encoder's.
+
+  Returns:
+    [...] int32 from 0 to L G 2^D - 1; modulo L G it is the coset. Points of a
+    coset have one number if they are an even number of steps apart along every
+    edge of the sublattice.
+
+  Example:
+    >>> code = make_code('Z', 4, num_groups=1)
+    >>> word = jnp.array([[1.], [5.], [6.], [9.]])
+    >>> number(word, jnp.zeros((4, 1)), 4., code).tolist()
+    [1, 5, 6, 1]
+  """
+  _check(codeword, offset, period, code, 'codeword')
+  word = jnp.asarray(codeword, jnp.float32) / _scale(period, code)
+  coset, turns = _place(word - jnp.asarray(offset, jnp.float32), code)
+  weights = jnp.asarray(2 ** np.arange(code.size), jnp.int32)
+  odd = jnp.mod(turns, 2) * jnp.broadcast_to(weights, turns.shape)
+  count = code.num_messages * code.num_groups
+  return coset + count * jnp.sum(odd, -1, dtype=jnp.int32)
 
 
 def decode(message, mean, offset, period, code: Code, *, decoder) -> jax.Array:

@@ -108,14 +108,7 @@ def encode(
     >>> encode(jnp.array([[2.9], [.2]]), codewords, num_decoders=2).tolist()
     [1, 0]
   """
-  points = validation.as_numbers(points, 'points')
-  codewords = validation.as_numbers(codewords, 'codewords')
-  shapes = points.shape, codewords.shape
-  if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][1] != shapes[1][1]:
-    raise ValueError(
-      'points and codewords must be [R, P] and [F, P], got shapes '
-      f'{shapes[0]} and {shapes[1]}.'
-    )
+  points, codewords = validation.as_points(points=points, codewords=codewords)
   count = _num_messages(len(codewords), num_decoders, bin_size)
   return nearest(points, codewords) // num_decoders % count
 

@@ -40,6 +40,8 @@ from listcoupling.gumbel import Domain, domain_key
 BLOCK = 256  # arrivals looked at in one go
 NUM_ARRIVALS = 1 << 12  # of each race; the rest only where it can matter
 _OFFSET = 64.0  # keeps logarithmic costs positive, so that they order as bits
+# Half a step of float32 from 1, where the normal quantile is infinite.
+_BELOW_ONE = 1 - 2.0**-24
 _STEP = 64  # of the two-level cumulative sum
 _BATCHES = 8  # of (trial, setting) pairs in one call
 
@@ -126,20 +128,10 @@ def make_settings(
     x = np.asarray(x, np.float32)
     return np.broadcast_to(x[:, None] if x.ndim == 1 else x, shape)
 
-  if num_groups == 'all':
-    groups = np.arange(1, num_decoders + 1)
-  else:
-    validation.check_positive_int(num_groups, 'num_groups')
-    if num_decoders % num_groups:
-      raise ValueError(
-        f'num_groups must divide num_decoders = {num_decoders}, got '
-        f'{num_groups}.'
-      )
-    groups = np.gcd(np.arange(1, num_decoders + 1), num_groups)
   settings = Settings(
     spread(test_variance),
     spread(np.ones(shape) if period is None else period),
-    spread(groups[None]),
+    spread(_groups(num_groups, num_decoders)[None]),
     num_messages,
     np.full(shape[0], period is not None),
     np.full(shape[0], is_shared),
@@ -151,6 +143,19 @@ def make_settings(
   if not np.all(num_messages >= 1):
     raise ValueError(f'num_messages must be at least 1, got {num_messages}.')
   return settings
+
+
+def _groups(num_groups, num_decoders) -> np.ndarray:
+  """G [K] of n = 1..K decoders in use."""
+  counts = np.arange(1, num_decoders + 1)
+  if num_groups == 'all':
+    return counts
+  validation.check_positive_int(num_groups, 'num_groups')
+  if num_decoders % num_groups:
+    raise ValueError(
+      f'num_groups must divide num_decoders = {num_decoders}, got {num_groups}.'
+    )
+  return np.gcd(counts, num_groups)
 
 
 def join(*parts: Settings) -> Settings:
@@ -245,12 +250,10 @@ def draw_arrivals(
     apart(_uniform_of(keys, index, domain))
     for domain in (Domain.CODEBOOK, Domain.LABELS)
   )
-  # Half a step of float32 from 0 and 1, where the quantile is infinite.
-  below_one = 1 - 2.0**-24
-  quantile = jnp.clip(2 * of_candidate - 1, -below_one, below_one)
+  quantile = jnp.clip(2 * of_candidate - 1, -_BELOW_ONE, _BELOW_ONE)
   normal = math.sqrt(2) * apart(jax.lax.erf_inv(quantile))
   log_time = jnp.log(time) + _OFFSET
-  parts = log_time, normal, jnp.minimum(uniform, below_one), index
+  parts = log_time, normal, jnp.minimum(uniform, _BELOW_ONE), index
   return Arrivals(*(apart(jnp.moveaxis(apart(x), 0, -1)) for x in parts))
 
 
@@ -422,7 +425,7 @@ def _horizons(arrivals, sources, s, blocks):
 
 
 def _messages(w, uniform, dither, setting):
-  """What is sent to n = 1..K decoders: [K, B]."""
+  """Messages to n = 1..K decoders: [K, B]."""
 
   def of(n):
     own = slice(n - 1, n)

@@ -242,16 +242,17 @@ def write_images(path, images, names=()) -> None:
 
   check_output(path)
   path = pathlib.Path(os.path.realpath(path))
-  path.parent.mkdir(parents=True, exist_ok=True)
-  new = pathlib.Path(tempfile.mkdtemp(prefix='.images.', dir=path.parent))
-  try:
-    for image, name in zip(images, _output_names(len(images), names)):
-      image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-      Image.fromarray(image).save(new / name)
-    new.chmod(0o755)
-    os.replace(new, path)
-  finally:
-    shutil.rmtree(new, ignore_errors=True)
+  with files.naming(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = pathlib.Path(tempfile.mkdtemp(prefix='.images.', dir=path.parent))
+    try:
+      for image, name in zip(images, _output_names(len(images), names)):
+        image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+        Image.fromarray(image).save(new / name)
+      new.chmod(0o755)
+      os.replace(new, path)
+    finally:
+      shutil.rmtree(new, ignore_errors=True)
 
 
 def check_output(path) -> None:

@@ -1,8 +1,9 @@
 """Images for the compression experiments, without TensorFlow.
 
 MNIST from its four IDX files or prepared by TFDS, CIFAR-10 prepared by TFDS
-or a subset of it in four PNGs (`cifar`), and what scikit-learn carries, for
-machines without a network: 8 x 8 digits and patches of two photographs.
+or a subset of it in four PNGs (`cifar`), patches of two views of one scene
+(`stereo`), and what scikit-learn carries, for machines without a network: 8 x 8
+digits and patches of two photographs.
 """
 
 import gzip
@@ -17,10 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling import files
-from listcoupling.data import cifar, photographs, side_information
+from listcoupling.data import cifar, photographs, side_information, stereo
 
 NAMES = (
   'mnist', 'mnist_tfds', 'cifar10_4k', 'cifar10_tfds', 'digits', 'photographs',
+  'stereo',
 )  # fmt: skip
 DATA_VARIABLE = 'LISTCOUPLING_DATA'
 _MOST_RATIO = 1032  # of deflate: bytes out for one byte in
@@ -245,12 +247,11 @@ def _load_digits() -> Images:
   return Images(images[:split], labels[:split], images[split:], labels[split:])
 
 
-def _load_photographs() -> Images:
+def _unlabelled(train, test, source) -> Images:
   """Labels say nothing: 0."""
-  train, test = photographs.read_patches()
   return Images(
-    *_checked(train, np.zeros(len(train)), 'photographs'),
-    *_checked(test, np.zeros(len(test)), 'photographs'),
+    *_checked(train, np.zeros(len(train)), source),
+    *_checked(test, np.zeros(len(test)), source),
   )
 
 
@@ -260,12 +261,13 @@ def load_images(name: str, data_dir=None) -> Images:
   Args:
     name: "mnist" (IDX files, plain or .gz), "mnist_tfds" and "cifar10_tfds"
       (made by `prepare_tfds_mnist`, `prepare_tfds_cifar10`; TFDS shuffles the
-      records), "cifar10_4k" (`cifar.read_subset`: 3600 + 400 images); without
-      files, "digits" (8 x 8, 1437 + 360 images) or "photographs"
-      (`photographs.read_patches`: 16 x 32, 23278 + 468 patches).
-    data_dir: the folder of the files, by default mnist/ or cifar10_4k/ in the
-      folder that the environment variable LISTCOUPLING_DATA names; for the
-      TFDS sets the TFDS data directory, which must be given.
+      records), "cifar10_4k" (`cifar.read_subset`: 3600 + 400 images), "stereo"
+      (`stereo.read_patches`: patches of 16 x 32); without files, "digits" (8 x
+      8, 1437 + 360 images) or "photographs" (`photographs.read_patches`: 16 x
+      32, 23278 + 468 patches).
+    data_dir: the folder of the files, by default mnist/, cifar10_4k/ or stereo/
+      in the folder that the environment variable LISTCOUPLING_DATA names; for
+      the TFDS sets the TFDS data directory, which must be given.
 
   Returns:
     `Images`.
@@ -280,8 +282,10 @@ def load_images(name: str, data_dir=None) -> Images:
   """
   if name not in NAMES:
     raise ValueError(f'name must be one of {NAMES}, got {name!r}.')
-  if name in ('digits', 'photographs'):
-    return _load_digits() if name == 'digits' else _load_photographs()
+  if name == 'digits':
+    return _load_digits()
+  if name == 'photographs':
+    return _unlabelled(*photographs.read_patches(), name)
   if name.endswith('_tfds'):
     if not data_dir:
       raise ValueError(
@@ -291,6 +295,8 @@ def load_images(name: str, data_dir=None) -> Images:
   directory = pathlib.Path(data_dir or _default_directory(name))
   if name == 'mnist':
     return _load_idx(directory)
+  if name == 'stereo':
+    return _unlabelled(*stereo.read_patches(directory), directory)
   train, train_labels, test, test_labels = cifar.read_subset(directory)
   return Images(
     *_checked(train, train_labels, directory),

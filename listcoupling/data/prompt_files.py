@@ -7,6 +7,8 @@ from typing import Any
 
 from listcoupling import files
 
+_NAMES = 'prompt', 'text', 'messages'  # of a prompt in an object of JSON
+
 
 def read_prompts(
   path: str | os.PathLike, *, whole_file: bool = False
@@ -15,9 +17,10 @@ def read_prompts(
 
   Args:
     path: UTF-8 text. A name that ends in .jsonl holds one JSON value a line: a
-      string, or an object with a string under "prompt" or a conversation under
-      "messages". Any other holds one prompt a line. Only \n, or \r\n, ends a
-      line; blank lines are passed over.
+      string, or an object with a string under "prompt" or "text" or a
+      conversation under "messages", the first of these that it has. Any other
+      holds one prompt a line. Only \n, or \r\n, ends a line; blank lines are
+      passed over.
     whole_file: the file is one prompt, line ends included.
 
   Returns:
@@ -63,14 +66,14 @@ def _from_json(path, number, line):
     raise ValueError(f'{path}, line {number}: no JSON ({error}).') from error
   prompt = value
   if isinstance(value, dict):
-    prompt = value.get('prompt', value.get('messages'))
+    prompt = next((value[name] for name in _NAMES if name in value), None)
   is_conversation = isinstance(prompt, list) and all(
     isinstance(message, dict) for message in prompt
   )
   if not prompt or not (isinstance(prompt, str) or is_conversation):
     raise ValueError(
       f'{path}, line {number}: a prompt must be a non-empty string, or an '
-      f'object with "prompt" or "messages", got {line[:80]!r}.'
+      f'object with "prompt", "text" or "messages", got {line[:80]!r}.'
     )
   return prompt
 

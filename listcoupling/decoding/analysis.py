@@ -114,6 +114,18 @@ def _generated(prompt_lengths, generation, width):
   return (places >= before) & (places < before + count)
 
 
+def _dense_laws(logits, temperature, size, options):
+  """Laws [T, V] under the filters, of logits [T, .] of V tokens or fewer."""
+
+  def one(logits):
+    missing = size - logits.shape[-1]
+    logits = jnp.pad(logits, (0, missing), constant_values=-jnp.inf)
+    law = filters.warp(logits, temperature, options)
+    return filters.probabilities(law, size)
+
+  return jax.vmap(one)(logits)
+
+
 def expected_acceptance(
   target: LanguageModel,
   drafter: LanguageModel,
@@ -158,13 +170,8 @@ def expected_acceptance(
   temperatures = options.slot_temperatures()
 
   def laws(model, temperature):
-    def one(logits):
-      missing = size - logits.shape[-1]
-      logits = jnp.pad(logits, (0, missing), constant_values=-jnp.inf)
-      law = filters.warp(logits, temperature, options)
-      return filters.probabilities(law, size)
-
-    return jax.vmap(one)(logits_along(model, rows)[chosen])
+    logits = logits_along(model, rows)[chosen]
+    return _dense_laws(logits, temperature, size, options)
 
   num_drafts = options.num_drafts
 

@@ -1,16 +1,25 @@
 """Chat templates: a conversation as the text that a model was trained on.
 
 Checkpoints carry them as chat_template.jinja, or in tokenizer_config.json. They
-are programs in the Jinja language, run here without access to anything.
+are programs in the Jinja language: each call runs its templates in a process
+of its own (`chat_process`), without access to anything, whose time and memory
+are bounded.
 """
 
-import datetime
+import importlib.util
 import json
 import os
+import pathlib
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from listcoupling import files, hub
+
+_PROCESS = pathlib.Path(__file__).with_name('chat_process.py')
+_MOST_SOURCE = 1 << 20  # bytes; a hub's largest template has some 30 kB
 
 
 class ChatTemplate(NamedTuple):
@@ -19,10 +28,12 @@ class ChatTemplate(NamedTuple):
   Attributes:
     source: in the Jinja language.
     special_tokens: by name, such as bos_token and eos_token.
+    path: the file it is from, for messages.
   """
 
   source: str
   special_tokens: Mapping[str, str]
+  path: str = 'the chat template'
 
   def render(
     self,
@@ -33,39 +44,109 @@ class ChatTemplate(NamedTuple):
   ) -> str:
     """The text of a conversation.
 
-    It holds its special tokens: encode it with add_special_tokens=False.
+    It holds its special tokens: encode it with add_special_tokens=False. Takes
+    a tenth of a second, most of it to start; `render_rows` takes several.
 
     Args:
       messages: each with 'role' (system, user, assistant) and 'content'.
       add_generation_prompt: end where the assistant begins to speak.
-      **variables: what else the template knows, such as tools.
+      **variables: what else the template knows, such as tools; what JSON holds.
 
     Raises:
       ImportError: jinja2 is missing.
-      ValueError: the template refuses the conversation or is damaged.
+      ValueError: the template refuses the conversation, is damaged, or takes
+        more than 2 seconds or 1 GiB.
 
     Example:
       >>> source = '{% for m in messages %}[{{ m.content }}]{% endfor %}'
       >>> ChatTemplate(source, {}).render([{'content': 'Hi'}])
       '[Hi]'
     """
-    jinja2 = _jinja2()
-    try:
-      return (
-        _environment(jinja2)
-        .from_string(self.source)
-        .render(
-          messages=messages,
-          add_generation_prompt=add_generation_prompt,
-          **self.special_tokens,
-          **variables,
-        )
-      )
-    except Exception as error:  # a template is a program: of any kind
-      raise ValueError(
-        f'the chat template cannot be filled in: {error}; look at the '
-        'roles and their order.'
-      ) from error
+    variables['add_generation_prompt'] = add_generation_prompt
+    texts, refusal = _fill_in(self, [messages], variables)
+    if refusal:
+      raise ValueError(refusal)
+    return texts[0]
+
+  def render_rows(
+    self, rows: Mapping[int, Sequence[Mapping[str, str]]]
+  ) -> dict[int, str]:
+    """The texts of several conversations, by their number.
+
+    Raises:
+      ImportError: as of `render`.
+      ValueError: as of `render`; the message names the row.
+    """
+    variables = {'add_generation_prompt': True}
+    texts, refusal = _fill_in(self, list(rows.values()), variables)
+    if refusal:
+      raise ValueError(f'row {list(rows)[len(texts)]}: {refusal}')
+    return dict(zip(rows, texts, strict=True))
+
+
+def _fill_in(template, conversations, variables) -> tuple[list[str], str]:
+  """Texts of conversations; why there are no more of them, else ''."""
+  if importlib.util.find_spec('jinja2') is None:
+    raise ImportError(
+      "chat templates need jinja2: pip install 'listcoupling[chat]'"
+    )
+  seconds = 2 + len(conversations) // 100  # of CPU; one takes milliseconds
+  request = {
+    'source': template.source,
+    'variables': {**template.special_tokens, **variables},
+    'conversations': conversations,
+    'most_seconds': seconds,
+    'most_bytes': 1 << 30,
+    'most_characters': 1 << 24,
+  }
+  try:
+    asked = json.dumps(request, default=_plain)
+  except (TypeError, ValueError, RecursionError) as error:
+    raise ValueError(
+      f'messages and variables of a chat must be what JSON holds: {error}.'
+    ) from error
+  texts, reason = _answer(asked, seconds)
+  if reason:
+    reason = (
+      f'{template.path} cannot be filled in: {reason}; look at the roles and '
+      'their order, or give the prompt as text.'
+    )
+  return texts, reason
+
+
+def _plain(value) -> Any:
+  """What `json` does not know by itself."""
+  if isinstance(value, Mapping):
+    return dict(value)
+  if isinstance(value, Sequence):
+    return list(value)
+  raise TypeError(f'got {type(value).__name__}')
+
+
+def _answer(asked: str, seconds: int) -> tuple[list[str], str]:
+  """(texts, reason) of the process, which is given some seconds of CPU."""
+  places = os.pathsep.join(filter(None, sys.path))
+  try:
+    done = subprocess.run(
+      [sys.executable, str(_PROCESS)],
+      input=asked.encode(),
+      env=os.environ | {'PYTHONPATH': places, 'PYTHONSAFEPATH': '1'},
+      capture_output=True,
+      timeout=60 + 20 * seconds,  # other processes may be at work
+      check=False,
+    )
+    output, status, errors = done.stdout, done.returncode, done.stderr
+  except subprocess.TimeoutExpired as late:
+    output, status, errors = late.stdout or b'', -signal.SIGXCPU, b''
+  found = [json.loads(line) for line in output.split(b'\n')[:-1]]
+  if status == -signal.SIGXCPU:
+    return found, f'it takes more than {seconds} seconds'
+  if status:  # its interpreter gave up: memory or stack
+    last = errors.decode(errors='replace').strip().rpartition('\n')[2]
+    return found, f'its process ended with {status} {last[:200]}'
+  if isinstance(found[-1], dict):
+    return found[:-1], found[-1]['error']
+  return found, ''
 
 
 def read_chat_template(
@@ -99,19 +180,30 @@ def read_chat_template(
   if not isinstance(templates, Mapping):
     templates = {'default': templates}
   source, path = templates.get(name), directory / 'chat_template.jinja'
+  origin = config_path
   if name == 'default' and path.exists():
-    files.check_regular(path)
-    try:
-      source = path.read_text(encoding='utf-8')
-    except UnicodeDecodeError as error:
-      raise ValueError(f'{path} is damaged: {error}.') from error
+    source, origin = _read_source(path), path
   if not isinstance(source, str):
     raise ValueError(
       f'{directory} has no chat template {name!r}, neither in {path.name} nor '
       f'in {config_path.name} (there: {[n for n in templates if n]}); give the '
       'prompt as text.'
     )
-  return ChatTemplate(source, _special_tokens(config))
+  return ChatTemplate(source, _special_tokens(config), str(origin))
+
+
+def _read_source(path: pathlib.Path) -> str:
+  files.check_regular(path)
+  size = path.stat().st_size
+  if size > _MOST_SOURCE:
+    raise ValueError(
+      f'{path} has {size} bytes, more than the {_MOST_SOURCE} that a chat '
+      'template may have; download it again, or give the prompt as text.'
+    )
+  try:
+    return path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path} is damaged: {error}.') from error
 
 
 def _special_tokens(config) -> dict[str, str]:
@@ -123,45 +215,3 @@ def _special_tokens(config) -> dict[str, str]:
     if name.endswith('_token') and isinstance(value, str):
       tokens[name] = value
   return tokens
-
-
-def _jinja2():
-  try:
-    import jinja2.ext
-    import jinja2.sandbox
-  except ImportError as error:
-    raise ImportError(
-      "chat templates need jinja2: pip install 'listcoupling[chat]'"
-    ) from error
-  return jinja2
-
-
-def _environment(jinja2):
-  """A sandbox with what the transformers library offers to templates."""
-
-  class Generation(jinja2.ext.Extension):
-    """{% generation %} marks the assistant's words; the text stays as it is."""
-
-    tags = {'generation'}
-
-    def parse(self, parser):
-      next(parser.stream)
-      return parser.parse_statements(['name:endgeneration'], drop_needle=True)
-
-  def refuse(message):
-    raise jinja2.exceptions.TemplateError(message)
-
-  def as_json(value, **options):
-    return json.dumps(value, ensure_ascii=False, **options)
-
-  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True,
-    lstrip_blocks=True,
-    extensions=[Generation, jinja2.ext.loopcontrols],
-  )
-  environment.filters['tojson'] = as_json
-  environment.globals['raise_exception'] = refuse
-  environment.globals['strftime_now'] = lambda pattern: (
-    datetime.datetime.now().strftime(pattern)
-  )
-  return environment

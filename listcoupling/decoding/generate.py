@@ -126,7 +126,7 @@ def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
 
 
 def _check_ended(ended, call):
-  """What `on_block` returned, as [B] bool."""
+  """Rows that `on_block` says end here, as [B] bool."""
   ended = np.asarray(ended)
   if ended.shape != call.prompt_lengths.shape or ended.dtype != bool:
     raise ValueError(
@@ -236,7 +236,7 @@ def prepare(
 
 
 def _sampler(target, drafters, options, vocab_size, batch, capacity):
-  """What is compiled and its parameters; shapes of drafters are checked."""
+  """The static part of a program and its parameters; checks drafters."""
   drafts = METHODS[options.method].propose is not None
   pairs = [as_drafter(each) for each in drafters if drafts]
   sampler = loop.make_sampler(

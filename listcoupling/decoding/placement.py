@@ -135,7 +135,7 @@ def agreement(mesh: Mesh | None, target):
 
 @contextlib.contextmanager
 def agreed(shared: bool):
-  """What several processes have to do alike before they go on together.
+  """Agreement of several processes before they go on together.
 
   None goes on alone: an error in one process, or an argument that differs, is
   an error in all.

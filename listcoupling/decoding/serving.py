@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from listcoupling import validation
-from listcoupling.decoding import loop, placement, programs
+from listcoupling.decoding import loop, metrics, placement, programs
 from listcoupling.decoding.generate import (
   Call,
   Generation,
@@ -52,7 +52,8 @@ def generate_many(
     prompts: [R, P] token ids, right-padded.
     prompt_lengths: [R], at least 1.
     options: see `GenerateOptions`.
-    batch_size: slots; the next of `generate`'s buckets is what runs.
+    batch_size: slots, no more than requests; the next of `generate`'s buckets
+      is what runs.
     mesh: as for `generate`.
     on_done: called with the number of a request and its tokens when it ends,
       in the order in which they end.
@@ -81,7 +82,8 @@ def generate_many(
     queue = prepare(
       key, target, drafters, prompts, prompt_lengths, options, mesh
     )
-    size = placement.rows_on(queue.mesh, batch_size, rows_bucket(batch_size))
+    count = min(batch_size, queue.prompt_lengths.size)
+    size = placement.rows_on(queue.mesh, count, rows_bucket(count))
     return _serve(queue, size, on_done)
 
 
@@ -91,7 +93,8 @@ def _serve(queue: Call, size, on_done):
   waiting = list(range(queue.prompt_lengths.size))[::-1]
   done = {}  # of each request its tokens, their number and figures
   state = info = None
-  blocks, before = 0, np.zeros(size, int)
+  shards = queue.mesh.shape['data'] if queue.mesh else 1
+  row_blocks, before = 0, np.zeros(size, int)
   while waiting or (slots >= 0).any():
     fresh = np.zeros(size, bool)
     for slot in np.flatnonzero(slots < 0)[: len(waiting)]:
@@ -101,7 +104,8 @@ def _serve(queue: Call, size, on_done):
       state, info = _refill(call, fresh, state, info)
     state, info = _span(call, state, info)
     calls = placement.fetch(info.target_calls)
-    blocks += int((calls - np.where(fresh, 0, before)).max())
+    ran = calls - np.where(fresh, 0, before)
+    row_blocks += metrics.row_blocks(ran, size, shards)
     before = calls
     ended = placement.fetch(state.done) & (slots >= 0)
     for slot, *result in _results(call, state, info, ended):
@@ -113,7 +117,7 @@ def _serve(queue: Call, size, on_done):
   tokens, counts, infos = zip(*(done[request] for request in sorted(done)))
   info = jax.tree.map(lambda *leaves: np.stack(leaves), *infos)
   return queue.finish(
-    np.stack(tokens), np.array(counts), info, seconds, size * blocks
+    np.stack(tokens), np.array(counts), info, seconds, row_blocks
   )
 
 

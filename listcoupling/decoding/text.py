@@ -98,6 +98,7 @@ def generate_text(
   validation.check_positive_int(batch_size, 'batch_size')
   validation.check_positive_int(num_samples, 'num_samples')
   _check_strings(target.tokenizer, stop_strings, on_text)
+  _check_switch(logprobs, 'logprobs', (False, True))
   texts = _as_texts(texts)
   rows = _prompt_rows(
     target.tokenizer, texts, add_special_tokens, chat_template
@@ -140,13 +141,15 @@ def _continue(keys, rows, target, drafters, options, streams):
 
 
 def _check_strings(tokenizer, stop_strings, on_text):
-  if isinstance(stop_strings, str) or not all(
+  if not isinstance(stop_strings, (list, tuple)) or not all(
     isinstance(stop, str) and stop for stop in stop_strings
   ):
     raise ValueError(
       'stop_strings must be a sequence of non-empty strings, got '
       f'{stop_strings!r}.'
     )
+  if on_text is not None and not callable(on_text):
+    raise ValueError(f'on_text must be callable or None, got {on_text!r:.80}.')
   if tokenizer is None and (stop_strings or on_text is not None):
     raise ValueError(
       'the target has no tokenizer.json, which stop_strings and on_text need; '
@@ -154,27 +157,40 @@ def _check_strings(tokenizer, stop_strings, on_text):
     )
 
 
+def _check_switch(value, name, choices):
+  if not any(value is each for each in choices):
+    raise ValueError(f'{name} must be one of {choices}, got {value!r:.80}.')
+
+
 def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
   """Token ids of each prompt, of whatever kind it is."""
+  _check_switch(add_special_tokens, 'add_special_tokens', (None, False, True))
   if add_special_tokens is None:
     add_special_tokens = chat_template is None
-  tokenizer = _whole(tokenizer)
-  rows = []
+  if not isinstance(chat_template, ChatTemplate | None):
+    raise ValueError(
+      'chat_template must be what read_chat_template gives, got '
+      f'{type(chat_template).__name__}.'
+    )
+  tokenizer, rows, chats = _whole(tokenizer), [], {}
   for row, text in enumerate(texts):
-    if not isinstance(text, (str, Sequence, np.ndarray)):
+    if not isinstance(text, (str, Sequence, np.ndarray, jax.Array)):
       raise ValueError(
         f'row {row}: a prompt must be a string, a list of messages or of token '
         f'ids, got {type(text).__name__}.'
       )
-    is_chat = any(isinstance(each, Mapping) for each in text)
-    if is_chat and chat_template is None:
-      raise ValueError(
-        f'row {row}: messages need a chat_template; read_chat_template takes '
-        "the checkpoint's."
-      )
-    if chat_template is not None and (is_chat or isinstance(text, str)):
-      messages = text if is_chat else [{'role': 'user', 'content': text}]
-      text = chat_template.render(messages)
+    if any(isinstance(each, Mapping) for each in text):
+      chats[row] = text
+    elif chat_template is not None and isinstance(text, str):
+      chats[row] = [{'role': 'user', 'content': text}]
+  if chats and chat_template is None:
+    raise ValueError(
+      f'row {min(chats)}: messages need a chat_template; read_chat_template '
+      "takes the checkpoint's."
+    )
+  filled = chat_template.render_rows(chats) if chats else {}
+  for row, text in enumerate(texts):
+    text = filled.get(row, text)
     if isinstance(text, str):
       text = _encode(tokenizer, text, row, add_special_tokens)
     rows.append(_check_ids(text, row))
@@ -224,7 +240,8 @@ def _keys(key, num_prompts, num_samples):
     other = gumbel.domain_key(row, Domain.SAMPLE, sample)
     return jnp.where(sample == 0, row, other)
 
-  return jax.vmap(one)(jnp.arange(num_prompts * num_samples, dtype=jnp.int32))
+  count = num_prompts * num_samples
+  return jax.jit(jax.vmap(one))(jnp.arange(count, dtype=jnp.int32))
 
 
 class _Streams:

@@ -16,7 +16,7 @@ import numpy as np
 
 from listcoupling.decoding import placement
 from listcoupling.decoding.drafters import as_list
-from listcoupling.decoding.generate import generate
+from listcoupling.decoding.generate import generate, with_stops
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
@@ -71,6 +71,7 @@ def tune(
     >>> best = tune(jax.random.key(0), target, drafter, [[1]], [1], options)
     ... # doctest: +SKIP
   """
+  with_stops(target, options)  # refuses what is neither
   drafters = as_list(drafters)
   if not drafters:
     raise ValueError(

@@ -210,8 +210,8 @@ def _prepare(config, seed):
     return row(seed, config, position, p_logits, q_logits)
 
   def fill(run):
-    work = [(i, i) for i in range(config.num_positions)]
-    rows = run.rows(work, compute, key='position')
+    jobs = {i: i for i in range(config.num_positions)}
+    rows = run.rows(jobs, compute, key='position')
     run.note(training_split=splits, summary=summary(rows))
     return rows
 

@@ -5,11 +5,15 @@ and needs no display.
 """
 
 import contextlib
+import io
+import itertools
 import os
 import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from listcoupling import files
@@ -37,6 +41,7 @@ STYLE = {
   'legend.frameon': False,
   'savefig.dpi': 200,
 }
+_LABEL = 7.5  # size of the names at the ends of curves, points
 
 
 @contextlib.contextmanager
@@ -55,8 +60,10 @@ def figure(path: str | os.PathLike, size=(5.2, 3.6), *, print_too=True):
     canvas = Figure(figsize=size, layout='constrained')
     yield canvas
     for each in paths:
+      drawn = io.BytesIO()  # a writer of PDF hides what a full disk says
+      canvas.savefig(drawn, format=each.suffix[1:])
       with files.replacing(each) as new:
-        canvas.savefig(new)
+        new.write_bytes(drawn.getvalue())
 
 
 class Curve(NamedTuple):
@@ -79,7 +86,142 @@ class Curve(NamedTuple):
     )
     axes.errorbar(x, y, error, **style | changes)
 
+  def of_rows(self, axes, rows, x: str, y: str, **changes) -> None:
+    """Draws column y of rows, with its standard error, against column x."""
+    errors = [row.get(f'{y}_se') for row in rows]
+    values = [row[y] for row in rows]
+    self.draw(axes, [row[x] for row in rows], values, errors, **changes)
 
-def beside(axes) -> None:
-  """The legend, to the right of the axes."""
-  axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+
+@contextlib.contextmanager
+def panels(
+  path: str | os.PathLike,
+  rows: Sequence[Mapping[str, Any]],
+  across: str,
+  *,
+  down: str | None = None,
+  title: Callable[[Mapping[str, Any]], str],
+  labels: tuple[str, str],
+  size=(2.7, 2.8),
+  sharey=True,
+  named=False,
+) -> Iterator[list[tuple]]:
+  """A figure of panels, one for each value of a column.
+
+  Args:
+    path: see `figure`.
+    rows: of a table.
+    across: column whose values stand side by side.
+    down: column whose values stand one below the other.
+    title: of a panel, from its first row.
+    labels: of the axes x and y.
+    size: of a panel, in inches.
+    sharey: whether all panels have one scale.
+    named: whether the last panel of a line names the curves, see
+      `name_curves`; else there is one legend.
+
+  Yields:
+    Pairs of axes and the rows that they show.
+  """
+  groups = {}
+  for row in rows:
+    groups.setdefault((row[down] if down else 0, row[across]), []).append(row)
+  lines, columns = (list(dict.fromkeys(part)) for part in zip(*groups))
+  whole = 2.0 + size[0] * len(columns), 0.4 + size[1] * len(lines)
+  with figure(path, whole) as canvas:
+    grid = canvas.subplots(
+      len(lines), len(columns), squeeze=False, sharey=sharey
+    )
+    shown, last = [], {}
+    for axes, place in zip(grid.flat, itertools.product(lines, columns)):
+      own = groups.get(place)
+      axes.set_visible(own is not None)
+      if own:
+        axes.set_title(title(own[0]))
+        shown.append((axes, own))
+        last[place[0]] = axes  # of its line
+    for axes in grid[-1]:
+      axes.set_xlabel(labels[0])
+    for axes in grid[:, 0]:
+      axes.set_ylabel(labels[1])
+    yield shown
+    if named:
+      for axes in last.values():
+        name_curves(axes)
+    else:
+      legend(canvas)
+
+
+def legend(canvas) -> None:
+  """One legend of all axes, to their right."""
+  handles = {}
+  for axes in canvas.axes:
+    handles |= dict(zip(*reversed(axes.get_legend_handles_labels())))
+  if handles:
+    canvas.legend(handles.values(), handles.keys(), loc='outside right center')
+
+
+def name_curves(axes) -> None:
+  """Names every curve at its end, in its colour, in place of a legend.
+
+  Names that would lie on each other move apart; a thin line leads to each.
+  """
+  handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
+  lines = {name: getattr(x, 'lines', [x])[0] for name, x in handles.items()}
+  ends = {name: _end(line) for name, line in lines.items()}
+  ends = {name: end for name, end in ends.items() if end is not None}
+  if not ends:
+    return
+  axes.get_ylim()  # settles the limits that what follows goes by
+  inside = axes.transAxes.inverted()
+  places = [
+    inside.transform(lines[name].get_transform().transform(end))[1]
+    for name, end in ends.items()
+  ]
+  height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points
+  for (name, end), place in zip(
+    ends.items(), spread(np.clip(places, 0, 1), 1.2 * _LABEL / height)
+  ):
+    color = lines[name].get_color()
+    axes.annotate(
+      name, end, (1.06, place), lines[name].get_transform(), axes.transAxes,
+      color=color, fontsize=_LABEL, va='center', annotation_clip=False,
+      arrowprops=dict(
+        arrowstyle='-', color=color, lw=0.5, alpha=0.5, shrinkA=0, shrinkB=2
+      ),
+    )  # fmt: skip
+
+
+def _end(line):
+  """The last finite point of a line, or None."""
+  points = np.asarray(line.get_xydata(), float)
+  finite = points[np.isfinite(points).all(1)]
+  return tuple(finite[-1]) if len(finite) else None
+
+
+def spread(places, gap: float) -> np.ndarray:
+  """Places moved apart to at least `gap`, as little as that takes.
+
+  Args:
+    places: [n] numbers.
+    gap: least distance between two.
+
+  Returns:
+    [n], least squares from `places` in their order.
+
+  Example:
+    >>> spread([0.5, 0.5, 3.0], 1.0).tolist()
+    [0.0, 1.0, 3.0]
+  """
+  places = np.asarray(places, float)
+  order = np.argsort(places, kind='stable')
+  steps = gap * np.arange(len(places))
+  blocks = []  # (mean, size): what is too close moves as one
+  for value in places[order] - steps:
+    blocks.append((value, 1))
+    while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+      (a, m), (b, n) = blocks[-2:]
+      blocks[-2:] = [((a * m + b * n) / (m + n), m + n)]
+  found = np.empty_like(places)
+  found[order] = np.repeat(*zip(*blocks)) + steps if blocks else []
+  return found

@@ -75,7 +75,7 @@ def open_run(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...   with open_run(folder, {'seed': 0}) as run:
-    ...     run.rows([('a', 1), ('b', 2)], lambda x: {'x': x}, key='name')
+    ...     run.rows({'a': 1, 'b': 2}, lambda x: {'x': x}, key='name')
     [{'name': 'a', 'x': 1}, {'name': 'b', 'x': 2}]
   """
   workdir, settings = files.as_folder(workdir), files.plain(settings)
@@ -104,9 +104,11 @@ def open_run(
 @contextlib.contextmanager
 def _alone(workdir: pathlib.Path) -> Iterator[None]:
   """Holds the folder's lock; the system frees it when a process dies."""
-  workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / '.lock'
-  with path.open('a') as file:
+  with files.naming(workdir):
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = path.open('a')
+  with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       # Its last holder may have removed the file since it was opened.
@@ -196,7 +198,7 @@ class Run:
 
   def rows(
     self,
-    work: Sequence[tuple[int | str, Any]],
+    jobs: Mapping[int | str, Any],
     compute: Callable[[Any], Mapping[str, Any]],
     *,
     key: str,
@@ -205,20 +207,20 @@ class Run:
     """Computes the missing rows of a table; each is kept as soon as it is done.
 
     Args:
-      work: (name, argument of `compute`) per row, in the order of the work.
+      jobs: argument of `compute` for each row, by name.
       compute: gives the columns of a row.
       key: column of the names.
-      table: name of the CSV file. It may hold rows of earlier work, too.
+      table: name of the CSV file. It may hold rows of earlier jobs, too.
 
     Returns:
-      One row per piece of work: its name, then its columns, as `tables.values`.
+      One row per job: its name, then its columns, as `tables.values`.
 
     Raises:
       ValueError: the table was changed since it was written.
     """
     done = of_leader(lambda: self._kept(table, key))
-    left = [(name, item) for name, item in work if str(name) not in done]
-    order = dict.fromkeys([str(name) for name, _ in work])
+    left = [(name, job) for name, job in jobs.items() if str(name) not in done]
+    order = dict.fromkeys(map(str, jobs))
     count = jax.process_count()
     with tqdm.tqdm(total=len(left), desc=key, disable=not left) as progress:
       for first in range(0, len(left), count):
@@ -229,14 +231,14 @@ class Run:
         progress.update(len(turn))
     together(lambda: None)  # the table is whole
     columns = dict.fromkeys(name for row in done.values() for name in row)
-    return [columns | tables.values(done[str(name)]) for name, _ in work]
+    return [columns | tables.values(done[name]) for name in order]
 
   def _turn(self, turn, compute, key, table) -> dict[str, dict[str, str]]:
     """The next rows by name, one from each process."""
 
     def own():
-      for name, item in turn[jax.process_index() :][:1]:
-        return tables.texts({key: name, **compute(item)})
+      for name, job in turn[jax.process_index() :][:1]:
+        return tables.texts({key: name, **compute(job)})
 
     rows = {str(name): row for (name, _), row in zip(turn, everyone(own))}
     digests = self._record['rows'].setdefault(table, {})
@@ -247,20 +249,20 @@ class Run:
 
   def results(
     self,
-    work: Sequence[tuple[int | str, Any]],
+    jobs: Mapping[int | str, Any],
     compute: Callable[[Any], list[dict[str, Any]]],
   ) -> list[dict[str, Any]]:
-    """Rows of results.csv where a piece of work gives any number of them.
+    """Rows of results.csv where a job gives any number of them.
 
     They are kept in parts.csv, as JSON, as soon as they are done.
 
     Args:
-      work: as of `rows`.
+      jobs: as of `rows`.
       compute: gives the rows.
     """
     parts = self.rows(
-      work,
-      lambda item: {'rows': json.dumps(compute(item), default=files.plain)},
+      jobs,
+      lambda job: {'rows': json.dumps(compute(job), default=files.plain)},
       key='job',
       table='parts.csv',
     )
@@ -277,18 +279,18 @@ class Run:
       tables.write_csv(self.workdir / table, rows)
     self.has_kept = True
 
-  def deal(self, items: Sequence[T], work: Callable[[T], Any]) -> None:
+  def deal(self, items: Sequence[T], function: Callable[[T], Any]) -> None:
     """Has several processes do what one does later, item by item.
 
     Args:
       items: i goes to process i mod P.
-      work: of an item; keeps what it finds in the folder, under the item's own
-        name, and reads it the next time. Nothing is called in one process.
+      function: of an item; keeps its result in the folder, under the item's
+        own name, and reads it the next time. Nothing is called in one process.
     """
     count = jax.process_count()
     if count > 1:
       own = items[jax.process_index() :: count]
-      together(lambda: [work(item) for item in own] and None)
+      together(lambda: [function(item) for item in own] and None)
 
   def _kept(self, table: str, key: str) -> dict[str, dict[str, str]]:
     """Rows of a table by name."""

@@ -159,9 +159,9 @@ def row(seed: int, config, num_drafts: int) -> dict:
 
 def _prepare(config, seed):
   def fill(run):
-    work = [(count, count) for count in sorted(set(config.num_drafts))]
+    jobs = {count: count for count in sorted(config.num_drafts)}
     compute = functools.partial(row, seed, config)
-    return run.rows(work, compute, key='num_drafts')
+    return run.rows(jobs, compute, key='num_drafts')
 
   return {}, fill
 
@@ -192,7 +192,7 @@ def plot(rows: list[dict], path) -> None:
     few = len(counts) <= 8
     axes.set_xticks([k for k in counts if few or k == counts[0] or k % 5 == 0])
     axes.set_ylim(top=1.01)
-    plots.beside(axes)
+    plots.legend(canvas)
 
 
 TABLE = Experiment(
@@ -288,3 +288,79 @@ def _sampled_coupling(function, keys, log_p, log_q) -> dict:
     'sampled': rate,
     'sampled_se': tables.binomial_error(rate, len(keys)),
   }
+
+
+EXACT_COLUMNS = (
+  Column('law', 'law'),
+  Column('K', 'num_drafts'),
+  Column('sampled', 'sampled', '.5f'),
+  Column('exact', 'exact', '.5f'),
+  Column('bound', 'bound', '.5f'),
+  Column('z', 'z', '.2f'),
+)
+_BATCH = 10_000  # draws at a time
+
+
+def exact_rows(seed: int, *, trials: int) -> list[dict]:
+  """Matches of GLS, drawn and exact, on laws of several kinds.
+
+  Args:
+    seed: of the laws and the draws.
+    trials: draws per row.
+
+  Returns:
+    A row for each pair of laws and each K: `sampled` with its standard error,
+    `exact`, `bound` (Theorem 1), and `z`, sampled minus exact in standard
+    errors.
+  """
+  rows = []
+  for name, p, q, counts in _laws(seed):
+    for count in counts:
+      rate = _match_rate(seed, p, q, count, trials)
+      exact = float(bounds.list_matching_probability(p, q, count))
+      error = tables.binomial_error(exact, trials)
+      rows.append(
+        dict(
+          law=name,
+          num_drafts=count,
+          sampled=rate,
+          sampled_se=error,
+          exact=exact,
+          bound=float(bounds.list_matching_bound(p, q, count)),
+          z=(rate - exact) / error,
+        )
+      )
+  return rows
+
+
+def _laws(seed: int):
+  """Yields name, draft law [N] or [K, N], target law [N], numbers of drafts."""
+  rng = np.random.default_rng(seed)
+  few = (1, 2, 4, 8)
+  p, q = rng.dirichlet(np.ones(10), 2)
+  yield 'Dirichlet(1), N=10', p, q, few
+  p, q = rng.dirichlet(np.full(10, 0.2), 2)
+  yield 'Dirichlet(.2), N=10', p, q, few
+  yield 'two atoms', np.array([0.9, 0.1]), np.array([0.3, 0.7]), few
+  z, e = rng.standard_normal((2, 100))
+  p, q = np.exp(2 * z + e), np.exp(2 * z)
+  yield 'peaked, N=100', p / p.sum(), q / q.sum(), few
+  drafts = rng.dirichlet(np.ones(10), 4)
+  yield '4 different drafts', drafts, rng.dirichlet(np.ones(10)), (4,)
+
+
+def _match_rate(seed, p, q, num_drafts, trials) -> float:
+  """Share of draws whose target is in the list."""
+  draw = functools.partial(
+    coupling.gumbel_list_sampling,
+    draft_logits=jnp.log(p),
+    target_logits=jnp.log(q),
+    num_drafts=num_drafts,
+  )
+
+  @jax.jit
+  def matches(keys):
+    return jax.lax.map(lambda k: draw(k).is_match, keys, batch_size=_BATCH)
+
+  key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TRIALS, num_drafts)
+  return float(np.mean(matches(jax.random.split(key, trials))))

@@ -23,9 +23,11 @@ _LABELS = {
   'gls': ('random', 'balanced', 'lattice'),
   'gls_kmeans': ('kmeans',),
   'list_quantiser': ('kmeans',),
+  'lattice': ('cosets',),
 }
 SCHEMES = tuple(_LABELS)
-LABELS = (*_LABELS['gls'], 'kmeans')
+LABELS = (*_LABELS['gls'], 'kmeans', 'cosets')
+DEFAULT_LABELS = {name: labels[0] for name, labels in _LABELS.items()}
 MAX_IMAGES, MAX_CANDIDATES, MAX_DECODERS = 1 << 22, 1 << 18, 256
 MAGIC, VERSION = b'\x89LCMP\r\n\x1a', 4
 _HEADER = np.dtype([
@@ -75,14 +77,16 @@ class Container(NamedTuple):
 
   scheme: str  # of SCHEMES
   key_data: tuple[int, int]  # 32-bit words of the shared threefry key
-  num_candidates: int  # N; of a list quantiser its L K M codewords
+  # N; of a list quantiser its L K M codewords, of a lattice L G times the
+  # points of a coset that have different numbers.
+  num_candidates: int
   num_decoders: int  # K
   num_messages: int  # L
   shape: tuple[int, ...]  # (R, H, W) of the sources, or (R, H, W, C)
   messages: np.ndarray  # [R] integers in 0..L-1
   model_digest: bytes  # 32, of all networks that a decoder needs
   num_groups: int = 1  # G, divides K
-  labels: str = 'random'  # of LABELS; kmeans but for gls
+  labels: str = 'random'  # of LABELS; only gls has a choice
   width: float = 0.0  # of lattice labels, a float32
   shared_race: bool = False  # one race for all decoders; gls alone
   indices: np.ndarray | None = None  # [R] in 0..N-1, the encoder's candidates
@@ -117,8 +121,8 @@ def _are_words(values, low: int = 0) -> bool:
 # (field, what it must do, whether it does); a rule relies on those before.
 _RULES: tuple[tuple[str, str, Callable[[Container], bool]], ...] = (
   ('scheme', f'be one of {SCHEMES}', lambda c: c.scheme in SCHEMES),
-  ('labels', f'be "kmeans" but for gls, there one of {_LABELS["gls"]}',
-   lambda c: c.labels in _LABELS[c.scheme]),
+  ('labels', f'be one of {_LABELS["gls"]} for gls, "cosets" for lattice, else '
+   '"kmeans"', lambda c: c.labels in _LABELS[c.scheme]),
   ('shared_race', 'be off but for gls',
    lambda c: not c.shared_race or c.scheme == 'gls'),
   ('width', 'be positive, of 32 bits, for lattice labels and 0 for others',
@@ -137,6 +141,9 @@ _RULES: tuple[tuple[str, str, Callable[[Container], bool]], ...] = (
   ('num_candidates', 'be a multiple of {c.num_messages} messages * '
    '{c.num_decoders} decoders', lambda c: c.scheme != 'list_quantiser'
    or c.num_candidates % (c.num_messages * c.num_decoders) == 0),
+  ('num_candidates', 'be a multiple of {c.num_messages} messages * '
+   '{c.num_groups} groups', lambda c: c.scheme != 'lattice'
+   or c.num_candidates % (c.num_messages * c.num_groups) == 0),
   ('key_data', 'be two 32-bit words',
    lambda c: len(c.key_data) == 2 and _are_words(c.key_data)),
   ('model_digest', 'have 32 bytes', lambda c: len(c.model_digest) == 32),

@@ -2,10 +2,11 @@
 
 A workdir of scripts/train_vae.py has one VAE, one of
 scripts/evaluate_compression.py several (a beta each) and the fits of
-`gls_kmeans` and `list_quantiser`, a file per number of codewords:
+`gls_kmeans`, `lattice` and `list_quantiser`, a file per number of codewords:
 
     model/vae.safetensors or model_beta_<beta>/vae.safetensors
     fits/gls_kmeans_<F>[_groups_<G>]_beta_<beta>.safetensors
+    fits/lattice_<F>[_groups_<G>]_beta_<beta>.safetensors
     fits/list_quantiser_<F>[_bins_of_<M>].safetensors
     choice/<scheme>.json    beta, N and M that the evaluation chose
 
@@ -71,8 +72,8 @@ def make_trained(
     side_kind: what a decoder knows.
 
   Raises:
-    ValueError: if the VAE and its fit are of other images, or gls_kmeans has no
-      classifier.
+    ValueError: if the VAE and its fit are of other images, or a fit of
+      gls_kmeans or lattice has no classifier.
 
   Example:
     >>> import jax
@@ -82,8 +83,8 @@ def make_trained(
     >>> len(make_trained('gls', model).digest)
     32
   """
-  if scheme == 'gls_kmeans' and model.fit.classifier is None:
-    raise ValueError('gls_kmeans needs a fit with a classifier; this has none.')
+  if scheme in ('gls_kmeans', 'lattice') and model.fit.classifier is None:
+    raise ValueError(f'{scheme} needs a fit with a classifier; this has none.')
   parts = [part for part in (model.networks, model.fit) if part is not None]
   configs = [part.config for part in parts]
   for name in ('source_shape', 'side_shape', 'latent_size'):

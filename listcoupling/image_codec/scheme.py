@@ -1,15 +1,18 @@
-"""Three ways to send an image to K decoders in one message, each written once.
+"""Four ways to send an image to K decoders in one message, each written once.
 
 `gls` is Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5: candidates
 from the prior of a beta-VAE, K races, labels that look at no image. The
 encoder weighs candidates by q(w | image) / prior(w), a decoder by exp(logit)
 of the estimator: the odds of the joint against the product law, not the
-probability. Two are not in the paper. `gls_kmeans` is the same race with
+probability. Three are not in the paper. `gls_kmeans` is the same race with
 labels that stand for codewords of the source (k-means in pixels) and a decoder
-trained on what the codec delivers (`models.codeword_decoder`).
-`list_quantiser` has no race and shares nothing but its codewords; where a bin
-holds several, a classifier of the side information tells them apart
-(`compression.list_quantiser`).
+trained on what the codec delivers (`models.codeword_decoder`). `lattice` has
+points of a dithered lattice in the latent space of the VAE for codewords and
+cosets for messages (`compression.lattices`): a decoder takes the point of its
+coset that is nearest to the mean its side information gives, and answers by a
+network that was trained on such points. `list_quantiser` has no race and shares
+nothing but its codewords; where a bin holds several, a classifier of the side
+information tells them apart (`compression.list_quantiser`).
 
 A scheme is three functions of B images, as an optax transformation is two of
 gradients. Files and tables call the same ones; a file only puts a bitstream
@@ -26,7 +29,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from listcoupling.compression import codec, list_quantiser
+from listcoupling import gumbel
+from listcoupling.compression import codec, lattices, list_quantiser
 from listcoupling.image_codec import codebook as codebooks
 from listcoupling.models import codeword_decoder
 
@@ -47,12 +51,21 @@ class Networks(Protocol):
 class Fit(NamedTuple):
   """Learned by a scheme for F codewords; a pytree of arrays."""
 
-  codewords: jax.Array  # [F, P]
+  codewords: jax.Array  # [F, P]; of a lattice leaders of its cosets, [F, D]
   params: Any  # of the codeword decoder; None before it is trained
   # Params of the labels of gls_kmeans, or of what a side information says of
-  # the codewords of a bin; else None.
+  # the codewords of a bin; of a lattice the fields of a `LatticeSpace`; else
+  # None.
   classifier: Any
   config: codeword_decoder.CodewordDecoderConfig
+
+
+class LatticeSpace(NamedTuple):
+  """Where a lattice lies: at x = w @ transform for a latent w; a pytree."""
+
+  period: jax.Array  # [] see `compression.lattices`
+  transform: jax.Array  # [D, D]
+  mean: Any  # params of the mean of w given side information
 
 
 class Model(NamedTuple):
@@ -71,7 +84,8 @@ class Model(NamedTuple):
 class Settings(NamedTuple):
   """Settings that encoder and decoders agree on; hashable.
 
-  `num_messages` alone may be traced, unless labels are "lattice".
+  `num_messages` alone may be traced, unless labels are "lattice" or the scheme
+  is.
   """
 
   num_candidates: int  # N
@@ -107,9 +121,9 @@ class Scheme(NamedTuple):
   Attributes:
     name: as in files.
     prepare: (key, rows [B], model, settings, images [B, H, W] or None, sides
-      [B, C, h, w] or None) -> Prepared, or None if nothing is shared. An
-      encoder has images, a decoder sides, a trial both. Image r depends on
-      (key, rows[r]).
+      [B, C, h, w] or None) -> Prepared, the keys [B] of a lattice's dither, or
+      None if nothing is shared. An encoder has images, a decoder sides, a trial
+      both. Image r depends on (key, rows[r]).
     encode: (model, prepared, images, settings) -> codec.Encoding of [B].
     decode: (model, prepared, messages [B], sides [B, C, h, w], decoders [C],
       settings) -> Decoding.
@@ -117,7 +131,7 @@ class Scheme(NamedTuple):
   """
 
   name: str
-  prepare: Callable[..., Prepared | None]
+  prepare: Callable[..., Prepared | jax.Array | None]
   encode: Callable[..., codec.Encoding]
   decode: Callable[..., Decoding]
   num_codewords: Callable[[int, int, int, int], int]
@@ -287,6 +301,72 @@ def _decode_list(model, prepared, messages, sides, decoders, settings):
   return _answer(model.fit, held, held, latent, sides, settings)
 
 
+def _prepare_lattice(key, rows, model, settings, images=None, sides=None):
+  """The key of each image's dither: [B]."""
+  del model, settings, images, sides
+  dither = gumbel.Domain.DITHER
+  return jax.vmap(lambda row: gumbel.domain_key(key, dither, row))(rows)
+
+
+def lattice_code(settings: Settings, size: int) -> lattices.Code:
+  """The cosets of L messages to G groups in D = `size` dimensions."""
+  count, groups = settings.num_messages, settings.num_groups
+  lattice = lattices.best_lattice(size, count * groups)
+  return lattices.make_code(lattice, count, num_groups=groups, size=size)
+
+
+def encode_lattice(space: LatticeSpace, keys, latents, code):
+  """`codec.Encoding` of latents [B, D]; its index is `lattices.number`."""
+  offset = _dither(keys, code)
+  word = lattices.nearest_codeword(
+    latents @ space.transform, offset, space.period, code
+  )
+  index = lattices.number(word, offset, space.period, code)
+  count = code.num_messages * code.num_groups
+  return codec.Encoding(index, index % count // code.num_groups)
+
+
+def decode_lattice(space: LatticeSpace, keys, means, messages, decoders, code):
+  """Numbers [B, C] and latents [B, C, D] of the points that C decoders take.
+
+  Args:
+    space: where the lattice lies.
+    keys: [B], the encoder's.
+    means: [B, C, D] of the latent, given the side information.
+    messages: [B].
+    decoders: [C], from 0.
+    code: the encoder's.
+  """
+  offset = jnp.broadcast_to(_dither(keys, code)[:, None], means.shape)
+  word = lattices.decode(
+    messages[:, None], means @ space.transform, offset, space.period, code,
+    decoder=decoders[None],
+  )  # fmt: skip
+  index = lattices.number(word, offset, space.period, code)
+  return index, word @ jnp.linalg.inv(space.transform)
+
+
+def _dither(keys, code):
+  return jax.vmap(lambda key: lattices.dither(key, (), code))(keys)  # [B, D]
+
+
+def _encode_lattice(model, prepared, images, settings):
+  code = lattice_code(settings, model.fit.config.latent_size)
+  latents, _ = model.networks.encode(model.params, images)
+  space = LatticeSpace(**model.fit.classifier)
+  return encode_lattice(space, prepared, latents, code)
+
+
+def _decode_lattice(model, prepared, messages, sides, decoders, settings):
+  fit, size = model.fit, model.fit.config.latent_size
+  space, code = LatticeSpace(**fit.classifier), lattice_code(settings, size)
+  means = codeword_decoder.side_scores(space.mean, sides, fit.config, size)
+  index, latent = decode_lattice(
+    space, prepared, means, messages, decoders, code
+  )
+  return _answer(fit, index, jnp.zeros_like(index), latent, sides, settings)
+
+
 SCHEMES = {
   scheme.name: scheme
   for scheme in (
@@ -306,6 +386,13 @@ SCHEMES = {
       _encode_list,
       _decode_list,
       lambda k, l, g, m: l * k * m,
+    ),
+    Scheme(
+      'lattice',
+      _prepare_lattice,
+      _encode_lattice,
+      _decode_lattice,
+      lambda k, l, g, m: l * g,
     ),
   )
 }

@@ -74,8 +74,8 @@ def plan(
     seed: of the shared key, which goes into the file.
     num_decoders: K.
     num_messages: L.
-    num_candidates: N; None takes that of `trained`. Of a list quantiser its
-      L K M codewords: `trained` settles M.
+    num_candidates: N; None takes that of `trained`, which alone can settle it
+      for a list quantiser (its L K M codewords) and for a lattice.
     labels: of gls: "random" (None), "balanced" or "lattice".
     width: of lattice labels.
     **fields: num_groups, shared_race, names and picture of
@@ -96,7 +96,7 @@ def plan(
     shape=tuple(shape),
     messages=np.zeros(shape[0], np.int32),
     model_digest=trained.digest,
-    labels=labels or ('random' if trained.scheme == 'gls' else 'kmeans'),
+    labels=labels or bitstream.DEFAULT_LABELS[trained.scheme],
     width=width,
     **fields,
   )
@@ -154,6 +154,13 @@ def _check_fit(fit, c: bitstream.Container) -> None:
       f'the fit of {c.scheme} is of {len(fit.codewords)} codewords and up to '
       f'{fit.config.max_decoders} decoders; {c.num_messages} messages to '
       f'{c.num_decoders} decoders need {wanted} codewords.'
+    )
+  numbers = wanted << fit.config.latent_size
+  if c.scheme == 'lattice' and c.num_candidates != numbers:
+    raise bitstream.HeaderError(
+      f'num_candidates of a lattice of {wanted} cosets in '
+      f'{fit.config.latent_size} dimensions must be {numbers}, got '
+      f'{c.num_candidates}.'
     )
 
 

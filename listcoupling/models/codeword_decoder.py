@@ -145,21 +145,22 @@ def decode(params, codewords, latents, sides, counts, config) -> jax.Array:
   return images.reshape(batch, num, *images.shape[1:])
 
 
-def side_scores(params, sides, config) -> jax.Array:
-  """Log-scores of the codewords given side information.
+def side_scores(params, sides, config, num_outputs: int | None = None):
+  """What side information says of the codewords, or of a latent.
 
   Args:
     params: of a `Classifier` of `config.hidden_size` units, trained on side
       information.
     sides: [..., h, w] float32.
     config: `CodewordDecoderConfig`.
+    num_outputs: of the network; None: log-scores of all F codewords.
 
   Returns:
-    [..., F] float32, unnormalised.
+    [..., F] float32, unnormalised, or [..., num_outputs].
   """
   lead = sides.ndim - len(config.side_shape)
   flat = sides.reshape(*sides.shape[:lead], -1)
-  model = Classifier(config.num_codewords, config.hidden_size)
+  model = Classifier(num_outputs or config.num_codewords, config.hidden_size)
   return model.apply({'params': params}, flat)
 
 

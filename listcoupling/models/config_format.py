@@ -425,6 +425,12 @@ def _write(config: TransformerConfig, name: str) -> dict:
     raw['mlp_bias'] = c.perceptron_bias
   if c.rotary_dim:
     raw['partial_rotary_factor'] = c.rotary_dim / c.head_dim
+  return raw | _write_layers(c, family) | _write_scaling(c, name)
+
+
+def _write_layers(config: TransformerConfig, family) -> dict:
+  """Entries on windows and rotation, which differ from layer to layer."""
+  c, raw = config, {}
   if family.windows:
     raw['sliding_window'] = max(c.windows, default=0) or None
   if family.windows == 'listed':
@@ -437,7 +443,7 @@ def _write(config: TransformerConfig, name: str) -> dict:
     raw['no_rope_layers'] = [
       int(layer not in c.unrotated) for layer in range(c.num_layers)
     ]
-  return raw | _write_scaling(c, name)
+  return raw
 
 
 def _write_scaling(config: TransformerConfig, name: str) -> dict:

@@ -168,6 +168,14 @@ def from_tensors(
   for name, value in (('config', config), ('tensors', tensors)):
     if not isinstance(value, Mapping):
       raise ValueError(f'{name} must be a mapping, got {type(value).__name__}.')
+  strange = [name for name in tensors if not isinstance(name, str)]
+  if strange:
+    raise ValueError(f'tensors are named by strings, got {strange[0]!r:.80}.')
+  if not isinstance(tokenizer, tokenizers.Tokenizer | None):
+    raise ValueError(
+      'tokenizer must be a tokenizers.Tokenizer or None, got '
+      f'{type(tokenizer).__name__}.'
+    )
   source = weight_files.in_memory(tensors)
   config = config_format.from_entries(config, 'config')
   config = _checked(config, source, dtype, 'tensors')
@@ -290,27 +298,23 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
 
 
 def _write(raw, tensors, tokenizer, directory: pathlib.Path) -> None:
-  directory.parent.mkdir(parents=True, exist_ok=True)
-  beside = pathlib.Path(
-    tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
-  )
-  try:
-    files.write_json(beside / 'config.json', raw)
-    metadata = {'format': 'pt'}  # transformers refuses a file without it
-    safetensors.numpy.save_file(
-      tensors, beside / form.WEIGHTS, metadata=metadata
+  with files.naming(directory):
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    beside = pathlib.Path(
+      tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
     )
-    if tokenizer is not None:
-      tokenizer.save(str(beside / form.TOKENIZER))
-      (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
-    _move_into_place(beside, directory)
-  except Exception as error:  # of three libraries: a full disk, mostly
-    raise OSError(
-      f'{directory} could not be written ({error}); free space there, or '
-      'choose another directory.'
-    ) from error
-  finally:
-    shutil.rmtree(beside, ignore_errors=True)
+    try:
+      files.write_json(beside / 'config.json', raw)
+      metadata = {'format': 'pt'}  # transformers refuses a file without it
+      safetensors.numpy.save_file(
+        tensors, beside / form.WEIGHTS, metadata=metadata
+      )
+      if tokenizer is not None:
+        tokenizer.save(str(beside / form.TOKENIZER))
+        (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
+      _move_into_place(beside, directory)
+    finally:
+      shutil.rmtree(beside, ignore_errors=True)
 
 
 def _move_into_place(beside: pathlib.Path, directory: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ straight into the logits.
 Legend: I inputs of a kernel, O its outputs, D hidden size, V vocabulary.
 """
 
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -171,12 +172,16 @@ def quantised_drafter(
     >>> num_bytes(target.params) / num_bytes(small.params) > 3.9
     True
   """
+  if isinstance(bits, bool) or not hasattr(bits, '__index__'):
+    raise ValueError(f'bits must be 8 or 4, got {bits!r} ({type(bits)}).')
+  bits = operator.index(bits)
   if bits not in (8, 4):
-    raise ValueError(f'bits must be 8 or 4, got {bits!r}.')
-  if not isinstance(model.config, TransformerConfig):
+    raise ValueError(f'bits must be 8 or 4, got {bits}.')
+  config = getattr(model, 'config', None)
+  if not isinstance(config, TransformerConfig):
     raise ValueError(
-      'only models of load_pretrained can be quantised, got a config of type '
-      f'{type(model.config).__name__}.'
+      'only models of load_pretrained can be quantised, got '
+      f'{type(model).__name__} with a config of type {type(config).__name__}.'
     )
   if is_quantised(model.params):
     raise ValueError('the model is quantised already; take the float one.')

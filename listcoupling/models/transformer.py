@@ -275,7 +275,7 @@ def num_entries(cache: Cache) -> int:
 
 
 def causal_hidden(config: TransformerConfig, params, tokens) -> jax.Array:
-  """What the output head reads, [B, S, D], of whole sequences [B, S]."""
+  """Inputs of the output head, [B, S, D], for whole sequences [B, S]."""
   batch, length = tokens.shape
   positions = jnp.arange(length, dtype=jnp.int32)
   positions = jnp.broadcast_to(positions, (batch, length))

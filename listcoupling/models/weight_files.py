@@ -223,7 +223,8 @@ def read_leaf(
 ) -> jax.Array:
   """One parameter; with a sharding each of its shards alone, and once."""
   if sharding is None:
-    return jnp.asarray(leaf.read(source.fetch), dtype=dtype)
+    leaf = leaf.read(source.fetch)  # cast here: on device, a program a shape
+    return jnp.asarray(leaf.astype(jnp.dtype(dtype), copy=False))
   blocks = {}  # devices with the same shard share what was read
 
   def read(index):

@@ -240,33 +240,67 @@ def train_side_classifier(
     ValueError: for no steps.
   """
 
+  model = codeword_decoder.Classifier(config.num_codewords, config.hidden_size)
+  sample = _from_sides(sides, nearest, batch_size)
+  return _classify(key, model, sample, steps, 1e-3)
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'steps', 'batch_size'))
+def train_side_means(key, sides, latents, *, config, steps, batch_size=512):
+  """Learns the mean of a latent given side information, by squared error.
+
+  Args:
+    key: typed key; reusable for other domains.
+    sides: [R, K, h, w].
+    latents: [R, D].
+    config: `CodewordDecoderConfig`, static.
+    steps: of Adam, static.
+    batch_size: static.
+
+  Returns:
+    Parameters for `codeword_decoder.side_scores` of D outputs, and the mean
+    loss [], summed over D.
+
+  Raises:
+    ValueError: for no steps.
+  """
+  model = codeword_decoder.Classifier(latents.shape[1], config.hidden_size)
+  sample = _from_sides(sides, latents, batch_size)
+  return _classify(
+    key, model, sample, steps, 1e-3,
+    loss=lambda mean, latent: jnp.sum((mean - latent) ** 2, -1),
+  )  # fmt: skip
+
+
+def _from_sides(sides, targets, batch_size):
+  """key -> flat side information of any decoder, and targets, of a batch."""
+
   def sample(key):
     row_key, decoder_key = jax.random.split(key)
     rows, decoders = (
       jax.random.randint(k, (batch_size,), 0, count, jnp.int32)
       for k, count in zip((row_key, decoder_key), sides.shape[:2])
     )
-    side = sides[rows, decoders].reshape(batch_size, -1)
-    return side, nearest[rows]
+    return sides[rows, decoders].reshape(batch_size, -1), targets[rows]
 
-  model = codeword_decoder.Classifier(config.num_codewords, config.hidden_size)
-  return _classify(key, model, sample, steps, 1e-3)
+  return sample
 
 
-def _classify(key, model, sample, steps, learning_rate):
-  """Trains a classifier on (inputs, codewords) = sample(key)."""
+def _classify(
+  key, model, sample, steps, learning_rate,
+  loss=optax.softmax_cross_entropy_with_integer_labels,
+):  # fmt: skip
+  """Trains a network on (inputs, targets) = sample(key)."""
   if steps < 1:
     raise ValueError(f'steps must be at least 1, got {steps}.')
   init_key = gumbel.domain_key(key, _Domain.CLASSIFIER_INIT)
   params = model.init(init_key, sample(init_key)[0][:1])['params']
   rate = optax.cosine_decay_schedule(learning_rate, steps, alpha=0.01)
 
-  def loss(params, key):
-    inputs, codewords = sample(key)
-    return optax.softmax_cross_entropy_with_integer_labels(
-      model.apply({'params': params}, inputs), codewords
-    ).mean()
+  def mean_loss(params, key):
+    inputs, targets = sample(key)
+    return loss(model.apply({'params': params}, inputs), targets).mean()
 
   return _descend(
-    loss, params, key, _Domain.CLASSIFIER_STEP, optax.adam(rate), steps
+    mean_loss, params, key, _Domain.CLASSIFIER_STEP, optax.adam(rate), steps
   )

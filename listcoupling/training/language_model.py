@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-import tensorboardX
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -32,7 +31,7 @@ from listcoupling.data import text
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import sharding, transformer
 from listcoupling.models.transformer_config import TransformerConfig
-from listcoupling.training import inputs, losses, run_folder
+from listcoupling.training import events, inputs, losses, run_folder
 
 # Numbers of every row of history.json; with a teacher there are more.
 _IN_HISTORY = ('seconds', 'cross_entropy', 'train')
@@ -174,11 +173,10 @@ def make_steps(config, model_config, teacher_config=None, places=None):
   return train, evaluate
 
 
-def _log(writer, name: str, values: dict, step: int) -> dict[str, float]:
+def _log(board, name: str, values: dict, step: int) -> dict[str, float]:
   """Writes scalars to TensorBoard and returns them as floats."""
   values = {key: float(value) for key, value in values.items()}
-  for key, value in values.items():
-    writer.add_scalar(f'{name}/{key}', value, step)
+  board.scalars({f'{name}/{key}': x for key, x in values.items()}, step)
   loss = values.get('cross_entropy', 0.0)
   if not math.isfinite(loss):
     raise FloatingPointError(
@@ -188,11 +186,11 @@ def _log(writer, name: str, values: dict, step: int) -> dict[str, float]:
   return values
 
 
-def _held_out(job: Job, evaluate, state: TrainState, writer, done: int):
+def _held_out(job: Job, evaluate, state: TrainState, board, done: int):
   """Figures of the weights after a step on text that was held out."""
   run = functools.partial(evaluate, state.params, job.teacher_params)
   means = losses.mean_metrics(run, job.windows)
-  return _log(writer, 'held_out', means, done) | {'step': done}
+  return _log(board, 'held_out', means, done) | {'step': done}
 
 
 def _run(job: Job, manager, steps, first: int, state: TrainState):
@@ -201,18 +199,14 @@ def _run(job: Job, manager, steps, first: int, state: TrainState):
   history = run_folder.read_history(job.folder, first, _IN_HISTORY)
   schedule, leads = make_schedule(config), together.leads()
   begin = time.monotonic() - (history[-1]['seconds'] if history else 0.0)
-  last, events = config.num_steps, str(job.folder / 'events')
+  last = config.num_steps
+  board = events.Events(job.folder / 'events' if leads else None, first)
   if first < last and leads:  # it tells of the run as it was after fewer steps
     (job.folder / 'record.json').unlink(missing_ok=True)
   progress = tqdm(
     range(first, last), initial=first, total=last, disable=not leads
   )
-  with (
-    tensorboardX.SummaryWriter(
-      events, purge_step=first, write_to_disk=leads
-    ) as writer,
-    run_folder.stopping(manager, job.mesh) as keep,
-  ):
+  with run_folder.stopping(manager, job.mesh) as keep:
     for step in progress:
       state, metrics = train(
         state, job.tokens, job.key, step, job.teacher_params
@@ -221,10 +215,10 @@ def _run(job: Job, manager, steps, first: int, state: TrainState):
       evaluates = done % config.eval_every == 0 or done == last
       if evaluates or done % config.log_every == 0:
         metrics['learning_rate'] = schedule(step)
-        metrics = _log(writer, 'train', metrics, done)
+        metrics = _log(board, 'train', metrics, done)
         progress.set_postfix(loss=f'{metrics["cross_entropy"]:.3f}')
       if evaluates:
-        row = _held_out(job, evaluate, state, writer, done)
+        row = _held_out(job, evaluate, state, board, done)
         row['seconds'] = round(time.monotonic() - begin, 1)
         history.append(row | {'train': metrics['cross_entropy']})
         if leads:

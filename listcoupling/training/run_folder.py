@@ -17,9 +17,13 @@ read onto any mesh, whichever it was written from.
 """
 
 import contextlib
+import errno
+import logging
 import os
 import pathlib
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,7 +33,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from listcoupling import files
+from listcoupling import files, together
 from listcoupling.decoding import placement
 
 _STOPS = b'\nStops after this step and keeps it; once more stops at once.\n'
@@ -181,14 +185,57 @@ def read_history(
   return [row for row in rows if row['step'] <= last_step]
 
 
+def _is_no_report(record: logging.LogRecord) -> bool:
+  """Whether a line of the log is none of Orbax on an error that it raises."""
+  of_orbax = 'orbax' in record.pathname or 'orbax' in record.getMessage()
+  return record.levelno < logging.ERROR or not of_orbax
+
+
+@contextlib.contextmanager
+def _quiet_writers() -> Iterator[None]:
+  """Threads that write say nothing: what is wrong the manager raises."""
+  for name in ('absl', 'asyncio'):  # for good: some speak at the very end
+    logging.getLogger(name).addFilter(_is_no_report)
+  hook = sys.unraisablehook
+
+  def heed(dropped):
+    if 'Event loop is closed' not in str(dropped.exc_value):
+      hook(dropped)
+
+  sys.unraisablehook = heed
+  try:
+    yield
+  finally:
+    sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
 def checkpoints(
   folder: pathlib.Path, max_to_keep: int = 2
-) -> ocp.CheckpointManager:
-  """The manager of the run's checkpoints, of which the last ones are kept."""
-  return ocp.CheckpointManager(
-    (folder / 'checkpoints').absolute(),
-    options=ocp.CheckpointManagerOptions(max_to_keep=max_to_keep),
-  )
+) -> Iterator[ocp.CheckpointManager]:
+  """The manager of the run's checkpoints, of which the last ones are kept.
+
+  Yields:
+    The manager. All checkpoints are on disk when it is left; after an error
+    there is no half one.
+
+  Raises:
+    OSError: a checkpoint could not be written; the one before it stands.
+  """
+  there = (folder / 'checkpoints').absolute()
+  options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep)
+  try:
+    with (
+      files.naming(there),
+      _quiet_writers(),
+      ocp.CheckpointManager(there, options=options) as manager,
+    ):
+      yield manager
+  except Exception:
+    if together.leads():
+      for half in there.glob('*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(half, ignore_errors=True)
+    raise
 
 
 def restore(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
@@ -247,11 +294,28 @@ def begin(
   )
 
 
+def _check_room(folder: os.PathLike, state: Any) -> None:
+  """A full disk is found before a checkpoint is half there."""
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  disk = shutil.disk_usage(folder)
+  if disk.total and disk.free < size:  # some network file systems say 0
+    raise OSError(
+      errno.ENOSPC,
+      f'a checkpoint takes {size} bytes, {disk.free} are free; free space, '
+      'then give the same command again',
+      str(folder),
+    )
+
+
 def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
-  """Saves the state after `step` steps, in the background; once."""
+  """Saves the state after `step` steps, in the background; once.
+
+  Raises:
+    OSError: there is no room for it.
+  """
   if step != manager.latest_step():
-    with files.naming_full_disk(manager.directory):
-      manager.save(step, args=ocp.args.StandardSave(state))
+    together.together(lambda: _check_room(manager.directory, state))
+    manager.save(step, args=ocp.args.StandardSave(state))
 
 
 def _any_process(mesh: Mesh) -> Callable[[bool], bool]:
@@ -329,5 +393,4 @@ def stopping(
   finally:
     for number, old in before.items():
       signal.signal(number, old)
-    with files.naming_full_disk(manager.directory):
-      manager.wait_until_finished()
+    manager.wait_until_finished()

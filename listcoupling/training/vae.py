@@ -284,20 +284,18 @@ def _begin(config, manager, mesh) -> tuple[int, TrainState]:
 
 def _run(config, workdir, manager, mesh, halves):
   """The loop: resume, step, keep. Returns the parameters on one device."""
-  import tensorboardX  # a finished training is read without it
+  from listcoupling.training import events  # no need of it once it is trained
 
   first, state = _begin(config, manager, mesh)
   history = run_folder.read_history(workdir, first, _METRICS)
   args = _laid_out((gumbel.seed_key(config.seed), *halves['train']), mesh)
   steps = make_train_steps(config, vae.VAEConfig(**config.model), mesh)
   leads, began = together.leads(), history[-1]['step'] if history else 0
+  board = events.Events(workdir / 'tensorboard' if leads else None, first)
   with (
     tqdm.tqdm(
       initial=first, total=config.steps, desc='vae', disable=not leads
     ) as progress,
-    tensorboardX.SummaryWriter(
-      str(workdir / 'tensorboard'), write_to_disk=leads
-    ) as board,
     run_folder.stopping(manager, mesh) as keep,
   ):
     step = first
@@ -326,8 +324,7 @@ def _row(state: TrainState, step, count, config, board) -> dict:
   """A row of history: means over the last `count` steps."""
   row = {name: float(total) / count for name, total in state.totals.items()}
   _check_finite({'step': step, **row}, config)
-  for name, value in row.items():
-    board.add_scalar(name, value, step)
+  board.scalars(row, step)
   return {'step': step, **row}
 
 
@@ -341,8 +338,7 @@ def _draw(board, params, halves, config) -> None:
     kind=config.side_kind, noise=config.side_noise,
   )[:, 0]  # fmt: skip
   grid = image_grid(params, side, right, networks)
-  formats = 'HWC' if grid.ndim == 3 else 'HW'
-  board.add_image('reconstructions', grid, config.steps, dataformats=formats)
+  board.image('reconstructions', grid, config.steps)
 
 
 def train(

@@ -31,6 +31,36 @@ def test_lloyd_max_is_that_of_max_1960(levels, mse):
   assert scaled == pytest.approx(0.2 * mse, rel=3e-4)
 
 
+def test_log_quantiser_is_the_best_of_its_neighbours():
+  """Against a fine sum over the density: no levels near by have less."""
+  x = np.linspace(-9, 9, 400_001)
+  density = stats.norm.pdf(x) * (x[1] - x[0])
+
+  def measure(levels):
+    least = np.abs(x[:, None] - levels).min(1)
+    return np.sum(density * 20 * np.log10(np.maximum(least, 1e-9)))
+
+  for levels in ([0.0], [-0.71, 0.71], [-1.26, -0.36, 0.36, 1.26]):
+    best = baselines.log_quantiser_db(len(levels))
+    around = [
+      measure(np.array(levels) * scale + shift)
+      for scale in (0.8, 0.9, 1.0, 1.1, 1.2)
+      for shift in (-0.1, 0.0, 0.1)
+    ]
+    assert best < min(around) + 0.02 and best > min(around) - 0.2
+  assert baselines.log_quantiser_db(2, 0.1) == pytest.approx(
+    baselines.log_quantiser_db(2) - 10
+  )
+
+
+def test_log_quantiser_approaches_equal_masses():
+  """Of many levels: 20 log10 of e^h / N, cells even, within the tails."""
+  high = 20 * np.log10((2 * np.pi * np.e) ** 0.5 / 64 / 2) - 20 / np.log(10)
+  assert baselines.log_quantiser_db(64) == pytest.approx(high, abs=0.3)
+  with pytest.raises(ValueError, match='num_levels'):
+    baselines.log_quantiser_db(0)
+
+
 def test_lloyd_max_approaches_panter_and_dite():
   mse = baselines.lloyd_max_mse(256) * 256**2
   assert mse == pytest.approx(np.sqrt(3) * np.pi / 2, rel=0.01)

@@ -77,12 +77,12 @@ def test_cosets_are_numbered_alike_modulo_the_sublattice(lattice, size, count):
   rng = np.random.default_rng(2)
   z = rng.integers(-9, 10, (300, size))
   points = (z @ code.basis).astype(np.float32)
-  number = np.asarray(lattices._coset(jnp.asarray(points), code))
+  number = np.asarray(lattices._place(jnp.asarray(points), code)[0])
   assert set(number) <= set(range(count)) and len(set(number)) > count // 2
   shift = rng.integers(-3, 4, (300, size)) @ code.basis @ code.similarity
-  moved = lattices._coset(jnp.asarray(points + shift, jnp.float32), code)
+  moved = lattices._place(jnp.asarray(points + shift, jnp.float32), code)[0]
   np.testing.assert_array_equal(moved, number)
-  leaders = lattices._coset(jnp.asarray(code.leaders, jnp.float32), code)
+  leaders = lattices._place(jnp.asarray(code.leaders, jnp.float32), code)[0]
   np.testing.assert_array_equal(leaders, np.arange(count))
   index = abs(np.linalg.det(code.similarity))
   assert index == pytest.approx(count)  # and not finer than the cosets say
@@ -100,15 +100,22 @@ def test_a_decoder_takes_the_nearest_of_its_coset(lattice, size, count):
   delta = period / (count * code.volume) ** (1 / size)
   steps = rng.integers(-2, 3, (4000, size)) @ code.basis @ code.similarity
   sent = lattices.nearest_point(source / delta - offset, lattice) + offset
+  whole = lattices.nearest_codeword(source, offset, period, code)
+  np.testing.assert_allclose(whole, sent * delta, rtol=1e-5, atol=1e-5)
   best = np.inf
   for k in range(4):  # two decoders in each of the two groups
     word = np.asarray(
       lattices.decode(message, mean, offset, period, code, decoder=k)
     )
-    number = np.asarray(
-      lattices._coset(jnp.asarray(word / delta - offset, jnp.float32), code)
-    )
-    np.testing.assert_array_equal(number, np.asarray(message) * 2 + k % 2)
+    number = np.asarray(lattices.number(word, offset, period, code))
+    coset = np.asarray(message) * 2 + k % 2
+    np.testing.assert_array_equal(number % count, coset)
+    # A step along an edge of the sublattice is another number, two are none.
+    edge = (code.hermite[k % size] @ code.basis * delta).astype(np.float32)
+    for turns in (1, 2):
+      other = lattices.number(word + turns * edge, offset, period, code)
+      assert np.all((np.asarray(other) == number) == (turns == 2))
+    assert number.max() < count * 2**size
     for r in range(0, 200, 20):  # no other of the coset is nearer
       others = word[r] + steps * delta
       least = ((others - mean[r]) ** 2).sum(1).min()

@@ -39,11 +39,13 @@ def test_a_whole_file_is_one_prompt(tmp_path):
 
 def test_json_lines_may_span_lines_and_hold_conversations(tmp_path):
   talk = [{'role': 'user', 'content': 'Hi'}]
-  lines = ['one\ntwo', {'prompt': UNICODE_ENDS, 'id': 3}, {'messages': talk}]
+  lines = ['one\ntwo', {'prompt': UNICODE_ENDS, 'text': 'no'}]
+  lines += [{'id': 3, 'text': 'three'}, {'messages': talk}]
+  expected = ['one\ntwo', UNICODE_ENDS, 'three', talk]
   text = '\n\n'.join(json.dumps(line, ensure_ascii=False) for line in lines)
   for name in ('prompts.jsonl', 'PROMPTS.JSONL'):
     path = _write(tmp_path, name, text)
-    assert prompt_files.read_prompts(path) == ['one\ntwo', UNICODE_ENDS, talk]
+    assert prompt_files.read_prompts(path) == expected
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,8 @@ def test_json_lines_may_span_lines_and_hold_conversations(tmp_path):
     ('p.txt', ' \n\n', 'p.txt holds no prompt'),
     ('p.txt', b'ok\n\xff', 'not UTF-8 text: byte 3'),
     ('p.jsonl', '"a"\n\n{"prompt": ', 'p.jsonl, line 3: no JSON'),
-    ('p.jsonl', '{"text": "a"}', 'line 1: a prompt must be .*"text"'),
+    ('p.jsonl', '{"content": "a"}', 'line 1: a prompt must be .*"content"'),
+    ('p.jsonl', '{"text": 7}', 'line 1'),
     ('p.jsonl', '{"prompt": ""}', 'line 1'),
     ('p.jsonl', '["a"]', 'line 1'),
     ('p.jsonl', '7', 'line 1'),

@@ -1,8 +1,8 @@
 """Chat templates are read from a checkpoint and filled in without access."""
 
-import builtins
 import json
 import shutil
+import sys
 
 import pytest
 
@@ -95,6 +95,9 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
   (tmp_path / 'chat_template.jinja').write_bytes(b'\xff')
   with pytest.raises(ValueError, match='chat_template.jinja is damaged'):
     chat.read_chat_template(tmp_path)
+  (tmp_path / 'chat_template.jinja').write_bytes(b'x' * (2**20 + 1))
+  with pytest.raises(ValueError, match='chat_template.jinja has 1048577 bytes'):
+    chat.read_chat_template(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -106,22 +109,35 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
     ('{{ 1 // 0 }}', 'cannot be filled in'),
     ("{{ messages.__class__.__mro__[1].__subclasses__() }}", 'unsafe|access'),
     ("{{ messages.append(1) }}", 'safe'),
+    # Endless in time, memory or depth.
+    ('{% for a in range(9**5) %}{% for b in range(9**5) %}{% endfor %}'
+     '{% endfor %}', 'more than 2 seconds'),
+    ('{{ "a" * 9 ** 11 }}', 'over 1073741824 bytes'),
+    ('{% set x = "0123456789" %}' + '{% set x = x ~ x %}' * 40,
+     'over 1073741824 bytes'),
+    ('{{ "a"|center(2 ** 24 + 1) }}', 'has 16777217 characters'),
+    ('{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}', 'recursion'),
+    ('{{ ' + '(' * 99999, 'recursion'),
   ],
 )  # fmt: skip
 def test_a_template_that_cannot_be_filled_in_is_refused(source, message):
-  template = chat.ChatTemplate(source, {'bos_token': ''})
-  with pytest.raises(ValueError, match=message):
+  template = chat.ChatTemplate(source, {'bos_token': ''}, 'it.jinja')
+  with pytest.raises(ValueError, match=f'it.jinja.*({message})'):
     template.render([{'role': 'system', 'content': ''}])
 
 
+def test_rows_are_filled_in_together_and_named():
+  source = '{% for m in messages %}{{ 1 // m.content }}{% endfor %}'
+  template = chat.ChatTemplate(source, {})
+  rows = {number: [{'content': number}] for number in (2, 1, -1)}
+  assert template.render_rows(rows) == {2: '0', 1: '1', -1: '-1'}
+  with pytest.raises(ValueError, match='row 7: .*by zero'):
+    template.render_rows(rows | {7: [{'content': 0}], 8: []})
+  with pytest.raises(ValueError, match='what JSON holds: got function'):
+    template.render([], tools=[lambda: 1])
+
+
 def test_without_jinja_the_remedy_is_named(monkeypatch):
-  real = builtins.__import__
-
-  def absent(name, *args, **kwargs):
-    if name.startswith('jinja2'):
-      raise ImportError(name)
-    return real(name, *args, **kwargs)
-
-  monkeypatch.setattr(builtins, '__import__', absent)
+  monkeypatch.setitem(sys.modules, 'jinja2', None)
   with pytest.raises(ImportError, match='listcoupling.chat'):
     chat.ChatTemplate('', {}).render([])

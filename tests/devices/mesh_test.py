@@ -76,7 +76,7 @@ def test_a_queue_on_a_mesh_writes_what_each_request_writes_alone(results):
   found = results['serving']
   assert found['same'] and found['calls'] and len(found['lengths']) > 3
   assert sorted(found['ended']) == list(range(40)) != found['ended']
-  assert found['of batches'] < found['occupancy'] <= 1
+  assert found['occupancy'] == 1  # one slot a shard: it waits for no other
 
 
 def test_stored_shards_are_gathered_in_the_loop_where_they_are_used(results):

@@ -23,7 +23,7 @@ def synthetic(folder, failing=None):
     return held.load(f'part_{number}')['x']
 
   with run.open_run(folder, {'seed': 0}) as held:
-    rows = held.rows([(x, x) for x in TEXTS], compute, key='name')
+    rows = held.rows({x: x for x in TEXTS}, compute, key='name')
     held.deal(range(3), keep)
     rows += [{'name': str(i), 'size': int(keep(i).sum())} for i in range(3)]
     held.write(rows, 'all.csv')
@@ -67,7 +67,7 @@ def tables(results, process, folder):
 
   def failing():
     with run.open_run(folder / 'failed', {'seed': 0}) as held:
-      held.rows([(0, 1), (1, 0)], inverse, key='x')
+      held.rows({0: 1, 1: 0}, inverse, key='x')
 
   found['settings'] = message(other)
   found['failed'] = message(failing)

@@ -38,7 +38,7 @@ def results(folder):
   settings = {
     'JAX_PLATFORMS': 'cpu',
     'JAX_CPU_COLLECTIVES_IMPLEMENTATION': 'gloo',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+    'JAX_NUM_CPU_DEVICES': '1',
   }
   running = [
     subprocess.Popen(

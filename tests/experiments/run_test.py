@@ -10,16 +10,16 @@ from listcoupling import files, tables
 from listcoupling.experiments.run import environment, open_run
 
 _SETTINGS = {'config': {'k': (1, 2), 'names': {}}, 'models': {'target': 'ab'}}
-_WORK = [(name, number) for number, name in enumerate('abc')]
+_JOBS = {'a': 0, 'b': 1, 'c': 2}
 
 
 def _compute(number):
   return {'value': number + 0.1, 'row': tables.join([number]), 'none': None}
 
 
-def _fill(folder, compute=_compute, settings=_SETTINGS, work=_WORK, **kwargs):
+def _fill(folder, compute=_compute, settings=_SETTINGS, jobs=_JOBS, **kwargs):
   with open_run(folder, settings, **kwargs) as run:
-    return run.rows(work, compute, key='cell')
+    return run.rows(jobs, compute, key='name')
 
 
 def _never(_):
@@ -38,7 +38,7 @@ def test_a_stopped_run_does_what_is_missing(tmp_path):
   assert len(tables.read_csv(tmp_path / 'results.csv')) == 2
   seen = []
   rows = _fill(tmp_path, lambda n: seen.append(n) or _compute(n))
-  assert seen == [2] and [row['cell'] for row in rows] == ['a', 'b', 'c']
+  assert seen == [2] and [row['name'] for row in rows] == ['a', 'b', 'c']
   assert [row['value'] for row in rows] == [0.1, 1.1, 2.1]
   assert _fill(tmp_path, _never) == rows == _fill(tmp_path / 'fresh')
 
@@ -53,11 +53,11 @@ def test_nothing_kept_is_not_promised(tmp_path):
 
 
 def test_the_machine_that_computed_last_is_on_record(tmp_path):
-  _fill(tmp_path, work=_WORK[:2])
+  _fill(tmp_path, jobs={'a': 0, 'b': 1})
   own = files.read_json(tmp_path / 'results.json')
   assert own['environment'] == files.plain(environment()) and own['seconds'] > 0
   before = (tmp_path / 'results.json').read_bytes()
-  _fill(tmp_path, _never, work=_WORK[:2])
+  _fill(tmp_path, _never, jobs={'a': 0, 'b': 1})
   assert (tmp_path / 'results.json').read_bytes() == before
   with open_run(tmp_path, _SETTINGS) as run:
     run.note(summary={'mean': np.float32(0.5)})
@@ -87,7 +87,7 @@ def test_every_change_is_refused_by_name(tmp_path, change, names):
 
 
 def test_what_may_change_may_grow(tmp_path):
-  _fill(tmp_path, work=_WORK[:1], settings={'config': {'repeats': 1, 'k': 2}})
+  _fill(tmp_path, jobs={'a': 0}, settings={'config': {'repeats': 1, 'k': 2}})
   grown = {'config': {'repeats': 3, 'k': 2}}
   rows = _fill(tmp_path, settings=grown, may_change=['config.repeats'])
   assert len(rows) == 3
@@ -190,7 +190,7 @@ def test_two_at_once_do_not_both_take_a_folder(tmp_path):
     pass
 
 
-def test_rows_of_any_number_are_kept_by_their_work(tmp_path):
+def test_rows_of_any_number_are_kept_by_their_job(tmp_path):
   def compute(number):
     if number == 2 and not done:
       raise KeyboardInterrupt
@@ -198,15 +198,15 @@ def test_rows_of_any_number_are_kept_by_their_work(tmp_path):
     return [{'x': '0.10', 'y': np.float32(0.1)}] * number
 
   done = []
-  work = [(name, number) for name, number in zip('abc', (1, 0, 2))]
+  jobs = {'a': 1, 'b': 0, 'c': 2}
   with pytest.raises(KeyboardInterrupt), open_run(tmp_path, _SETTINGS) as run:
     done.append('later')
-    run.results(work[:2], compute)
+    run.results({'a': 1, 'b': 0}, compute)
     done.clear()
-    run.results(work, compute)
+    run.results(jobs, compute)
   done.append('again')
   with open_run(tmp_path, _SETTINGS) as run:
-    rows = run.results(work, compute)
+    rows = run.results(jobs, compute)
   assert done == ['again', 2] and len(rows) == 3
   assert rows == [{'x': '0.10', 'y': float(np.float32(0.1))}] * 3
   written = (tmp_path / 'results.csv').read_text()

@@ -39,6 +39,13 @@ def _list(count=50, base=6, **changes):
   )  # fmt: skip
 
 
+def _lattice(count=50, base=6, **changes):
+  return _kmeans(
+    count=count, base=base, scheme='lattice', labels='cosets', num_groups=4,
+    num_candidates=4 * base * 16, **changes,
+  )  # fmt: skip
+
+
 def _same(a, b):
   for name, x, y in zip(a._fields, a, b):
     if isinstance(x, np.ndarray):
@@ -75,7 +82,7 @@ def test_what_is_optional_is_counted():
 
 
 def test_scheme_and_groups_are_in_the_file():
-  for container in (_gls(), _kmeans(), _list()):
+  for container in (_gls(), _kmeans(), _list(), _lattice()):
     data = bitstream.to_bytes(container)
     _same(bitstream.from_bytes(data), container)
     assert data[12] == bitstream.SCHEMES.index(container.scheme)
@@ -93,11 +100,12 @@ def _resealed(data, place, value):
 @pytest.mark.parametrize(
   'place, value, message',
   [
-    (12, 3, 'scheme 3'),
-    (12, 0, 'labels must be'),
+    (12, 4, 'scheme 4'),
+    (12, 0, 'labels must be one'),
+    (12, 3, 'labels must be one'),
     (12, 2, '1 for a list quantiser, got 2'),
-    (13, 4, 'labels 4'),
-    (13, 0, 'labels must be "kmeans"'),
+    (13, 5, 'labels 5'),
+    (13, 0, 'labels must be one'),
     (10, 1, 'shared_race'),
     (10, 4, 'flags 4'),
     (10, 2, 'its header asks for'),
@@ -205,7 +213,8 @@ def test_ten_thousand_corruptions_are_refused():
       (6, None, names), (16, None, ()), (8, np.arange(50), names),
     )
   ]  # fmt: skip
-  files += [bitstream.to_bytes(x) for x in (_kmeans(), _list(base=16))]
+  more = _kmeans(), _list(base=16), _lattice()
+  files += [bitstream.to_bytes(x) for x in more]
   refused = {}
   for i in range(10_000):
     data = files[i % len(files)]
@@ -227,7 +236,7 @@ def test_ten_thousand_corruptions_are_refused():
     bitstream.from_bytes(data)
 
 
-@pytest.mark.parametrize('make', [_gls, _list])
+@pytest.mark.parametrize('make', [_gls, _list, _lattice])
 def test_every_single_bit_counts(make):
   data = bitstream.to_bytes(make(5))
   for place in range(8 * len(data)):
@@ -279,11 +288,13 @@ def test_another_version_is_named():
     (dict(indices=np.arange(3)), 'indices must be those of 50'),
     (dict(names=('a',)), 'names must be those of pictures'),
     (dict(scheme='vq'), 'vq'),
-    (dict(scheme='gls_kmeans'), 'labels must be "kmeans"'),
-    (dict(labels='kmeans', width=0.0), 'labels must be "kmeans"'),
+    (dict(scheme='gls_kmeans'), 'labels must be one'),
+    (dict(labels='kmeans', width=0.0), 'labels must be one'),
     (dict(_list()._asdict(), shared_race=True), 'shared_race'),
     (dict(_list()._asdict(), num_candidates=17), 'multiple of 6 .* got 17'),
     (dict(_list()._asdict(), num_groups=2), '1 for a list quantiser'),
+    (dict(_lattice()._asdict(), num_candidates=385), '6 .* 4 groups, got 385'),
+    (dict(_lattice()._asdict(), num_groups=3), 'divide the 4 .* got 3'),
     (dict(num_groups=4, num_messages=251), '1000 / 4, got 251'),
   ],
 )

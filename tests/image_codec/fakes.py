@@ -33,7 +33,7 @@ def random_vae(seed):
 def random_fit(seed, count, classifies='latents'):
   """A fit whose answers depend on codeword, latent, crop and list size.
 
-  Its classifier is of latents, of sides or None.
+  Its classifier is of latents, of sides, of a lattice or None.
   """
   config, rng = FIT_SIZES, np.random.default_rng(seed)
   words = rng.uniform(size=(count, *config.source_shape)).astype(np.float32)
@@ -41,9 +41,10 @@ def random_fit(seed, count, classifies='latents'):
   def init():
     key, classifier = jax.random.key(0), codeword_decoder.Classifier
     label = classifier(config.num_codewords), jnp.zeros((1, config.latent_size))
-    if classifies == 'sides':
+    if classifies in ('sides', 'lattice'):
+      outputs = {'sides': config.num_codewords, 'lattice': config.latent_size}
       label = (
-        classifier(config.num_codewords, config.hidden_size), jnp.zeros((1, 9))
+        classifier(outputs[classifies], config.hidden_size), jnp.zeros((1, 9))
       )  # fmt: skip
     params = codeword_decoder.init_params(key, config, words)
     return params, label[0].init(key, label[1])['params']
@@ -52,6 +53,10 @@ def random_fit(seed, count, classifies='latents'):
     lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32),
     jax.eval_shape(init),
   )
+  if classifies == 'lattice':
+    transform = np.eye(4) + rng.normal(0, 0.1, (4, 4))
+    space = np.float32(2), transform.astype(np.float32), classifier
+    classifier = schemes.LatticeSpace(*space)._asdict()
   words = words.reshape(count, -1)
   return schemes.Fit(words, params, classifier if classifies else None, config)
 
@@ -72,7 +77,7 @@ def save_vae(directory, seed, beta=0.3):
 def save_workdir(directory, seed):
   """Two VAEs; fits of 4 messages on both, 6 on one; lists of 8 and 12.
 
-  And for 4 messages to 2 decoders, of groups and of bins of 2.
+  And for 4 messages to 2 decoders, of groups, of bins of 2 and of a lattice.
   """
   for beta in (0.3, 1.0):
     save_vae(directory / f'model_beta_{beta:g}', seed + int(beta), beta)
@@ -94,6 +99,10 @@ def save_workdir(directory, seed):
   fits.write_fit(
     fits.fit_path(directory, 'list_quantiser', 16, bin_size=2),
     random_fit(seed + 2, 16, 'sides'), num_decoders=[2], num_candidates=16,
+  )  # fmt: skip
+  fits.write_fit(
+    fits.fit_path(directory, 'lattice', 8, 0.3, num_groups=2),
+    random_fit(seed + 3, 8, 'lattice'), num_decoders=[2], num_candidates=8 << 4,
   )  # fmt: skip
 
 

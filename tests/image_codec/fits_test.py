@@ -47,6 +47,10 @@ def test_networks_are_those_that_were_saved(work):
   _same(read.model.fit, fakes.random_fit(2, 16, 'sides'))
   read = fits.load_model(work, num_groups=2, **OPTIONS)
   _same(read.model.fit, fakes.random_fit(1, 8))
+  options = {**OPTIONS, 'scheme': 'lattice', 'num_groups': 2}
+  read = fits.load_model(work, **options)
+  _same(read.model.fit, fakes.random_fit(3, 8, 'lattice'))
+  assert read.num_candidates == 8 << 4
   read = fits.load_model(work, beta=1.0, **OPTIONS)
   _same(read.model.fit, fakes.random_fit(4, 4))
   assert read.num_candidates == 64
@@ -74,8 +78,9 @@ def test_a_digest_covers_all_that_a_decoder_uses():
 def test_networks_that_do_not_belong_together_are_refused():
   model = fakes.random_model(0, 12)
   bare = model.fit._replace(classifier=None)
-  with pytest.raises(ValueError, match='classifier'):
-    fits.make_trained('gls_kmeans', model._replace(fit=bare))
+  for scheme in ('gls_kmeans', 'lattice'):
+    with pytest.raises(ValueError, match=f'{scheme} needs .* classifier'):
+      fits.make_trained(scheme, model._replace(fit=bare))
   sizes = vae.VAEConfig((8, 4), (3, 2), kind='dense')
   other = model._replace(networks=vae.networks(sizes))
   with pytest.raises(
@@ -193,7 +198,12 @@ def _damages(good, rng):
   return bytes(flipped), good[:place], good + b'\0' * 8
 
 
-@pytest.mark.parametrize('name', ['list_quantiser_8', 'gls_kmeans_4_beta_0.3'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'list_quantiser_8', 'gls_kmeans_4_beta_0.3', 'lattice_8_groups_2_beta_0.3',
+  ],
+)  # fmt: skip
 def test_every_damage_is_refused_by_name(copy, name):
   path = copy / 'fits' / f'{name}.safetensors'
   good, rng = path.read_bytes(), np.random.default_rng(0)

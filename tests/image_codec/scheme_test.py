@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from listcoupling import gumbel
-from listcoupling.compression import codec
+from listcoupling.compression import codec, lattices
 from listcoupling.data import side_information
 from listcoupling.experiments.images import table
 from listcoupling.image_codec import codebook
@@ -388,6 +388,54 @@ def test_gls_kmeans_by_hand(fitted):
   )
   assert early.images is None
   np.testing.assert_array_equal(early.codeword, held)
+
+
+def test_lattice_by_hand(fitted):
+  """Dither, messages and points one image and one decoder at a time."""
+  model, right, sides = fitted
+  fit = fakes.random_fit(0, 8, 'lattice')
+  model, settings = model._replace(fit=fit), _settings(4, 1, num_groups=K)
+  scheme, rows = schemes.SCHEMES['lattice'], jnp.arange(5, dtype=jnp.int32)
+  assert scheme.num_codewords(K, 4, K, 1) == 8
+  keys = scheme.prepare(KEY, rows, model, settings)
+  encoding = scheme.encode(model, keys, right, settings)
+  out = scheme.decode(
+    model, keys, encoding.message, sides, jnp.arange(K), settings
+  )
+  code = lattices.make_code('Z', 4, num_groups=K, size=4)
+  space = schemes.LatticeSpace(**fit.classifier)
+  latents, _ = model.networks.encode(model.params, right)
+  means = codeword_decoder.side_scores(space.mean, sides, fit.config, 4)
+  for r in range(5):
+    key = gumbel.domain_key(KEY, gumbel.Domain.DITHER, r)
+    held = lattices.dither(key, (), code), space.period, code
+    sent = lattices.encode(latents[r] @ space.transform, *held)
+    assert encoding.message[r] == sent
+    for k in range(K):
+      mean = means[r, k] @ space.transform
+      word = lattices.decode(sent, mean, *held, decoder=k)
+      point = out.latent[r, k] @ space.transform
+      np.testing.assert_allclose(point, word, rtol=1e-4, atol=1e-4)
+      assert out.index[r, k] == lattices.number(word, *held)
+      assert out.index[r, k] % 8 == sent * K + k  # its own coset
+  wanted = _answers(fit, jnp.zeros((5, K), int), out.latent, sides, K)
+  np.testing.assert_allclose(out.images, wanted, rtol=1e-4, atol=1e-5)
+  # Of decoders that know the latent, the owner of the point finds it, alone.
+  known = jnp.broadcast_to(latents[:, None], means.shape)
+  index, _ = schemes.decode_lattice(
+    space, keys, known, encoding.message, jnp.arange(K), code
+  )
+  found = np.asarray(index == encoding.index[:, None])
+  np.testing.assert_array_equal(found.sum(1), 1)
+  # One decoder asked alone, and the control: other sides, other points.
+  alone = scheme.decode(
+    model, keys, encoding.message, sides[:, 1:], jnp.array([1]), settings
+  )
+  np.testing.assert_array_equal(alone.index[:, 0], out.index[:, 1])
+  other = scheme.decode(
+    model, keys, encoding.message, 90 * sides, jnp.arange(K), settings
+  )
+  assert np.any(other.index != out.index)
 
 
 @pytest.mark.parametrize('name', ['gls', 'gls_kmeans'])

@@ -1,4 +1,4 @@
-"""The three schemes through files: what decoders make of them, and refusals."""
+"""The schemes through files: what decoders make of them, and refusals."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ SCHEMES = bitstream.SCHEMES
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """A workdir of three schemes, a file of each, and side information."""
+  """A workdir of all schemes, a file of each, and side information."""
   folder = tmp_path_factory.mktemp('transport')
   fakes.save_workdir(folder / 'work', 0)
   return folder
@@ -42,6 +42,7 @@ def models(folder):
     'gls': dict(beta=0.3),
     'gls_kmeans': dict(beta=0.3, num_groups=K),
     'list_quantiser': dict(bin_size=2),
+    'lattice': dict(beta=0.3, num_groups=K),
   }
   return {
     name: fits.load_model(folder / 'work', scheme=name, **options, **more[name])
@@ -56,7 +57,7 @@ def coded(folder, models, halves):
   for name, trained in models.items():
     container = transport.encode(
       trained, halves[1], seed=5, num_decoders=K, num_messages=L,
-      num_candidates=None if name == 'list_quantiser' else N,
+      num_candidates=N if name.startswith('gls') else None,
       num_groups=1 if name == 'list_quantiser' else K, with_indices=True,
     )  # fmt: skip
     bitstream.write(folder / name, container)
@@ -104,6 +105,9 @@ def test_files_say_what_the_schemes_say(folder, models, coded, halves, name):
     assert np.all(np.sum(found, 1) <= 1)  # each codeword has one owner
     assert container.bin_size == 2 and container.num_candidates == 16
   else:
+    if name == 'lattice':
+      assert np.all(np.sum(found, 1) <= 1)
+      assert container.num_candidates == 8 << 4
     assert container.num_groups == K
   # The control: crops of other images are other answers.
   _, other = transport.decode(trained, container, np.roll(sides[:, 1], 1, 0), 1)
@@ -136,12 +140,16 @@ _OTHER_MACHINE = {
 }
 
 
+# Unlike that of the tests.
+_OTHER_COMPILER = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '0', 'XLA_FLAGS': ''}
+
+
 def test_another_process_decodes_under_other_settings(folder, models, coded):
   """And imports nothing that trained the networks."""
   done = subprocess.run(
     [sys.executable, '-c', _DECODE, folder], cwd=ROOT, check=False,
-    env=os.environ | _OTHER_MACHINE, capture_output=True, text=True,
-    timeout=300,
+    env=os.environ | _OTHER_MACHINE | _OTHER_COMPILER, capture_output=True,
+    text=True, timeout=300,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   for name, trained in models.items():
@@ -228,20 +236,26 @@ def test_a_message_that_no_candidate_carries_is_refused(models, coded):
            num_candidates=2**17),
       'lattice labels in 4 dimensions',
     ),
-    ('gls_kmeans', dict(labels='random'), 'labels must be "kmeans"'),
+    ('gls_kmeans', dict(labels='random'), 'labels must be one'),
     ('gls_kmeans', dict(shared_race=True), 'shared_race'),
     ('gls_kmeans', dict(num_messages=6), '6 messages to 2 decoders need 12'),
     ('gls_kmeans', dict(num_decoders=4), 'up to 2 decoders'),
     ('list_quantiser', dict(num_messages=6), 'multiple of 6 .* got 16'),
     ('list_quantiser', dict(num_candidates=9), 'multiple of 4 .* got 9'),
     ('list_quantiser', dict(width=1.0), 'width'),
+    ('lattice', dict(num_candidates=64), '8 cosets in 4 .* be 128, got 64'),
+    ('lattice', dict(num_candidates=60), 'multiple of 4 .* 2 .* got 60'),
+    ('lattice', dict(num_groups=1), '4 messages to 2 decoders need 4 codew'),
+    ('lattice', dict(labels='lattice'), 'labels must be one'),
     ('gls', dict(names=('a.png',)), 'names must be those'),
   ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(models, name, change, message):
   good = dict(seed=0, num_decoders=K, num_messages=L)
   if name != 'list_quantiser':
-    good |= dict(num_candidates=N, num_groups=K)
+    good |= dict(num_groups=K)
+  if name.startswith('gls'):
+    good |= dict(num_candidates=N)
   transport.plan(models[name], (R, 8, 4), **good)
   with pytest.raises(ValueError, match=message):
     transport.plan(models[name], (R, 8, 4), **{**good, **change})

@@ -81,7 +81,7 @@ def measure(directory, dtype: str, mesh: str = '', *control) -> dict:
   """Bytes of the parameters, and of memory at the peak and after."""
   settings = {
     'JAX_PLATFORMS': 'cpu',  # a GPU's memory is not seen
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'JAX_NUM_CPU_DEVICES': '8',
   }
   out = subprocess.run(
     [sys.executable, '-c', PROGRAM, str(directory), dtype, mesh, *control],

@@ -119,7 +119,7 @@ def test_shards_are_those_of_the_whole_model(tmp_path):
     cwd=pathlib.Path(__file__).parents[2],
     env=os.environ
     | {
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+      'JAX_NUM_CPU_DEVICES': '8',
       'JAX_PLATFORMS': 'cpu',
     },
   )

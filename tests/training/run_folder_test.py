@@ -1,6 +1,7 @@
 """Settings of a training run on disk: kept once, compared by name."""
 
 import os
+import resource
 import shutil
 import signal
 
@@ -106,3 +107,30 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         assert 'checkpoints/5 is a damaged checkpoint' in str(error)
         kinds.add('named')
   assert 'named' in kinds
+
+
+def test_a_full_disk_is_found_before_a_save(tmp_path, monkeypatch):
+  state = {'w': np.zeros(1000, np.float32)}
+  with pytest.raises(OSError, match='takes 4000 bytes, 9 are free.*checkpoin'):
+    with run_folder.checkpoints(tmp_path) as manager:
+      run_folder.save(manager, 1, state)
+      disk = run_folder.shutil.disk_usage(tmp_path)._replace(free=9)
+      monkeypatch.setattr(run_folder.shutil, 'disk_usage', lambda _: disk)
+      run_folder.save(manager, 2, state)
+  assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['1']
+
+
+def test_a_save_that_fails_is_named_and_leaves_nothing(tmp_path, caplog):
+  noise = np.random.default_rng(0).normal(size=10**5)  # does not shrink
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, limits[1]))
+  try:
+    with pytest.raises(OSError, match='File too large: raise.*/checkpoints'):
+      with run_folder.checkpoints(tmp_path) as manager:
+        with run_folder.stopping(manager) as keep:
+          run_folder.save(manager, 1, {'w': noise})
+          keep(1, None)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert list((tmp_path / 'checkpoints').iterdir()) == []
+  assert [x.message for x in caplog.records if x.levelname == 'ERROR'] == []

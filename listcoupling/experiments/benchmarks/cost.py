@@ -1,8 +1,9 @@
-"""What a block costs on paper: operations, bytes, exchanges, seconds.
+"""Cost of a block on paper, and of its programs for 1 to 8 host devices.
 
 A forward multiplies every weight once per token and reads it once however many
-tokens there are; that is why the nodes of a tree can be cheap. Sums of what
-must be done, nothing that a compiler adds.
+tokens there are; that is why the nodes of a tree can be cheap. Paper sums what
+must be done, nothing that a compiler adds. Nothing is timed: the devices of a
+host share its cores.
 
 Legend: B batch, S nodes of a forward, N nodes of the tree besides the root, K
 beam, L draft length, T tokens of a row so far, V vocabulary, D features, H
@@ -13,7 +14,17 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from listcoupling.experiments.benchmarks.timing import Case
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from listcoupling import gumbel
+from listcoupling.decoding import generate, loop
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments.benchmarks import hlo
+from listcoupling.experiments.benchmarks.speed import Case
+from listcoupling.gumbel import Domain
+from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 
 _NUMBER = 2  # bytes of a weight, a cache entry, an activation: bfloat16
@@ -216,38 +227,7 @@ TREES = (
 )
 
 
-def _pair_on(machine: Machine, pair: str, batch: int, used: int) -> dict:
-  """One row of `paper_cases`."""
-  target, drafter = PAIRS[pair]
-  own = dict(batch=batch, used=used, devices=machine.devices)
-  plain = batch / machine.seconds(block(target, None, **own))
-  rates = {}
-  for tree in TREES:
-    written = tree.written[pair]
-    parts = block(
-      target,
-      drafter,
-      **own,
-      num_nodes=tree.num_nodes,
-      num_drafts=tree.num_drafts,
-      draft_length=tree.draft_length,
-      written=written,
-    )
-    rates[tree.num_nodes] = batch * written / machine.seconds(parts)
-  best = max(rates, key=rates.get)
-  return {
-    'machine': machine.name,
-    'pair': pair,
-    'batch': batch,
-    'plain_tokens_per_s': plain,
-    **{f'n{nodes}_to_plain': rate / plain for nodes, rate in rates.items()},
-    'best_nodes': best,
-    'best_tokens_per_s': rates[best],
-  }
-
-
 def paper_cases(
-  key=None,
   *,
   machines: Sequence[Machine] = (H100, V5P),
   batches: Sequence[int] = (1, 8, 32, 128),
@@ -256,18 +236,139 @@ def paper_cases(
   """Tokens per second of plain sampling and of trees, large pairs on machines.
 
   Args:
-    key: unused; nothing is drawn.
     machines: see `Machine`.
     batches: B.
     used: T.
   """
-  del key
+
+  def measure(machine, pair, batch):
+    target, drafter = PAIRS[pair]
+    own = dict(batch=batch, used=used, devices=machine.devices)
+    plain = batch / machine.seconds(block(target, None, **own))
+    rates = {}
+    for tree in TREES:
+      shape, written = tree._asdict(), tree.written[pair]
+      parts = block(target, drafter, **own, **shape | {'written': written})
+      rates[tree.num_nodes] = batch * written / machine.seconds(parts)
+    best = max(rates, key=rates.get)
+    return {
+      'machine': machine.name,
+      'pair': pair,
+      'batch': batch,
+      'plain_tokens_per_s': plain,
+      **{f'n{nodes}_to_plain': rate / plain for nodes, rate in rates.items()},
+      'best_nodes': best,
+      'best_tokens_per_s': rates[best],
+    }
+
   return [
     Case(
       f'{pair} on {machine.name}, batch {batch}',
-      functools.partial(_pair_on, machine, pair, batch, used),
+      functools.partial(measure, machine, pair, batch),
     )
     for machine in machines
     for pair in PAIRS
     for batch in batches
   ]
+
+
+COUNTS = (1, 2, 4, 8)  # of host devices
+_CONFIG = TransformerConfig(4096, 256, 4, 8, 8, 32, 1024, tie_embeddings=False)
+# One draft step, since a loop's body counts once in a program's figures.
+_ONE_STEP = GenerateOptions(num_drafts=4, draft_length=2, max_new_tokens=64)
+_BATCH, _PROMPT = 8, 64
+
+
+def add_host_devices() -> None:
+  """Makes this process see as many CPU devices as `scaling_cases` can use.
+
+  Before JAX is used; afterwards the table has as many rows as it can.
+  """
+  try:
+    jax.config.update('jax_num_cpu_devices', max(COUNTS))
+  except RuntimeError:
+    pass
+
+
+def scaling_cases(
+  key: jax.Array,
+  *,
+  counts: Sequence[int] = COUNTS,
+  config: TransformerConfig = _CONFIG,
+  options: GenerateOptions = _ONE_STEP,
+) -> list[Case]:
+  """A block of a tree on each number of devices, by 'tp' and by 'data'.
+
+  Args:
+    key: typed key.
+    counts: of devices; those that are not at hand are left out.
+    config: of the target; the drafter has its first layer.
+    options: of the block.
+  """
+  pair = random_pair(
+    gumbel.domain_key(key, Domain.MODEL_INIT), config, draft_layers=1, gain=0.1
+  )
+  alone = functools.cache(lambda: _figures(key, pair, options, None))
+
+  def measure(axis, count):
+    mesh = Mesh(np.array(jax.devices()[:count]), (axis,)) if count > 1 else None
+    row = _figures(key, pair, options, mesh)
+    share = row['megaflop'] / alone()['megaflop']
+    paper = _on_paper(pair, options, count if axis == 'tp' else 1, count)
+    return {
+      'devices': count,
+      **row,
+      'to_one_device': share,
+      'times_devices': share * count,
+      'paper_megaflop': paper.operations / 1e6,
+      'paper_sent_kb': paper.sent / 1e3,
+      'megaflop_to_paper': row['megaflop'] * 1e6 / paper.operations,
+    }
+
+  return [
+    Case(f'{axis}={count}', functools.partial(measure, axis, count))
+    for count in counts
+    for axis in (('tp',) if count == 1 else ('tp', 'data'))
+    if count <= jax.device_count()
+  ]
+
+
+def _figures(key, pair, options, mesh) -> dict:
+  """Of one block's program, per device."""
+  tokens = np.arange(_BATCH * _PROMPT).reshape(_BATCH, _PROMPT)
+  call = generate.prepare(
+    gumbel.domain_key(key, Domain.TEXTS),
+    *pair,
+    tokens % pair[0].config.vocab_size,
+    np.full(_BATCH, _PROMPT),
+    options,
+    mesh,
+  )
+  program = call.compiled(loop.block, *call.prefill())
+  text = program.as_text()
+  sent = hlo.collective_bytes(text)
+  return {
+    'megaflop': program.cost_analysis()['flops'] / 1e6,
+    'argument_mb': program.memory_analysis().argument_size_in_bytes / 1e6,
+    'sent_kb': sum(sent.values()) / 1e3,
+    'all_reduce_kb': sent.get('all-reduce', 0) / 1e3,
+    'exchanges': len(hlo.collectives(text)),
+  }
+
+
+def _on_paper(pair, options, shared, count) -> Cost:
+  """A block in float32 with one draft step, of devices that share weights."""
+  target, drafter = (model.config for model in pair)
+  return total(
+    block(
+      target,
+      drafter,
+      _BATCH * shared // count,
+      _PROMPT,
+      num_nodes=options.tree_nodes(),
+      num_drafts=options.num_drafts,
+      draft_length=options.draft_length,
+      devices=shared,
+      number=4,
+    )
+  )

@@ -28,6 +28,7 @@ from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis, tuning
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments.benchmarks import speed
 from listcoupling.models import pretrained
 from listcoupling.models import vae as vae_model
 from listcoupling.models.random_pair import random_pair
@@ -104,14 +105,15 @@ def toy() -> Sizes:
 
 def _timed(function: Callable, repeats: int = 1):
   """(result, seconds of one call, seconds the first call took longer)."""
-  began = time.perf_counter()
-  jax.block_until_ready(function())
-  first = time.perf_counter() - began
-  began = time.perf_counter()
-  for _ in range(repeats):
-    out = function()
-  jax.block_until_ready(out)
-  seconds = (time.perf_counter() - began) / repeats
+
+  def repeated():
+    for _ in range(repeats):
+      out = function()
+    return out
+
+  _, first = speed.timed(function)
+  out, seconds = speed.timed(repeated)
+  seconds /= repeats
   return out, seconds, max(first - seconds, 0.0)
 
 
@@ -204,40 +206,6 @@ def _agreement(reference, other, margins) -> dict:
   }
 
 
-class _Block(NamedTuple):
-  """One row of the table of blocks."""
-
-  method: str
-  batch: int
-  capacity: int
-  prompt: int
-
-  def arguments(self, pair, sizes):
-    """Of `generate`."""
-    options = GenerateOptions(
-      method=self.method,
-      draft_length=sizes.draft_length,
-      max_new_tokens=sizes.new_tokens,
-      cache_length=self.capacity,
-    )
-    prompts = jax.random.randint(
-      gumbel.seed_key(3),
-      (self.batch, self.prompt),
-      0,
-      sizes.target.vocab_size,
-      jnp.int32,
-    )
-    lengths = np.full(self.batch, self.prompt)
-    return gumbel.seed_key(4), pair[0], pair[1:], prompts, lengths, options
-
-  def run(self, pair, sizes):
-    """`Generation` and seconds of the whole call."""
-    arguments = self.arguments(pair, sizes)
-    began = time.perf_counter()
-    out = generate(*arguments)
-    return out, time.perf_counter() - began
-
-
 def _pair(sizes):
   return random_pair(
     gumbel.seed_key(5),
@@ -247,41 +215,57 @@ def _pair(sizes):
   )
 
 
+def _call(pair, sizes, *, method, batch, capacity, prompt):
+  """`generate` and all of its arguments."""
+  options = GenerateOptions(
+    method=method,
+    draft_length=sizes.draft_length,
+    max_new_tokens=sizes.new_tokens,
+    cache_length=capacity,
+  )
+  shape, size = (batch, prompt), sizes.target.vocab_size
+  prompts = jax.random.randint(gumbel.seed_key(3), shape, 0, size, jnp.int32)
+  lengths = np.full(batch, prompt)
+  return functools.partial(
+    generate, gumbel.seed_key(4), pair[0], pair[1:], prompts, lengths, options
+  )
+
+
 def _side_by_side(function, cases):
-  """Compilers do not disturb each other; what they made runs again alone."""
+  """Compilers do not disturb each other; their programs run again alone."""
   with concurrent.futures.ThreadPoolExecutor(6) as pool:
     return list(pool.map(function, cases))
 
 
-def _block_cases(sizes):
+def _block_settings(sizes) -> list[dict]:
+  """Every method at every batch on short rows, two on long ones, too."""
   short, *longer = sizes.capacities
-  cases = [
-    _Block(m, b, short, 32) for b in sizes.batches for m in sizes.methods
-  ]
+  two = sorted({sizes.methods[0], sizes.methods[-1]})
+  places = [(short, 32, sizes.methods)]
   for capacity in longer:
     full = capacity - sizes.new_tokens
-    cases += [
-      _Block(m, b, capacity, prompt)
-      for b in sizes.batches
-      for m in sorted({sizes.methods[0], sizes.methods[-1]})
-      for prompt in (32, full)
-    ]
-  return cases
+    places += [(capacity, prompt, two) for prompt in (32, full)]
+  return [
+    dict(method=method, batch=batch, capacity=capacity, prompt=prompt)
+    for capacity, prompt, methods in places
+    for batch in sizes.batches
+    for method in methods
+  ]
 
 
 def blocks(sizes: Sizes) -> Iterator[dict]:
-  """Every method at every batch, on short rows and on full ones."""
-  pair = _pair(sizes)
-  cases = _block_cases(sizes)
-  first = _side_by_side(lambda case: case.run(pair, sizes)[1], cases)
-  for case, compiling in zip(cases, first):
-    out, seconds = case.run(pair, sizes)
+  """Rates of blocks, on short rows and on full ones."""
+  pair, settings = _pair(sizes), _block_settings(sizes)
+  calls = [_call(pair, sizes, **setting) for setting in settings]
+  first = _side_by_side(speed.timed, calls)
+  for setting, call, (_, compiling) in zip(settings, calls, first):
+    out, seconds = speed.timed(call)
     per_second = out.metrics.tokens_per_second
-    calls = int(out.metrics.target_calls.max())
+    per_block = float(out.lengths.sum()) / int(out.metrics.target_calls.max())
     yield {
-      **case._asdict(),
+      **setting,
       'tokens_per_s': per_second,
-      'ms_per_block': 1e3 * float(out.lengths.sum()) / per_second / calls,
+      'ms_per_block': 1e3 * per_block / per_second,
       'tokens_per_block': float(out.metrics.block_efficiency.mean()),
       'compile_seconds': max(compiling - seconds, 0.0),
     }
@@ -290,18 +274,23 @@ def blocks(sizes: Sizes) -> Iterator[dict]:
 def prefill(sizes: Sizes) -> Iterator[dict]:
   """Reading prompts: a whole call for one new token."""
   pair = _pair(sizes)
-  sizes = sizes._replace(new_tokens=1)
   count = sum(x.size for x in jax.tree.leaves(pair[0].params))
   for batch, prompt in sizes.prefills:
-    case = _Block('autoregressive', batch, prompt + 1, prompt)
-    first = case.run(pair, sizes)[1]
-    seconds = case.run(pair, sizes)[1]
+    call = _call(
+      pair,
+      sizes._replace(new_tokens=1),
+      method='autoregressive',
+      batch=batch,
+      capacity=prompt + 1,
+      prompt=prompt,
+    )
+    _, seconds, compiling = _timed(call)
     yield {
       'batch': batch,
       'prompt': prompt,
       'seconds': seconds,
       'tflop_per_s': 2 * count * batch * prompt / seconds / 1e12,
-      'compile_seconds': max(first - seconds, 0.0),
+      'compile_seconds': compiling,
     }
 
 
@@ -358,8 +347,15 @@ def tuned(sizes: Sizes) -> Iterator[dict]:
   """The fastest of plain sampling and a grid of trees, at every batch."""
   pair = _pair(sizes)
   for batch in sizes.batches:
-    case = _Block('gumbel_tree', batch, sizes.capacities[0], 32)
-    *arguments, options = case.arguments(pair, sizes)
+    call = _call(
+      pair,
+      sizes,
+      method='gumbel_tree',
+      batch=batch,
+      capacity=sizes.capacities[0],
+      prompt=32,
+    )
+    *arguments, options = call.args
     tried = tuning.settings(options)[: sizes.tuned]
     began = time.perf_counter()
     _side_by_side(functools.partial(generate, *arguments), tried)

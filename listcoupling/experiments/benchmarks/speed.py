@@ -1,108 +1,85 @@
-"""The tables of speed and memory, as ratios within one run.
+"""Tables of speed: what they consist of, how times are taken, what is kept.
 
-Every time is the median of several runs after compilation, and times that are
-compared are taken in turn.
+What is compared is called in turn, so that a machine that slows down slows all
+of it; the first calls, which compile, do not count.
 """
 
+import functools
 import pathlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from listcoupling import gumbel
-from listcoupling.decoding import text
-from listcoupling.experiments.benchmarks import (
-  baselines,
-  blocks,
-  choice,
-  cost,
-  scaling,
-  serving,
-  vocabulary,
-)
-from listcoupling.experiments.benchmarks.timing import Case
+import jax
+import numpy as np
+import tqdm
+
 from listcoupling.experiments.run import environment, open_run
-from listcoupling.gumbel import Domain
-from listcoupling.models import pretrained
-from listcoupling.models.random_pair import random_pair
 
-# Tables of a pair of models and prompts; the others make their own.
-_OF_PAIRS = {
-  'decoding': blocks.decoding_cases,
-  'overhead': blocks.overhead_cases,
-  'capacity': blocks.capacity_cases,
-  'serving': serving.serving_cases,
-  'tune': choice.choice_cases,
-}
-_ALONE = {
-  'sampler': vocabulary.sampler_cases,
-  'vocabulary': vocabulary.vocabulary_cases,
-  'scaling': scaling.scaling_cases,
-  'costs': cost.paper_cases,
-}
-TABLES = (*_ALONE, *_OF_PAIRS, 'memory')
-SIZES = ('shipped', '25M')
-_PROMPTS = (
-  'def main(args):\n    ',
-  'The with statement is used to',
-  'class Parser(object):\n',
-  'import os\nimport sys\n',
-)
+K, T = TypeVar('K'), TypeVar('T')
+
+
+class Case(NamedTuple):
+  """One row of a table, yet to be measured."""
+
+  name: str
+  measure: Callable[[], dict]
+
+
+def in_turn(
+  functions: Mapping[K, Callable[[], T]], rounds: int, *, show: bool = False
+) -> dict[K, list[T]]:
+  """Results of each function in every round but a first one.
+
+  Args:
+    functions: by name, without arguments.
+    rounds: in which each is called once.
+    show: progress.
+  """
+  found = {name: [] for name in functions}
+  for turn in tqdm.trange(rounds + 1, desc='round', disable=not show):
+    for name, function in functions.items():
+      result = function()
+      if turn:
+        found[name].append(result)
+  return found
+
+
+def timed(function: Callable[[], T]) -> tuple[T, float]:
+  """The result of a function and its seconds."""
+  began = time.perf_counter()
+  result = jax.block_until_ready(function())
+  return result, time.perf_counter() - began
+
+
+def milliseconds(
+  functions: Mapping[K, Callable], *, rounds: int = 20, show: bool = False
+) -> dict[K, float]:
+  """Median time of each function, called `in_turn`."""
+  clocks = {
+    name: functools.partial(lambda own: timed(own)[1], function)
+    for name, function in functions.items()
+  }
+  times = in_turn(clocks, rounds, show=show)
+  return {name: 1e3 * float(np.median(own)) for name, own in times.items()}
 
 
 def run(
-  table: str, workdir, *, size: str = 'shipped', seed: int = 0
+  cases: Callable[[], Sequence[Case]], workdir, settings: Mapping[str, Any]
 ) -> list[dict]:
   """Measures a table row by row; a run that was stopped goes on.
 
   Args:
-    table: of `TABLES`; what is in it says the function of its cases.
-    workdir: folder that gets one of the table's name.
-    size: of `SIZES`: the shipped pair, or a random one of 25M and 4M.
-    seed: of every draw.
+    cases: gives the rows, once the folder is known to be theirs.
+    workdir: folder of results.csv and results.json.
+    settings: that the cases depend on.
 
   Returns:
     The rows of results.csv.
 
   Raises:
-    ValueError: unknown names, or a folder of another machine or version.
+    ValueError: the folder is another table's, machine's or version's.
   """
-  if table not in TABLES or size not in SIZES:
-    raise ValueError(
-      f'table must be one of {", ".join(TABLES)} and size one of '
-      f'{", ".join(SIZES)}, got {table!r} and {size!r}.'
-    )
-  if table == 'scaling':
-    scaling.add_host_devices()
-  key = gumbel.seed_key(seed)
-  settings = {'table': table, 'size': size, 'seed': seed}
-  settings['environment'] = environment()
-  with open_run(pathlib.Path(workdir) / table, settings) as record:
-    return record.rows(
-      _cases(key, table, size), lambda measure: measure(), key='case'
-    )
-
-
-def _cases(key, table, size) -> Sequence[Case]:
-  if table in _ALONE:
-    return _ALONE[table](key)
-  target, drafter = load_pair(key, size)
-  if table == 'memory':
-    return blocks.memory_cases(key, target, drafter)
-  prompts, lengths = text.encode_prompts(
-    pretrained.shipped_pair()[0].tokenizer, _PROMPTS
-  )
-  if table == 'overhead':
-    prompts, lengths = prompts[:1], lengths[:1]
-  return _OF_PAIRS[table](key, target, drafter, prompts, lengths)
-
-
-def load_pair(key, size: str):
-  """(target, drafter) of `SIZES`; both know the shipped vocabulary."""
-  if size == 'shipped':
-    return pretrained.shipped_pair()
-  own = baselines.SIZES[size]
-  return random_pair(
-    gumbel.domain_key(key, Domain.MODEL_INIT),
-    own.config,
-    draft_layers=own.draft_layers,
-    gain=own.gain,
-  )
+  settings = {**settings, 'environment': environment()}
+  with open_run(pathlib.Path(workdir), settings) as record:
+    return record.rows(dict(cases()), lambda measure: measure(), key='case')

@@ -1,4 +1,4 @@
-"""What a large vocabulary costs: races, filters, verification.
+"""Cost of a large vocabulary: races, filters, verification.
 
 Legend: V vocabulary, K drafts, L draft length, N proposals, A atoms of a law.
 """
@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from listcoupling import coupling, gumbel, race_kernel
 from listcoupling.decoding import draft, filters, tree, verify
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
-from listcoupling.experiments.benchmarks import blocks
-from listcoupling.experiments.benchmarks.timing import Case, milliseconds
+from listcoupling.experiments.benchmarks import generation, speed
+from listcoupling.experiments.benchmarks.speed import Case
 from listcoupling.gumbel import Domain
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
@@ -33,14 +34,12 @@ _BLOCK = GenerateOptions(max_new_tokens=64)
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
 
 
-def _samplers(key, vocab_size: int, num_drafts: int) -> dict[str, Callable]:
+def _samplers(p, q, num_drafts: int) -> dict[str, Callable]:
   """Functions of a key by name; JAX's own draws are timed beside ours."""
-  key = gumbel.domain_key(key, Domain.LAWS)
-  p, q = 3 * jax.random.normal(key, (2, vocab_size), jnp.float32)
-  shape = (num_drafts, vocab_size)
+  shape = num_drafts, p.size
   return {
     'exponential noise': lambda key: gumbel.exponential_streams(
-      key, vocab_size, num_drafts
+      key, p.size, num_drafts
     ),
     'jax.random.gumbel, low': lambda key: jax.random.gumbel(key, shape),
     'jax.random.gumbel, high': lambda key: jax.random.gumbel(
@@ -58,14 +57,13 @@ def _samplers(key, vocab_size: int, num_drafts: int) -> dict[str, Callable]:
   }
 
 
-def _races(key, vocab_size: int, num_drafts: int) -> dict[str, Callable]:
+def _races(p, q, num_drafts: int) -> dict[str, Callable]:
   """The race that decoding runs: one law, K streams."""
-  key = gumbel.domain_key(key, Domain.LAWS)
-  logits = 3 * jax.random.normal(key, (vocab_size,), jnp.float32)
+  del q
   streams = jnp.arange(num_drafts, dtype=jnp.int32)
   return {
     f'race of {num_drafts} streams': lambda key: race_kernel.race(
-      key, logits, None, streams
+      key, p, None, streams
     )
   }
 
@@ -85,7 +83,7 @@ def sampler_cases(
     vocabularies: V of the races.
     drafts: K of the races.
     compared: V and K of all samplers that stand side by side.
-    rounds: see `timing.milliseconds`.
+    rounds: see `speed.in_turn`.
   """
   shapes = [(v, k, _races) for v in vocabularies for k in drafts]
   cases = []
@@ -96,10 +94,12 @@ def sampler_cases(
 
 def _against_limits(key, vocab_size, num_drafts, make, rounds):
   """A case per function; all of one shape are timed in turn, once."""
+  laws_key = gumbel.domain_key(key, Domain.LAWS)
+  laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
   draw_key = gumbel.domain_key(key, Domain.TRIALS)
   functions = {
     name: functools.partial(jax.jit(function), draw_key)
-    for name, function in make(key, vocab_size, num_drafts).items()
+    for name, function in make(*laws, num_drafts).items()
   }
   shape = (num_drafts, vocab_size)
   bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
@@ -109,7 +109,7 @@ def _against_limits(key, vocab_size, num_drafts, make, rounds):
 
   @functools.cache
   def times():
-    return milliseconds(functions, rounds=rounds)
+    return speed.milliseconds(functions, rounds=rounds)
 
   def measure(name):
     own, drawn, copied = (times()[each] for each in (name, 'bits', 'copy'))
@@ -145,12 +145,19 @@ def vocabulary_cases(
     config: of the target; the drafter has its first layer.
     options: of the block, a tree at batch 1.
     methods: whose verification is timed, over K chains of L tokens.
-    rounds: see `timing.milliseconds`.
+    rounds: see `speed.in_turn`.
   """
 
   @functools.cache  # all are timed in turn
   def verified():
-    return _verification_times(key, config.vocab_size, options, methods, rounds)
+    functions = {
+      (method, name): _verification(
+        key, config.vocab_size, method, dataclasses.replace(options, **filter_)
+      )
+      for method in dict.fromkeys([*methods, 'gls'])
+      for name, filter_ in FILTERS.items()
+    }
+    return speed.milliseconds(functions, rounds=rounds)
 
   def verification(method):
     own = {name: verified()[method, name] for name in FILTERS}
@@ -158,19 +165,7 @@ def vocabulary_cases(
       top_k_to_gls=own['top_k'] / verified()['gls', 'top_k']
     )
 
-  def block():
-    functions = {}
-    pair = random_pair(
-      gumbel.domain_key(key, Domain.MODEL_INIT),
-      config,
-      draft_layers=1,
-      gain=0.1,
-    )
-    for name, filter_ in FILTERS.items():
-      own = dataclasses.replace(options, **filter_)
-      functions[name] = blocks.opened(key, *pair, [[1, 2, 3]], [3], own).block
-    return _row(milliseconds(functions, rounds=rounds))
-
+  block = functools.partial(_block, key, config, options, rounds)
   return [
     Case(f'block of {options.method}', block),
     *(
@@ -180,27 +175,25 @@ def vocabulary_cases(
   ]
 
 
-def _row(times):
-  plain = times['none']
-  return {
-    **{f'{name}_ms': value for name, value in times.items()},
-    **{
-      f'{name}_ratio': value / plain
-      for name, value in times.items()
-      if name != 'none'
-    },
-  }
-
-
-def _verification_times(key, vocab_size, options, methods, rounds):
-  """Milliseconds by (method, filter)."""
+def _block(key, config, options, rounds) -> dict:
+  """The row of a whole block."""
+  init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
+  pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
+  prompts = np.array([[1, 2, 3]]), np.array([3])
+  workload = generation.Workload(key, *pair, *prompts)
   functions = {}
-  for method in dict.fromkeys([*methods, 'gls']):
-    for name, filter_ in FILTERS.items():
-      functions[method, name] = _verification(
-        key, vocab_size, method, dataclasses.replace(options, **filter_)
-      )
-  return milliseconds(functions, rounds=rounds)
+  for name, filter_ in FILTERS.items():
+    own = dataclasses.replace(options, **filter_)
+    functions[name] = generation.first_block(workload, own)[-1]
+  return _row(speed.milliseconds(functions, rounds=rounds))
+
+
+def _row(times) -> dict:
+  """Milliseconds under each filter, and their ratios to those of none."""
+  row = {f'{name}_ms': own for name, own in times.items()}
+  ratios = {f'{name}_ratio': own / times['none'] for name, own in times.items()}
+  del ratios['none_ratio']
+  return row | ratios
 
 
 def _verification(key, vocab_size, name, options):

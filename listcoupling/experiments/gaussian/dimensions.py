@@ -144,47 +144,38 @@ def _prepare(config, seed):
   keys = trial_keys(seed, 0)
 
   def fill(run):
-    work = [
-      (f'{num_decoders}/{lattice}/{bits}', (lattice, bits, num_decoders))
+    jobs = {
+      f'{num_decoders}/{lattice}/{bits}': (lattice, bits, num_decoders)
       for num_decoders, lattice, bits in itertools.product(
         config.num_decoders, config.lattices, config.bits
       )
-    ]
-    return run.results(work, lambda job: _pair(*job, keys, config))
+    }
+    return run.results(jobs, lambda job: _pair(*job, keys, config))
 
   return {}, fill
 
 
 def plot(rows: list[dict], path) -> None:
   """How far each lattice is ahead, against bits; dotted, of its cells alone."""
-  counts = sorted({r['num_decoders'] for r in rows})
-  styles = {
-    'A2': (plots.BLUE, 'o'),
-    'D4': (plots.RED, 's'),
-    'E8': (plots.GREEN, 'D'),
+  curves = {
+    'A2': plots.Curve('A2', plots.BLUE, marker='o'),
+    'D4': plots.Curve('D4', plots.RED, marker='s'),
+    'E8': plots.Curve('E8', plots.GREEN, marker='D'),
   }
-  with plots.figure(path, (3.2 * len(counts) + 0.6, 3.2)) as canvas:
-    axes = canvas.subplots(1, len(counts), sharey=True, squeeze=False)[0]
-    for ax, count in zip(axes, counts):
-      for lattice, (color, marker) in styles.items():
-        mine = [
-          r for r in rows
-          if (r['lattice'], r['num_decoders']) == (lattice, count)
-        ]  # fmt: skip
-        if not mine:
-          continue
-        x, y = [r['bits'] for r in mine], [r['ahead_db'] for r in mine]
-        plots.Curve(lattice, color, marker=marker).draw(
-          ax, x, y, [2 * r['ahead_db_se'] for r in mine], capsize=2
-        )
-        ax.axhline(mine[0]['known_db'], color=color, linestyle=':', lw=0.8)
-        ax.annotate(
-          lattice, (x[-1], y[-1]), (6, 0), textcoords='offset points',
-          color=color, va='center',
-        )  # fmt: skip
-      ax.set_title(f'K = {count}')
-      ax.set_xlabel('bits per symbol')
-    axes[0].set_ylabel('ahead of the cubic lattice, dB')
+  with plots.panels(
+    path,
+    rows,
+    'num_decoders',
+    title=lambda row: f'K = {row["num_decoders"]}',
+    labels=('bits per symbol', 'ahead of the cubic lattice, dB'),
+  ) as panels:
+    for axes, own in panels:
+      for lattice, curve in curves.items():
+        mine = [row for row in own if row['lattice'] == lattice]
+        if mine:
+          curve.of_rows(axes, mine, 'bits', 'ahead_db', capsize=2)
+          known = mine[0]['known_db']
+          axes.axhline(known, color=curve.color, linestyle=':', lw=0.8)
 
 
 TABLE = Experiment(

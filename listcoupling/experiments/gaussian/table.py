@@ -17,7 +17,8 @@ encoder (`seed_aware`); GLS with interval labels and a group per decoder
 decoders share out (`lattice`, `lattice_mse`), and the same where the last of
 the decoders has no side information (`lattice_blind`); a dithered modulo
 quantiser, chosen for either (`modulo`, `modulo_mse`); what a scalar quantiser
-with a genie could have (`lloyd_max`), and limits on the mean squared error. The
+with a genie could have, the best for either measure (`lloyd_max`), and limits
+on the mean squared error. The
 mean and the worst decoder stand beside the best in every row, and the paper's
 own figures (arXiv 2506.05632) beside them.
 
@@ -111,9 +112,11 @@ _CURVES = {
   'modulo': plots.Curve('modulo quantiser', plots.PINK, '--', 'x'),
   'modulo_mse': plots.Curve('modulo quantiser, for MSE', plots.PINK, ':', '+'),
   'lloyd_max': plots.Curve('scalar, with a genie', '0.5', ':'),
+  # For one decoder it is that of Wyner and Ziv.
   'limit_list': plots.Curve('limit', plots.BLACK, ':'),
-  'limit_wyner_ziv': plots.Curve('Wyner-Ziv', plots.BLACK, '--'),
 }
+# Whose mean and worst decoder are drawn, too: more would hide each other.
+_SPREAD = ('gls', 'interval_mse', 'lattice_mse')
 
 
 def _prepare(config, seed):
@@ -338,6 +341,9 @@ def _limit_rows(config) -> list[dict]:
       }
       for name, mse in limits.items()
     ]
+    rows[-len(limits)]['mean_db'] = gaussian_baselines.log_quantiser_db(
+      count * n, known
+    )
   return rows
 
 
@@ -382,9 +388,12 @@ def _below_no_message(rows) -> list[str]:
 
 
 def plot(rows: list[dict], path) -> None:
-  """Fig. 2 of the paper and its twin in mean squared error, a column per K."""
+  """Fig. 2 of the paper and its twin in mean squared error, a column per K.
+
+  Thin lines in the latter are the mean (dotted) and the worst decoder (dashed).
+  """
   counts = sorted({row['num_decoders'] for row in rows})
-  with plots.figure(path, size=(2.6 * len(counts) + 2.0, 5.4)) as canvas:
+  with plots.figure(path, size=(2.6 * len(counts) + 1.6, 6.0)) as canvas:
     axes = canvas.subplots(2, len(counts), sharex=True, squeeze=False)
     for column, n in enumerate(counts):
       here = [row for row in rows if row['num_decoders'] == n]
@@ -393,20 +402,25 @@ def plot(rows: list[dict], path) -> None:
       axes[0, column].set_title(f'K = {n}')
       axes[1, column].set_xlabel('bits per message')
     axes[0, 0].set_ylabel('mean of decibels')
-    axes[1, 0].set_ylabel('mean squared error, dB')
-    handles = {}
-    for ax in axes.ravel():
-      handles |= dict(zip(*ax.get_legend_handles_labels()[::-1]))
-    canvas.legend(handles.values(), handles.keys(), loc='outside right center')
+    axes[1, 0].set_ylabel(
+      'mean squared error, dB;\nthin: mean and worst decoder'
+    )
+    for ax in axes[:, -1]:
+      plots.name_curves(ax)
 
 
 def _draw(ax, rows, name):
   for scheme, curve in _CURVES.items():
     part = [r for r in rows if r['scheme'] == scheme and name in r]
-    if part:
-      bits = np.log2([r['num_messages'] for r in part])
-      errors = [r.get(name + '_se') for r in part]
-      curve.draw(ax, bits, [r[name] for r in part], errors)
+    if not part:
+      continue
+    bits = np.log2([r['num_messages'] for r in part])
+    errors = [r.get(name + '_se') for r in part]
+    curve.draw(ax, bits, [r[name] for r in part], errors)
+    if scheme in _SPREAD and name == 'mse_db' and part[0]['num_decoders'] > 1:
+      for column, line in (('average_mse_db', ':'), ('worst_mse_db', '--')):
+        values = [r[column] for r in part]
+        ax.plot(bits, values, ls=line, lw=0.8, color=curve.color)
   for row in rows:
     if row['scheme'] == 'no_message':
       ax.axhline(row[name], color='0.5', linestyle='-.', label='no message')

@@ -15,9 +15,10 @@ _CURVES = {
   'gls_kmeans, G = K': plots.Curve(
     'GLS, k-means labels, a group each', plots.SKY, '-.', 'x'
   ),
+  'lattice': plots.Curve('lattice', plots.PINK, '--', 'P'),
   'list_quantiser': plots.Curve('list quantiser', plots.GREEN, '-', 'D'),
   'list_quantiser, chosen bins': plots.Curve(
-    'the same, bins', plots.BLACK, '--', '+'
+    'list quantiser, bins', plots.BLACK, '--', '+'
   ),
 }
 # Colour and marker of the curves of `sweep`, in their order.
@@ -37,6 +38,8 @@ def _curves(row) -> list[str]:
   if scheme == 'list_quantiser':
     plain, chosen = row['bin_size'] == 1, row['is_chosen']
     found += [scheme] * plain + [f'{scheme}, chosen bins'] * chosen
+  elif scheme == 'lattice':
+    found.append(scheme)
   elif row.get('num_groups') == 1:
     found.append(scheme)
   elif row.get('num_groups') == row['num_decoders']:
@@ -59,9 +62,8 @@ def _draw_curve(axis, rows, curve) -> None:
     axis.fill_between(bits, best, worst, color=curve.color, alpha=0.06, lw=0)
 
 
-def _panel(axis, rows, num_decoders) -> None:
-  """The curves of one number of decoders."""
-  own = [r for r in rows if r['num_decoders'] == num_decoders]
+def _panel(axis, own, rows) -> None:
+  """The curves of one number of decoders, and what needs no message."""
   for curve, style in _CURVES.items():
     mine = [r for r in own if curve in _curves(r)]
     if mine:
@@ -78,13 +80,11 @@ def _panel(axis, rows, num_decoders) -> None:
     )  # fmt: skip
   lines = (
     ('mean image', ('mean_image', None, 1), ':'),
-    ('side information alone', ('side_only', num_decoders, 1), '--'),
+    ('side information alone', ('side_only', own[0]['num_decoders'], 1), '--'),
   )
   for label, name, line in lines:
     if name in plain:
-      axis.axhline(plain[name], color='0.7', ls=line, label=label)
-  axis.set_title(f'K = {num_decoders}')
-  axis.set_xlabel('message, bits')
+      axis.axhline(plain[name], color='0.5', ls=line, label=label)
   axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
@@ -94,14 +94,18 @@ def rate_distortion(rows, path) -> None:
   Points are the best decoder, thin dotted lines the mean over decoders, and the
   shade reaches to the worst.
   """
-  counts = sorted({r['num_decoders'] for r in rows if _curves(r)})
-  with plots.figure(path, (3.0 * len(counts) + 2.2, 3.4)) as figure:
-    axes = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
-    for axis, num_decoders in zip(axes, counts):
-      _panel(axis, rows, num_decoders)
-    axes[0].set_ylabel('squared error per pixel, best decoder')
-    axes[0].set_ylim(bottom=0)
-    plots.beside(axes[-1])
+  with plots.panels(
+    path,
+    sorted(filter(_curves, rows), key=lambda r: r['num_decoders']),
+    'num_decoders',
+    title=lambda row: f'K = {row["num_decoders"]}',
+    labels=('message, bits', 'squared error per pixel, best decoder'),
+    size=(3.0, 3.0),
+    named=True,
+  ) as panels:
+    for axis, own in panels:
+      _panel(axis, own, rows)
+    axis.set_ylim(bottom=0)  # of all, once their tops are known
 
 
 def sweep(rows, path) -> None:
@@ -109,17 +113,18 @@ def sweep(rows, path) -> None:
 
   Bars are two standard errors.
   """
-  messages = sorted({r['num_messages'] for r in rows if _sweep_curve(r)})
   sides = list(dict.fromkeys(r['side'] for r in rows))
-  with plots.figure(path, (3.2 * len(messages) + 2.2, 3.4)) as figure:
-    axes = figure.subplots(1, len(messages), sharey=True, squeeze=False)[0]
-    for axis, count in zip(axes, messages):
-      _sweep_panel(axis, [r for r in rows if r['num_messages'] == count], sides)
-      axis.set_title(f'{np.log2(count):.3g} bits')
-    axes[0].set_ylabel('squared error per pixel, best decoder')
-    for label, line in (('mean decoder', ':'), ('worst decoder', '--')):
-      axes[-1].plot([], [], ls=line, color='0.4', lw=0.8, label=label)
-    plots.beside(axes[-1])
+  with plots.panels(
+    path,
+    sorted(filter(_sweep_curve, rows), key=lambda r: r['num_messages']),
+    'num_messages',
+    title=lambda row: f'{np.log2(row["num_messages"]):.3g} bits',
+    labels=('best solid, mean dotted, worst dashed', 'squared error per pixel'),
+    size=(3.2, 3.2),
+    named=True,
+  ) as panels:
+    for axis, own in panels:
+      _sweep_panel(axis, own, sides)
 
 
 def _sweep_curve(row) -> str | None:

@@ -1,9 +1,9 @@
 """Everything that is trained before the image table can be filled.
 
-The VAEs, one per beta; then, for `gls_kmeans` and `list_quantiser`, codewords,
-classifier and codeword decoder for each number of codewords, of groups and of
-codewords in a bin. Everything is kept in the workdir, as `image_codec.fits`
-says, and only read the next time.
+The VAEs, one per beta; then, for `gls_kmeans`, `lattice` and `list_quantiser`,
+codewords, classifier and codeword decoder for each number of codewords, of
+groups and of codewords in a bin. Everything is kept in the workdir, as
+`image_codec.fits` says, and only read the next time.
 
 Legend: R images, F codewords, K decoders, L messages, G groups, M codewords of
 a bin, P pixels.
@@ -24,6 +24,7 @@ from listcoupling import gumbel
 from listcoupling.compression import list_quantiser
 from listcoupling.data import images as image_data
 from listcoupling.data import side_information
+from listcoupling.experiments.images import lattice_space
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
@@ -128,7 +129,7 @@ def _network_config(config) -> codeword_decoder.CodewordDecoderConfig:
 
 
 def transmit(model, trials, settings, *, name):
-  """What the encoder says of all images and what the first K decoders hear.
+  """Sends all images to the first K decoders.
 
   Args:
     model: networks and fit.
@@ -141,7 +142,7 @@ def transmit(model, trials, settings, *, name):
   """
   scheme, count = schemes.SCHEMES[name], settings.num_decoders
   prepared = trials.prepared
-  if prepared is not None:
+  if isinstance(prepared, schemes.Prepared):
     weights = prepared.decoder_log_weights[:, :count]
     prepared = prepared._replace(decoder_log_weights=weights)
   encoding = scheme.encode(model, prepared, trials.right, settings)
@@ -152,10 +153,27 @@ def transmit(model, trials, settings, *, name):
   return prepared, encoding, decoding
 
 
+def split_messages(name: str, settings: schemes.Settings, num_messages: int):
+  """L for an argument of a compiled function, and settings that lack it.
+
+  A lattice is made for one L: there the settings have it.
+  """
+  if name == 'lattice':
+    return None, settings._replace(num_messages=num_messages)
+  return num_messages, settings
+
+
+def join_messages(settings: schemes.Settings, num_messages):
+  """Settings with L, from what `split_messages` gave."""
+  if num_messages is None:
+    return settings
+  return settings._replace(num_messages=num_messages)
+
+
 @functools.partial(jax.jit, static_argnames=('name', 'settings'))
 def _held(model, trials, num_messages, *, name, settings):
   """Crops of the first K decoders of all images; the rest repeat the first."""
-  settings = settings._replace(num_messages=num_messages)
+  settings = join_messages(settings, num_messages)
   decoding = transmit(model, trials, settings, name=name)[-1]
   missing = trials.sides.shape[1] - settings.num_decoders
 
@@ -194,6 +212,7 @@ def make_pool(
     settings = schemes.Settings(
       num_candidates, count, None, num_groups, bin_size=bin_size
     )
+    num_messages, settings = split_messages(name, settings, num_messages)
     held.append(
       _held(model, trials, num_messages, name=name, settings=settings)
     )
@@ -202,22 +221,6 @@ def make_pool(
     jnp.asarray(counts, jnp.int32), trials.right, trials.sides, codewords,
     latents,
   )  # fmt: skip
-
-
-def _classifier(key, model, trials, codewords, context):
-  """Parameters of the labels of gls_kmeans, or of what a bin needs."""
-  flat = trials.right.reshape(len(trials.right), -1)
-  own = list_quantiser.nearest(flat, codewords)
-  config = _network_config(context.config)
-  steps = context.config.refine.classifier_steps
-  if model.networks is None:
-    return training.train_side_classifier(
-      key, trials.sides, own, config=config, steps=steps
-    )[0]
-  mean, log_std = jax.jit(model.networks.encode)(model.params, trials.right)
-  return training.train_classifier(
-    key, mean, log_std, own, num_codewords=config.num_codewords, steps=steps
-  )[0]
 
 
 class _Want(NamedTuple):
@@ -246,30 +249,83 @@ def _fit_key(context, want: _Want):
   return gumbel.domain_key(_key(context), gumbel.Domain.FITS, *numbers)
 
 
-def _fit(context, want: _Want, model, trials):
-  """Makes a fit and keeps it, or reads it."""
+class _Start(NamedTuple):
+  """What a fit has before its codeword decoder is trained."""
+
+  codewords: np.ndarray  # [F, P], see `schemes.Fit`
+  classifier: Any  # likewise
+  images: np.ndarray  # [., P] of the first rows of the decoder's table
+  num_candidates: int  # N
+
+
+def _kmeans_start(context, model, trials):
+  """(key, want) -> `_Start` of gls_kmeans and list_quantiser."""
+  config, refine = _network_config(context.config), context.config.refine
+  train = np.asarray(context.halves['train'].right)[: refine.num_kmeans]
+  steps = refine.classifier_steps
+
+  def start(key, want):
+    words = list_quantiser.fit_codewords(
+      train.reshape(len(train), -1), want.count
+    )
+    own = list_quantiser.nearest(
+      trials.right.reshape(len(trials.right), -1), words
+    )
+    if want.beta is not None:
+      latent = jax.jit(model.networks.encode)(model.params, trials.right)
+      classifier, _ = training.train_classifier(
+        key, *latent, own, num_codewords=config.num_codewords, steps=steps
+      )
+      return _Start(words, classifier, words, refine.num_candidates)
+    classifier = None
+    if want.bin_size > 1:
+      classifier, _ = training.train_side_classifier(
+        key, trials.sides, own, config=config, steps=steps
+      )
+    return _Start(words, classifier, words, want.count)
+
+  return start
+
+
+def _lattice_start(context, model, trials):
+  """(key, want) -> `_Start` of lattice; one network of means serves all."""
+  config = _network_config(context.config)
+  size, place = config.latent_size, list(schemes.SCHEMES).index('lattice')
+  known = lattice_space.learn(
+    gumbel.domain_key(_key(context), gumbel.Domain.FITS, place), model,
+    trials.right, trials.sides, config, context.config.refine.classifier_steps,
+  )  # fmt: skip
+  mean = np.asarray(trials.right).reshape(len(trials.right), -1).mean(0)
+
+  def start(key, want):
+    del key
+    num_decoders, groups = want.counts[0], want.num_groups
+    settings = schemes.Settings(1, num_decoders, want.count // groups, groups)
+    space = lattice_space.choose(known, model, settings)
+    leaders = schemes.lattice_code(settings, size).leaders
+    return _Start(
+      leaders.astype(np.float32), space._asdict(), mean[None],
+      want.count << size,
+    )  # fmt: skip
+
+  return start
+
+
+def _fit(context, want: _Want, model, trials, start):
+  """Makes a fit from `start` and keeps it, or reads it."""
   path = want.path(context.workdir)
   if path.exists():
     return fits.read_fit(path)[0]
   config, refine = _network_config(context.config), context.config.refine
   key, counts = _fit_key(context, want), want.counts
-  flat = np.asarray(context.halves['train'].right)[: refine.num_kmeans]
-  codewords = list_quantiser.fit_codewords(
-    flat.reshape(len(flat), -1), want.count
-  )
-  classifier = None
-  if want.beta is not None or want.bin_size > 1:
-    classifier = _classifier(key, model, trials, codewords, context)
-  fit = schemes.Fit(codewords, None, classifier, config)
-  num_candidates = (
-    refine.num_candidates if want.beta is not None else want.count
-  )
+  words, classifier, images, num_candidates = start(key, want)
+  fit = schemes.Fit(words, None, classifier, config)
   pool = make_pool(
     want.scheme, model._replace(fit=fit), trials, counts, num_candidates,
     num_groups=want.num_groups, bin_size=want.bin_size,
   )  # fmt: skip
   params, _ = training.train(
-    key, codewords.reshape(-1, *config.source_shape), pool, config=config,
+    key, images.reshape(-1, *config.source_shape), pool, config=config,
     steps=refine.steps, batch_size=refine.batch_size,
     learning_rate=refine.learning_rate, mean_weight=refine.mean_weight,
   )  # fmt: skip
@@ -317,33 +373,52 @@ def _wanted_kmeans(config, beta) -> list[_Want]:
   ]
 
 
-def fit_lists(context) -> dict[tuple[int, int], schemes.Model]:
-  """(F, M) -> model of the list quantiser, for every L K M of the table."""
-  config, found, trials = context.config, {}, None
-  model, wanted = unfitted(config), _wanted_lists(config)
-  if not all(want.path(context.workdir).exists() for want in wanted):
-    trials = prepare(
-      gumbel.domain_key(_key(context), gumbel.Domain.FITS), 'list_quantiser',
-      model, context.halves['train'], config, 1,
-    )  # fmt: skip
-  for want in tqdm.tqdm(wanted, desc='list quantisers'):
-    fit = _fit(context, want, model, trials)
-    found[want.count, want.bin_size] = schemes.Model(fit=fit)
-  return found
+def _wanted_lattices(config, beta) -> list[_Want]:
+  """One for each K, with a group for each decoder, and each L of the table."""
+  return [
+    _Want('lattice', l * k, _filled(config, (k,)), beta, k)
+    for k, l in itertools.product(config.num_decoders, config.num_messages)
+  ]
 
 
-def fit_kmeans(context, beta) -> dict[tuple[int, int], schemes.Model]:
-  """(F, G) -> model of gls_kmeans, for every L of the table, on one VAE."""
-  config, model, found = context.config, context.models[beta], {}
-  refine, trials, wanted = config.refine, None, _wanted_kmeans(config, beta)
+def _fit_all(context, name, model, wanted, num_images, start, num_candidates):
+  """(F, G, M) -> model, for every fit that is wanted; made or read."""
+  trials, begun, found = None, None, {}
   if not all(want.path(context.workdir).exists() for want in wanted):
     halves = context.halves['train']
     trials = prepare(
-      gumbel.domain_key(_key(context), gumbel.Domain.FITS), 'gls_kmeans', model,
-      type(halves)(*(x[: refine.num_images] for x in halves)), config,
-      refine.num_candidates,
+      gumbel.domain_key(_key(context), gumbel.Domain.FITS), name, model,
+      type(halves)(*(x[:num_images] for x in halves)), context.config,
+      num_candidates,
     )  # fmt: skip
-  for want in tqdm.tqdm(wanted, desc=f'gls_kmeans, beta {beta:g}'):
-    fit = _fit(context, want, model, trials)
-    found[want.count, want.num_groups] = model._replace(fit=fit)
+    begun = start(context, model, trials)
+  for want in tqdm.tqdm(wanted, desc=name):
+    fit = _fit(context, want, model, trials, begun)
+    place = want.count, want.num_groups, want.bin_size
+    found[place] = model._replace(fit=fit)
   return found
+
+
+def fit_lists(context) -> dict[tuple[int, int, int], schemes.Model]:
+  """(F, G, M) -> model of the list quantiser, for every L K M of the table."""
+  config = context.config
+  return _fit_all(
+    context, 'list_quantiser', unfitted(config), _wanted_lists(config), None,
+    _kmeans_start, 1,
+  )  # fmt: skip
+
+
+def fit_on_vae(context, name: str, beta):
+  """(F, G, M) -> model of gls_kmeans or lattice, for every K and L.
+
+  They stand on the VAE of one beta.
+  """
+  config = context.config
+  wanted, start = {
+    'gls_kmeans': (_wanted_kmeans, _kmeans_start),
+    'lattice': (_wanted_lattices, _lattice_start),
+  }[name]
+  return _fit_all(
+    context, name, context.models[beta], wanted(config, beta),
+    config.refine.num_images, start, config.refine.num_candidates,
+  )  # fmt: skip

@@ -160,8 +160,10 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     if job[3] == 1 and _is_papers(config.train):
       row['paper_mse'] = paper_mse(config.train.dataset, *job[:3])
     row |= dict(zip(('beta', 'num_candidates'), setting))
+    if scheme in ('list_quantiser', 'lattice'):
+      row['num_candidates'] = None
     if scheme == 'list_quantiser':
-      row |= {'num_candidates': None, 'bin_size': bin_size}
+      row['bin_size'] = bin_size
       row['is_chosen'] = bin_size == setting[2]
     height, width = config.train.model.source_shape[:2]
     rows.append(_with_rate(row, height * width))

@@ -35,7 +35,7 @@ from listcoupling.image_codec import scheme as schemes
 from listcoupling.together import leads
 from listcoupling.training import vae as training
 
-SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'list_quantiser')
+SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {
   'train': training.check_config,
   'betas': Field(float, above=0, many=True, empty=True),
@@ -103,31 +103,31 @@ def _check_sizes(config) -> None:
 def jobs_of(config) -> list[Job]:
   """Every row of the codecs."""
   return [
-    Job(scheme, *numbers)
-    for *numbers, scheme in itertools.product(
-      config.num_decoders, config.num_messages, config.num_groups,
-      config.schemes,
+    Job(scheme, num_decoders, num_messages, num_groups)
+    for num_decoders, num_messages, scheme in itertools.product(
+      config.num_decoders, config.num_messages, config.schemes
     )
-    if _is_row(scheme, *numbers)
-  ]  # fmt: skip
+    for num_groups in _groups_of(config, scheme, num_decoders)
+  ]
 
 
-def _is_row(scheme, num_decoders, num_messages, num_groups) -> bool:
-  """Whether G groups make a row of their own."""
-  del num_messages
+def _groups_of(config, scheme, num_decoders) -> list[int]:
+  """Numbers G of groups that make a row of their own."""
+  if scheme == 'lattice':  # cosets are divided among all decoders
+    return [num_decoders]
+  if scheme == 'list_quantiser':  # so are codewords, whatever G is
+    return [1]
   if scheme == 'shared_race':  # for one decoder the same as gls
-    return num_decoders > 1 == num_groups
-  if scheme == 'list_quantiser':
-    return num_groups == 1
-  return num_decoders % num_groups == 0
+    return [g for g in config.num_groups if num_decoders > 1 == g]
+  return [g for g in config.num_groups if num_decoders % g == 0]
 
 
 def settings_of(config, job: Job) -> list[fits.Setting]:
   """Settings among which a job chooses; N of at least L G."""
   if job.scheme == 'list_quantiser':  # no candidates
     return [fits.Setting(None, 1, m) for m in config.bin_sizes]
-  if job.scheme == 'gls_kmeans':
-    count = config.refine.num_candidates
+  if job.scheme in ('gls_kmeans', 'lattice'):
+    count = 1 if job.scheme == 'lattice' else config.refine.num_candidates
     return [fits.Setting(beta, count) for beta in _fitted_betas(config)]
   least = job.num_messages * job.num_groups
   counts = [n for n in config.num_candidates if n >= least]
@@ -147,7 +147,7 @@ def shown(config, chosen) -> list[tuple[Job, fits.Setting]]:
 
 
 def _fitted_betas(config) -> tuple[float, ...]:
-  """The betas that gls_kmeans chooses among: all unless named."""
+  """The betas that gls_kmeans and lattice choose among: all unless named."""
   return tuple(config.refine.betas) or fitting.betas_of(config)
 
 
@@ -165,7 +165,7 @@ def _bound(prepared, index, settings) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=('name', 'settings'))
 def _send(model, trials, num_messages, *, name, settings) -> Sent:
-  settings = settings._replace(num_messages=num_messages)
+  settings = fitting.join_messages(settings, num_messages)
   prepared, encoding, decoding = fitting.transmit(
     model, trials, settings, name=name
   )
@@ -194,17 +194,23 @@ class Table:
 
   def __init__(self, context: fitting.Context):
     self.context = context
-    self._lists, self._kmeans = {}, {}
+    self._fits = {}  # code -> (beta, F, G, M) -> model
 
-  def fit(self, scheme: str) -> None:
+  def fit(self, code: str) -> None:
     """Fits what a scheme needs, or reads it."""
-    if scheme == 'list_quantiser' and not self._lists:
-      self._lists = fitting.fit_lists(self.context)
-    if scheme == 'gls_kmeans' and not self._kmeans:
-      self._kmeans = {
-        beta: fitting.fit_kmeans(self.context, beta)
-        for beta in _fitted_betas(self.context.config)
-      }
+    if code in self._fits:
+      return
+    config, found = self.context.config, {}
+    if code == 'list_quantiser':
+      found[None] = fitting.fit_lists(self.context)
+    elif code != 'gls':
+      for beta in _fitted_betas(config):
+        found[beta] = fitting.fit_on_vae(self.context, code, beta)
+    self._fits[code] = {
+      (beta, *place): model
+      for beta, models in found.items()
+      for place, model in models.items()
+    }
 
   def prepare(self, key, halves, setting, code: str = 'gls') -> fitting.Trials:
     """Sides and candidates; the sides depend on the key alone."""
@@ -217,19 +223,19 @@ class Table:
   def send(self, job: Job, trials: fitting.Trials, setting) -> Sent:
     """One scheme at one K, L and G, on trials made for it."""
     beta, num_candidates, bin_size = setting
-    count = schemes.SCHEMES[job.code].num_codewords(*job[1:], bin_size)
-    model = {
-      'gls': lambda: self.context.models[beta],
-      'gls_kmeans': lambda: self._kmeans[beta][count, job.num_groups],
-      'list_quantiser': lambda: self._lists[count, bin_size],
-    }[job.code]()
+    if job.code == 'gls':
+      model = self.context.models[beta]
+    else:
+      count = schemes.SCHEMES[job.code].num_codewords(*job[1:], bin_size)
+      model = self._fits[job.code][beta, count, job.num_groups, bin_size]
     settings = schemes.Settings(
       num_candidates, job.num_decoders, None, job.num_groups,
       shared_race=job.scheme == 'shared_race', bin_size=bin_size,
     )  # fmt: skip
-    return _send(
-      model, trials, job.num_messages, name=job.code, settings=settings
+    num_messages, settings = fitting.split_messages(
+      job.code, settings, job.num_messages
     )
+    return _send(model, trials, num_messages, name=job.code, settings=settings)
 
 
 def select(table: Table, jobs, seed: int) -> dict[Job, fits.Setting]:
@@ -348,7 +354,7 @@ def _check_models(run, models) -> None:
   if not models:
     return
   kept = run.rows(
-    list(digests.items()),
+    digests,
     lambda digest: {'sha256': digest},
     key='model',
     table='models.csv',
@@ -390,7 +396,7 @@ def _fill(run, table: Table, seed: int) -> list[dict]:
   plain = rows.plain_rows(config, halves['train'].right, test)
   errors, chosen = {}, {}
   # The cheap ones first; gls and its baseline share their trials.
-  for code in ('list_quantiser', 'gls', 'gls_kmeans'):
+  for code in ('list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
     if any(job.code == code for job in jobs_of(config)):
       run.deal([code], table.fit)
       table.fit(code)
@@ -412,7 +418,8 @@ def _draw_examples(table, halves, chosen, workdir, seed) -> None:
   key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.PICTURES)
   few = type(halves)(*(x[:64] for x in halves))
   for scheme in config.schemes:
-    job = Job(scheme, num_decoders, num_messages)
+    groups = _groups_of(config, scheme, num_decoders)
+    job = Job(scheme, num_decoders, num_messages, *groups[:1])
     if job not in chosen:
       continue
     trials = table.prepare(key, few, chosen[job], job.code)

@@ -122,10 +122,7 @@ def measure(setup: Setup, job: Job, *, warm_up: bool = False) -> dict:
 
 
 def _settings(setup: Setup, config) -> dict[str, Setting]:
-  settings = {setting.name: setting for setting in settings_of(config)}
-  for setting in settings.values():
-    options_of(setup, setting).check(setup.target.config.vocab_size)
-  return settings
+  return protocol.checked(setup, settings_of(config), options_of)
 
 
 def _measure(setup: Setup, config, jobs: Sequence[Job]):
@@ -139,38 +136,6 @@ def _measure(setup: Setup, config, jobs: Sequence[Job]):
     return row
 
   return compute
-
-
-class _Figures(NamedTuple):
-  """Measurements of one setting on one data set."""
-
-  tokens: np.ndarray  # [S, B]
-  calls: np.ndarray  # [S, B]
-  rates: np.ndarray  # [S, batches] tokens per second
-  drafted: int
-  accepted: int
-
-  @property
-  def terms(self) -> np.ndarray:
-    """[B] share of every prompt in the error of the pooled ratio."""
-    return tables.ratio_terms(self.tokens.sum(axis=0), self.calls.sum(axis=0))
-
-
-def _gather(pairs) -> _Figures:
-  """Figures out of the (job, row) pairs of one setting and data set."""
-  seeds = sorted({job.seed for job, _ in pairs})
-  size = sum(job.batch.size for job, _ in pairs) // len(seeds)
-  tokens, calls = np.zeros((2, len(seeds), size))
-  rates = [[] for _ in seeds]
-  for job, row in pairs:
-    place = seeds.index(job.seed), job.batch.rows[: job.batch.size]
-    tokens[place] = tables.split(row['tokens'])
-    calls[place] = tables.split(row['calls'])
-    rates[place[0]].append(row['tokens_per_second'])
-  drafted, accepted = (
-    sum(row[name] for _, row in pairs) for name in ('drafted', 'accepted')
-  )
-  return _Figures(tokens, calls, np.array(rates), drafted, accepted)
 
 
 def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
@@ -189,46 +154,73 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
     accepted over drafted tokens.
   """
   dataset, setting = place
-  own = _gather(groups[place])
-  reference = _gather(
-    next(
-      pairs
-      for (name, other), pairs in groups.items()
-      if name == dataset and other.method == REFERENCE
-    )
+  pairs = groups[place]
+  reference = next(
+    theirs
+    for (name, other), theirs in groups.items()
+    if name == dataset and other.method == REFERENCE
   )
-  efficiency = own.tokens.sum(axis=1) / own.calls.sum(axis=1)
-  ratios = np.median(own.rates / reference.rates, axis=1)
+  ratios = np.median(_rates(pairs) / _rates(reference), axis=1)
+  tokens, calls = _tokens_and_calls(pairs)
+  drafted, accepted = (
+    sum(row[name] for _, row in pairs) for name in ('drafted', 'accepted')
+  )
+  pooled, terms = _pooled(pairs)
   row = {
     'dataset': dataset,
     **setting._asdict(),
-    **tables.means({'block_efficiency': efficiency}),
-    'block_efficiency_prompt_se': tables.cluster_error(own.terms),
+    **tables.means({'block_efficiency': tokens.sum(1) / calls.sum(1)}),
+    'block_efficiency_prompt_se': tables.cluster_error(terms),
     **tables.means({'token_rate_percent': 100 * (ratios - 1)}),
-    'tokens_per_second': float(np.median(own.rates)),
-    'acceptance_rate': own.accepted / max(own.drafted, 1),
+    'tokens_per_second': float(np.median(_rates(pairs))),
+    'acceptance_rate': accepted / max(drafted, 1),
     'minus_specinfer': None,
     'minus_specinfer_se': None,
-    'seeds': own.tokens.shape[0],
-    'prompts': own.tokens.shape[1],
+    'seeds': tokens.shape[0],
+    'prompts': tokens.shape[1],
   }
   other = dataset, setting._replace(method='specinfer')
   if other in groups and other != place:
-    theirs = _gather(groups[other])
-    pooled = [f.tokens.sum() / f.calls.sum() for f in (own, theirs)]
-    row['minus_specinfer'] = float(pooled[0] - pooled[1])
-    row['minus_specinfer_se'] = tables.cluster_error(own.terms - theirs.terms)
+    their_pooled, their_terms = _pooled(groups[other])
+    row['minus_specinfer'] = float(pooled - their_pooled)
+    row['minus_specinfer_se'] = tables.cluster_error(terms - their_terms)
   shared = 'draft_length', 'temperature'
   return row | {name: config[name] for name in shared}
+
+
+def _tokens_and_calls(pairs):
+  """Both [S, B]."""
+  return protocol.per_prompt(pairs, ('tokens', 'calls')).values()
+
+
+def _pooled(pairs):
+  """Block efficiency of all texts, and each prompt's share [B] of its error."""
+  tokens, calls = (each.sum(axis=0) for each in _tokens_and_calls(pairs))
+  return tokens.sum() / calls.sum(), tables.ratio_terms(tokens, calls)
+
+
+def _rates(pairs) -> np.ndarray:
+  """Tokens per second [S, batches]."""
+  rates = {}
+  for job, row in pairs:
+    rates.setdefault(job.seed, []).append(row['tokens_per_second'])
+  return np.array([rates[seed] for seed in sorted(rates)])
 
 
 def plot(rows: Sequence[dict], path) -> None:
   """Bars of tokens per target call: one panel per data set."""
   shown = [row for row in rows if row['method'] != 'autoregressive']
-  count = len(protocol.by_dataset(shown))
-  size = (0.8 + 2.8 * count, 1.0 + 0.2 * len(shown) / count)
-  with plots.figure(path, size=size) as canvas:
-    for number, (axes, own) in enumerate(protocol.panels(canvas, shown)):
+  most = max(len(own) for _, own in protocol.by_dataset(shown))
+  with plots.panels(
+    path,
+    shown,
+    'dataset',
+    title=lambda row: row['dataset'],
+    labels=('tokens per target call', ''),
+    size=(2.8, 0.6 + 0.2 * most),
+    sharey=False,
+  ) as panels:
+    for number, (axes, own) in enumerate(panels):
       own = own[::-1]
       axes.grid(axis='y', visible=False)
       axes.barh(
@@ -244,7 +236,6 @@ def plot(rows: Sequence[dict], path) -> None:
       ]
       axes.set_yticks(*((range(len(own)), labels) if not number else ([],)))
       axes.set_ylim(-0.6, len(own) - 0.4)
-      axes.set_xlabel('tokens per target call')
 
 
 TABLE = Table(

@@ -120,10 +120,7 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
 
 
 def _settings(setup: Setup, config) -> dict[str, Setting]:
-  settings = {setting.name: setting for setting in settings_of(config)}
-  for setting in settings.values():
-    options_of(setup, setting).check(setup.target.config.vocab_size)
-  return settings
+  return protocol.checked(setup, settings_of(config), options_of)
 
 
 def _measure(setup: Setup, config, jobs: Sequence[Job]):
@@ -172,7 +169,7 @@ def measure(setup: Setup, job: Job, plain) -> dict:
 
 
 def _agreement(setup, job) -> dict:
-  """What one draft can match, a mean over tokens for each prompt."""
+  """Overlap and race of one draft: means over tokens for each prompt."""
   options = options_of(setup, job.setting)
   setup = setup._replace(options=options)
   laws = matching.laws_along(setup, *matching.write_text(setup, job), options)
@@ -209,39 +206,23 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   """
   del config
   dataset, setting = place
-  tokens, calls, same, _, _ = _columns(groups[place])
+  own = protocol.per_prompt(groups[place], ('tokens', 'calls', 'same'))
+  tokens, calls = own['tokens'].sum(0), own['calls'].sum(0)
   plain = Setting(PLAIN, 0, 0, 0, False, setting.temperature)
-  *_, overlap, race = _columns(groups[dataset, plain])
+  agreement = protocol.per_prompt(groups[dataset, plain], ('overlap', 'race'))
+  terms = tables.ratio_terms(tokens, calls)
   return {
     'dataset': dataset,
     **setting._asdict(),
     'tokens_per_call': float(tokens.sum() / calls.sum()),
-    'tokens_per_call_se': tables.cluster_error(
-      tables.ratio_terms(tokens, calls)
-    ),
+    'tokens_per_call_se': tables.cluster_error(terms),
     'tokens_per_second': float(
       np.median([row['tokens_per_second'] for _, row in groups[place]])
     ),
-    'same_text': float(same.mean()),
-    **tables.means({'overlap': overlap, 'race': race}),
+    'same_text': float(own['same'].mean()),
+    **tables.means({name: each.mean(0) for name, each in agreement.items()}),
     'prompts': tokens.size,
   }
-
-
-def _columns(pairs) -> list[np.ndarray]:
-  """Per prompt [B], seeds added up or, for shares, averaged."""
-  names = 'tokens', 'calls', 'same', 'overlap', 'race'
-  found = {name: {} for name in names}
-  for job, row in pairs:
-    for name in names:
-      values = tables.split(row.get(name))
-      for prompt, value in zip(job.batch.rows[: job.batch.size], values):
-        found[name].setdefault(prompt, []).append(value)
-  gather = np.sum, np.sum, np.mean, np.mean, np.mean
-  return [
-    np.array([one(by_prompt[prompt]) for prompt in sorted(by_prompt)])
-    for one, by_prompt in zip(gather, found.values())
-  ]
 
 
 def best_shapes(rows: Iterable[dict]) -> list[dict]:
@@ -298,11 +279,7 @@ def as_text(rows: Sequence[dict]) -> str:
       f'1 - TV {plain["overlap"]:.3f}, race {plain["race"]:.3f}, plain '
       f'{plain["tokens_per_second"]:.0f} tokens/s'
     ]
-    schemes = {}
-    for row in own:
-      if row['method'] != PLAIN:
-        setting = Setting(*(row[name] for name in Setting._fields))
-        schemes.setdefault(setting.scheme, []).append(row)
+    schemes = _by_scheme(row for row in own if row['method'] != PLAIN)
     lines.append(
       tables.as_text([_line(name, found) for name, found in schemes.items()])
     )
@@ -310,6 +287,14 @@ def as_text(rows: Sequence[dict]) -> str:
       lines.append(_leads(own))
     parts.append('\n'.join(lines))
   return '\n\n'.join(parts)
+
+
+def _by_scheme(rows) -> dict[str, list[dict]]:
+  schemes = {}
+  for row in rows:
+    setting = Setting(*(row[name] for name in Setting._fields))
+    schemes.setdefault(setting.scheme, []).append(row)
+  return schemes
 
 
 def _line(name, rows) -> dict:
@@ -337,40 +322,27 @@ def _leads(rows) -> str:
   return f'{TREE} against the best other: {", ".join(told)}'
 
 
-_COLORS = protocol.COLORS | {'specinfer, distinct': plots.ORANGE}
-
-
 def plot(rows: Sequence[dict], path) -> None:
-  """Tokens per call of the best shapes against nodes, a panel per block."""
-  blocks = _blocks(rows)
-  size = (0.8 + 2.6 * len(blocks), 2.8)
-  with plots.figure(path, size=size) as canvas:
-    panels = canvas.subplots(1, len(blocks), squeeze=False, sharey=True)[0]
-    for axes, ((dataset, temperature), own) in zip(panels, blocks):
-      axes.set_title(f'{dataset}, T = {temperature}')
-      settings = [Setting(*(row[x] for x in Setting._fields)) for row in own]
-      for scheme in dict.fromkeys(setting.scheme for setting in settings):
-        line = [
-          row
-          for row, setting in zip(own, settings)
-          if setting.scheme == scheme and setting.num_nodes
-        ]
-        if line:
-          plots.Curve(
-            scheme,
-            _COLORS.get(scheme, '0.3'),
-            '--' if line[0]['distinct'] else '-',
-            'o',
-          ).draw(
-            axes,
-            [row['num_nodes'] for row in line],
-            [row['tokens_per_call'] for row in line],
-            [row['tokens_per_call_se'] for row in line],
-          )
+  """Tokens per call of the best shapes: prompts across, temperatures down."""
+  with plots.panels(
+    path,
+    [row for row in best_shapes(rows) if row['num_nodes']],
+    'dataset',
+    down='temperature',
+    title=lambda row: f'{row["dataset"]}, T = {row["temperature"]}',
+    labels=('target nodes', 'tokens per target call'),
+    size=(2.2, 2.4),
+  ) as panels:
+    for axes, own in panels:
+      for scheme, line in _by_scheme(own).items():
+        color = protocol.COLORS[line[0]['method']]
+        style = '--' if line[0]['distinct'] else '-'
+        curve = plots.Curve(scheme, color, style, 'o')
+        curve.of_rows(axes, line, 'num_nodes', 'tokens_per_call')
+      nodes = sorted({row['num_nodes'] for row in own})
       axes.set_xscale('log', base=2)
-      axes.set_xlabel('target nodes')
-    panels[0].set_ylabel('tokens per target call')
-    plots.beside(panels[-1])
+      axes.set_xticks(nodes, nodes)
+      axes.minorticks_off()
 
 
 TABLE = (

@@ -119,22 +119,18 @@ def _measure(setup: Setup, config, jobs: Sequence[Job]):
 def summarize(groups: dict, place: tuple[str, str], config) -> dict:
   """One row of the table: means of the seeds' means and standard errors."""
   dataset, method = place
-  seeds = {}
-  for job, row in groups[place]:
-    seeds.setdefault(job.seed, []).append(row)
-  out = {
+  cells = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
+  seeds, prompts = cells['same'].shape
+  return {
     'dataset': dataset,
     'method': method,
     'num_drafts': 1 if METHODS[method].single_draft else config.num_drafts[0],
     'draft_temperatures': ' then '.join(config.draft_temperatures),
+    **tables.means({'rouge_l': cells['rouge_l'].mean(axis=1)}),
+    **tables.means({'same_tokens': cells['same'].mean(axis=1)}),
+    'seeds': seeds,
+    'prompts': prompts,
   }
-  for name, column in (('rouge_l', 'rouge_l'), ('same_tokens', 'same')):
-    values = [
-      np.concatenate([tables.split(row[column]) for row in rows])
-      for rows in seeds.values()
-    ]
-    out |= tables.means({name: [value.mean() for value in values]})
-  return out | {'seeds': len(seeds), 'prompts': values[0].size}
 
 
 def plot(rows: Sequence[dict], path) -> None:
@@ -156,7 +152,7 @@ def plot(rows: Sequence[dict], path) -> None:
       )
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel('ROUGE-L of two runs')
-    plots.beside(axes)
+    plots.legend(canvas)
 
 
 TABLE = Table(COLUMNS, _settings, _measure, summarize).experiment(

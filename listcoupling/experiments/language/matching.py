@@ -200,14 +200,8 @@ def _temperature(config) -> tuple[float] | None:
 def summarize(groups: dict, place: tuple[str, int], config) -> dict:
   """One row of the table: means over tokens, standard errors over prompts."""
   del config
-  sums = {name: {} for name in ('tokens', *VALUES)}
-  for _, row in groups[place]:
-    for name, total in sums.items():
-      for prompt, value in zip(
-        tables.split(row['rows']), tables.split(row[name])
-      ):
-        total[prompt] = total.get(prompt, 0) + value
-  columns = {name: np.array(list(x.values())) for name, x in sums.items()}
+  cells = protocol.per_prompt(groups[place], ('tokens', *VALUES))
+  columns = {name: each.sum(axis=0) for name, each in cells.items()}
   tokens = columns.pop('tokens')
   out = {'dataset': place[0], 'num_drafts': place[1]}
   for name, values in columns.items():
@@ -216,24 +210,27 @@ def summarize(groups: dict, place: tuple[str, int], config) -> dict:
   return out | {
     'tokens': int(tokens.sum()),
     'prompts': tokens.size,
-    'seeds': len({job.seed for job, _ in groups[place]}),
+    'seeds': len(cells['tokens']),
   }
 
 
 def plot(rows: Sequence[dict], path) -> None:
   """Mean matching probability of a step against K: a panel per data set."""
-  size = (2.0 + 2.7 * len(protocol.by_dataset(rows)), 3.2)
-  with plots.figure(path, size=size) as canvas:
-    for axes, own in protocol.panels(canvas, rows):
+  with plots.panels(
+    path,
+    rows,
+    'dataset',
+    title=lambda row: row['dataset'],
+    labels=('number of drafts $K$', 'mean matching probability'),
+    sharey=False,
+  ) as panels:
+    for axes, own in panels:
       counts = [row['num_drafts'] for row in own]
       for name, curve in _CURVES.items():
         values = [row[name] for row in own]
         error = None if curve.line else [row[f'{name}_se'] for row in own]
         curve.draw(axes, counts, values, error, markerfacecolor='white')
       axes.set_xticks(counts)
-      axes.set_xlabel('number of drafts $K$')
-    canvas.axes[0].set_ylabel('mean matching probability')
-    plots.beside(canvas.axes[-1])
 
 
 TABLE = Table(COLUMNS, _settings, _measure, summarize, FIELDS).experiment(

@@ -5,7 +5,7 @@ same prompts and differ in what they measure. All go through data sets, seeds
 and batches alike; a setting is what their rows differ in. The settings take
 turns on every batch, so that a machine that slows down slows all of them.
 
-Legend: B prompts, R rows of a batch, P prompt tokens.
+Legend: S seeds, B prompts, R rows of a batch, P prompt tokens.
 """
 
 import itertools
@@ -157,7 +157,7 @@ def _named_pair(config) -> tuple[LanguageModel, LanguageModel]:
 
 
 class Table(NamedTuple):
-  """What one language table measures.
+  """One language table: settings, what a job measures, rows.
 
   Attributes:
     columns: of the printed table.
@@ -192,10 +192,10 @@ class Table(NamedTuple):
     measure = self.measure(setup, config, jobs)
 
     def fill(run):
-      work = [(job.name, job) for job in jobs]
-      found = run.rows(work, measure, key='job', table='batches.csv')
+      named = {job.name: job for job in jobs}
+      measured = run.rows(named, measure, key='job', table='batches.csv')
       groups = {}
-      for job, row in zip(jobs, found, strict=True):
+      for job, row in zip(named.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
       rows = [
         self.summarize(groups, place, config)
@@ -375,16 +375,37 @@ def program_shape(setup: Setup, job: Job) -> tuple[int, int]:
   return len(rows), -(-longest // _BUCKET) * _BUCKET
 
 
+def checked(setup: Setup, settings: Iterable, options_of) -> dict[str, Any]:
+  """Settings by name, once `generate` would take the options of each."""
+  settings = {setting.name: setting for setting in settings}
+  for setting in settings.values():
+    options_of(setup, setting).check(setup.target.config.vocab_size)
+  return settings
+
+
+def per_prompt(
+  pairs: Sequence[tuple[Job, dict]], names: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """Cells that hold a number for each prompt, of one setting and data set.
+
+  Args:
+    pairs: jobs and their rows in batches.csv.
+    names: of columns.
+
+  Returns:
+    [S, B] for each name: S seeds, B prompts.
+  """
+  seeds = sorted({job.seed for job, _ in pairs})
+  size = sum(job.batch.size for job, _ in pairs) // len(seeds)
+  columns = {name: np.zeros((len(seeds), size)) for name in names}
+  for job, row in pairs:
+    place = seeds.index(job.seed), job.batch.rows[: job.batch.size]
+    for name, column in columns.items():
+      column[place] = tables.split(row[name])
+  return columns
+
+
 def by_dataset(rows: Iterable[dict]) -> list[tuple[str, list[dict]]]:
   """Rows of each data set, in their order."""
   groups = itertools.groupby(rows, key=lambda row: row['dataset'])
   return [(name, list(group)) for name, group in groups]
-
-
-def panels(canvas, rows: Iterable[dict]):
-  """Yields (axes, rows) for every data set, side by side."""
-  groups = by_dataset(rows)
-  axes = canvas.subplots(1, len(groups), squeeze=False)[0]
-  for place, (name, own) in zip(axes, groups):
-    place.set_title(name)
-    yield place, own

@@ -10,6 +10,7 @@ Legend: V vocabulary, K drafts.
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -150,17 +151,19 @@ def _prepare(config, seed):
       each.check(vocab_size=200)
 
   def fill(run: Run) -> list[dict]:
-    places = [(s, t) for s in config.sigmas for t in config.temperatures]
-    work = [
-      (f'{sigma}/{temperature}/{pair}', (sigma, temperature, seed + pair))
+    places = list(
+      dict.fromkeys(itertools.product(config.sigmas, config.temperatures))
+    )
+    jobs = {
+      f'{sigma}/{temperature}/{pair}': (sigma, temperature, seed + pair)
       for sigma, temperature in places
       for pair in range(config.pairs)
-    ]
-    found = run.rows(
-      work, lambda each: _measure(config, *each), key='job', table='pairs.csv'
+    }
+    pairs = run.rows(
+      jobs, lambda job: _measure(config, *job), key='job', table='pairs.csv'
     )
     rows = [
-      _summarize(place, found[n * config.pairs : (n + 1) * config.pairs])
+      _summarize(place, pairs[n * config.pairs : (n + 1) * config.pairs])
       for n, place in enumerate(places)
     ]
     run.write(rows)
@@ -206,24 +209,17 @@ def plot(rows: Sequence[dict], path: pathlib.Path) -> None:
     'greedy': plots.Curve('greedy draft', plots.BLUE, '--', 'o'),
     'specinfer': plots.Curve('SpecInfer', plots.ORANGE, marker='o'),
   }
-  temperatures = list(dict.fromkeys(row['temperature'] for row in rows))
-  size = (1.2 + 2.2 * len(temperatures), 2.8)
-  with plots.figure(path, size=size) as canvas:
-    panels = canvas.subplots(1, len(temperatures), squeeze=False, sharey=True)
-    for axes, temperature in zip(panels[0], temperatures):
-      own = [row for row in rows if row['temperature'] == temperature]
+  with plots.panels(
+    path,
+    rows,
+    'temperature',
+    title=lambda row: f'T = {row["temperature"]}',
+    labels=('sigma', 'tokens per target call'),
+  ) as panels:
+    for axes, own in panels:
       for name, curve in curves.items():
         if name in own[0]:
-          curve.draw(
-            axes,
-            [row['sigma'] for row in own],
-            [row[name] for row in own],
-            [row[f'{name}_se'] for row in own],
-          )
-      axes.set_title(f'T = {temperature}')
-      axes.set_xlabel('sigma')
-    panels[0, 0].set_ylabel('tokens per target call')
-    plots.beside(panels[0, -1])
+          curve.of_rows(axes, own, 'sigma', name)
 
 
 TABLE = Experiment(

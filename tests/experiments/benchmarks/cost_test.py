@@ -1,10 +1,12 @@
-"""Costs on paper: what grows with what."""
+"""Costs on paper, what grows with what, and of a program beside them."""
 
 import math
 
 import jax
 import pytest
 
+from listcoupling import gumbel
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import cost
 from listcoupling.models import transformer
 from listcoupling.models.transformer_config import TransformerConfig
@@ -57,3 +59,18 @@ def test_a_tree_pays_less_the_more_rows_there_are(pair):
   gains = [row['best_tokens_per_s'] / row['plain_tokens_per_s'] for row in rows]
   assert gains[0] > gains[1] > 0.5 and gains[0] > 1.5
   assert rows[0]['best_nodes'] >= rows[1]['best_nodes']
+
+
+def test_one_device_multiplies_what_paper_says():
+  (case,) = cost.scaling_cases(
+    gumbel.seed_key(0),
+    counts=(1, 1 << 20),  # more than there are
+    config=TransformerConfig(512, 128, 2, 2, 1, 32, 512, tie_embeddings=False),
+    options=GenerateOptions(num_drafts=2, draft_length=2, max_new_tokens=64),
+  )
+  assert case.name == 'tp=1'
+  row = case.measure()
+  assert row['exchanges'] == row['sent_kb'] == row['paper_sent_kb'] == 0
+  assert row['to_one_device'] == row['times_devices'] == 1
+  # Norms, rotations and attention of the whole capacity come on top.
+  assert 1 < row['megaflop_to_paper'] < 1.2

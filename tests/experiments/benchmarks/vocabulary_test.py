@@ -5,7 +5,7 @@ import pytest
 
 from listcoupling import gumbel
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.benchmarks import vocabulary
+from listcoupling.experiments.benchmarks import speed, vocabulary
 from listcoupling.models.transformer_config import TransformerConfig
 
 KEY = gumbel.seed_key(0)
@@ -20,7 +20,7 @@ def times(monkeypatch):
     jax.block_until_ready([function() for function in functions.values()])
     return {name: known.get(name, 9.0) for name in functions}
 
-  monkeypatch.setattr(vocabulary, 'milliseconds', milliseconds)
+  monkeypatch.setattr(speed, 'milliseconds', milliseconds)
   return known
 
 

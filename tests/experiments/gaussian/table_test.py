@@ -59,6 +59,10 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   assert np.isclose(
     by_place['limit_wyner_ziv', 1, 2]['mse_db'], -10.79, atol=0.01
   )
+  # A genie's quantiser for decibels, as derived for one cell by hand.
+  assert by_place['lloyd_max', 2, 8]['mean_db'] == pytest.approx(
+    -33.78, abs=0.01
+  )
   read = tables.read_csv(tmp_path / 'results.csv')
   assert [r['mse_db'] for r in read] == [r['mse_db'] for r in rows]
 

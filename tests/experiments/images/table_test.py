@@ -65,6 +65,7 @@ def test_table_has_every_row(finished):
     wanted += [(scheme, k, 4, g, None) for k, g in ((1, 1), (2, 1), (2, 2))]
   wanted += [('list_quantiser', k, 4, 1, m) for k in (1, 2) for m in (1, 2)]
   wanted += [('shared_race', 2, 4, 1, None)]
+  wanted += [('lattice', k, 4, k, None) for k in (1, 2)]
   assert sorted(names, key=str) == sorted(wanted, key=str)
   by_name = dict(zip(names, rows))
   for name, row in by_name.items():
@@ -157,14 +158,15 @@ def test_files_say_what_the_table_says(finished):
   few = table.spread(halves['test'], 12)
   for name, groups, size in (
     ('gls', 2, 1), ('gls_kmeans', 2, 1), ('gls_kmeans', 1, 1),
-    ('list_quantiser', 1, 2), ('list_quantiser', 1, 1),
+    ('list_quantiser', 1, 2), ('list_quantiser', 1, 1), ('lattice', 2, 1),
   ):  # fmt: skip
     trained = fits.load_model(
       workdir, scheme=name, num_decoders=K, num_messages=4, num_groups=groups,
       bin_size=size,
     )  # fmt: skip
     context = fitting.Context(_config(), workdir, halves, {0.3: trained.model})
-    setting = fits.Setting(0.3, trained.num_candidates, size)
+    beta = None if name == 'list_quantiser' else 0.3
+    setting = fits.Setting(beta, trained.num_candidates, size)
     lines = table.Table(context)
     lines.fit(name)
     key = gumbel.seed_key(7)
@@ -272,22 +274,23 @@ def test_settings_are_chosen_on_images_held_out():
 def test_pools_hold_what_the_schemes_deliver():
   """The first K of each list size; the slots beyond repeat the first."""
   model = fakes.random_model(0, 4)
-  model = model._replace(fit=model.fit._replace(params=None))
   rng = np.random.default_rng(0)
   halves = image_data.Halves(*rng.uniform(size=(2, 5, 8, 4)).astype(np.float32))
-  for name, num_messages, size in (
-    ('gls_kmeans', (4, 4), 1),
-    ('list_quantiser', (4, 2), 1),
+  for name, num_messages, fit in (
+    ('gls_kmeans', (4, 4), model.fit),
+    ('list_quantiser', (4, 2), model.fit),
+    ('lattice', (4, 4), fakes.random_fit(0, 4, 'lattice')),
   ):
+    model = model._replace(fit=fit._replace(params=None))
     trials = fitting.prepare(
       gumbel.seed_key(0), name, model, halves, _config(), 30
     )
-    pool = fitting.make_pool(name, model, trials, (1, 2), 30, bin_size=size)
+    pool = fitting.make_pool(name, model, trials, (1, 2), 30)
     assert pool.counts.tolist() == [1, 2]
     for place, count in enumerate((1, 2)):
       settings = schemes.Settings(30, count, num_messages[place])
       prepared = trials.prepared
-      if prepared is not None:
+      if name == 'gls_kmeans':
         weights = prepared.decoder_log_weights[:, :count]
         prepared = prepared._replace(decoder_log_weights=weights)
       scheme = schemes.SCHEMES[name]

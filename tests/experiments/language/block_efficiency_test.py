@@ -20,12 +20,6 @@ from listcoupling.experiments.language.protocol import Job
 from tests.experiments.language import fakes
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
-  return fakes.write_prompts(tmp_path / 'data')
-
-
 def _config(folder, **changes):
   settings = dict(methods=('single', 'gls'), num_drafts=(2,))
   return fakes.config_of(folder, **{**settings, **changes})

@@ -11,12 +11,6 @@ from listcoupling.experiments.language import budget, protocol
 from tests.experiments.language import fakes
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
-  return fakes.write_prompts(tmp_path / 'data')
-
-
 def _config(folder, **changes):
   settings = dict(
     datasets=('gsm8k',),

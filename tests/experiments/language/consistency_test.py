@@ -9,15 +9,9 @@ from configs import decoding_consistency
 from listcoupling import tables
 from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.language import consistency, protocol
+from listcoupling.experiments.language import consistency
 from listcoupling.experiments.language.protocol import Job
 from tests.experiments.language import fakes
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
-  return fakes.write_prompts(tmp_path / 'data')
 
 
 def _config(folder, **changes):

@@ -12,12 +12,6 @@ from tests import statistics
 from tests.experiments.language import fakes
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
-  return fakes.write_prompts(tmp_path / 'data')
-
-
 def _config(folder, **changes):
   settings = dict(num_drafts=(1, 2), repetitions=30, datasets=('gsm8k',))
   config = decoding_matching.get_config()

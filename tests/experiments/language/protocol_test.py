@@ -14,12 +14,6 @@ from tests.experiments.language import fakes
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
-  return fakes.write_prompts(tmp_path / 'data')
-
-
 @pytest.mark.parametrize('policy, counts', [('cut', (5, 0)), ('drop', (0, 1))])
 def test_long_prompts_are_told(folder, policy, counts):
   config = fakes.config_of(folder, max_prompt_tokens=2, long_prompts=policy)

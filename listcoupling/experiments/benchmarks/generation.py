@@ -1,0 +1,439 @@
+"""Tables of a pair of models: rates, shares of the models, memory, queues.
+
+Looks into `decoding.loop`, which no user needs.
+
+Legend: B batch, P prompt, K drafts or beam width, L draft length, N nodes, T
+capacity of a row, R requests.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from listcoupling import gumbel, tables
+from listcoupling.decoding import comparison, generate, loop, tree, tuning
+from listcoupling.decoding.drafters import Text
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.serving import generate_many
+from listcoupling.decoding.text import encode_prompts
+from listcoupling.experiments.benchmarks import baselines, speed
+from listcoupling.experiments.benchmarks.speed import Case
+from listcoupling.gumbel import Domain
+from listcoupling.models import pretrained
+from listcoupling.models.random_pair import random_pair
+
+SIZES = ('shipped', '25M')
+# (K, L, N) beside those that `tune` tries and plain sampling.
+WIDER = (
+  (1, 1, 1),
+  (1, 3, 3),
+  (1, 6, 6),
+  (2, 2, 4),
+  (2, 8, 16),
+  (4, 4, 8),
+  (4, 12, 32),
+  (8, 4, 32),
+)
+_SHORT = GenerateOptions(max_new_tokens=64)
+_LONG = GenerateOptions(draft_length=4, max_new_tokens=128)
+_REQUESTED = GenerateOptions(max_new_tokens=256)
+_PROMPTS = (
+  'def main(args):\n    ',
+  'The with statement is used to',
+  'class Parser(object):\n',
+  'import os\nimport sys\n',
+)
+
+
+class Workload(NamedTuple):
+  """A pair of models and prompts to continue."""
+
+  key: jax.Array  # of the texts
+  target: LanguageModel
+  drafter: LanguageModel
+  prompts: np.ndarray  # [B, P]
+  lengths: np.ndarray  # [B]
+
+  def resized(self, batch: int) -> 'Workload':
+    """The same prompts, repeated or cut to B."""
+    prompts = np.resize(self.prompts, (batch, np.shape(self.prompts)[1]))
+    lengths = np.resize(self.lengths, batch)
+    return self._replace(prompts=prompts, lengths=lengths)
+
+  def arguments(self, options: GenerateOptions) -> tuple:
+    """Of `generate`."""
+    drafters = [] if options.method == 'autoregressive' else [self.drafter]
+    return self.key, self.target, drafters, self.prompts, self.lengths, options
+
+  def rate(self, options: GenerateOptions) -> float:
+    """Tokens per second of one run."""
+    out = generate.generate(*self.arguments(options))
+    return out.metrics.tokens_per_second
+
+
+def load_workload(key: jax.Array, size: str) -> Workload:
+  """A few prompts for a pair that knows the shipped vocabulary.
+
+  Args:
+    key: typed key.
+    size: of `SIZES`: the shipped pair, or a random one of 25M and 4M.
+  """
+  pair = shipped = pretrained.shipped_pair()
+  if size != 'shipped':
+    own = baselines.SIZES[size]
+    pair = random_pair(
+      gumbel.domain_key(key, Domain.MODEL_INIT),
+      own.config,
+      draft_layers=own.draft_layers,
+      gain=own.gain,
+    )
+  prompts = encode_prompts(shipped[0].tokenizer, _PROMPTS)
+  return Workload(gumbel.domain_key(key, Domain.TEXTS), *pair, *prompts)
+
+
+def decoding_cases(
+  workload: Workload,
+  *,
+  batches: Sequence[int] = (1, 8, 32),
+  drafts: Sequence[int] = (1, 2, 4, 8),
+  options: GenerateOptions = _LONG,
+  methods: Sequence[str] = tuple(METHODS),
+  rounds: int = 3,
+) -> list[Case]:
+  """Tokens per second and block efficiency of every method, K and B.
+
+  Methods of one draft stand once, at the least K.
+  """
+
+  @functools.cache
+  def plain_text(batch):
+    key, target, _, *prompts = workload.resized(batch)
+    return comparison.plain_text(key, target, *prompts, options)
+
+  def measure(batch, num_drafts, method):
+    key, target, drafter, *prompts = workload.resized(batch)
+    row = comparison.measure_method(
+      *(key, target, [drafter], *prompts),
+      dataclasses.replace(options, method=method, num_drafts=num_drafts),
+      reference=plain_text(batch),
+      repeats=rounds,
+    )
+    return {'batch': batch, **row}
+
+  return [
+    Case(
+      f'{method}, K = {num_drafts}, batch {batch}',
+      functools.partial(measure, batch, num_drafts, method),
+    )
+    for batch in batches
+    for num_drafts in drafts
+    for method in methods
+    if num_drafts == min(drafts) or _drafts_several(METHODS[method])
+  ]
+
+
+def _drafts_several(method) -> bool:
+  return method.propose is not None and not method.single_draft
+
+
+def first_block(
+  workload: Workload, options: GenerateOptions
+) -> tuple[generate.Call, loop.State, Callable]:
+  """A generation whose prompts are read.
+
+  Returns:
+    The call, its state, and a function that runs the first block as often as
+    it is called.
+  """
+  call = generate.prepare(*workload.arguments(options))
+  state, info = call.prefill()
+  # The loop donates its state; here the same state is used again.
+  block = jax.jit(functools.partial(loop.block, sampler=call.sampler))
+  return call, state, lambda: block(*call.arguments, state, info)
+
+
+def overhead_cases(
+  workload: Workload,
+  *,
+  settings: Sequence[GenerateOptions] | None = None,
+  rounds: int = 20,
+) -> list[Case]:
+  """Time of a block at batch 1 against its model calls alone, same shapes.
+
+  Trees of 8 to 32 nodes and three schemes of K chains, unless `settings` are
+  given. A tree that stops drafting early makes fewer calls than are counted.
+  """
+  if settings is None:
+    settings = [GenerateOptions(num_nodes=n) for n in (8, 16, 32)]
+    settings += [
+      GenerateOptions(method=method, num_drafts=num_drafts)
+      for method in ('gumbel_chains', 'gls', 'specinfer')
+      for num_drafts in (4, 8)
+    ]
+
+  def measure(options):
+    call, state, block = first_block(workload.resized(1), options)
+    models = jax.jit(functools.partial(_model_calls, sampler=call.sampler))
+    times = speed.milliseconds(
+      {'block': block, 'models': lambda: models(call.params, state)},
+      rounds=rounds,
+    )
+    return dict(
+      method=options.method,
+      batch=1,
+      num_drafts=options.num_drafts,
+      num_nodes=options.tree_nodes(),
+      block_ms=times['block'],
+      models_ms=times['models'],
+      overhead=1 - times['models'] / times['block'],
+    )
+
+  return [
+    Case(
+      f'{each.method}, K = {each.num_drafts}, N = {each.tree_nodes()}',
+      functools.partial(measure, each),
+    )
+    for each in settings
+  ]
+
+
+def _model_calls(params, state, sampler):
+  """The forwards of one block and nothing else; returns all they compute."""
+  speculation = sampler.speculation
+  length, width = speculation.draft_length, speculation.num_drafts
+  text = Text(state.tokens, state.lengths - 1)
+  batch = text.root.shape[0]
+  nodes = jnp.zeros((batch, width), jnp.int32)
+  parents = jnp.broadcast_to(jnp.arange(width), nodes.shape)
+  drafter, own = speculation.drafters[0], params.drafters[0]
+  logits, draft_state = drafter.open_block(own, state.draft.drafters[0], text)
+
+  def extend(carry, depth):
+    draft_state, total = carry
+    logits, draft_state = drafter.extend(
+      own, draft_state, text, depth, nodes, parents
+    )
+    return (draft_state, total + jnp.sum(logits)), None
+
+  (draft_state, total), _ = jax.lax.scan(
+    extend, (draft_state, jnp.sum(logits)), jnp.arange(1, length)
+  )
+  proposals = tree.fill(tree.empty_tree(batch), 1 + speculation.num_nodes)
+  logits, cache = loop.judge(params, state.cache, text, proposals, sampler)
+  return draft_state, cache, total + jnp.sum(logits)
+
+
+def memory_cases(
+  workload: Workload,
+  *,
+  capacity: int = 2048,
+  batch: int = 1,
+  drafts: Sequence[int] = (1, 8),
+) -> list[Case]:
+  """Compiled memory of the whole loop for rows of `capacity` tokens."""
+  prompts = np.ones((batch, capacity - 64), np.int32)
+  lengths = np.full(batch, prompts.shape[1])
+  workload = workload._replace(prompts=prompts, lengths=lengths)
+
+  def measure(num_drafts):
+    options = GenerateOptions(
+      num_drafts=num_drafts, max_new_tokens=64, cache_length=capacity
+    )
+    call = generate.prepare(*workload.arguments(options))
+    state, info = jax.eval_shape(call.prefill)
+    analysis = call.compiled(loop.run, state, info).memory_analysis()
+    return dict(
+      num_drafts=num_drafts,
+      capacity=capacity,
+      batch=batch,
+      cache_entries=workload.target.capacity(state.cache),
+      cache_bytes=_bytes(state.cache),
+      state_bytes=_bytes(state),
+      parameter_bytes=_bytes(call.params),
+      temporary_bytes=analysis.temp_size_in_bytes,
+      argument_bytes=analysis.argument_size_in_bytes,
+    )
+
+  return [Case(f'K = {k}', functools.partial(measure, k)) for k in drafts]
+
+
+def _bytes(pytree) -> int:
+  leaves = jax.tree.leaves(pytree)
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def capacity_cases(
+  workload: Workload,
+  *,
+  capacities: tuple[int, int] = (512, 8192),
+  batches: Sequence[int] = (1, 8),
+  options: GenerateOptions = _LONG,
+  rounds: int = 5,
+) -> list[Case]:
+  """Rates of the same short texts in rows of little and of much capacity.
+
+  Plain sampling stands beside the method of `options`.
+  """
+
+  def measure(batch, method):
+    own = workload.resized(batch)
+    settings = {
+      capacity: dataclasses.replace(
+        options, method=method, cache_length=capacity
+      )
+      for capacity in capacities
+    }
+    rates = _rates(own, settings, rounds)
+    short, long = (float(np.median(rates[each])) for each in capacities)
+    return {
+      'batch': batch,
+      'method': method,
+      f'tokens_per_second_at_{capacities[0]}': short,
+      f'tokens_per_second_at_{capacities[1]}': long,
+      'ratio': long / short,
+    }
+
+  return [
+    Case(f'{method}, batch {batch}', functools.partial(measure, batch, method))
+    for batch in batches
+    for method in ('autoregressive', options.method)
+  ]
+
+
+def _rates(workload, settings, rounds) -> dict:
+  """Tokens per second of settings by name, round by round."""
+  runs = {
+    name: functools.partial(workload.rate, each)
+    for name, each in settings.items()
+  }
+  return speed.in_turn(runs, rounds)
+
+
+def serving_cases(
+  workload: Workload,
+  *,
+  requests: int = 256,
+  batch_size: int = 32,
+  options: GenerateOptions = _REQUESTED,
+  rounds: int = 3,
+) -> list[Case]:
+  """Row-blocks that wait, and rates: a queue against batch after batch.
+
+  Both write the same texts, which end at different lengths.
+  """
+  key, target, drafter, *prompts = workload.resized(requests)
+  call = jax.random.split(key, requests), target, drafter, *prompts, options
+  ways = {
+    'fixed batches': functools.partial(_batches, *call, batch_size),
+    'queue': functools.partial(generate_many, *call, batch_size=batch_size),
+  }
+  ways = {
+    name: functools.partial(speed.timed, way) for name, way in ways.items()
+  }
+  measured = functools.cache(functools.partial(speed.in_turn, ways, rounds))
+
+  def measure(name):
+    seconds = {
+      way: np.median([own for _, own in runs])
+      for way, runs in measured().items()
+    }
+    out = measured()[name][0][0]
+    return dict(
+      requests=requests,
+      batch_size=batch_size,
+      tokens=int(out.lengths.sum()),
+      longest=int(out.lengths.max()),
+      waiting=1 - out.metrics.occupancy,
+      tokens_per_second=float(out.lengths.sum() / seconds[name]),
+      ratio_to_batches=float(seconds['fixed batches'] / seconds[name]),
+    )
+
+  return [Case(name, functools.partial(measure, name)) for name in ways]
+
+
+def _batches(keys, target, drafter, prompts, lengths, options, size):
+  """The requests batch after batch; `occupancy` is that of all batches."""
+  outs = []
+  for first in range(0, len(prompts), size):
+    own = slice(first, first + size)
+    outs.append(
+      generate.generate(
+        keys[own], target, drafter, prompts[own], lengths[own], options
+      )
+    )
+  calls = [out.metrics.target_calls for out in outs]
+  turned = sum(each.size * each.max() for each in calls)
+  used = sum(each.sum() for each in calls)
+  return generate.Generation(
+    np.concatenate([out.tokens for out in outs]),
+    np.concatenate([out.lengths for out in outs]),
+    outs[0].metrics._replace(occupancy=float(used / turned)),
+  )
+
+
+def tune_cases(
+  workload: Workload,
+  *,
+  options: GenerateOptions = _SHORT,
+  rounds: int = 7,
+) -> list[Case]:
+  """The choice of `tune` at batch 1 against every setting of a wider grid.
+
+  Rows have tokens_per_second with its standard error and of_best, the rate as
+  a share of the fastest setting's; `chosen` is the last.
+  """
+  workload = workload.resized(1)
+  settings = _wider(options)
+
+  @functools.cache
+  def measured():
+    key, target, drafter, *prompts = workload
+    choice = tuning.tune(key, target, [drafter], *prompts, options)
+    every = {each: each for each in [*settings, choice]}
+    rates = _rates(workload, every, rounds)
+    return choice, {each: np.array(own) for each, own in rates.items()}
+
+  def measure(setting):
+    choice, rates = measured()
+    own = setting or choice
+    best = max(each.mean() for each in rates.values())
+    return dict(
+      method=own.method,
+      beam=own.num_drafts,
+      depths=own.draft_length,
+      num_nodes=own.num_nodes or 0,
+      draft_cost=own.draft_cost,
+      **tables.means({'tokens_per_second': rates[own]}),
+      of_best=float(rates[own].mean() / best),
+      chosen=setting is None,
+    )
+
+  names = [
+    f'{each.method}, W = {each.num_drafts}, L = {each.draft_length}, '
+    f'N = {each.num_nodes or 0}'
+    for each in settings
+  ]
+  return [
+    Case(name, functools.partial(measure, each))
+    for name, each in zip(
+      [*names, 'the choice of tune'], [*settings, None], strict=True
+    )
+  ]
+
+
+def _wider(options) -> list[GenerateOptions]:
+  """Plain sampling, the grid of `tune` and `WIDER`."""
+  plain, *trees = tuning.settings(options)
+  return [plain, *trees] + [
+    dataclasses.replace(
+      trees[0], num_drafts=width, draft_length=length, num_nodes=nodes
+    )
+    for width, length, nodes in WIDER
+  ]

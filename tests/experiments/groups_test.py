@@ -1,0 +1,104 @@
+"""Groups between one for all and one for each: rows, the best, refusals."""
+
+import pytest
+
+from configs import binary_groups, gaussian_groups
+from listcoupling import tables
+from listcoupling.compression import binary
+from listcoupling.experiments import groups
+
+
+def _binary(**changes):
+  config = binary_groups.get_config()
+  config.update(dict(cases=('2: .2 .2 .2 .2',)) | changes)
+  return config
+
+
+def _gaussian(**changes):
+  config = gaussian_groups.get_config()
+  config.update(
+    dict(
+      cases=('4: .05 .05 5 5',), periods=(0.9,), selection_trials=100,
+      trials=60_000,
+    )
+    | changes
+  )  # fmt: skip
+  return config
+
+
+def test_every_number_of_groups_has_its_best_bins(tmp_path):
+  rows = groups.BINARY.run(_binary(), tmp_path)
+  assert [row['num_groups'] for row in rows] == [1, 2, 4]
+  one, two, four = (row['best'] for row in rows)
+  assert two < one - 0.005 and two < four - 0.005
+  for row in rows:
+    assert row['best'] <= row['mean'] <= row['worst']
+    # No other size of bins is better.
+    for size in (1, 4, 16, 64):
+      if 2 * row['num_groups'] * size <= 256:
+        words = binary.nested_words(8, 2, row['num_groups'], size)
+        other = binary.errors(words, (0.2,) * 4, 8)
+        assert other.best >= row['best']
+  read = tables.read_csv(tmp_path / 'results.csv')
+  assert [row['best'] for row in read] == [one, two, four]
+  assert (tmp_path / 'groups.png').exists()
+  assert '0.2 0.2 0.2 0.2' in groups.BINARY.as_text(rows)
+
+
+def test_groups_without_words_have_no_row(tmp_path):
+  rows = groups.BINARY.run(
+    _binary(num_bits=2, cases=('2: .2 .2 .2 .2',)), tmp_path
+  )
+  assert [row['num_groups'] for row in rows] == [1, 2]
+
+
+def test_two_groups_beat_one_and_four_where_two_decoders_see_well(tmp_path):
+  rows = groups.GAUSSIAN.run(_gaussian(), tmp_path)
+  assert [row['num_groups'] for row in rows] == [1, 2, 4]
+  one, two, four = rows
+  for other in (one, four):
+    error = (two['mse_db_se'] ** 2 + other['mse_db_se'] ** 2) ** 0.5
+    assert other['mse_db'] - two['mse_db'] > 5 * error
+  for row in rows:
+    means = [row[f'{x}mse_db'] for x in ('', 'average_', 'worst_')]
+    assert means == sorted(means)
+  read = tables.read_csv(tmp_path / 'results.csv')
+  assert [row['mse_db'] for row in read] == [row['mse_db'] for row in rows]
+  assert (tmp_path / 'groups.png').exists()
+  assert '0.05 0.05 5 5' in groups.GAUSSIAN.as_text(rows)
+
+
+def test_equal_side_information_is_the_control(tmp_path):
+  rows = groups.GAUSSIAN.run(
+    _gaussian(cases=('4: .5 .5 .5 .5',), periods=(2.5,)), tmp_path
+  )
+  errors = [row['mse_db'] for row in rows]
+  assert errors == sorted(errors, reverse=True)  # the more groups the better
+
+
+@pytest.mark.parametrize(
+  'table, change, message',
+  [
+    ('binary', dict(cases=('2 .2 .2',)), "got '2 .2 .2'"),
+    ('binary', dict(cases=('2: .2 .6',)), 'cases'),
+    ('binary', dict(cases=('3: .2 .2',)), 'must be a power of two, got 3'),
+    ('binary', dict(num_bits=6), 'num_bits must be a power of two, got 6'),
+    ('binary', dict(num_bits=16), 'at most 10'),
+    ('gaussian', dict(cases=('4 .5 .5',)), "got '4 .5 .5'"),
+    ('gaussian', dict(cases=('0: .5',)), 'cases'),
+    ('gaussian', dict(cases=('2: .5 -1',)), 'cases'),
+    ('gaussian', dict(cases=('2:',)), 'cases'),
+    ('gaussian', dict(periods=(0.0,)), 'periods'),
+    ('gaussian', dict(trials=1), 'trials'),
+  ],
+)
+def test_bad_settings_are_refused_before_writing(
+  tmp_path, table, change, message
+):
+  experiment, config = {
+    'binary': (groups.BINARY, _binary),
+    'gaussian': (groups.GAUSSIAN, _gaussian),
+  }[table]
+  with pytest.raises(ValueError, match=message):
+    experiment.run(config(**change), tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()

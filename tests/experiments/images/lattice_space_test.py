@@ -1,0 +1,96 @@
+"""Where a lattice lies: its axes and its period, on a source by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from listcoupling import gumbel
+from listcoupling.compression import lattices
+from listcoupling.experiments.images import lattice_space
+from listcoupling.image_codec import scheme as schemes
+from listcoupling.models import codeword_decoder
+
+R, K, L, NOISE = 4000, 2, 4, 0.5
+KEY = gumbel.seed_key(0)
+
+
+class _Sizes:
+  latent_size, source_shape, side_shape = 1, (1, 1), (1, 1)
+
+
+@jax.tree_util.register_static
+class _Pixel:
+  """A VAE whose latent is the pixel."""
+
+  config = _Sizes
+
+  def encode(self, params, image):
+    return image[..., 0], jnp.full(image.shape[:-1], jnp.log(0.1))
+
+  def decode(self, params, latent, side):
+    return latent[..., None]
+
+
+MODEL = schemes.Model(_Pixel(), ())
+
+
+@pytest.fixture(scope='module')
+def known():
+  source, *noise = jax.random.normal(jax.random.key(1), (1 + K, R, 1, 1))
+  sides = jnp.stack([source + NOISE**0.5 * x for x in noise], 1)
+  sizes = codeword_decoder.CodewordDecoderConfig(
+    (1, 1), (1, 1), num_codewords=8, latent_size=1, hidden_size=16
+  )
+  return lattice_space.learn(KEY, MODEL, source, sides, sizes, steps=400)
+
+
+def test_what_side_information_leaves_is_the_unit(known):
+  """The posterior of N(0, 1) seen through N(0, s) has variance s / (1 + s)."""
+  assert len(known.right) == R // 8
+  left = np.asarray(known.latents[:, None] - known.means)
+  assert np.mean(left**2) == pytest.approx(NOISE / (1 + NOISE), rel=0.15)
+  for transform in known.transforms:  # of one axis all are alike
+    assert np.mean((left @ transform) ** 2) == pytest.approx(1, rel=1e-4)
+
+
+def test_the_period_is_that_of_the_least_error(known):
+  settings = schemes.Settings(1, K, L, K)
+  space = lattice_space.choose(known, MODEL, settings)
+  code = lattices.make_code('Z', L, num_groups=K)
+  unit = float(space.transform[0, 0])
+  x, means = np.asarray(known.latents) * unit, np.asarray(known.means) * unit
+  errors = {}
+  for period in lattice_space._PERIODS:
+    best = np.inf
+    offset = jnp.stack([lattices.dither(key, (), code) for key in known.keys])
+    message = lattices.encode(x, offset, period, code)
+    for k in range(K):
+      word = lattices.decode(
+        message, means[:, k], offset, period, code, decoder=k
+      )
+      best = np.minimum(best, (np.asarray(word) - x)[:, 0] ** 2)
+    errors[period] = best.mean() / unit**2
+  assert float(space.period) == pytest.approx(min(errors, key=errors.get))
+  spaces = jax.tree.map(lambda leaf: leaf[None], space._replace(mean=None))
+  found = lattice_space._errors(known, MODEL, spaces, settings=settings)
+  assert found[0] == pytest.approx(min(errors.values()), rel=1e-3)
+  # A lattice that is too fine or too coarse costs much more.
+  assert errors[lattice_space._PERIODS[-1]] > 1.5 * found[0]
+
+
+def test_axes_are_stretched_between_pixels_and_decoders():
+  """Power 0: a step is the same change of the pixels; 1: the same doubt."""
+  rng = np.random.default_rng(0)
+  spread = np.array([0.1, 0.4])
+  left = rng.normal(size=(5000, 2)) @ np.array([[1.0, 0.3], [0.0, 0.2]])
+  pixels, between, doubt = lattice_space._transforms(left, spread)
+  scale = np.diag(1 / spread)
+  ratio = (pixels @ pixels.T) @ np.linalg.inv(scale @ scale)
+  np.testing.assert_allclose(ratio, ratio[0, 0] * np.eye(2), atol=1e-4)
+  white = np.cov((left @ doubt).T)
+  np.testing.assert_allclose(white, np.eye(2), atol=0.05)
+  for transform in (pixels, between, doubt):
+    variance = np.var(left @ transform, 0)
+    assert variance.prod() == pytest.approx(1, rel=0.05)
+    assert variance[0] > variance[1] * 0.9  # the widest axis comes first
