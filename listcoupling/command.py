@@ -111,16 +111,16 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
     finish(end.code)
 
 
-def finish(status: int | str | None) -> None:
-  """Exits with a status, or with that of output that cannot be written."""
-  lost = _lost_output()
+def finish(status: int | str | None, words: str = '') -> None:
+  """Prints, and exits with a status or that of output which cannot be had."""
+  lost = _lost_output(words)
   sys.exit(_fail(sys.argv, lost) if lost else status)
 
 
-def _lost_output() -> OSError | None:
+def _lost_output(words: str = '') -> OSError | None:
   """Why what was printed cannot be written, told once; the rest is dropped."""
   try:
-    print(end='', flush=True)
+    print(words, end='', flush=True)
   except OSError as error:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return error
@@ -187,6 +187,7 @@ def guard(main, choices: tuple[str, ...] = ()):
       _check_arguments(argv[1:], choices)
       return main(argv)
     except KeyboardInterrupt as stop:
+      _end_bars()
       notes = ' '.join(['Stopped.', *getattr(stop, '__notes__', ())])
       print(f'\n{_name(argv)}: {notes}', file=sys.stderr)
       return interrupts.STOPPED
@@ -281,8 +282,16 @@ def _fail(argv, error) -> int:
   lines = [x.strip() for x in _words(error).splitlines() if x.strip()]
   if any(line.startswith('Traceback') for line in lines):
     lines = [lines[0], lines[-1]]
+  _end_bars()
   print(f'{_name(argv)}: {" ".join(lines)}', file=sys.stderr)
   return 1
+
+
+def _end_bars() -> None:
+  """Progress bars that an error left open: the next line is its own."""
+  if 'tqdm' in sys.modules:
+    for bar in list(sys.modules['tqdm'].tqdm._instances):
+      bar.close()
 
 
 def _parse(argv):

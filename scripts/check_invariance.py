@@ -9,14 +9,12 @@ repeated, the devices that share the work instead. A CPU then counts as eight.
 
 import listcoupling.early_interrupts  # noqa: F401
 
-import pathlib
-
 import jax
 import numpy as np
 from absl import flags
 
 import listcoupling as lc
-from listcoupling import command, gumbel, tables
+from listcoupling import command, files, gumbel, tables
 from listcoupling.decoding import placement
 from listcoupling.experiments.language import consistency
 from listcoupling.models import pretrained
@@ -45,6 +43,7 @@ def main(_):
         '--mesh, which compares autoregressive and gumbel_tree; leave one out.'
       )
     jax.config.update('jax_num_cpu_devices', 8)
+  workdir = files.as_folder(_WORKDIR.value)
   target, drafter = pretrained.shipped_pair()
   prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
   arguments = (
@@ -60,7 +59,7 @@ def main(_):
     rows = consistency.count_meshes(*arguments, meshes)
   else:
     rows = consistency.count_changes(*arguments, methods=_METHODS.value)
-  tables.write_csv(pathlib.Path(_WORKDIR.value) / 'results.csv', rows)
+  tables.write_csv(workdir / 'results.csv', rows)
   print(tables.as_text(rows))
   limit = consistency.EPSILON
   diverged = [row for row in rows if row['largest_margin'] > limit]

@@ -11,12 +11,10 @@ checkpoint.
 
 import listcoupling.early_interrupts  # noqa: F401
 
-import pathlib
-
 import jax
 from absl import flags
 
-from listcoupling import command, command_flags, together
+from listcoupling import command, command_flags, files, together
 from listcoupling.models import pretrained
 from listcoupling.training import language_model
 
@@ -41,11 +39,11 @@ def main(_):
     config.seed = _SEED.value
   if _DATA.value:
     config.data = tuple(_DATA.value)
+  directory = files.as_folder(_EXPORT.value or f'{_WORKDIR.value}/model')
   model, record = language_model.train_and_evaluate(
     config, _WORKDIR.value, mesh=_MESH()
   )
   stored = jax.tree.map(lambda x: x.astype(config.export_dtype), model.params)
-  directory = pathlib.Path(_EXPORT.value or f'{_WORKDIR.value}/model')
   pretrained.save_pretrained(model._replace(params=stored), directory)
   if together.leads():
     print(f'{directory}: {record["parameters"]} parameters, held out:')

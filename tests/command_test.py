@@ -1,5 +1,6 @@
 """Scripts: a mistake is one line, a stop says what is kept."""
 
+import functools
 import os
 import pathlib
 import signal
@@ -9,6 +10,7 @@ import time
 
 import jax
 import pytest
+import tqdm
 
 from listcoupling import command, interrupts
 
@@ -65,6 +67,13 @@ def test_a_stop_says_what_is_kept(capsys):
   assert command.guard(_raises(stop))(['toy.py']) == 130
   error = capsys.readouterr().err.strip()
   assert error == 'toy.py: Stopped. Two rows are kept.'
+
+
+def test_a_mistake_does_not_stand_behind_a_progress_bar(capsys):
+  bar = tqdm.tqdm(total=3)
+  assert command.guard(_raises(ValueError('K is 0')))(['toy.py']) == 1
+  assert capsys.readouterr().err.endswith('\ntoy.py: K is 0\n')
+  assert bar.disable
 
 
 def test_other_errors_and_results_pass():
@@ -212,6 +221,19 @@ def test_the_console_command_speaks_of_itself():
   assert 'scripts/train_vae.py' not in done[0].stdout
   assert '\nlistcoupling train-vae:\n' in done[0].stdout
   assert done[1].stderr.startswith('listcoupling train-vae: --config has no ')
+
+
+def test_the_console_command_tells_its_words():
+  run = functools.partial(
+    subprocess.run, capture_output=True, text=True, cwd=_ROOT, check=False
+  )
+  asked = run([sys.executable, '-m', 'listcoupling', '--help'])
+  words = [path.stem.replace('_', '-') for path in _ROOT.glob('scripts/*.py')]
+  listed = {line.split()[0]: line for line in asked.stdout.splitlines()[2:]}
+  assert asked.returncode == 0 and {*listed} == {*words, 'evaluate'}
+  assert 'Hugging Face directory' in listed['train-lm']
+  wrong = run([sys.executable, '-m', 'listcoupling', 'trainlm'])
+  assert wrong.returncode == 2 and 'did you mean train-lm?' in wrong.stderr
 
 
 _STOPPED = """

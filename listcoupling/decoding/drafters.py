@@ -25,6 +25,7 @@ from listcoupling.decoding.language_model import (
   read_tokens,
 )
 
+_MOST_ORDER = 64  # of n-grams: each is an operation of the program
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
@@ -196,6 +197,10 @@ class NGramDrafter:
   def __post_init__(self):
     for name in ('vocab_size', 'order'):
       validation.check_positive_int(getattr(self, name), name)
+    if self.order > _MOST_ORDER:
+      raise ValueError(
+        f'order must be at most {_MOST_ORDER}, got {self.order}.'
+      )
     validation.check_positive(sharpness=self.sharpness)
 
   def prefill(self, params, text, shape, capacity):

@@ -52,7 +52,8 @@ def generate_many(
     prompts: [R, P] token ids, right-padded.
     prompt_lengths: [R], at least 1.
     options: see `GenerateOptions`.
-    batch_size: slots; the next of `generate`'s buckets is what runs.
+    batch_size: slots, no more than requests; the next of `generate`'s buckets
+      is what runs.
     mesh: as for `generate`.
     on_done: called with the number of a request and its tokens when it ends,
       in the order in which they end.
@@ -81,7 +82,8 @@ def generate_many(
     queue = prepare(
       key, target, drafters, prompts, prompt_lengths, options, mesh
     )
-    size = placement.rows_on(queue.mesh, batch_size, rows_bucket(batch_size))
+    count = min(batch_size, queue.prompt_lengths.size)
+    size = placement.rows_on(queue.mesh, count, rows_bucket(count))
     return _serve(queue, size, on_done)
 
 

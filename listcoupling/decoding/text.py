@@ -98,6 +98,7 @@ def generate_text(
   validation.check_positive_int(batch_size, 'batch_size')
   validation.check_positive_int(num_samples, 'num_samples')
   _check_strings(target.tokenizer, stop_strings, on_text)
+  _check_switch(logprobs, 'logprobs', (False, True))
   texts = _as_texts(texts)
   rows = _prompt_rows(
     target.tokenizer, texts, add_special_tokens, chat_template
@@ -140,13 +141,15 @@ def _continue(keys, rows, target, drafters, options, streams):
 
 
 def _check_strings(tokenizer, stop_strings, on_text):
-  if isinstance(stop_strings, str) or not all(
+  if not isinstance(stop_strings, (list, tuple)) or not all(
     isinstance(stop, str) and stop for stop in stop_strings
   ):
     raise ValueError(
       'stop_strings must be a sequence of non-empty strings, got '
       f'{stop_strings!r}.'
     )
+  if on_text is not None and not callable(on_text):
+    raise ValueError(f'on_text must be callable or None, got {on_text!r:.80}.')
   if tokenizer is None and (stop_strings or on_text is not None):
     raise ValueError(
       'the target has no tokenizer.json, which stop_strings and on_text need; '
@@ -154,8 +157,14 @@ def _check_strings(tokenizer, stop_strings, on_text):
     )
 
 
+def _check_switch(value, name, choices):
+  if not any(value is each for each in choices):
+    raise ValueError(f'{name} must be one of {choices}, got {value!r:.80}.')
+
+
 def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
   """Token ids of each prompt, of whatever kind it is."""
+  _check_switch(add_special_tokens, 'add_special_tokens', (None, False, True))
   if add_special_tokens is None:
     add_special_tokens = chat_template is None
   if not isinstance(chat_template, ChatTemplate | None):
@@ -165,7 +174,7 @@ def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
     )
   tokenizer, rows, chats = _whole(tokenizer), [], {}
   for row, text in enumerate(texts):
-    if not isinstance(text, (str, Sequence, np.ndarray)):
+    if not isinstance(text, (str, Sequence, np.ndarray, jax.Array)):
       raise ValueError(
         f'row {row}: a prompt must be a string, a list of messages or of token '
         f'ids, got {type(text).__name__}.'

@@ -5,6 +5,7 @@ and needs no display.
 """
 
 import contextlib
+import io
 import itertools
 import os
 import pathlib
@@ -59,8 +60,10 @@ def figure(path: str | os.PathLike, size=(5.2, 3.6), *, print_too=True):
     canvas = Figure(figsize=size, layout='constrained')
     yield canvas
     for each in paths:
+      drawn = io.BytesIO()  # a writer of PDF hides what a full disk says
+      canvas.savefig(drawn, format=each.suffix[1:])
       with files.replacing(each) as new:
-        canvas.savefig(new)
+        new.write_bytes(drawn.getvalue())
 
 
 class Curve(NamedTuple):

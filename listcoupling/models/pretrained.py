@@ -168,6 +168,14 @@ def from_tensors(
   for name, value in (('config', config), ('tensors', tensors)):
     if not isinstance(value, Mapping):
       raise ValueError(f'{name} must be a mapping, got {type(value).__name__}.')
+  strange = [name for name in tensors if not isinstance(name, str)]
+  if strange:
+    raise ValueError(f'tensors are named by strings, got {strange[0]!r:.80}.')
+  if not isinstance(tokenizer, tokenizers.Tokenizer | None):
+    raise ValueError(
+      'tokenizer must be a tokenizers.Tokenizer or None, got '
+      f'{type(tokenizer).__name__}.'
+    )
   source = weight_files.in_memory(tensors)
   config = config_format.from_entries(config, 'config')
   config = _checked(config, source, dtype, 'tensors')

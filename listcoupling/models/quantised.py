@@ -11,11 +11,11 @@ straight into the logits.
 Legend: I inputs of a kernel, O its outputs, D hidden size, V vocabulary.
 """
 
+import operator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from listcoupling.decoding import language_model
 from listcoupling.models.transformer_config import TransformerConfig
@@ -172,8 +172,11 @@ def quantised_drafter(
     >>> num_bytes(target.params) / num_bytes(small.params) > 3.9
     True
   """
-  if not isinstance(bits, (int, np.integer)) or bits not in (8, 4):
-    raise ValueError(f'bits must be 8 or 4, got {bits!r}.')
+  if isinstance(bits, bool) or not hasattr(bits, '__index__'):
+    raise ValueError(f'bits must be 8 or 4, got {bits!r} ({type(bits)}).')
+  bits = operator.index(bits)
+  if bits not in (8, 4):
+    raise ValueError(f'bits must be 8 or 4, got {bits}.')
   config = getattr(model, 'config', None)
   if not isinstance(config, TransformerConfig):
     raise ValueError(

@@ -155,7 +155,9 @@ def test_what_ends_rows_is_a_truth_value_for_each(ended):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize('given', [dict(vocab_size='7'), dict(order=0)])
+@pytest.mark.parametrize(
+  'given', [dict(vocab_size='7'), dict(order=0), dict(order=10**9)]
+)
 def test_an_ngram_drafter_checks_its_sizes(given):
   with pytest.raises(ValueError, match=next(iter(given))):
     NGramDrafter(**dict(vocab_size=VOCAB) | given)

@@ -61,3 +61,4 @@ def test_every_request_has_the_text_of_its_own_key(batch_size):
 def test_slots_make_sense():
   with pytest.raises(ValueError, match='batch_size must be at least 1, got 0'):
     serve(0)
+  assert serve(10**9).tokens.shape == (REQUESTS, 30)  # a slot per request

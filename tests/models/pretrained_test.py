@@ -218,6 +218,10 @@ def test_tensors_in_memory_that_do_not_fit(change, match):
 def test_a_directory_is_no_config():
   with pytest.raises(ValueError, match='config must be a mapping, got str'):
     pretrained.from_tensors('here', {})
+  with pytest.raises(ValueError, match='named by strings, got 5'):
+    pretrained.from_tensors({}, {5: np.zeros(3)})
+  with pytest.raises(ValueError, match='Tokenizer or None, got str'):
+    pretrained.from_tensors({}, {}, tokenizer='here')
 
 
 @pytest.mark.parametrize('name', [None, '', 5, ('a', 'b')])

@@ -168,13 +168,15 @@ def test_an_int8_copy_drafts_well():
 
 def test_what_cannot_be_quantised_is_refused(tmp_path):
   target, small = shipped(32), shipped(8)
-  for bits in (2, 16, '8', None):
+  for bits in (2, 16, '8', None, 8.0, True, [8]):
     with pytest.raises(ValueError, match='bits must be 8 or 4, got'):
       quantised.quantised_drafter(target, bits)
   with pytest.raises(ValueError, match='quantised already'):
     quantised.quantised_drafter(small, 4)
   with pytest.raises(ValueError, match='config of type NoneType'):
     quantised.quantised_drafter(target._replace(config=None), 8)
+  with pytest.raises(ValueError, match='got tuple with a config of type None'):
+    quantised.quantised_drafter((target, small), 8)
   with pytest.raises(ValueError, match='a quantised model is not saved'):
     pretrained.save_pretrained(small, tmp_path / 'm')
   assert not list(tmp_path.iterdir())
