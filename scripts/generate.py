@@ -61,6 +61,8 @@ def main(_):
   options, prompts, as_json = _OPTIONS(), _PROMPTS(), _FORMAT.value == 'json'
   if _STREAM.value and (as_json or len(prompts) * _SAMPLES.value > 1):
     raise ValueError('--stream prints one text, and not as --format=json.')
+  if _LOGPROBS.value and not as_json:
+    raise ValueError('--logprobs are printed by --format=json alone.')
   if _TUNE.value and _COMPARE.value:
     raise ValueError('--tune and --compare are two jobs; give one of them.')
   how = _ENCODING()

@@ -1,5 +1,6 @@
 """Scripts: a mistake is one line, a stop says what is kept."""
 
+import functools
 import os
 import pathlib
 import signal
@@ -220,6 +221,19 @@ def test_the_console_command_speaks_of_itself():
   assert 'scripts/train_vae.py' not in done[0].stdout
   assert '\nlistcoupling train-vae:\n' in done[0].stdout
   assert done[1].stderr.startswith('listcoupling train-vae: --config has no ')
+
+
+def test_the_console_command_tells_its_words():
+  run = functools.partial(
+    subprocess.run, capture_output=True, text=True, cwd=_ROOT, check=False
+  )
+  asked = run([sys.executable, '-m', 'listcoupling', '--help'])
+  words = [path.stem.replace('_', '-') for path in _ROOT.glob('scripts/*.py')]
+  listed = {line.split()[0]: line for line in asked.stdout.splitlines()[2:]}
+  assert asked.returncode == 0 and {*listed} == {*words, 'evaluate'}
+  assert 'Hugging Face directory' in listed['train-lm']
+  wrong = run([sys.executable, '-m', 'listcoupling', 'trainlm'])
+  assert wrong.returncode == 2 and 'did you mean train-lm?' in wrong.stderr
 
 
 _STOPPED = """
