@@ -68,6 +68,8 @@ def main(_):
   how = _ENCODING()
   pair = lc.gumbel.seed_key(_SEED.value), *_MODELS(_MESH())
   encode = functools.partial(lc.encode_prompts, pair[1].tokenizer, **how)
+  if _TUNE.value or _COMPARE.value:
+    print('compiling and timing; a minute or more', file=sys.stderr)
   if _COMPARE.value:
     report = comparison.compare_methods(*pair, *encode(prompts), options)
     show = comparison.format_comparison
