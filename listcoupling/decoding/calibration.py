@@ -140,6 +140,8 @@ def update(
   """
   batch, size = logits.shape[:2]
   chex.assert_shape((calibration.inside, root), (batch,))
+  if size == 1:
+    return calibration._replace(scored=root)
   places = root[:, None] + jnp.arange(2 - size, 1)[None]  # [B, R - 1]
   new = places > calibration.scored[:, None]
   written = jnp.take_along_axis(tokens, jnp.maximum(places, 0), axis=1)
