@@ -3,7 +3,7 @@
     python scripts/evaluate_compression.py --config configs/vae_digits.py \
         --workdir /tmp/digits
 
-Trains and evaluates in a minute on one busy core. The source is the right
+Trains and evaluates in two minutes on one busy core. The source is the right
 half (8 x 4), the side information of a decoder a 3 x 3 crop of the left half.
 Figures are in docs/results.md.
 """

@@ -4,8 +4,8 @@
         --config configs/vae_mnist.py --workdir runs/mnist
 
 Small dense networks, for a CPU. On one core of two: 3 to 6 minutes of training
-per beta, a quarter of a minute per list quantiser (12) and per number of
-messages of `gls_kmeans` (5), 2 minutes of evaluation on 1000 test images.
+per beta, a quarter of a minute per list quantiser (12), lattice (20) and number
+of messages of `gls_kmeans` (5), 2 minutes of evaluation on 1000 test images.
 55,000 images to train on, 5,000 held out for the choice of beta and N; figures
 in docs/results.md.
 """

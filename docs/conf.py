@@ -66,6 +66,14 @@ def _add_fields(app, what, name, cls, options, lines):
     lines += ['', 'Attributes:', *fields] if fields else []
 
 
+def _name_arrays(app, what, name, cls, options, lines):
+  """Arrays by their public name; napoleon writes where the class is made."""
+  lines[:] = [
+    line.replace('jax.jaxlib._jax.Array', 'jax.Array') for line in lines
+  ]
+
+
 def setup(app):
-  """Runs before napoleon, which reads the sections."""
+  """Fields are told before napoleon, which reads the sections; names after."""
   app.connect('autodoc-process-docstring', _add_fields, priority=100)
+  app.connect('autodoc-process-docstring', _name_arrays, priority=900)

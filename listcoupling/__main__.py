@@ -6,11 +6,27 @@ takes the flags that its file takes.
 
 import listcoupling.early_interrupts  # noqa: F401
 
+import difflib
 import sys
 
 from listcoupling import command
 
-_ALIASES = {'evaluate': 'evaluate_decoding'}
+_ALIASES = {'evaluate': 'evaluate-decoding'}
+
+
+def _usage(scripts) -> str:
+  """A line per word, with the first words of its script."""
+  about = {
+    word: path.read_text('utf-8').split('"""')[1].splitlines()[0]
+    for word, path in scripts.items()
+  }
+  about |= {short: f'Short for {word}.' for short, word in _ALIASES.items()}
+  lines = [
+    f'  {word:<20} {line.partition(", see ")[0].rstrip(".")}'
+    for word, line in sorted(about.items())
+  ]
+  head = 'usage: listcoupling WORD [--flags]; WORD --help lists its flags.\n'
+  return '\n'.join([head, *lines, ''])
 
 
 def main() -> None:
@@ -21,18 +37,19 @@ def main() -> None:
   }
   word = sys.argv[1] if len(sys.argv) > 1 else '--help'
   name = _ALIASES.get(word, word).replace('_', '-')
-  if name not in scripts:
-    asked = word in ('--help', '-h', 'help')
-    usage = (
-      f'usage: listcoupling {"|".join(scripts)} [--flags]; '
-      'listcoupling WORD --help lists the flags.\n'
+  if name in scripts:
+    del sys.argv[1]
+    command.run_script(scripts[name], f'listcoupling {word}')
+  elif word in ('--help', '-h', 'help'):
+    command.finish(0, _usage(scripts))
+  else:
+    near = difflib.get_close_matches(name, [*scripts, *_ALIASES], 1)
+    guess = f'did you mean {near[0]}? ' if near else ''
+    sys.stderr.write(
+      f'listcoupling: there is no {word!r}; {guess}listcoupling --help lists '
+      'the words.\n'
     )
-    if asked:
-      command.finish(0, usage)
-    sys.stderr.write(f'listcoupling: there is no {word!r}.\n{usage}')
     sys.exit(2)
-  del sys.argv[1]
-  command.run_script(scripts[name], f'listcoupling {word}')
 
 
 if __name__ == '__main__':

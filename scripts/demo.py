@@ -18,7 +18,7 @@ from absl import app, flags
 import listcoupling as lc
 from listcoupling import command, tables
 from listcoupling.decoding import comparison
-from listcoupling.experiments import images, toy
+from listcoupling.experiments import checks, images, toy
 from listcoupling.experiments.language import block_efficiency
 from listcoupling.models import pretrained
 
@@ -43,7 +43,7 @@ def _config(name):
 
 def _couplings(workdir):
   """One pair of laws, then acceptance against K on a few."""
-  print(toy.coupling_table(_SEED.value))
+  print(checks.coupling_table(_SEED.value))
   config = _config('toy')
   config.update(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
   rows = toy.TABLE.run(config, workdir / 'toy', _SEED.value)

@@ -61,11 +61,15 @@ def main(_):
   options, prompts, as_json = _OPTIONS(), _PROMPTS(), _FORMAT.value == 'json'
   if _STREAM.value and (as_json or len(prompts) * _SAMPLES.value > 1):
     raise ValueError('--stream prints one text, and not as --format=json.')
+  if _LOGPROBS.value and not as_json:
+    raise ValueError('--logprobs are printed by --format=json alone.')
   if _TUNE.value and _COMPARE.value:
     raise ValueError('--tune and --compare are two jobs; give one of them.')
   how = _ENCODING()
   pair = lc.gumbel.seed_key(_SEED.value), *_MODELS(_MESH())
   encode = functools.partial(lc.encode_prompts, pair[1].tokenizer, **how)
+  if _TUNE.value or _COMPARE.value:
+    print('compiling and timing; a minute or more', file=sys.stderr)
   if _COMPARE.value:
     report = comparison.compare_methods(*pair, *encode(prompts), options)
     show = comparison.format_comparison

@@ -1,5 +1,6 @@
 """Scripts: a mistake is one line, a stop says what is kept."""
 
+import functools
 import os
 import pathlib
 import signal
@@ -203,6 +204,26 @@ def test_mistakes_in_flags_are_one_line():
     assert line.count('\\n') == 1 and 'Traceback' not in line, line
 
 
+def test_configs_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  given = [
+    'x',
+    '--config=configs/toy.py',
+    '--config',
+    'configs/gaussian.py:small',
+  ]
+  given += ['--config=configs/own.py', '--file=configs/toy.py']
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'toy.py').touch()  # the user's own goes first
+  assert command._with_shipped(given) == [
+    *given[:3],
+    f'{_ROOT}/configs/gaussian.py:small',
+    *given[4:],
+  ]
+  (tmp_path / 'configs' / 'toy.py').unlink()
+  assert command._with_shipped(given)[1] == f'--config={_ROOT}/configs/toy.py'
+
+
 def test_the_console_command_speaks_of_itself():
   done = [
     subprocess.run(
@@ -220,6 +241,19 @@ def test_the_console_command_speaks_of_itself():
   assert 'scripts/train_vae.py' not in done[0].stdout
   assert '\nlistcoupling train-vae:\n' in done[0].stdout
   assert done[1].stderr.startswith('listcoupling train-vae: --config has no ')
+
+
+def test_the_console_command_tells_its_words():
+  run = functools.partial(
+    subprocess.run, capture_output=True, text=True, cwd=_ROOT, check=False
+  )
+  asked = run([sys.executable, '-m', 'listcoupling', '--help'])
+  words = [path.stem.replace('_', '-') for path in _ROOT.glob('scripts/*.py')]
+  listed = {line.split()[0]: line for line in asked.stdout.splitlines()[2:]}
+  assert asked.returncode == 0 and {*listed} == {*words, 'evaluate'}
+  assert 'Hugging Face directory' in listed['train-lm']
+  wrong = run([sys.executable, '-m', 'listcoupling', 'trainlm'])
+  assert wrong.returncode == 2 and 'did you mean train-lm?' in wrong.stderr
 
 
 _STOPPED = """

@@ -1,6 +1,7 @@
 """Settings and fixtures of all tests."""
 
 import os
+import resource
 import shutil
 import tempfile
 from importlib import metadata
@@ -43,10 +44,22 @@ _LONGEST = (
   'scripts_test',
 )
 
-# Many trials of small programs, or assertions on what the compiler makes.
+# Running takes longer than compiling: many trials, or whole vocabularies.
 _OPTIMIZED = (
+  'binary_test',
+  'bounds_test',
+  'codec_test',
+  'coupling_test',
+  'gumbel_test',
+  'lattices_test',
   'laws_test',
+  'rejection_test',
+  'replacement_test',
   'shaped_laws_test',
+  'traps_test',
+  'truncation_test',
+  'verify_test',
+  'weighted_minhash_test',
 )
 
 # Folders and modules of tests in which arrays of different rank or type still
@@ -102,4 +115,14 @@ def _compiler(request):
 def _release_compiled_programs():
   """A worker that keeps the programs of every module grows to 5 GB."""
   yield
-  jax.clear_caches()
+  if _resident() > 2e9:
+    jax.clear_caches()
+
+
+def _resident():
+  """Bytes of this process, at its peak where only that is known."""
+  try:
+    with open('/proc/self/statm') as file:
+      return int(file.read().split()[1]) * resource.getpagesize()
+  except OSError:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

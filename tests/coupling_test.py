@@ -7,45 +7,23 @@ import pytest
 
 from listcoupling import bounds, coupling, gumbel
 from tests import statistics
-
-TRIALS = 20_000
-
-
-def _log(law):
-  return jnp.log(jnp.asarray(law))
-
-
-P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
-Q = np.array([0.1, 0.2, 0.0, 0.3, 0.4])
-R = np.array([0.05, 0.05, 0.5, 0.1, 0.3])
-
-
-def _sample(function, trials=TRIALS, seed=0):
-  keys = jax.random.split(jax.random.key(seed), trials)
-  return jax.tree.map(np.asarray, jax.jit(jax.vmap(function))(keys))
-
-
-def _check_list(sample, drafts, target, num_drafts, match):
-  for k in range(num_drafts):
-    law = drafts if drafts.ndim == 1 else drafts[k]
-    statistics.assert_law(sample.proposals[:, k], law)
-  statistics.assert_law(sample.target, target)
-  statistics.assert_proportion(
-    sample.is_match.sum(), sample.is_match.size, match
-  )
-  expected = (sample.proposals == sample.target[:, None]).any(axis=1)
-  np.testing.assert_array_equal(sample.is_match, expected)
+from tests.small_laws import (
+  TRIALS,
+  P,
+  Q,
+  R,
+  check_list,
+  check_pair,
+  draw_pairs,
+  logits,
+)
 
 
 @pytest.mark.parametrize('num_drafts', [1, 2, 4, 8])
 def test_gumbel_list_sampling_has_its_laws_and_match(num_drafts):
-  sample = _sample(
-    lambda key: coupling.gumbel_list_sampling(
-      key, _log(P), _log(Q), num_drafts=num_drafts
-    )
-  )
+  sample = draw_pairs(coupling.gumbel_list_sampling, num_drafts=num_drafts)
   exact = float(bounds.list_matching_probability(P, Q, num_drafts))
-  _check_list(sample, P, Q, num_drafts, exact)
+  check_list(sample, P, Q, exact)
   bound = float(bounds.list_matching_bound(P, Q, num_drafts))
   assert bound <= exact + 1e-5
   # Controls: another law, and the match rate of one draft more.
@@ -57,19 +35,13 @@ def test_gumbel_list_sampling_has_its_laws_and_match(num_drafts):
 
 def test_gumbel_list_sampling_with_different_drafts():
   drafts = np.stack([P, R, Q[::-1]])
-  sample = _sample(
-    lambda key: coupling.gumbel_list_sampling(key, _log(drafts), _log(Q))
-  )
+  sample = draw_pairs(coupling.gumbel_list_sampling, drafts)
   exact = float(bounds.list_matching_probability(drafts, Q, 3))
-  _check_list(sample, drafts, Q, 3, exact)
+  check_list(sample, drafts, Q, exact)
 
 
 def test_proposals_of_a_list_are_independent():
-  sample = _sample(
-    lambda key: coupling.gumbel_list_sampling(
-      key, _log(P), _log(Q), num_drafts=2
-    )
-  )
+  sample = draw_pairs(coupling.gumbel_list_sampling, num_drafts=2)
   pairs = sample.proposals[:, 0] * P.size + sample.proposals[:, 1]
   statistics.assert_law(pairs, np.outer(P, P).ravel())
 
@@ -77,20 +49,17 @@ def test_proposals_of_a_list_are_independent():
 def test_target_is_blind_to_the_drafts():
   key = jax.random.key(9)
   targets = [
-    coupling.gumbel_list_sampling(key, _log(law), _log(Q), num_drafts=4).target
+    coupling.gumbel_list_sampling(
+      key, logits(law), logits(Q), num_drafts=4
+    ).target
     for law in (P, R, Q)
   ]
   assert len({int(target) for target in targets}) == 1
 
 
 def test_match_given_the_target_meets_the_conditional_bound():
-  num_drafts = 2
-  sample = _sample(
-    lambda key: coupling.gumbel_list_sampling(
-      key, _log(R), _log(Q), num_drafts=num_drafts
-    )
-  )
-  bound = np.asarray(bounds.conditional_list_matching_bound(R, Q, num_drafts))
+  sample = draw_pairs(coupling.gumbel_list_sampling, R, num_drafts=2)
+  bound = np.asarray(bounds.conditional_list_matching_bound(R, Q, 2))
   for atom in np.flatnonzero(Q):
     chosen = sample.is_match[sample.target == atom]
     error = np.sqrt(bound[atom] * (1 - bound[atom]) / chosen.size)
@@ -98,22 +67,14 @@ def test_match_given_the_target_meets_the_conditional_bound():
 
 
 def test_gumbel_coupling():
-  sample = _sample(lambda key: coupling.gumbel_coupling(key, _log(P), _log(Q)))
-  statistics.assert_law(sample.proposal, P)
-  statistics.assert_law(sample.target, Q)
   exact = float(bounds.gumbel_coupling_probability(P, Q))
-  statistics.assert_proportion(sample.is_match.sum(), TRIALS, exact)
-  np.testing.assert_array_equal(
-    sample.is_match, sample.proposal == sample.target
-  )
+  check_pair(draw_pairs(coupling.gumbel_coupling), P, Q, exact)
 
 
 @pytest.mark.parametrize('num_drafts', [1, 3])
 def test_shared_race_list(num_drafts):
-  sample = _sample(
-    lambda key: coupling.shared_race_list_sampling(
-      key, _log(R), _log(Q), num_drafts=num_drafts
-    )
+  sample = draw_pairs(
+    coupling.shared_race_list_sampling, R, num_drafts=num_drafts
   )
   statistics.assert_law(sample.target, Q)
   statistics.assert_law(sample.proposals[:, 0], R)
@@ -134,8 +95,8 @@ def test_shared_race_list(num_drafts):
 def test_shared_race_list_beyond_the_support():
   sample = coupling.shared_race_list_sampling(
     jax.random.key(0),
-    _log([0.5, 0, 0.5, 0]),
-    _log([0, 0.5, 0, 0.5]),
+    logits([0.5, 0, 0.5, 0]),
+    logits([0, 0.5, 0, 0.5]),
     num_drafts=4,
   )
   assert sorted(sample.proposals.tolist()) == [-1, -1, 0, 2]
@@ -152,24 +113,26 @@ def test_shared_race_list_holds_every_possible_atom_however_late():
   assert sample.proposals.tolist() == [0, 1, 2] and sample.is_match
 
 
+def _grouped_races(key, groups):
+  """Winners of grouped streams, of the canonical noise, of the first group."""
+  ranks, sizes = coupling.group_ranks(groups)
+  streams = coupling.grouped_streams(
+    key, 5, jnp.arange(3), ranks=ranks, group_sizes=sizes
+  )
+  canonical, live = gumbel.exponential(key, 5), groups == 0
+  earliest = gumbel.earliest(jnp.where(live[:, None], streams, jnp.inf))
+  return (
+    gumbel.race(streams, logits(P)[None]),
+    gumbel.race(canonical, logits(Q)),
+    gumbel.race(earliest, logits(Q)),
+  )
+
+
 @pytest.mark.parametrize('groups', [[0, 0, 0], [0, 1, 0], [0, 1, 2]])
 def test_grouped_streams_rebuild_independent_races(groups):
-  ranks, sizes = coupling.group_ranks(jnp.array(groups))
-
-  def draw(key):
-    streams = coupling.grouped_streams(
-      key, 5, jnp.arange(3), ranks=ranks, group_sizes=sizes
-    )
-    canonical = gumbel.exponential(key, 5)
-    live = jnp.array(groups) == 0
-    earliest = gumbel.earliest(jnp.where(live[:, None], streams, jnp.inf))
-    return (
-      gumbel.race(streams, _log(P)[None]),
-      gumbel.race(canonical, _log(Q)),
-      gumbel.race(earliest, _log(Q)),
-    )
-
-  proposals, target, from_group = _sample(draw)
+  proposals, target, from_group = statistics.draw(
+    _grouped_races, jnp.array(groups), trials=TRIALS
+  )
   np.testing.assert_array_equal(target, from_group)
   for k in range(3):
     statistics.assert_law(proposals[:, k], P)
@@ -199,24 +162,20 @@ def test_grouped_streams_at_chosen_atoms_are_the_dense_ones():
     )
 
 
+def _conditional(key, p, q, **options):
+  proposals = jax.vmap(
+    lambda k: coupling.conditional_decode(key, p, decoder=k, **options)
+  )(jnp.arange(3))
+  target = coupling.conditional_encode(key, q, **options)
+  return coupling.list_match(proposals, target)
+
+
 @pytest.mark.parametrize('shared_race', [False, True])
 def test_conditional_scheme_is_the_list_scheme(shared_race):
-  def draw(key):
-    encode = functools.partial(
-      coupling.conditional_encode, num_decoders=3, shared_race=shared_race
-    )
-    decode = functools.partial(
-      coupling.conditional_decode, num_decoders=3, shared_race=shared_race
-    )
-    proposals = jax.vmap(lambda k: decode(key, _log(P), decoder=k))(
-      jnp.arange(3)
-    )
-    return coupling.list_match(proposals, encode(key, _log(Q)))
-
-  sample = _sample(draw)
+  sample = draw_pairs(_conditional, num_decoders=3, shared_race=shared_race)
   races = 1 if shared_race else 3
   exact = float(bounds.list_matching_probability(P, Q, races))
-  _check_list(sample, P, Q, 3, exact)
+  check_list(sample, P, Q, exact)
 
 
 VOCAB = 151_936
@@ -249,46 +208,45 @@ def _binned(law, samples, bins=16):
   return span[samples], np.bincount(span, law, minlength=bins + 1)
 
 
+@jax.jit
+def _forth_and_back(keys, law, other):
+  """Eight drafts of `law` for a target of `other`, and a target of `law`."""
+
+  def one(key):
+    forth = coupling.gumbel_list_sampling(key, law, other, num_drafts=8)
+    back = coupling.gumbel_list_sampling(
+      jax.random.fold_in(key, 1), other, law, num_drafts=8
+    )
+    return forth.proposals, back.target
+
+  return jax.lax.map(one, keys)
+
+
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('name', list(_vocabulary_laws()))
 def test_laws_at_vocabulary_scale(name, dtype):
-  num_drafts, trials = 8, 300
   laws = _vocabulary_laws()
-  logits = jnp.asarray(laws[name]).astype(dtype)
-  other = jnp.asarray(laws['normal']).astype(dtype)
+  given, other = (jnp.asarray(laws[x]).astype(dtype) for x in (name, 'normal'))
   # What a bfloat16 law is, exactly.
-  law = np.asarray(logits.astype(jnp.float32), np.float64)
-
-  @jax.jit
-  def run(keys):
-    def one(key):
-      forth = coupling.gumbel_list_sampling(
-        key, logits, other, num_drafts=num_drafts
-      )
-      back = coupling.gumbel_list_sampling(
-        jax.random.fold_in(key, 1), other, logits, num_drafts=num_drafts
-      )
-      return forth.proposals, back.target
-
-    return jax.lax.map(one, keys)
-
-  drafted, target = run(jax.random.split(jax.random.key(7), trials))
-  for samples in (np.asarray(drafted).ravel(), np.asarray(target)):
+  law = np.asarray(given.astype(jnp.float32), np.float64)
+  keys = jax.random.split(jax.random.key(7), 300)
+  drafted, target = map(np.asarray, _forth_and_back(keys, given, other))
+  for samples in (drafted.ravel(), target):
     assert samples.min() >= 0 and np.isfinite(law[samples]).all()
     statistics.assert_law(*_binned(law, samples))
   if name == 'peaked':  # control: a tail of .04 is not taken for .01
     wrong = law.copy()
     wrong[0] = np.log(0.24)
-    samples, _ = _binned(law, np.asarray(drafted).ravel(), bins=1)
+    samples, _ = _binned(law, drafted.ravel(), bins=1)
     statistics.assert_not_law(samples, _binned(wrong, 0, bins=1)[1])
 
 
 def test_traced_once_for_one_shape():
-  logits = jnp.zeros(37)
+  flat = jnp.zeros(37)
   before = coupling._gumbel_list_sampling._cache_size()
   for seed in range(3):
     coupling.gumbel_list_sampling(
-      jax.random.key(seed), logits + seed, logits, num_drafts=3
+      jax.random.key(seed), flat + seed, flat, num_drafts=3
     )
   assert coupling._gumbel_list_sampling._cache_size() == before + 1
 
@@ -311,19 +269,19 @@ def test_impossible_rows_inside_jit_give_minus_one():
 @pytest.mark.parametrize('traced', [False, True])
 def test_float64_logits_keep_their_law_under_any_offset(offset, traced):
   law = np.array([0.7, 0.2, 0.1])
-  logits = np.log(law) * max(1, abs(offset) * 1e-9) + offset
-  law = np.exp(logits - logits.max())
+  given = np.log(law) * max(1, abs(offset) * 1e-9) + offset
+  law = np.exp(given - given.max())
   law /= law.sum()
   keys = jax.random.split(jax.random.key(0), TRIALS)
 
-  def one(key, logits):
-    return coupling.gumbel_coupling(key, logits, logits).target
+  def one(key, given):
+    return coupling.gumbel_coupling(key, given, given).target
 
   if traced:
     with jax.enable_x64(True):
-      samples = jax.jit(jax.vmap(one, (0, None)))(keys, jnp.asarray(logits))
+      samples = jax.jit(jax.vmap(one, (0, None)))(keys, jnp.asarray(given))
   else:
-    samples = jax.jit(jax.vmap(lambda key: one(key, logits)))(keys)
+    samples = jax.jit(jax.vmap(lambda key: one(key, given)))(keys)
   statistics.assert_law(samples, law)
   if offset == 1e8:  # control: the law that float32 would leave
     statistics.assert_not_law(samples, np.ones(3) / 3)

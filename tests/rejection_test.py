@@ -7,7 +7,16 @@ import pytest
 
 from listcoupling import bounds, gumbel, rejection, weighted_minhash
 from tests import reference, statistics
-from tests.small_laws import TRIALS, P, Q, R, check_pair, draw_pairs, logits
+from tests.small_laws import (
+  TRIALS,
+  P,
+  Q,
+  R,
+  check_list,
+  check_pair,
+  draw_pairs,
+  logits,
+)
 
 LOW = functools.partial(
   weighted_minhash.low_communication_coupling, max_bits=60
@@ -24,22 +33,11 @@ def test_maximal_coupling_has_its_laws_and_match():
   assert abs(z) > statistics.SIGMAS
 
 
-def _check_list(sample, drafts, q, accept):
-  for k in range(sample.proposals.shape[1]):
-    statistics.assert_law(sample.proposals[:, k], drafts[k])
-  statistics.assert_law(sample.target, q)
-  listed = (sample.proposals == sample.target[:, None]).any(axis=1)
-  np.testing.assert_array_equal(sample.is_match, listed)
-  statistics.assert_proportion(
-    sample.is_match.sum(), sample.is_match.size, accept
-  )
-
-
 @pytest.mark.parametrize('num_drafts', [1, 3])
 def test_specinfer_has_its_laws_and_acceptance(num_drafts):
   sample = draw_pairs(rejection.specinfer_step, R, Q, num_drafts=num_drafts)
   drafts = [R] * num_drafts
-  _check_list(sample, drafts, Q, reference.specinfer_probability(drafts, Q))
+  check_list(sample, drafts, Q, reference.specinfer_probability(drafts, Q))
   more = reference.specinfer_probability([R] * (num_drafts + 1), Q)
   z = statistics.proportion_z(sample.is_match.sum(), TRIALS, more)
   assert abs(z) > statistics.SIGMAS
@@ -51,14 +49,14 @@ def test_specinfer_has_its_laws_and_acceptance(num_drafts):
 def test_specinfer_with_different_drafts():
   drafts = np.stack([P, R])
   sample = draw_pairs(rejection.specinfer_step, drafts, Q)
-  _check_list(sample, drafts, Q, reference.specinfer_probability(drafts, Q))
+  check_list(sample, drafts, Q, reference.specinfer_probability(drafts, Q))
 
 
 @pytest.mark.parametrize('num_drafts', [1, 3])
 def test_spectr_has_its_laws_and_acceptance(num_drafts):
   sample = draw_pairs(rejection.spectr_step, R, Q, num_drafts=num_drafts)
   accept = reference.spectr_probability(R, Q, num_drafts)
-  _check_list(sample, [R] * num_drafts, Q, accept)
+  check_list(sample, [R] * num_drafts, Q, accept)
   statistics.assert_not_law(sample.target, 0.95 * Q + 0.05 * R)
 
 

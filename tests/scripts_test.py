@@ -98,6 +98,7 @@ def test_the_fastest_tree_is_found_first():
     (['--prompt_ids=1,2,x'], "'x' in '1,2,x'"),
     (['--prompt=a', '--chat'], '--chat needs --target'),
     (['--prompt=a', '--stream', '--num_samples=2'], '--stream'),
+    (['--prompt=a', '--logprobs'], '--format=json alone'),
     ([f'--target={SHIPPED}/drafter', '--tune', '--prompt=a'], 'tune needs'),
   ],
 )

@@ -26,3 +26,16 @@ def check_pair(pair, p, q, match):
   statistics.assert_law(pair.target, q)
   np.testing.assert_array_equal(pair.is_match, pair.proposal == pair.target)
   statistics.assert_proportion(pair.is_match.sum(), pair.is_match.size, match)
+
+
+def check_list(sample, drafts, q, match):
+  """A `ListSample` of one law for all drafts, or of drafts [K, N]."""
+  for k in range(sample.proposals.shape[1]):
+    law = drafts if np.ndim(drafts) == 1 else drafts[k]
+    statistics.assert_law(sample.proposals[:, k], law)
+  statistics.assert_law(sample.target, q)
+  statistics.assert_proportion(
+    sample.is_match.sum(), sample.is_match.size, match
+  )
+  listed = (sample.proposals == sample.target[:, None]).any(axis=1)
+  np.testing.assert_array_equal(sample.is_match, listed)

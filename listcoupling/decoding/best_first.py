@@ -1,8 +1,8 @@
 """The best-first draft tree: the nodes that the text most likely passes.
 
-A node's worth is the probability of its path, the product of
-softmax((a log p + G) / tau) over its tokens, with a and tau as `calibration`
-has learned them. A beam of K nodes grows over up to L depths; every beam node
+A node's worth is the probability of its path, the product over its tokens of
+softmax((a log p + G) / tau), a mean over the (a, tau) that `calibration` has
+learned. A beam of K nodes grows over up to L depths; every beam node
 offers its best children as candidates, and the candidates of the largest worth
 are verified, wherever they lie. Canonical noise makes this exact: the text
 cannot depend on the tree. (Not in the papers.)
@@ -179,16 +179,15 @@ def _offer(keys, logits, above, *, fit, temperature, sampling, count):
     tokens [B, W, C] and log-worths, C = min(count, atoms of a law).
   """
 
-  def node(key, scale, tau, log_hit, logits, above):
+  def node(key, fit, logits, above):
     law, noise = calibration.perturbed(key, logits, temperature, sampling)
-    score = (scale * law.logits + noise) / tau
-    worths = above + log_hit + jax.nn.log_softmax(score)
-    worths = jnp.where(worths <= 0, worths, -jnp.inf)  # NaN, too
-    worths, index = truncation.top_k(worths, min(count, worths.shape[-1]))
-    return filters.token_at(law, index), worths
+    chances = calibration.chances(fit, law, noise)
+    chances = jnp.where(chances > 0, chances, 0.0)  # NaN, too
+    chances, index = truncation.top_k(chances, min(count, chances.shape[-1]))
+    return filters.token_at(law, index), above + jnp.log(chances)
 
-  nodes = jax.vmap(node, in_axes=(None, None, None, None, 0, 0))
-  return jax.vmap(nodes)(keys, *fit, logits, above)
+  nodes = jax.vmap(node, in_axes=(None, None, 0, 0))
+  return jax.vmap(nodes)(keys, fit, logits, above)
 
 
 def _add(growth, tokens, worths, width, size):

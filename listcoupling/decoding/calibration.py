@@ -3,13 +3,18 @@
 The text takes token i with a probability near softmax((a log p + G) / tau)_i,
 where p is the drafter's law and G the noise of the position: tau is how far
 the drafter's logits lie from the target's, a how much of what a noisy drafter
-says is worth keeping. Both are chosen on a grid by the likelihood of the
-tokens written so far, old ones counting less and less. Under canonical noise
-the text cannot depend on any of this. (Not in the papers.)
+says is worth keeping. Every pair of a grid is weighed by the likelihood of the
+tokens written so far, old ones counting less and less, and the prediction is
+the mean over the few pairs that weigh most: after a few tokens one pair alone
+would be a guess, and no single one knows that a drafter is good at most
+positions and lost at some. Under canonical noise the text cannot depend on any
+of this. (Not in the papers.)
 
-Legend: B batch, R tokens read again, A atoms of a law, V vocabulary.
+Legend: B batch, M pairs in use, R tokens read again, A atoms of a law, V
+vocabulary.
 """
 
+import functools
 from typing import NamedTuple
 
 import chex
@@ -20,13 +25,14 @@ import numpy as np
 from listcoupling import gumbel
 from listcoupling.decoding import filters
 
-SCALES = np.float32((0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0))  # a
+SCALES = np.float32((0.25, 0.5, 1.0, 2.0, 4.0))  # a
 # tau, in steps of sqrt(1/2): every other one is a square of its neighbour. The
 # large ones are for cold texts: their laws have the drafter's errors over T.
 TEMPERATURES = np.float32(2.0 ** (3 - 0.5 * np.arange(16)))
-_START = (1.0, 0.5)
-_START_TOKENS = 10.0  # what the start weighs
-_CURVATURE = 0.25  # log-likelihood lost per token, per squared log of a or tau
+_START = (1.0, 0.5**0.5)
+_START_WEIGHT = 0.625  # log-likelihood it is ahead by, per squared log of both
+_START_TOKENS = 10.0  # that the law allowed, nearly all
+_PAIRS = 4  # M
 _MEMORY = 0.995  # share of the past kept per token
 
 
@@ -42,17 +48,18 @@ class Calibration(NamedTuple):
 class Fit(NamedTuple):
   """The parameters in use."""
 
-  scale: jax.Array  # [B] a
-  temperature: jax.Array  # [B] tau
+  scales: jax.Array  # [B, M] a
+  temperatures: jax.Array  # [B, M] tau
+  log_weights: jax.Array  # [B, M], of sum 1
   log_hit: jax.Array  # [B] log-probability that the law allows the token
 
 
 def start(root: jax.Array) -> Calibration:
-  """Before any token: a = 1 and tau = 1/2 at the weight of ten tokens."""
+  """Before any token: near a = 1 and tau = .7, as a few tokens would say."""
   away = jnp.log(SCALES / _START[0])[:, None] ** 2
   away = away + jnp.log(TEMPERATURES / _START[1])[None] ** 2
   batch = root.shape[0]
-  prior = -_START_TOKENS * _CURVATURE * away
+  prior = -_START_WEIGHT * away
   return Calibration(
     jnp.broadcast_to(prior, (batch, *prior.shape)),
     jnp.full(batch, _START_TOKENS - 0.1, jnp.float32),
@@ -62,16 +69,36 @@ def start(root: jax.Array) -> Calibration:
 
 
 def fit(calibration: Calibration) -> Fit:
-  """The likeliest (a, tau) of every row and the share of possible tokens."""
+  """The likeliest pairs (a, tau) of every row, the share of possible tokens."""
   batch = calibration.inside.shape[0]
-  best = gumbel.argmax(calibration.log_likelihoods.reshape(batch, -1))
+  scores, best = jax.lax.top_k(
+    calibration.log_likelihoods.reshape(batch, -1), _PAIRS
+  )
   scale, temperature = jnp.divmod(best, len(TEMPERATURES))
   total = calibration.inside + calibration.outside
   return Fit(
     jnp.array(SCALES)[scale],
     jnp.array(TEMPERATURES)[temperature],
+    jax.nn.log_softmax(scores),
     jnp.log(calibration.inside / total),
   )
+
+
+def chances(fit: Fit, law: filters.Law, noise: jax.Array) -> jax.Array:
+  """Probability that the text takes each atom, of one row: [A].
+
+  Args:
+    fit: of the row, without axis B.
+    law: of the drafter.
+    noise: [A] Gumbel noise at its atoms.
+
+  Returns:
+    In [0, 1]; NaN where the law is.
+  """
+  scores = fit.scales[:, None] * law.logits[None] + noise[None]  # [M, A]
+  each = jax.nn.softmax(scores / fit.temperatures[:, None], axis=-1)
+  weights = jnp.exp(fit.log_weights + fit.log_hit)
+  return jnp.minimum(jnp.sum(weights[:, None] * each, axis=0), 1.0)
 
 
 def perturbed(key, logits, temperature, sampling):
@@ -113,6 +140,8 @@ def update(
   """
   batch, size = logits.shape[:2]
   chex.assert_shape((calibration.inside, root), (batch,))
+  if size == 1:
+    return calibration._replace(scored=root)
   places = root[:, None] + jnp.arange(2 - size, 1)[None]  # [B, R - 1]
   new = places > calibration.scored[:, None]
   written = jnp.take_along_axis(tokens, jnp.maximum(places, 0), axis=1)
@@ -122,21 +151,26 @@ def update(
     law, noise = perturbed(key, logits, temperature, sampling)
     return _log_likelihoods(law, noise, token)
 
-  # One position at a time: the grid takes a few [B, a, V] in passing.
-  by_position = (
-    jnp.moveaxis(leaf, 1, 0) for leaf in (places, logits[:, :-1], written)
-  )
-  scores = jax.lax.map(
-    lambda position: jax.vmap(one)(keys, *position), tuple(by_position)
-  )
-  scores = jnp.moveaxis(scores, 0, 1)  # [B, R - 1, a, tau]
-  possible = jnp.all(jnp.isfinite(scores), axis=(-2, -1))
-  inside = jnp.sum(new & possible, axis=1, dtype=jnp.float32)
-  outside = jnp.sum(new & ~possible, axis=1, dtype=jnp.float32)
+  def add(index, sums):
+    at = functools.partial(
+      jax.lax.dynamic_index_in_dim, index=index, axis=1, keepdims=False
+    )
+    scores = jax.vmap(one)(keys, at(places), at(logits), at(written))
+    possible = jnp.all(jnp.isfinite(scores), axis=(-2, -1))
+    inside, outside = at(new) & possible, at(new) & ~possible
+    own = jnp.where(inside[:, None, None], scores, 0.0)
+    found = own, *(x.astype(jnp.float32) for x in (inside, outside))
+    return jax.tree.map(jnp.add, sums, found)
+
+  # One position at a time: the grid takes a few [B, a, V] in passing; and the
+  # new ones alone, which are the last of them in every row.
+  nothing = jnp.zeros_like(calibration.inside)
+  start = jnp.zeros_like(calibration.log_likelihoods), nothing, nothing
+  first = size - 1 - jnp.max(jnp.sum(new, axis=1, dtype=jnp.int32))
+  scores, inside, outside = jax.lax.fori_loop(first, size - 1, add, start)
   kept = _MEMORY ** (inside + outside)
-  scores = jnp.where((new & possible)[..., None, None], scores, 0.0)
   return Calibration(
-    calibration.log_likelihoods * kept[:, None, None] + jnp.sum(scores, 1),
+    calibration.log_likelihoods * kept[:, None, None] + scores,
     calibration.inside * kept + inside,
     calibration.outside * kept + outside,
     root,

@@ -9,6 +9,7 @@ import pytest
 
 from listcoupling import bounds, compression, gumbel
 from tests import statistics
+from tests.small_laws import logits
 
 N, K, TRIALS = 6, 3, 20_000
 Q = np.array([0.35, 0.25, 0.2, 0.1, 0.1, 0.0])
@@ -22,23 +23,18 @@ P = np.array(
 LABELS = np.array([0, 1, 0, 1, 1, 0])
 
 
-def _log(p):
-  with np.errstate(divide='ignore'):
-    return jnp.log(jnp.asarray(p, jnp.float32))
-
-
 @functools.partial(jax.jit, static_argnames=('num_decoders', 'shared_race'))
 def _run(key, labels, num_decoders=K, shared_race=False):
   """TRIALS uses: index [R], message [R], found [R, K]."""
   options = dict(num_decoders=num_decoders, shared_race=shared_race)
 
   def one(key):
-    index, message = compression.encode(key, _log(Q), labels, **options)
+    index, message = compression.encode(key, logits(Q), labels, **options)
     found = jax.vmap(
       lambda k, w: compression.decode(
         key, w, labels, message, decoder=k, **options
       )
-    )(jnp.arange(num_decoders), _log(P[:num_decoders]))
+    )(jnp.arange(num_decoders), logits(P[:num_decoders]))
     return index, message, found
 
   return jax.vmap(one)(jax.random.split(key, TRIALS))
@@ -117,8 +113,8 @@ def test_another_key_at_the_decoders_breaks_the_bound():
   keys = jax.random.split(jax.random.key(4), 4000)
   found = jax.vmap(
     lambda a, b: (
-      compression.encode(a, _log(Q), LABELS, num_decoders=1)[0],
-      compression.decode(b, _log(Q), LABELS, 0, decoder=0, num_decoders=1),
+      compression.encode(a, logits(Q), LABELS, num_decoders=1)[0],
+      compression.decode(b, logits(Q), LABELS, 0, decoder=0, num_decoders=1),
     )
   )(keys, keys[::-1])
   zero = np.asarray(found[0] == 0)
@@ -146,14 +142,14 @@ def test_one_use_by_hand(shared_race):
   options = dict(num_decoders=K, shared_race=shared_race)
   with np.errstate(divide='ignore'):
     expected = (noise.min(0) / Q).argmin()
-    index, message = compression.encode(key, _log(Q), LABELS, **options)
+    index, message = compression.encode(key, logits(Q), LABELS, **options)
     assert index == expected and message == LABELS[expected]
     found = []
     for k in range(K):
       times = noise[k] / np.where(LABELS == message, P[0], 0)
       found.append(times.argmin())
       assert found[-1] == compression.decode(
-        key, _log(P[0]), LABELS, message, decoder=k, **options
+        key, logits(P[0]), LABELS, message, decoder=k, **options
       )
   assert (len(set(found)) == 1) == shared_race  # on this key
 
@@ -165,12 +161,12 @@ GROUPED = np.array([0, 1, 2, 3, 3, 0])  # two messages of two groups
 def _grouped():
   """TRIALS uses with K = 4 in two groups: index, message [R], found [R, 4]."""
   options = dict(num_decoders=4, num_groups=2)
-  laws = _log(P[[0, 1, 2, 0]])
+  laws = logits(P[[0, 1, 2, 0]])
 
   @jax.jit
   @jax.vmap
   def one(key):
-    index, message = compression.encode(key, _log(Q), GROUPED, **options)
+    index, message = compression.encode(key, logits(Q), GROUPED, **options)
     found = jax.vmap(
       lambda k, w: compression.decode(
         key, w, GROUPED, message, decoder=k, **options
@@ -207,14 +203,14 @@ def test_groups_by_hand():
   noise = np.stack([gumbel.exponential(key, N, k) for k in range(2)])
   options = dict(num_decoders=4, num_groups=2)
   with np.errstate(divide='ignore'):
-    index, message = compression.encode(key, _log(Q), GROUPED, **options)
+    index, message = compression.encode(key, logits(Q), GROUPED, **options)
     assert index == (noise.min(0) / Q).argmin()
     assert message == GROUPED[index] // 2
     for k in range(4):
       own = GROUPED == 2 * int(message) + k % 2
       wanted = (noise[k // 2] / np.where(own, P[0], 0)).argmin()
       assert wanted == compression.decode(
-        key, _log(P[0]), GROUPED, message, decoder=k, **options
+        key, logits(P[0]), GROUPED, message, decoder=k, **options
       )
 
 
@@ -233,10 +229,10 @@ def test_match_rate_of_groups_obeys_the_bound_for_random_labels():
         label_key, count, 4, num_groups=num_groups
       )
       options = dict(num_decoders=4, num_groups=num_groups)
-      index, message = compression.encode(race_key, _log(q), named, **options)
+      index, message = compression.encode(race_key, logits(q), named, **options)
       found = [
         compression.decode(
-          race_key, _log(p[k]), named, message, decoder=k, **options
+          race_key, logits(p[k]), named, message, decoder=k, **options
         )
         for k in range(4)
       ]
@@ -269,7 +265,7 @@ def test_a_group_without_candidates_of_the_message_takes_those_of_others():
   options = dict(decoder=1, num_decoders=2, num_groups=2)
   keys = jax.random.split(jax.random.key(6), TRIALS)
   found = jax.vmap(
-    lambda key: compression.decode(key, _log(P[0]), named, 1, **options)
+    lambda key: compression.decode(key, logits(P[0]), named, 1, **options)
   )(keys)
   statistics.assert_law(found, np.where(named // 2 == 1, P[0], 0))
 
@@ -294,7 +290,7 @@ def test_impossible_rows_inside_jit_give_minus_one():
   assert index == -1 and message == -1
   found = jax.jit(
     lambda m: compression.decode(
-      jax.random.key(0), _log(Q), LABELS, m, decoder=0, num_decoders=2
+      jax.random.key(0), logits(Q), LABELS, m, decoder=0, num_decoders=2
     )
   )(9)
   assert found == -1
@@ -302,7 +298,7 @@ def test_impossible_rows_inside_jit_give_minus_one():
 
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
 def test_low_precision_weights_are_raised_at_the_door(dtype):
-  weights = _log(Q).astype(dtype)
+  weights = logits(Q).astype(dtype)
   keys = jax.random.split(jax.random.key(3), 50)
   run = jax.vmap(
     lambda key, w: compression.encode(key, w, LABELS, num_decoders=2)[0],

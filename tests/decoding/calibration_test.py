@@ -68,7 +68,7 @@ def test_scores_are_the_log_likelihoods_of_the_text():
   blocks, start, kept = ((0, 1), (1, 4), (4, 5), (5, 7)), None, None
   start = np.asarray(calibration.start(jnp.zeros(2, int)).log_likelihoods)
   for row in range(2):
-    for i, j in ((0, 2), (3, 5), (6, 11)):
+    for i, j in ((0, 2), (2, 5), (4, 11)):
       wanted = start[row, i, j]
       for first, last in blocks:
         wanted = wanted * calibration._MEMORY ** (last - first)
@@ -88,11 +88,84 @@ def test_scores_are_the_log_likelihoods_of_the_text():
   )
 
 
-def test_the_start_is_a_guess_that_ten_tokens_move():
+def test_the_start_is_a_guess_around_one_pair():
   fit = calibration.fit(calibration.start(jnp.zeros(3, jnp.int32)))
-  np.testing.assert_array_equal(fit.scale, [1.0] * 3)
-  np.testing.assert_array_equal(fit.temperature, [0.5] * 3)
+  np.testing.assert_array_equal(fit.scales, [[1.0] * 3 + [0.5]] * 3)
+  np.testing.assert_allclose(
+    fit.temperatures, 3 * [[0.5**0.5, 1.0, 0.5, 0.5**0.5]], rtol=1e-6
+  )
+  wide, far = np.log([0.5**0.5, 0.5]) ** 2
+  weights = np.exp(-0.625 * np.array([0.0, wide, wide, far]))
+  np.testing.assert_allclose(
+    np.exp(fit.log_weights), 3 * [weights / weights.sum()], rtol=1e-5
+  )
   np.testing.assert_allclose(np.exp(fit.log_hit), 0.99, rtol=1e-6)
+
+
+def test_chances_are_the_mean_over_pairs():
+  """By hand; more tokens than pairs, of which the likeliest stand first."""
+  tokens, draft, noise = text_of(1.0, 12)
+  state = learn(tokens, draft, (6, 6))
+  fit = jax.tree.map(lambda leaf: leaf[1], calibration.fit(state))
+  table = np.sort(np.ravel(state.log_likelihoods[1]))[::-1]
+  np.testing.assert_allclose(
+    fit.log_weights, table[:4] - np.log(np.exp(table[:4]).sum()), atol=1e-5
+  )
+  law = np.log(exact.softmax(draft[1, 0]))
+  wanted = sum(
+    np.exp(float(weight)) * exact.softmax((a * law + noise[1, 0]) / tau)
+    for a, tau, weight in zip(
+      fit.scales, fit.temperatures, fit.log_weights, strict=True
+    )
+  )
+  found = calibration.chances(
+    fit, filters.Law(jnp.asarray(law, jnp.float32), None), noise[1, 0]
+  )
+  np.testing.assert_allclose(found, wanted * np.exp(fit.log_hit), rtol=2e-4)
+  assert np.abs(found - wanted * np.exp(fit.log_weights[0])).max() > 1e-3
+  law = law + np.where(np.arange(VOCAB) == 3, np.nan, 0.0)
+  broken = filters.Law(jnp.asarray(law, jnp.float32), None)
+  assert np.isnan(calibration.chances(fit, broken, noise[1, 0])).all()
+
+
+def test_rows_learn_at_their_own_pace():
+  """One row has three new tokens where the other has one, or none."""
+  tokens, draft, _ = text_of(1.0, 6)
+  params = sampling_params(GenerateOptions())
+
+  def seen(rows):
+    state = calibration.start(jnp.zeros(2, jnp.int32))
+    for roots in zip(*rows, strict=True):
+      windows = [
+        np.pad(draft[row], ((4, 1), (0, 0)))[root : root + 5]
+        for row, root in enumerate(roots)
+      ]
+      state = jax.jit(calibration.update)(
+        state, KEYS, jnp.asarray(tokens), jnp.asarray(roots, jnp.int32),
+        jnp.asarray(windows, jnp.float32), params.temperature, params,
+      )  # fmt: skip
+    return state
+
+  mixed = seen(((3, 3, 6), (1, 4, 6)))
+  alone = seen(((3, 3, 6), (3, 3, 6))), seen(((1, 4, 6), (1, 4, 6)))
+  for found, *wanted in zip(mixed, *alone, strict=True):
+    for row in range(2):
+      np.testing.assert_allclose(found[row], wanted[row][row], rtol=1e-5)
+  np.testing.assert_allclose(
+    mixed.inside + mixed.outside, 10 * calibration._MEMORY**6 + 6, atol=0.1
+  )
+
+
+def test_logits_after_the_last_token_alone_tell_nothing():
+  state = calibration.start(jnp.zeros(2, jnp.int32))
+  params = sampling_params(GenerateOptions())
+  after = jax.jit(calibration.update)(
+    state, KEYS, jnp.zeros((2, 9), jnp.int32), jnp.full(2, 3, jnp.int32),
+    jnp.zeros((2, 1, VOCAB)), params.temperature, params,
+  )  # fmt: skip
+  for before, now in zip(state[:3], after[:3], strict=True):
+    np.testing.assert_array_equal(before, now)
+  np.testing.assert_array_equal(after.scored, 3)
 
 
 def test_a_noisy_drafter_is_believed_less():
@@ -101,10 +174,10 @@ def test_a_noisy_drafter_is_believed_less():
   for sigma in (0.1, 0.5, 4.0):
     tokens, draft, _ = text_of(sigma, 240)
     fits[sigma] = calibration.fit(learn(tokens, draft, (6,) * 40))
-  taus = [np.asarray(fits[sigma].temperature) for sigma in (0.1, 0.5)]
+  taus = [np.asarray(fits[sigma].temperatures[:, 0]) for sigma in (0.1, 0.5)]
   assert (taus[0] < 0.2).all() and (taus[1] >= 0.25).all()
-  assert (np.asarray(fits[4.0].scale) < 0.7).all()
-  assert (np.asarray(fits[0.1].scale) >= 0.7).all()
+  assert (np.asarray(fits[4.0].scales[:, 0]) < 0.7).all()
+  assert (np.asarray(fits[0.1].scales[:, 0]) >= 0.7).all()
 
 
 def test_a_cold_text_makes_a_noisy_drafter_noisier():
@@ -116,7 +189,7 @@ def test_a_cold_text_makes_a_noisy_drafter_noisier():
   tokens = np.argmax(target / 0.2 + noise, axis=-1)
   tokens = np.pad(tokens, ((0, 0), (1, 0)))
   fit = calibration.fit(learn(tokens, draft, (6,) * 40, temperature=0.2))
-  assert (np.asarray(fit.temperature) > 2).all()
+  assert (np.asarray(fit.temperatures[:, 0]) > 2).all()
 
 
 def test_tokens_outside_the_support_are_misses():

@@ -53,8 +53,8 @@ def test_the_fastest_is_chosen_and_the_law_is_kept(rate):
 
 def test_one_slow_try_does_not_decide(rate):
   rates, _ = rate
-  rates[8] = [5.0] + [100.0, 100.0, 30.0, 100.0, 100.0] * 4
-  rates[16] = [999.0] + [90.0] * 5  # the first one is not counted
+  rates[8] = [5.0] + [100.0, 100.0, 30.0] * 12
+  rates[16] = [999.0] + [90.0] * tuning._TRIES  # the first one is not counted
   assert chosen().num_nodes == 8
 
 
@@ -63,7 +63,7 @@ def test_slow_settings_are_dropped(rate):
   rates |= {nodes: 10.0 for _, _, nodes in GRID} | {32: 100.0}
   assert chosen().num_nodes == 32
   assert looks.count(64) == 2
-  assert looks.count(32) == 2 * 6  # once more, beside costs
+  assert looks.count(32) == 2 * (1 + tuning._TRIES)  # once more, beside costs
 
 
 def test_a_cost_of_drafting_is_tried_on_the_fastest_tree(rate):

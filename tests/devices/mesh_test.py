@@ -26,7 +26,7 @@ def results(tmp_path_factory):
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
     text=True,
-    timeout=600,
+    timeout=900,
     check=False,
   )
   assert done.returncode == 0, done.stderr[-3000:]

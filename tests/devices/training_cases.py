@@ -39,22 +39,22 @@ def settings(**changes):
 
 
 def nudged(state, terms):
-  """The state with each parameter off by the rounding of so many terms."""
+  """A copy of the state, each parameter off by the rounding of such a sum."""
   leaves, tree = jax.tree.flatten(state.params)
   rng, size = np.random.default_rng(0), np.finfo(np.float32).eps * terms**0.5
   leaves = [
     leaf * (1 + size * rng.normal(size=leaf.shape)).astype(np.float32)
     for leaf in leaves
   ]
-  return state._replace(params=jax.tree.unflatten(tree, leaves))
+  state = state._replace(params=jax.tree.unflatten(tree, leaves))
+  return jax.tree.map(jnp.array, state)
 
 
-def text_run(config, mesh=None, nudge=False):
-  """Compiled step, the losses of six, and the last state."""
+def text_program(config, mesh=None):
+  """A compiled step, the first state and what else the step takes."""
   places = mesh and language_model.state_places(config, SIZES, mesh)
   key, tokens = gumbel.seed_key(2), np.arange(4000) ** 2 % 509
   state = language_model.init_state(key, config, SIZES)
-  state = nudged(state, 16 * 32) if nudge else state
   args = jnp.asarray(tokens, jnp.int32), key
   if mesh is not None:
     state = jax.tree.map(placement.put, state, places)
@@ -62,26 +62,33 @@ def text_run(config, mesh=None, nudge=False):
       args, jax.sharding.NamedSharding(mesh, placement.WHOLE)
     )
   train, _ = language_model.make_steps(config, SIZES, None, places)
-  program = train.lower(state, *args, 0, None).compile()
+  return train.lower(state, *args, 0, None).compile(), state, args
+
+
+def text_losses(program, state, args):
+  """Losses of six steps; the state is given up."""
   curve = []
   for step in range(6):
-    state, metrics = train(state, *args, step, None)
+    state, metrics = program(state, *args, step, None)
     curve.append(float(metrics['cross_entropy']))
-  return program, curve, state
+  return curve, state
 
 
 def language(results):
   """Steps on one device and on eight."""
   config = settings()
-  alone, one, state = text_run(config)
-  shared, eight, placed = text_run(config, make_mesh(data=2, fsdp=4))
+  alone, state, args = text_program(config)
+  near = nudged(state, 16 * 32)
+  one, other = (text_losses(alone, each, args) for each in (state, near))
+  shared, state, args = text_program(config, make_mesh(data=2, fsdp=4))
+  eight, placed = text_losses(shared, state, args)
   down = placed.params['layer_0']['down']
   results['language model'] = {
     'flops': shared.cost_analysis()['flops'] / alone.cost_analysis()['flops'],
-    'losses': [one, text_run(config, nudge=True)[1], eight],
+    'losses': [one[0], other[0], eight],
     'shard': list(down.sharding.shard_shape(down.shape)),
     'reused': alone.memory_analysis().alias_size_in_bytes,
-    'state': sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
+    'state': sum(leaf.nbytes for leaf in jax.tree.leaves(one[1])),
   }
 
 
@@ -187,27 +194,28 @@ def images(results):
   model = vae_models.VAEConfig(**config.model)
   rng = np.random.default_rng(0)
   halves = rng.uniform(size=(2, 300, 8, 4)).astype(np.float32)
-  key, found = gumbel.seed_key(3), []
-  for mesh, nudge in ((None, False), (None, True), (make_mesh(fsdp=8), False)):
+  key, flops, curves = gumbel.seed_key(3), [], []
+  for mesh in (None, make_mesh(fsdp=8)):
     state = vae.init_state(key, config, model)
-    state = nudged(state, 256 * 32) if nudge else state
     args = vae._laid_out((key, *halves), mesh)
+    states = [state, nudged(state, 256 * 32)]
     if mesh is not None:
       places = vae.state_places(config, model, mesh)
-      state = jax.tree.map(placement.put, state, places)
+      states = [jax.tree.map(placement.put, state, places)]
     steps = vae.make_train_steps(config, model, mesh)
-    flops = steps.lower(state, *args, 1).compile().cost_analysis()['flops']
-    curve = []
-    for _ in range(5):
-      state = steps(state, *args, 1)
-      curve.append(float(state.totals['mse']))
-    found.append((flops, curve))
+    program = steps.lower(states[0], *args, 1).compile()
+    flops.append(program.cost_analysis()['flops'])
+    for state in states:
+      curves.append([])
+      for _ in range(5):
+        state = program(state, *args, 1)
+        curves[-1].append(float(state.totals['mse']))
   kernel = max(jax.tree.leaves(state.params), key=lambda leaf: leaf.size)
   results['image codec'] = {
     'shard': kernel.sharding.shard_shape(kernel.shape),
     'kernel': kernel.shape,
-    'flops': found[2][0] / found[0][0],
-    'losses': [curve for _, curve in found],
+    'flops': flops[1] / flops[0],
+    'losses': curves,
   }
 
 

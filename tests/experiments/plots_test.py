@@ -1,13 +1,14 @@
 """Names at the ends of curves: each once, in its colour, none on another."""
 
 import numpy as np
+from matplotlib import text
 
 from listcoupling.experiments import plots
 
 
 def test_curves_are_named_at_their_ends(tmp_path):
   rows = [
-    {'K': k, 'name': f'curve {i}', 'x': x, 'y': 0.01 * i * x, 'y_se': 0.1}
+    {'K': k, 'name': f'curve {i}', 'x': x, 'y': 0.002 * i * x, 'y_se': 0.1}
     for k in (1, 2)
     for i in range(6)
     for x in (0.0, 1.0, 2.0)
@@ -28,8 +29,8 @@ def test_curves_are_named_at_their_ends(tmp_path):
   assert not first.texts and not canvas.legends
   assert [t.get_text() for t in last.texts] == [f'curve {i}' for i in range(6)]
   assert [t.get_color() for t in last.texts] == list(colors)
-  boxes = sorted(t.get_window_extent().bounds for t in last.texts)
-  heights = sorted((box[1], box[3]) for box in boxes)
+  boxes = [text.Text.get_window_extent(t).bounds for t in last.texts]
+  heights = sorted((box[1], box[3]) for box in boxes)  # not of the lines
   for (low, height), (above, _) in zip(heights, heights[1:]):
     assert low + height <= above + 1  # pixels
   assert path.stat().st_size and path.with_suffix('.pdf').stat().st_size

@@ -27,7 +27,7 @@ from listcoupling.experiments.language.protocol import Job, Setup, Table
 
 PLAIN = 'autoregressive'
 TREE = 'gumbel_tree'
-_BEAM, _DEPTH = 8, 16  # at most, of the tree
+_BEAM, _DEPTH = 8, 32  # at most, of the tree
 _LEFT_OUT = (
   'draft_length',
   'draft_temperatures',
@@ -94,7 +94,7 @@ def shapes(
     >>> shapes('specinfer', 8, (1, 3, 4, 16))
     [(1, 8), (4, 2)]
     >>> shapes('gumbel_tree', 64, ())
-    [(8, 16)]
+    [(8, 32)]
   """
   if METHODS[method].best_first:
     return [(min(_BEAM, num_nodes), min(_DEPTH, num_nodes))]

@@ -36,8 +36,9 @@ from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.tables import Column
 
 CANONICAL = ('autoregressive', 'gumbel_tree', 'gumbel_chains')
-# Perturbed logits closer than this may change places by rounding in float32.
-EPSILON = 1e-3
+COMPARED = ('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer')
+# Perturbed logits closer than this may change places by rounding.
+EPSILON = {'float32': 1e-3, 'bfloat16': 0.5}
 COLUMNS = (
   Column('method', 'method'),
   Column('ROUGE-L', 'rouge_l', '.4f'),
@@ -160,11 +161,17 @@ TABLE = Table(COLUMNS, _settings, _measure, summarize).experiment(
 
 
 def changes(target, drafter, options: GenerateOptions) -> dict[str, tuple]:
-  """Name of a change: (drafters, options)."""
+  """Name of a change: (drafters, options); no tree grows by one."""
   ngram = NGramDrafter(vocab_size=target.config.vocab_size)
   edit = functools.partial(dataclasses.replace, options)
   longer = edit(cache_length=2 * options.max_new_tokens + 256)
-  return {
+  smaller = {}
+  if METHODS[options.method].best_first:
+    smaller = {
+      'N = 6': ([drafter], edit(num_nodes=6)),
+      'N = 11, W = 8': ([drafter], edit(num_nodes=11, num_drafts=8)),
+    }
+  return smaller | {
     'as it was': ([drafter], options),
     'n-gram drafter': ([ngram], options),
     'drafter = target': ([target], options),
@@ -184,9 +191,12 @@ def count_changes(
   lengths: np.ndarray,
   options: GenerateOptions,
   *,
-  methods=('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer'),
+  methods: Sequence[str] = COMPARED,
 ) -> list[dict]:
   """Identical tokens of every method under every change.
+
+  With `forward_nodes` the number of rows is not changed, on which the logits
+  still depend.
 
   Args:
     key: typed key.
@@ -288,12 +298,12 @@ def _other_batches(key, target, drafter, prompts, lengths, options):
       keys[rows], target, [drafter], prompts[rows], lengths[rows], options
     ).tokens
 
-  half = batch // 2
-  parts = [tokens(slice(None, half)), tokens(slice(half, None))]
-  return {
-    'rows reversed': tokens(slice(None, None, -1))[::-1],
-    'two half batches': np.concatenate(parts),
-  }
+  found = {'rows reversed': tokens(slice(None, None, -1))[::-1]}
+  if options.forward_nodes is None:
+    half = batch // 2
+    parts = [tokens(slice(None, half)), tokens(slice(half, None))]
+    found['two half batches'] = np.concatenate(parts)
+  return found
 
 
 def _margin(same, margins):

@@ -38,6 +38,21 @@ def test_races_stand_beside_their_limits(times, copy, share):
   assert row['ratio_to_copy'] == 4 / copy and row['share_of_limit'] == share
 
 
+def test_no_part_of_a_race_is_worked_out_in_advance(monkeypatch):
+  asked = {}
+  monkeypatch.setattr(
+    speed, 'milliseconds', lambda functions, rounds: asked.update(functions)
+  )
+  race, *_ = vocabulary.sampler_cases(
+    KEY, vocabularies=(100,), drafts=(2,), compared=(100, 3)
+  )
+  with pytest.raises(TypeError):  # nothing was timed
+    race.measure()
+  call = asked['race of 2 streams']
+  head = call.func.lower(*call.args).as_text().partition('@main(')[2]
+  assert 'tensor<2x100xf32>' in head.splitlines()[0]  # laws are arguments
+
+
 def test_filters_are_compared_with_none_and_schemes_with_gls(
   monkeypatch, times
 ):

@@ -100,7 +100,7 @@ def test_changes_are_counted_token_by_token(monkeypatch):
     jax.random.key(0), target, drafter, np.arange(4)[:, None],
     np.ones(4, int), GenerateOptions(), methods=('gumbel_tree', 'gls'),
   )  # fmt: skip
-  assert len(rows) == 2 * 10
+  assert len(rows) == 12 + 10  # two trees of fewer nodes
   for row in rows:
     changed = row['change'] == 'K = 2'
     assert row['identical'] == 12 - changed
@@ -109,6 +109,13 @@ def test_changes_are_counted_token_by_token(monkeypatch):
       assert row['largest_margin'] == 2e-4
     else:
       assert np.isnan(row['largest_margin'])
+  exact = consistency.count_changes(
+    jax.random.key(0), target, drafter, np.arange(4)[:, None],
+    np.ones(4, int), GenerateOptions(forward_nodes=17), methods=('gls',),
+  )  # fmt: skip
+  # The number of rows is left as it is.
+  names = {row['change'] for row in rows} - {row['change'] for row in exact}
+  assert names == {'N = 6', 'N = 11, W = 8', 'two half batches'}
 
 
 def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
