@@ -293,17 +293,17 @@ def train_and_evaluate(
   with placement.agreed(jax.process_count() > 1) as agree:
     mesh = run_folder.check_mesh(mesh)
     inputs.check_settings(config)
-    teacher = inputs.load_teacher(config)
+    teacher = inputs.load_teacher(config, mesh)
     folder = files.as_folder(workdir)
     texts = inputs.load_texts(config, folder, teacher)
     model_config = _model_config(config, texts)
     places = mesh and state_places(config, model_config, mesh)
-    origin = inputs.origin(texts, teacher)
-    run_folder.check_folder(config, folder, origin)
     tokenizer = texts.tokenizer.to_str(pretty=True)
-    agree(
-      config=config.to_json(), origin=origin, tokenizer=tokenizer, mesh=mesh
-    )
+    agree(config=config.to_json(), tokenizer=tokenizer, mesh=mesh)
+  with placement.agreed(jax.process_count() > 1) as agree:
+    origin = inputs.origin(texts, teacher)  # all of a teacher's shards
+    run_folder.check_folder(config, folder, origin)
+    agree(origin=origin)
   with placement.agreed(jax.process_count() > 1) as agree:
     if together.leads():
       run_folder.open_folder(config, folder, tokenizer, origin)
@@ -339,10 +339,4 @@ def _job(config, folder, texts: inputs.Texts, teacher, mesh) -> Job:
     tokens, key = placement.put(
       (tokens, key), NamedSharding(mesh, PartitionSpec())
     )
-    if teacher is not None:
-      sizes = sharding.shared_sizes(teacher.config, mesh, strict=False)
-      places = jax.tree.map(
-        functools.partial(NamedSharding, mesh), sharding.specs(known, sizes)
-      )
-      known = jax.tree.map(placement.put, known, places)
   return Job(config, folder, tokens, windows, known, key, mesh)
