@@ -70,12 +70,26 @@ def define_config(default: str) -> flags.FlagHolder:
   from ml_collections import config_flags  # scripts without one run bare
 
   sys.path.insert(0, str(root()))
+  sys.argv[:] = _with_shipped(sys.argv)
   try:
     return config_flags.DEFINE_config_file(
       'config', str(root() / default), 'File of the settings.'
     )
   except (AttributeError, KeyError, ValueError, flags.Error) as error:
     sys.exit(_fail(sys.argv, _misspelt(sys.argv, root() / default) or error))
+
+
+def _with_shipped(argv: list[str]) -> list[str]:
+  """The command line; --config names what ships where this folder has none."""
+  out = []
+  for before, each in zip(['', *argv], argv):
+    found = re.fullmatch(r'(--?config=)?(configs/[^:]+)(:.*)?', each)
+    if found and (found[1] or before in ('-config', '--config')):
+      flag, path, variant = found.groups('')
+      if not os.path.exists(path) and (root() / path).exists():
+        each = f'{flag}{root() / path}{variant}'
+    out.append(each)
+  return out
 
 
 def define_seed(default: int | None, words: str) -> flags.FlagHolder:

@@ -1,8 +1,8 @@
 """Images to one file of messages and back, at decoders of their own.
 
-    python scripts/compress.py encode --images IMAGES --file OUT \
+    python scripts/compress.py encode --images IMAGES --file OUT \\
         [--model DIR [--scheme gls]] [--crops DIR] [--num_messages 16]
-    python scripts/compress.py decode --file IN --side SIDE --decoder 0 \
+    python scripts/compress.py decode --file IN --side SIDE --decoder 0 \\
         --output DIR_OR_NPY [--model DIR] [--images IMAGES] [--nowhole]
     python scripts/compress.py inspect --file IN
 

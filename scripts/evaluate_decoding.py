@@ -1,6 +1,6 @@
 """The language tables of arXiv 2506.05632, one command each.
 
-  python scripts/evaluate_decoding.py --config configs/decoding_iid.py \
+  python scripts/evaluate_decoding.py --config configs/decoding_iid.py \\
     --workdir runs/decoding_iid
 
 Tables 1, 3, 5, 6: configs/decoding_iid.py; 2 and 4: decoding_diverse.py; 7 and

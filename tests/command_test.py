@@ -204,6 +204,26 @@ def test_mistakes_in_flags_are_one_line():
     assert line.count('\\n') == 1 and 'Traceback' not in line, line
 
 
+def test_configs_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  given = [
+    'x',
+    '--config=configs/toy.py',
+    '--config',
+    'configs/gaussian.py:small',
+  ]
+  given += ['--config=configs/own.py', '--file=configs/toy.py']
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'toy.py').touch()  # the user's own goes first
+  assert command._with_shipped(given) == [
+    *given[:3],
+    f'{_ROOT}/configs/gaussian.py:small',
+    *given[4:],
+  ]
+  (tmp_path / 'configs' / 'toy.py').unlink()
+  assert command._with_shipped(given)[1] == f'--config={_ROOT}/configs/toy.py'
+
+
 def test_the_console_command_speaks_of_itself():
   done = [
     subprocess.run(

@@ -62,17 +62,9 @@ _OPTIMIZED = (
   'weighted_minhash_test',
 )
 
-# Folders and modules of tests in which arrays of different rank or type still
-# meet without a word.
-_PROMOTING = (
-  'decoding',
-  'models',
-  'device_report_test',
-  'matching_test',
-  'table_test',
-  'toy_test',
-  'readme_test',
-)
+# Folders of tests in which arrays of different rank or type still meet without
+# a word.
+_PROMOTING = ('decoding', 'models')
 # Optimizers are called by hand there, and optax mixes numbers of all types.
 _MIXING = ('training',)
 
@@ -93,7 +85,7 @@ def pytest_unconfigure():
 def _strict_arrays(request):
   """Neither a rank nor a type changes by promotion alone."""
   parts = request.module.__name__.split('.')
-  if any(part in _PROMOTING for part in parts):
+  if set(parts) & set(_PROMOTING):
     yield
     return
   types = 'standard' if set(parts) & set(_MIXING) else 'strict'

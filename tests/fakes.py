@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import tokenizers
 
 from listcoupling.decoding.language_model import LanguageModel
 
@@ -55,6 +56,19 @@ def table_model(logits) -> LanguageModel:
     TableConfig(logits.shape[-1]),
     init_cache=_init_cache,
   )
+
+
+def word_tokenizer(words, pattern=None):
+  """One token per word; unknown ones are the first, `pattern` cuts text."""
+  vocabulary = {word: index for index, word in enumerate(words)}
+  tokenizer = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel(vocabulary, unk_token=words[0])
+  )
+  if pattern is not None:
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(
+      tokenizers.Regex(pattern), 'isolated'
+    )
+  return tokenizer
 
 
 @functools.cache

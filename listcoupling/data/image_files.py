@@ -145,7 +145,8 @@ def _read_folder(path) -> NamedImages:
     if arrays and array.shape != arrays[0].shape:
       raise ValueError(
         f'{path / name} has shape {array.shape}, but {path / names[0]} has '
-        f'{arrays[0].shape}; all images of a folder must be alike.'
+        f'{arrays[0].shape}; all images of a folder must be alike: give each '
+        'size and kind a folder of its own.'
       )
     arrays.append(array)
   return NamedImages(np.stack(arrays), tuple(names))

@@ -95,7 +95,7 @@ def chances(fit: Fit, law: filters.Law, noise: jax.Array) -> jax.Array:
   Returns:
     In [0, 1]; NaN where the law is.
   """
-  scores = fit.scales[:, None] * law.logits + noise  # [M, A]
+  scores = fit.scales[:, None] * law.logits[None] + noise[None]  # [M, A]
   each = jax.nn.softmax(scores / fit.temperatures[:, None], axis=-1)
   weights = jnp.exp(fit.log_weights + fit.log_hit)
   return jnp.minimum(jnp.sum(weights[:, None] * each, axis=0), 1.0)
@@ -140,6 +140,8 @@ def update(
   """
   batch, size = logits.shape[:2]
   chex.assert_shape((calibration.inside, root), (batch,))
+  if size == 1:
+    return calibration._replace(scored=root)
   places = root[:, None] + jnp.arange(2 - size, 1)[None]  # [B, R - 1]
   new = places > calibration.scored[:, None]
   written = jnp.take_along_axis(tokens, jnp.maximum(places, 0), axis=1)
@@ -157,7 +159,8 @@ def update(
     possible = jnp.all(jnp.isfinite(scores), axis=(-2, -1))
     inside, outside = at(new) & possible, at(new) & ~possible
     own = jnp.where(inside[:, None, None], scores, 0.0)
-    return jax.tree.map(jnp.add, sums, (own, inside * 1.0, outside * 1.0))
+    found = own, *(x.astype(jnp.float32) for x in (inside, outside))
+    return jax.tree.map(jnp.add, sums, found)
 
   # One position at a time: the grid takes a few [B, a, V] in passing; and the
   # new ones alone, which are the last of them in every row.

@@ -9,10 +9,10 @@ two settings never stand side by side and nothing finished is overwritten: a
 folder of other settings, or files that changed since they were written, are
 refused by name. A run that was stopped does what is missing.
 
-Several processes (`jax.distributed`) fill one table together: all of them make
-the same calls and see the same folder, `Run.rows` and `Run.deal` share the
-work, process 0 holds the folder and writes the table. It has the same bytes as
-one process alone writes.
+Several devices fill one table together, those of one process or of several
+(`jax.distributed`): all processes make the same calls and see the same folder,
+`Run.rows` and `Run.deal` share the work, process 0 holds the folder and writes
+the table. It has the same bytes as one device alone writes.
 """
 
 import contextlib
@@ -22,8 +22,10 @@ import json
 import os
 import pathlib
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from importlib import metadata
 from typing import Any, NamedTuple, TypeVar
 
@@ -182,6 +184,39 @@ def _write(path, record) -> None:
   files.write_json(path, record | {_DIGEST: files.digest((), record)})
 
 
+def _devices_each() -> int:
+  """Devices of each process, the same number in all."""
+  return max(1, jax.device_count() // jax.process_count())
+
+
+def on_devices(function: Callable[[Any], T], items: Sequence) -> list[T]:
+  """`function` of items at the same time, each on a device of this process.
+
+  Args:
+    function: computes on JAX's default device, whatever thread calls it.
+    items: no more than devices.
+
+  Example:
+    >>> on_devices(lambda x: 2 * x, [3])
+    [6]
+  """
+  if len(items) < 2:
+    return [function(item) for item in items]
+
+  def one(device, item):
+    with jax.default_device(device):
+      return function(item)
+
+  pool, waits = futures.ThreadPoolExecutor(len(items)), True
+  try:
+    return list(pool.map(one, jax.local_devices(), items))
+  except KeyboardInterrupt:
+    waits = False  # for the end of a row; the process ends
+    raise
+  finally:
+    pool.shutdown(waits, cancel_futures=True)
+
+
 class Run:
   """The folder of a run; see `open_run`.
 
@@ -193,6 +228,7 @@ class Run:
   def __init__(self, workdir: pathlib.Path, record: dict[str, Any]):
     self.workdir = workdir
     self._record = record
+    self._lock = threading.Lock()  # of the record
     self._began = time.perf_counter()
     self.has_kept = any(record['rows'].values())
 
@@ -203,6 +239,7 @@ class Run:
     *,
     key: str,
     table: str = 'results.csv',
+    timed: bool = False,
   ) -> list[dict[str, Any]]:
     """Computes the missing rows of a table; each is kept as soon as it is done.
 
@@ -211,6 +248,7 @@ class Run:
       compute: gives the columns of a row.
       key: column of the names.
       table: name of the CSV file. It may hold rows of earlier jobs, too.
+      timed: rows hold times; a process has one device at work then.
 
     Returns:
       One row per job: its name, then its columns, as `tables.values`.
@@ -221,7 +259,7 @@ class Run:
     done = of_leader(lambda: self._kept(table, key))
     left = [(name, job) for name, job in jobs.items() if str(name) not in done]
     order = dict.fromkeys(map(str, jobs))
-    count = jax.process_count()
+    count = jax.process_count() * (1 if timed else _devices_each())
     with tqdm.tqdm(total=len(left), desc=key, disable=not left) as progress:
       for first in range(0, len(left), count):
         turn = left[first : first + count]
@@ -234,13 +272,21 @@ class Run:
     return [columns | tables.values(done[name]) for name in order]
 
   def _turn(self, turn, compute, key, table) -> dict[str, dict[str, str]]:
-    """The next rows by name, one from each process."""
+    """The next rows by name, one from each device."""
+    count = jax.process_count()
 
     def own():
-      for name, job in turn[jax.process_index() :][:1]:
-        return tables.texts({key: name, **compute(job)})
+      named = turn[jax.process_index() :: count]
+      found = on_devices(compute, [job for _, job in named])
+      return [
+        tables.texts({key: name, **row}) for (name, _), row in zip(named, found)
+      ]
 
-    rows = {str(name): row for (name, _), row in zip(turn, everyone(own))}
+    found = everyone(own)
+    rows = {
+      str(name): found[place % count][place // count]
+      for place, (name, _) in enumerate(turn)
+    }
     digests = self._record['rows'].setdefault(table, {})
     # First its digest: a row without one would pass for damage.
     digests |= {name: _digest(row) for name, row in rows.items()}
@@ -280,17 +326,19 @@ class Run:
     self.has_kept = True
 
   def deal(self, items: Sequence[T], function: Callable[[T], Any]) -> None:
-    """Has several processes do what one does later, item by item.
+    """Has several devices do what one does later, item by item.
 
     Args:
-      items: i goes to process i mod P.
+      items: i goes to process i mod P, and there to one device after the other.
       function: of an item; keeps its result in the folder, under the item's
-        own name, and reads it the next time. Nothing is called in one process.
+        own name, and reads it the next time. Nothing is called on one device.
     """
-    count = jax.process_count()
-    if count > 1:
-      own = items[jax.process_index() :: count]
-      together(lambda: [function(item) for item in own] and None)
+    count, devices = jax.process_count(), _devices_each()
+    if count * devices == 1:
+      return
+    own = items[jax.process_index() :: count]
+    turns = [own[i : i + devices] for i in range(0, len(own), devices)]
+    together(lambda: [on_devices(function, turn) for turn in turns] and None)
 
   def _kept(self, table: str, key: str) -> dict[str, dict[str, str]]:
     """Rows of a table by name."""
@@ -342,17 +390,19 @@ class Run:
   def note(self, **entries: Any) -> None:
     """Adds entries to the record, where they are not in it yet."""
     entries = files.plain(entries)
-    if entries != {name: self._record.get(name) for name in entries}:
-      self._record |= entries
-      _write(self.workdir / RECORD, self._record)
+    with self._lock:
+      if entries != {name: self._record.get(name) for name in entries}:
+        self._record |= entries
+        _write(self.workdir / RECORD, self._record)
 
   def _worked(self) -> None:
     """Writes the record with this machine and the time so far."""
-    now = time.perf_counter()
-    seconds = self._record.get('seconds', 0.0) + now - self._began
-    self._record |= {'environment': self._environment, 'seconds': seconds}
-    self._began = now
-    _write(self.workdir / RECORD, self._record)
+    with self._lock:
+      now = time.perf_counter()
+      seconds = self._record.get('seconds', 0.0) + now - self._began
+      self._record |= {'environment': self._environment, 'seconds': seconds}
+      self._began = now
+      _write(self.workdir / RECORD, self._record)
 
   @functools.cached_property
   def _environment(self) -> dict[str, Any]:

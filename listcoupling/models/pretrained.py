@@ -104,7 +104,7 @@ def _dtype_name(dtype, source: weight_files.Source) -> str:
 
 
 def load_pretrained(
-  directory_or_hub_name, *, dtype=jnp.float32, mesh=None
+  directory_or_hub_name, *, dtype=jnp.float32, mesh=None, strict=True
 ) -> language_model.LanguageModel:
   """A language model from a Hugging Face directory or hub name.
 
@@ -115,6 +115,8 @@ def load_pretrained(
       (also 'bf16', 'fp16', 'fp32'), or 'auto', the checkpoint's.
     mesh: of devices, with axes 'data', 'fsdp', 'tp'; each reads its own shards
       of every parameter, see `sharding`. None: one device.
+    strict: False keeps a size that the mesh does not divide whole on every
+      device, and key heads as many as they are.
 
   Returns:
     LanguageModel; its tokenizer is None without tokenizer.json.
@@ -135,7 +137,7 @@ def load_pretrained(
   source = weight_files.in_directory(directory)
   config = _checked(config, source, dtype, directory)
   tokenizer = _find_tokenizer(directory, config.vocab_size)
-  return _read(config, source, mesh, tokenizer)
+  return _read(config, source, mesh, tokenizer, strict)
 
 
 def from_tensors(
@@ -189,11 +191,12 @@ def _checked(config, source: weight_files.Source, dtype, origin):
   return config
 
 
-def _read(config, source: weight_files.Source, mesh, tokenizer):
+def _read(config, source: weight_files.Source, mesh, tokenizer, strict=True):
   """The language model of checked weights."""
   table, places = form.parameter_table(config), None
   if mesh is not None:
-    table, config, places = _lay_out(config, placement.standard_mesh(mesh))
+    mesh = placement.standard_mesh(mesh)
+    table, config, places = _lay_out(config, mesh, strict)
   params = {}
   for leaf in table:
     node = params
@@ -206,9 +209,9 @@ def _read(config, source: weight_files.Source, mesh, tokenizer):
   return transformer.make_language_model(config, params, tokenizer)
 
 
-def _lay_out(config: TransformerConfig, mesh: Mesh):
+def _lay_out(config: TransformerConfig, mesh: Mesh, strict: bool):
   """(table, config, tree of shardings) of a model on a mesh."""
-  copies = sharding.key_head_copies(config, mesh)
+  copies = sharding.key_head_copies(config, mesh) if strict else 1
   table = form.parameter_table(config, copies)
   heads = config.num_kv_heads * copies
   config = dataclasses.replace(config, num_kv_heads=heads)
@@ -216,7 +219,8 @@ def _lay_out(config: TransformerConfig, mesh: Mesh):
     functools.partial(transformer.init_params, config=config),
     gumbel.seed_key(0),
   )
-  specs = sharding.specs(shapes, sharding.shared_sizes(config, mesh))
+  sizes = sharding.shared_sizes(config, mesh, strict=strict)
+  specs = sharding.specs(shapes, sizes)
   place = functools.partial(NamedSharding, mesh)
   return table, config, jax.tree.map(place, specs)
 

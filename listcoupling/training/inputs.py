@@ -14,7 +14,7 @@ import tokenizers
 from listcoupling import files, gumbel
 from listcoupling.config_fields import Field, check_config
 from listcoupling.data import text
-from listcoupling.decoding import language_model
+from listcoupling.decoding import language_model, placement
 from listcoupling.models import pretrained
 from listcoupling.models.transformer_config import TransformerConfig
 
@@ -98,8 +98,12 @@ def check_settings(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def load_teacher(config) -> language_model.LanguageModel | None:
+def load_teacher(config, mesh=None) -> language_model.LanguageModel | None:
   """The model to distil from, or None where config.teacher is empty.
+
+  Args:
+    config: with teacher and model.vocab_size.
+    mesh: whose devices read their own shards of it.
 
   Raises:
     FileNotFoundError: there is no such directory.
@@ -107,7 +111,7 @@ def load_teacher(config) -> language_model.LanguageModel | None:
   """
   if not config.teacher:
     return None
-  teacher = pretrained.load_pretrained(config.teacher)
+  teacher = pretrained.load_pretrained(config.teacher, mesh=mesh, strict=False)
   if teacher.config.vocab_size != config.model.vocab_size:
     raise ValueError(
       f'model.vocab_size is {config.model.vocab_size}, that of the teacher '
@@ -124,11 +128,13 @@ def load_teacher(config) -> language_model.LanguageModel | None:
 def model_digest(model: language_model.LanguageModel) -> str:
   """SHA-256 of the sizes and of every byte of the parameters, as hex.
 
+  The same on any mesh; processes that share one make the call together.
+
   Example:
     >>> len(model_digest(pretrained.shipped_pair()[1]))
     64
   """
-  return files.digest(model.params, repr(model.config))
+  return files.digest(model.params, repr(model.config), placement.fetch)
 
 
 def origin(texts: Texts, teacher: language_model.LanguageModel | None) -> dict:

@@ -200,13 +200,15 @@ def _run(job: Job, manager, steps, first: int, state: TrainState):
   schedule, leads = make_schedule(config), together.leads()
   begin = time.monotonic() - (history[-1]['seconds'] if history else 0.0)
   last = config.num_steps
-  board = events.Events(job.folder / 'events' if leads else None, first)
   if first < last and leads:  # it tells of the run as it was after fewer steps
     (job.folder / 'record.json').unlink(missing_ok=True)
   progress = tqdm(
     range(first, last), initial=first, total=last, disable=not leads
   )
-  with run_folder.stopping(manager, job.mesh) as keep:
+  with (
+    events.Events(job.folder / 'events' if leads else None, first) as board,
+    run_folder.stopping(manager, job.mesh) as keep,
+  ):
     for step in progress:
       state, metrics = train(
         state, job.tokens, job.key, step, job.teacher_params
@@ -291,17 +293,17 @@ def train_and_evaluate(
   with placement.agreed(jax.process_count() > 1) as agree:
     mesh = run_folder.check_mesh(mesh)
     inputs.check_settings(config)
-    teacher = inputs.load_teacher(config)
+    teacher = inputs.load_teacher(config, mesh)
     folder = files.as_folder(workdir)
     texts = inputs.load_texts(config, folder, teacher)
     model_config = _model_config(config, texts)
     places = mesh and state_places(config, model_config, mesh)
-    origin = inputs.origin(texts, teacher)
-    run_folder.check_folder(config, folder, origin)
     tokenizer = texts.tokenizer.to_str(pretty=True)
-    agree(
-      config=config.to_json(), origin=origin, tokenizer=tokenizer, mesh=mesh
-    )
+    agree(config=config.to_json(), tokenizer=tokenizer, mesh=mesh)
+  with placement.agreed(jax.process_count() > 1) as agree:
+    origin = inputs.origin(texts, teacher)  # all of a teacher's shards
+    run_folder.check_folder(config, folder, origin)
+    agree(origin=origin)
   with placement.agreed(jax.process_count() > 1) as agree:
     if together.leads():
       run_folder.open_folder(config, folder, tokenizer, origin)
@@ -337,10 +339,4 @@ def _job(config, folder, texts: inputs.Texts, teacher, mesh) -> Job:
     tokens, key = placement.put(
       (tokens, key), NamedSharding(mesh, PartitionSpec())
     )
-    if teacher is not None:
-      sizes = sharding.shared_sizes(teacher.config, mesh, strict=False)
-      places = jax.tree.map(
-        functools.partial(NamedSharding, mesh), sharding.specs(known, sizes)
-      )
-      known = jax.tree.map(placement.put, known, places)
   return Job(config, folder, tokens, windows, known, key, mesh)

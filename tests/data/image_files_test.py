@@ -86,7 +86,9 @@ def test_folders_devices_and_nothing_are_named(tmp_path):
   (tmp_path / 'b').rmdir()
   (tmp_path / 'fifo').unlink()
   Image.fromarray(GREY[:4]).save(tmp_path / 'c.png')
-  with pytest.raises(ValueError, match=r'c.png has shape \(4, 6\), .*alike'):
+  with pytest.raises(
+    ValueError, match=r'c.png has shape \(4, 6\), .*alike: give each'
+  ):
     image_files.read_images(tmp_path)
 
 

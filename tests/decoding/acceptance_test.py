@@ -13,12 +13,6 @@ from tests.decoding import exact
 TARGET, (DRAFTER,) = fakes.random_pair(6, 2.0, 2)
 
 
-def law_after(model, prompt):
-  return exact.softmax(
-    np.asarray(model.params, np.float64)[prompt[-2], prompt[-1]]
-  )
-
-
 TRIALS = 40_000
 PROMPT = (0, 1)
 
@@ -45,7 +39,7 @@ def first_acceptances(method, width=3):
 
 @pytest.fixture(scope='module')
 def laws():
-  return law_after(DRAFTER, PROMPT), law_after(TARGET, PROMPT)
+  return tuple(exact.law_after(model, PROMPT) for model in (DRAFTER, TARGET))
 
 
 @pytest.mark.parametrize('method', ['gls', 'gumbel_chains'])

@@ -156,6 +156,18 @@ def test_rows_learn_at_their_own_pace():
   )
 
 
+def test_logits_after_the_last_token_alone_tell_nothing():
+  state = calibration.start(jnp.zeros(2, jnp.int32))
+  params = sampling_params(GenerateOptions())
+  after = jax.jit(calibration.update)(
+    state, KEYS, jnp.zeros((2, 9), jnp.int32), jnp.full(2, 3, jnp.int32),
+    jnp.zeros((2, 1, VOCAB)), params.temperature, params,
+  )  # fmt: skip
+  for before, now in zip(state[:3], after[:3], strict=True):
+    np.testing.assert_array_equal(before, now)
+  np.testing.assert_array_equal(after.scored, 3)
+
+
 def test_a_noisy_drafter_is_believed_less():
   """tau follows sigma; a falls where most of what it says is noise."""
   fits = {}

@@ -46,6 +46,11 @@ def softmax(scores):
   return weights / weights.sum()
 
 
+def law_after(model, text):
+  """Law of the next token of a table model after two or more: [V]."""
+  return softmax(np.asarray(model.params, np.float64)[text[-2], text[-1]])
+
+
 def joint_law(model, prompt, options, length):
   """Law of the first `length` tokens of a table model: [(V+1)^length].
 

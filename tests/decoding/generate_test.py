@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tokenizers
 
 from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
@@ -126,20 +125,13 @@ def test_padding_may_hold_anything():
     write(cache_length=8)
 
 
-def word_tokenizer(words):
-  vocabulary = {word: index for index, word in enumerate(words)}
-  return tokenizers.Tokenizer(
-    tokenizers.models.WordLevel(vocabulary, unk_token=words[0])
-  )
-
-
 def test_different_tokenizers_are_refused_when_both_are_known():
-  first = word_tokenizer(['<unk>', 'the', 'cat'])
-  second = word_tokenizer(['<unk>', 'the', 'dog'])
+  first = fakes.word_tokenizer(['<unk>', 'the', 'cat'])
+  second = fakes.word_tokenizer(['<unk>', 'the', 'dog'])
   target = TARGET._replace(tokenizer=first)
   with pytest.raises(ValueError, match='different tokenizers.*(cat|dog).*id 2'):
     write(target=target, drafters=[DRAFTER._replace(tokenizer=second)])
-  same = word_tokenizer(['<unk>', 'the', 'cat'])
+  same = fakes.word_tokenizer(['<unk>', 'the', 'cat'])
   reference = write().tokens
   for tokenizer in (same, None):
     drafter = DRAFTER._replace(tokenizer=tokenizer)

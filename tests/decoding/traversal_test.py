@@ -27,8 +27,7 @@ SAMPLING = sampling_params.sampling_params(GenerateOptions())
 
 
 def law_after(model, path):
-  before, last = (*PROMPT, *path)[-2:]
-  return exact.softmax(np.asarray(model.params, np.float64)[before, last])
+  return exact.law_after(model, (*PROMPT, *path))
 
 
 def drafter_of(chain, diverse):

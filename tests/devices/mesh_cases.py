@@ -8,11 +8,14 @@ JAX must see the devices before it starts, hence a process of its own.
 import dataclasses
 import json
 import os
+import pathlib
 import sys
+import tempfile
 
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -20,6 +23,7 @@ from listcoupling import gumbel
 from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
+from listcoupling.experiments import run
 from listcoupling.experiments.benchmarks import cost, hlo
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
@@ -234,10 +238,36 @@ def refusals(results):
   }
 
 
+def rows(results):
+  """A table whose rows and arrays are made on all devices."""
+  made, kept = [], []
+
+  def third(x):
+    number = jnp.float32(x) / 3
+    made.append(number.device.id)
+    return {'third': float(number)}
+
+  def keep(x):
+    kept.append(jnp.float32(x).device.id)
+    held.save(f'part_{x}', {'x': x})
+
+  with tempfile.TemporaryDirectory() as folder:
+    with run.open_run(folder, {}) as held:
+      held.rows({x: x for x in range(18)}, third, key='x')
+      held.deal(range(10), keep)
+      parts = [held.load(f'part_{x}')['x'].item() for x in range(10)]
+    csv = (pathlib.Path(folder) / 'results.csv').read_text()
+    with run.open_run(folder, {}) as held:  # one after the other
+      timed = 'timed.csv'
+      made.append(-1)
+      held.rows({9: 9, 8: 8}, third, key='x', table=timed, timed=True)
+  results['rows'] = {'made': made, 'kept': kept, 'parts': parts, 'csv': csv}
+
+
 def main(path, *names):
   """Runs all, or those named, and writes what was found."""
   results = {}
-  own = (networks, programs, tables, serving, refusals)
+  own = (networks, programs, tables, serving, refusals, rows)
   for case in (*own, *training_cases.CASES):
     if not names or case.__name__ in names:
       case(results)

@@ -79,6 +79,18 @@ def test_a_queue_on_a_mesh_writes_what_each_request_writes_alone(results):
   assert found['occupancy'] == 1  # one slot a shard: it waits for no other
 
 
+def test_rows_are_dealt_over_devices_and_written_as_by_one(results):
+  found = results['rows']
+  *over_all, first, second = found['made']
+  assert (first, second) == (0, 0)
+  assert sorted(over_all[:-1]) == sorted([*range(8), *range(8), 0, 1])
+  assert sorted(found['kept']) == sorted([*range(8), 0, 1])
+  assert found['parts'] == list(range(10))
+  thirds = [float(np.float32(x) / np.float32(3)) for x in range(18)]
+  lines = [f'{x},{third}' for x, third in enumerate(thirds)]
+  assert found['csv'].splitlines() == ['x,third', *lines]
+
+
 def test_stored_shards_are_gathered_in_the_loop_where_they_are_used(results):
   found = results['fsdp block']
   assert 'collective-permute' not in found['kinds']
@@ -92,6 +104,15 @@ def test_parameters_that_lie_on_a_mesh_keep_it(results):
   assert found['mesh'] == {'data': 1, 'fsdp': 1, 'tp': 8}
   assert found['key_heads'] == 8  # each of four stored twice
   assert found['spec'].replace('PartitionSpec', 'P') == "P('tp', 'fsdp')"
+
+
+def test_a_teacher_is_read_onto_the_mesh(results):
+  found = results['teacher']
+  ours, theirs = found['digests']
+  assert ours == theirs and found['key heads'] == [1, 1]
+  # Of 8 devices each holds 1 / 8 of vocabulary by hidden size, 1 / 2 of what
+  # has key heads, of which there is one.
+  assert 1 / 8 < found['own'] / found['whole'] < 1 / 4
 
 
 def test_a_training_step_is_shared_by_eight(results):

@@ -13,10 +13,16 @@ from configs import vae_digits
 from listcoupling import gumbel
 from listcoupling.decoding import placement
 from listcoupling.experiments.benchmarks import hlo
-from listcoupling.models import transformer
+from listcoupling.models import pretrained, transformer
 from listcoupling.models import vae as vae_models
 from listcoupling.models.transformer_config import TransformerConfig
-from listcoupling.training import language_model, losses, run_folder, vae
+from listcoupling.training import (
+  inputs,
+  language_model,
+  losses,
+  run_folder,
+  vae,
+)
 from tests.training import tiny_text
 
 SIZES = TransformerConfig(512, 64, 2, 4, 2, 16, 128)
@@ -83,6 +89,21 @@ def language(results):
     'shard': list(down.sharding.shard_shape(down.shape)),
     'reused': alone.memory_analysis().alias_size_in_bytes,
     'state': sum(leaf.nbytes for leaf in jax.tree.leaves(one[1])),
+  }
+
+
+def teacher(results):
+  """A model to distil from, read onto a mesh that divides not all of it."""
+  config = settings(teacher=str(pretrained.SHIPPED / 'drafter'))
+  config.model.vocab_size = 1024
+  alone = inputs.load_teacher(config)
+  shared = inputs.load_teacher(config, make_mesh(fsdp=2, tp=4))
+  leaves = jax.tree.leaves(shared.params)
+  results['teacher'] = {
+    'digests': [inputs.model_digest(x) for x in (alone, shared)],
+    'whole': sum(leaf.nbytes for leaf in leaves),
+    'own': sum(leaf.addressable_shards[5].data.nbytes for leaf in leaves),
+    'key heads': [x.config.num_kv_heads for x in (alone, shared)],
   }
 
 
@@ -270,6 +291,7 @@ def refused_trainings(results):
 
 CASES = (
   language,
+  teacher,
   chunks,
   chunked_loss,
   images,

@@ -143,19 +143,21 @@ def _drafts_several(method) -> bool:
   return method.propose is not None and not method.single_draft
 
 
-def first_block(
+def third_block(
   workload: Workload, options: GenerateOptions
 ) -> tuple[generate.Call, loop.State, Callable]:
-  """A generation whose prompts are read.
+  """A generation after two blocks: there is something to learn from.
 
   Returns:
-    The call, its state, and a function that runs the first block as often as
+    The call, its state, and a function that runs the third block as often as
     it is called.
   """
   call = generate.prepare(*workload.arguments(options))
   state, info = call.prefill()
   # The loop donates its state; here the same state is used again.
   block = jax.jit(functools.partial(loop.block, sampler=call.sampler))
+  for _ in range(2):
+    state, info = block(*call.arguments, state, info)
   return call, state, lambda: block(*call.arguments, state, info)
 
 
@@ -179,7 +181,7 @@ def overhead_cases(
     ]
 
   def measure(options):
-    call, state, block = first_block(workload.resized(1), options)
+    call, state, block = third_block(workload.resized(1), options)
     models = jax.jit(functools.partial(_model_calls, sampler=call.sampler))
     times = speed.milliseconds(
       {'block': block, 'models': lambda: models(call.params, state)},

@@ -82,4 +82,5 @@ def run(
   """
   settings = {**settings, 'environment': environment()}
   with open_run(pathlib.Path(workdir), settings) as record:
-    return record.rows(dict(cases()), lambda measure: measure(), key='case')
+    jobs = dict(cases())
+    return record.rows(jobs, lambda job: job(), key='case', timed=True)

@@ -190,7 +190,7 @@ def _block(key, config, options, rounds) -> dict:
   functions = {}
   for name, filter_ in FILTERS.items():
     own = dataclasses.replace(options, **filter_)
-    functions[name] = generation.first_block(workload, own)[-1]
+    functions[name] = generation.third_block(workload, own)[-1]
   return _row(speed.milliseconds(functions, rounds=rounds))
 
 

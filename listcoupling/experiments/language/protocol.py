@@ -193,7 +193,9 @@ class Table(NamedTuple):
 
     def fill(run):
       named = {job.name: job for job in jobs}
-      measured = run.rows(named, measure, key='job', table='batches.csv')
+      measured = run.rows(
+        named, measure, key='job', table='batches.csv', timed=True
+      )
       groups = {}
       for job, row in zip(named.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))

@@ -8,8 +8,7 @@ import functools
 import json
 
 import numpy as np
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders
 
 from configs import decoding_iid
 from tests import fakes
@@ -19,10 +18,7 @@ LETTERS = 'abcdefghijkl'
 
 def letter_tokenizer():
   """One token per letter; line ends read as 'a'."""
-  vocab = {letter: index for index, letter in enumerate(LETTERS)}
-  tokenizer = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token='a'))
-  every = tokenizers.Regex(r'.|\n')
-  tokenizer.pre_tokenizer = pre_tokenizers.Split(every, 'isolated')
+  tokenizer = fakes.word_tokenizer(LETTERS, r'.|\n')
   tokenizer.decoder = decoders.Fuse()
   return tokenizer
 
