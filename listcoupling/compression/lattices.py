@@ -430,6 +430,9 @@ def number(codeword, offset, period, code: Code) -> jax.Array:
     coset have one number if they are an even number of steps apart along every
     edge of the sublattice.
 
+  Raises:
+    ValueError: for more than 2^31 numbers.
+
   Example:
     >>> code = make_code('Z', 4, num_groups=1)
     >>> word = jnp.array([[1.], [5.], [6.], [9.]])
@@ -437,11 +440,16 @@ def number(codeword, offset, period, code: Code) -> jax.Array:
     [1, 5, 6, 1]
   """
   _check(codeword, offset, period, code, 'codeword')
+  count = code.num_messages * code.num_groups
+  if count << code.size > 2**31:
+    raise ValueError(
+      f'codewords of {code.size} dimensions have L G 2^D = '
+      f'{count << code.size} numbers, more than 2^31; number parts of them.'
+    )
   word = jnp.asarray(codeword, jnp.float32) / _scale(period, code)
   coset, turns = _place(word - jnp.asarray(offset, jnp.float32), code)
   weights = jnp.asarray(2 ** np.arange(code.size), jnp.int32)
   odd = jnp.mod(turns, 2) * jnp.broadcast_to(weights, turns.shape)
-  count = code.num_messages * code.num_groups
   return coset + count * jnp.sum(odd, -1, dtype=jnp.int32)
 
 

@@ -4,6 +4,7 @@ Events are written in the caller's thread, at once: one of their own ends at a
 full disk, and the training waits for it for ever.
 """
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Mapping
@@ -16,8 +17,8 @@ from tensorboardX.proto import event_pb2
 from listcoupling import files
 
 
-class Events:
-  """A file of events in a folder.
+class Events(contextlib.AbstractContextManager):
+  """A file of events in a folder, closed at the end of its context.
 
   Args:
     folder: made if absent; None: nothing is written.
@@ -49,6 +50,11 @@ class Events:
     axes = 'HWC'[: pixels.ndim]
     picture = summary.image(name, pixels, dataformats=axes)
     self._write(step, summary=picture)
+
+  def __exit__(self, *_):
+    if self._folder is not None:
+      with files.naming(self._folder):
+        self._file.close()
 
   def _write(self, step: int, **what: Any) -> None:
     if self._folder is None:

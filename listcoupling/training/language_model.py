@@ -200,13 +200,15 @@ def _run(job: Job, manager, steps, first: int, state: TrainState):
   schedule, leads = make_schedule(config), together.leads()
   begin = time.monotonic() - (history[-1]['seconds'] if history else 0.0)
   last = config.num_steps
-  board = events.Events(job.folder / 'events' if leads else None, first)
   if first < last and leads:  # it tells of the run as it was after fewer steps
     (job.folder / 'record.json').unlink(missing_ok=True)
   progress = tqdm(
     range(first, last), initial=first, total=last, disable=not leads
   )
-  with run_folder.stopping(manager, job.mesh) as keep:
+  with (
+    events.Events(job.folder / 'events' if leads else None, first) as board,
+    run_folder.stopping(manager, job.mesh) as keep,
+  ):
     for step in progress:
       state, metrics = train(
         state, job.tokens, job.key, step, job.teacher_params

@@ -291,8 +291,8 @@ def _run(config, workdir, manager, mesh, halves):
   args = _laid_out((gumbel.seed_key(config.seed), *halves['train']), mesh)
   steps = make_train_steps(config, vae.VAEConfig(**config.model), mesh)
   leads, began = together.leads(), history[-1]['step'] if history else 0
-  board = events.Events(workdir / 'tensorboard' if leads else None, first)
   with (
+    events.Events(workdir / 'tensorboard' if leads else None, first) as board,
     tqdm.tqdm(
       initial=first, total=config.steps, desc='vae', disable=not leads
     ) as progress,

@@ -208,6 +208,9 @@ def test_cosets_of_one_message_lie_side_by_side(lattice, size):
                                decoder=0), 'mean'),
     (lambda c: lattices.decode(0, jnp.zeros(2), jnp.zeros(2), -1.0, c,
                                decoder=0), 'period'),
+    (lambda c: lattices.number(
+      jnp.zeros(30), jnp.zeros(30), 1.0,
+      lattices.make_code('Z', 4, num_groups=1, size=30)), 'than 2.31'),
     (lambda c: lattices.dither(jax.random.PRNGKey(0), (), c), 'key'),
   ],
 )  # fmt: skip

@@ -341,9 +341,10 @@ def _limit_rows(config) -> list[dict]:
       }
       for name, mse in limits.items()
     ]
-    rows[-len(limits)]['mean_db'] = gaussian_baselines.log_quantiser_db(
-      count * n, known
+    genie = next(
+      row for row in rows[-len(limits) :] if row['scheme'] == 'lloyd_max'
     )
+    genie['mean_db'] = gaussian_baselines.log_quantiser_db(count * n, known)
   return rows
 
 

@@ -32,6 +32,7 @@ from listcoupling.experiments.images import figures, fitting, rows
 from listcoupling.experiments.run import Experiment
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
+from listcoupling.image_codec.bitstream import MAX_CANDIDATES
 from listcoupling.together import leads
 from listcoupling.training import vae as training
 
@@ -93,6 +94,14 @@ def _check_sizes(config) -> None:
     raise ValueError(
       'num_candidates must reach num_messages (times num_groups), '
       f'got {config.num_candidates} for {most}.'
+    )
+  size = config.train.model.latent_size
+  cosets = max(config.num_messages) * max(config.num_decoders)
+  if 'lattice' in config.schemes and cosets << size > MAX_CANDIDATES:
+    raise ValueError(
+      f'the lattice of latent_size {size} at {cosets} messages and decoders '
+      f'has {cosets << size} numbers, a file takes {MAX_CANDIDATES}; take a '
+      'smaller latent_size or leave lattice out of schemes.'
     )
   if config.num_held_out_images and not config.train.num_held_out:
     raise ValueError(

@@ -37,7 +37,9 @@ from listcoupling.tables import Column
 
 CANONICAL = ('autoregressive', 'gumbel_tree', 'gumbel_chains')
 COMPARED = ('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer')
-# Perturbed logits closer than this may change places by rounding.
+# Perturbed logits closer than this may change places by rounding: two logits
+# of 16 to 32, each off by a step of bfloat16 (1/8) either way; the steps of
+# float32 are 2^-16 of that, and a sum takes many.
 EPSILON = {'float32': 1e-3, 'bfloat16': 0.5}
 COLUMNS = (
   Column('method', 'method'),

@@ -320,6 +320,7 @@ def test_squared_error_is_per_pixel_and_decoder():
     (dict(num_messages=()), 'num_messages'),
     (dict(num_candidates=(0,)), 'num_candidates'),
     (dict(num_messages=(64,)), 'num_candidates must reach'),
+    (dict(train=dict(model=dict(latent_size=20))), 'latent_size 20 at'),
     (dict(num_images=1), 'num_images'),
     (dict(betas=(-1.0,)), 'betas'),
     (dict(schemes=('cells',)), 'schemes'),
