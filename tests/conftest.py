@@ -65,9 +65,8 @@ _OPTIMIZED = (
   'weighted_minhash_test',
 )
 
-# Folders of tests in which arrays of different rank or type still meet without
-# a word.
-_PROMOTING = ('decoding', 'models')
+# Where arrays of different rank or type still meet without a word.
+_PROMOTING = ('decoding', 'models', 'device_report_test')
 # Optimizers are called by hand there, and optax mixes numbers of all types.
 _MIXING = ('training',)
 
