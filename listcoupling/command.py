@@ -208,7 +208,9 @@ def guard(main, choices: tuple[str, ...] = ()):
     except (ValueError, OSError, ImportError, RuntimeError) as error:
       if os.environ.get(_TRACEBACK) or not _is_told(error):
         raise
-      return _fail(argv, _lost_output() or error)
+      lost = _lost_output()
+      printing = getattr(error, 'filename', '') is None  # no file's error
+      return _fail(argv, lost if lost and printing else error)
 
   return guarded
 

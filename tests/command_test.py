@@ -132,6 +132,17 @@ def test_output_that_cannot_be_written(
   assert end.value.code == status and capfd.readouterr().err == words
 
 
+@pytest.mark.parametrize('kind', ['unread', 'full'])
+def test_an_error_is_told_though_output_is_lost(kind, monkeypatch, capfd):
+  def main(_):
+    print('x')
+    raise ValueError('M must be at least 1, got 0.')
+
+  with _open(kind, monkeypatch):
+    assert command.guard(main)(['toy.py']) == 1
+  assert capfd.readouterr().err == 'toy.py: M must be at least 1, got 0.\n'
+
+
 def test_help_that_nobody_reads_is_quiet():
   reader, writer = os.pipe()
   os.close(reader)

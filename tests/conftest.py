@@ -44,15 +44,18 @@ _LONGEST = (
   'scripts_test',
 )
 
-# Running takes longer than compiling: many trials, or whole vocabularies.
+# Running takes longer than compiling: many trials, or whole vocabularies; or
+# the test is about what the compiler makes: its order of sums, its memory.
 _OPTIMIZED = (
   'binary_test',
   'bounds_test',
   'codec_test',
   'coupling_test',
+  'forward_nodes_test',
   'gumbel_test',
   'lattices_test',
   'laws_test',
+  'quantised_test',
   'rejection_test',
   'replacement_test',
   'shaped_laws_test',
@@ -62,9 +65,8 @@ _OPTIMIZED = (
   'weighted_minhash_test',
 )
 
-# Folders of tests in which arrays of different rank or type still meet without
-# a word.
-_PROMOTING = ('decoding', 'models')
+# Where arrays of different rank or type still meet without a word.
+_PROMOTING = ('decoding', 'models', 'device_report_test')
 # Optimizers are called by hand there, and optax mixes numbers of all types.
 _MIXING = ('training',)
 

@@ -274,7 +274,7 @@ def canonical_margins(
     others = score.at[atom].set(-jnp.inf)
     return score[atom] - jnp.max(others)
 
-  positions = jnp.asarray(prompt_lengths)[:, None] + jnp.arange(width)
+  positions = jnp.asarray(prompt_lengths)[:, None] + jnp.arange(width)[None]
   before = jnp.minimum(positions - 1, logits.shape[1] - 1)
   logits = jnp.take_along_axis(logits, before[:, :, None], axis=1)
   over_tokens = jax.vmap(one, in_axes=(None, 0, 0, 0))

@@ -86,6 +86,8 @@ class ChatTemplate(NamedTuple):
 
 def _fill_in(template, conversations, variables) -> tuple[list[str], str]:
   """Texts of conversations; why there are no more of them, else ''."""
+  if not conversations:
+    return [], ''
   if importlib.util.find_spec('jinja2') is None:
     raise ImportError(
       "chat templates need jinja2: pip install 'listcoupling[chat]'"
@@ -106,6 +108,8 @@ def _fill_in(template, conversations, variables) -> tuple[list[str], str]:
       f'messages and variables of a chat must be what JSON holds: {error}.'
     ) from error
   texts, reason = _answer(asked, seconds)
+  if len(texts) == len(conversations):  # it may have died of what came after
+    return texts, ''
   if reason:
     reason = (
       f'{template.path} cannot be filled in: {reason}; look at the roles and '

@@ -45,17 +45,20 @@ def test_both_halves_show_one_place(folder):
 
 
 def test_tests_share_no_source_with_training(folder):
-  numbers = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
-  disparity = np.full(numbers.shape, float(NEAR))
   border = WIDTH * 3 // 4
-  train = stereo.pair_patches(
-    numbers, numbers, disparity, [(0, x) for x in range(0, border - 15, 4)]
-  )
-  assert train[..., 16:].max() % WIDTH < border
-  assert train.shape[0] == len(range(12, border - 15, 4))  # d beyond the edge
-  _, test = stereo.read_patches(folder)
-  left = np.asarray(Image.open(folder / 'motorcycle_left.png'))
-  np.testing.assert_array_equal(test[0, :, 16:], left[:16, border:][:, :16])
+  left = np.full((HEIGHT, WIDTH), 50, np.uint8)
+  left[:, border:] = 200
+  Image.fromarray(left).save(folder / 'motorcycle_left.png')
+  train, test = stereo.read_patches(folder)
+  assert np.unique(train[..., 16:]) == 50 and np.unique(test[..., 16:]) == 200
+
+
+def test_sources_that_the_other_camera_does_not_see_are_left_out():
+  view = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+  disparity = np.full(view.shape, float(NEAR))
+  corners = [(0, x) for x in range(0, 60, 4)]
+  pairs = stereo.pair_patches(view, view, disparity, corners)
+  np.testing.assert_array_equal(pairs[:, 0, 16], np.arange(12, 60, 4))
 
 
 def test_an_image_set_of_the_name(folder):
