@@ -199,3 +199,4 @@ TABLE = Experiment(
   functools.partial(tables.as_text, columns=COLUMNS),
   {'toy.png': plot},
 )
+run = TABLE.run  # run(config, workdir, seed) -> rows

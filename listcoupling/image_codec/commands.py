@@ -235,8 +235,8 @@ def quality_report(container, index, images, source=None) -> dict:
   found = {}
   if source is not None:
     mse = float(np.mean((np.asarray(images, np.float64) - source) ** 2))
-    found['coded_mse'] = mse
-    found['coded_psnr_db'] = -10 * math.log10(mse) if mse else None
+    found['mse'] = mse
+    found['psnr_db'] = -10 * math.log10(mse) if mse else None
   if container.indices is not None:
     found['match_rate'] = float(np.mean(index == container.indices))
   return found

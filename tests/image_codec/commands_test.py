@@ -75,8 +75,8 @@ def test_decoding_reports_the_error_and_the_matches(folder, encoded):
   source = np.load(folder / 'images.npy')[:, :, 4:]
   assert report['decoder'] == 1
   mse = np.mean((images - source) ** 2)
-  assert report['coded_mse'] == pytest.approx(mse)
-  assert report['coded_psnr_db'] == pytest.approx(-10 * np.log10(mse))
+  assert report['mse'] == pytest.approx(mse)
+  assert report['psnr_db'] == pytest.approx(-10 * np.log10(mse))
   assert report['match_rate'] == np.mean(index == container.indices)
   # Labels ~ 1 / L of the candidates: finding the encoder's is no accident.
   assert report['match_rate'] > 3 * L / N
@@ -178,7 +178,7 @@ def test_ones_own_side_information(folder, encoded, tmp_path):
     )  # fmt: skip
     with pytest.raises(ValueError, match='decoder must be given'):
       commands.decode(values)
-    assert 'coded_mse' not in commands.decode(values | dict(decoder=1))
+    assert 'mse' not in commands.decode(values | dict(decoder=1))
     outputs.append(np.load(values['output']))
   np.testing.assert_array_equal(*outputs)
 
@@ -188,8 +188,8 @@ def test_a_perfect_answer_is_json(folder, encoded):
   images = np.zeros((R, 8, 4))
   report = commands.quality_report(container, container.indices, images, images)
   assert report == {
-    'coded_mse': 0.0,
-    'coded_psnr_db': None,
+    'mse': 0.0,
+    'psnr_db': None,
     'match_rate': 1.0,
   }
   json.dumps(report, allow_nan=False)

@@ -77,9 +77,7 @@ def test_another_process_decodes_whole_pictures(coded):
   _, images = image_codec.decode(trained, container, blocks.left, 1)
   inside = np.arange(24) % 6 == 0
   np.testing.assert_allclose(again.right[inside], images[inside], atol=1e-6)
-  assert report['coded_mse'] == pytest.approx(
-    np.mean((images - blocks.right) ** 2)
-  )
+  assert report['mse'] == pytest.approx(np.mean((images - blocks.right) ** 2))
   # The control: messages of other images are other answers.
   other = container._replace(messages=np.roll(container.messages, 1))
   _, wrong = image_codec.decode(trained, other, blocks.left, 1)
