@@ -5,6 +5,7 @@ fresh kernel, and the committed file is checked for what a reader meets:
 pictures in place, one install cell, a size that GitHub shows.
 """
 
+import os
 import pathlib
 
 import nbformat
@@ -14,6 +15,8 @@ from nbclient.exceptions import CellExecutionError
 
 _FOLDER = pathlib.Path(__file__).parent.parent / 'colab'
 _NOTEBOOKS = sorted(_FOLDER.glob('*.ipynb'))
+# Programs are optimized, unlike those of the tests: cells have many trials.
+_AS_USERS = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '0', 'XLA_FLAGS': ''}
 _TIMEOUT = 600  # seconds per cell, on a busy machine
 
 
@@ -33,7 +36,7 @@ def _execute(notebook):
     kernel_name='python3',
     resources={'metadata': {'path': str(_FOLDER)}},
   )
-  return client.execute()
+  return client.execute(env=os.environ | _AS_USERS)
 
 
 def _outputs(notebook, kind):
