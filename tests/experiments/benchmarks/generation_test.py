@@ -146,7 +146,7 @@ def tuned(monkeypatch):
 
   monkeypatch.setattr(tuning, 'generate', generate)
   monkeypatch.setattr(generation.generate, 'generate', generate)
-  target = types.SimpleNamespace(params=())  # on no mesh
+  target = fakes.table_model(np.zeros((5, 5, 5)))
   workload = Workload(
     jax.random.key(0), target, None, np.ones((3, 2), int), np.full(3, 2)
   )
