@@ -417,17 +417,18 @@ def tune_cases(
       chosen=setting is None,
     )
 
-  names = [
-    f'{each.method}, W = {each.num_drafts}, L = {each.draft_length}, '
-    f'N = {each.num_nodes or 0}'
-    for each in settings
+  cases = [
+    Case(_in_words(each), functools.partial(measure, each)) for each in settings
   ]
-  return [
-    Case(name, functools.partial(measure, each))
-    for name, each in zip(
-      [*names, 'the choice of tune'], [*settings, None], strict=True
-    )
-  ]
+  chosen = functools.partial(measure, None)
+  return [*cases, Case('the choice of tune', chosen)]
+
+
+def _in_words(options) -> str:
+  return (
+    f'{options.method}, W = {options.num_drafts}, L = {options.draft_length}, '
+    f'N = {options.num_nodes or 0}'
+  )
 
 
 def _wider(options) -> list[GenerateOptions]:
