@@ -28,6 +28,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = (
   '#D55E00',
   '#CC79A7',
 )
+INDIGO = '#332288'  # of Tol's palette, for a curve more
 STYLE = {
   'font.size': 9,
   'axes.spines.top': False,

@@ -15,7 +15,7 @@ _CURVES = {
   'gls_kmeans, G = K': plots.Curve(
     'GLS, k-means labels, a group each', plots.SKY, '-.', 'x'
   ),
-  'lattice': plots.Curve('lattice', plots.PINK, '--', 'P'),
+  'lattice': plots.Curve('lattice', plots.INDIGO, '--', 'P'),
   'list_quantiser': plots.Curve('list quantiser', plots.GREEN, '-', 'D'),
   'list_quantiser, chosen bins': plots.Curve(
     'list quantiser, bins', plots.BLACK, '--', '+'
