@@ -150,7 +150,9 @@ def _prepare(config, seed):
         config.num_decoders, config.lattices, config.bits
       )
     }
-    return run.results(jobs, lambda job: _pair(*job, keys, config))
+    rows = run.results(jobs, lambda job: _pair(*job, keys, config))
+    run.note(table=rows)
+    return rows
 
   return {}, fill
 

@@ -443,7 +443,7 @@ def _draw_examples(table, halves, chosen, workdir, seed) -> None:
 TABLE = Experiment(
   FIELDS,
   _prepare,
-  functools.partial(tables.as_text, columns=rows.COLUMNS),
+  rows.as_text,
   {'rate_distortion.png': figures.rate_distortion},
   may_change=('config.num_repeats', 'config.schemes'),
 )
@@ -506,7 +506,7 @@ SWEEP = Experiment(
   FIELDS | {'sides': lambda sides: None},  # `_points` says more
   _prepare_sweep,
   functools.partial(
-    tables.as_text, columns=(tables.Column('side', 'side'), *rows.COLUMNS)
+    rows.as_text, columns=(tables.Column('side', 'side'), *rows.COLUMNS)
   ),
   {},
   may_change=(*TABLE.may_change, 'config.sides'),
