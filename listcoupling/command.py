@@ -161,7 +161,7 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
   def main(_):
     table = choose(given.value)
     join()
-    text = table.as_text(table.run(given.value, folder.value, number.value))
+    text = table.as_text(table(given.value, folder.value, number.value))
     if jax.process_index() > 0:
       return
     print(text)
