@@ -75,7 +75,9 @@ def _fill_groups(
     for num_groups in range(1, size + 1)
     if size % num_groups == 0
   }
-  return record.results(jobs, lambda job: [x for x in [row(*job)] if x])
+  rows = record.results(jobs, lambda job: [x for x in [row(*job)] if x])
+  record.note(table=rows)
+  return rows
 
 
 def _first_columns(count, numbers, num_groups, name) -> dict:
@@ -89,33 +91,60 @@ def _first_columns(count, numbers, num_groups, name) -> dict:
 
 
 def _plot_groups(rows, path, *, case: str, curves, unit: str) -> None:
-  """The best decoder against G, a panel for each case; the best is ringed."""
+  """Distortion against G, a column for each case.
+
+  Above the best decoder, the least ringed; below the mean and the worst.
+
+  Args:
+    rows: of the table.
+    path: PNG file.
+    case: column that says what the decoders know.
+    curves: column of the best decoder -> its curve and the columns of the mean
+      and of the worst.
+    unit: of the distortion.
+  """
   panels = {}
   for row in rows:
     panels.setdefault((row['num_messages'], row[case]), []).append(row)
   width = min(4, len(panels))
   height = -(-len(panels) // width)
-  with plots.figure(path, size=(2.4 * width, 2.2 * height + 0.3)) as canvas:
-    axes = canvas.subplots(height, width, squeeze=False)
-    for ax in axes.flat[len(panels) :]:
-      ax.set_visible(False)
-    for ax, ((count, numbers), own) in zip(axes.flat, panels.items()):
-      groups = [row['num_groups'] for row in own]
-      for name, curve in curves.items():
-        best = [row[name] for row in own]
-        curve.draw(ax, groups, best, [row.get(f'{name}_se') for row in own])
-        least = int(np.argmin(best))
-        ax.plot(groups[least], best[least], 'o', ms=9, mfc='none', c=plots.RED)
-      ax.set_xscale('log', base=2)
-      ax.set_xticks(groups, groups)
-      ax.minorticks_off()
-      short = numbers.replace('0.', '.')
-      ax.set_title(f'{count} messages: {short}', fontsize=7)
-    for ax in axes[:, 0]:
-      ax.set_ylabel(unit)
+  with plots.figure(path, size=(2.4 * width, 3.8 * height + 0.3)) as canvas:
+    axes = canvas.subplots(2 * height, width, squeeze=False)
+    for place in range(width * height):
+      line, column = divmod(place, width)
+      pair = axes[2 * line : 2 * line + 2, column]
+      if place < len(panels):
+        _draw(pair, list(panels.values())[place], case, curves)
+      else:
+        for ax in pair:
+          ax.set_visible(False)
+    for ax, kind in zip(axes[:, 0], itertools.cycle(_KINDS)):
+      ax.set_ylabel(f'{unit},\n{kind}', fontsize=8)
     if len(curves) > 1:
       axes[0, 0].legend(fontsize=7)
     canvas.supxlabel('groups; the best is ringed', fontsize=9)
+
+
+_KINDS = 'best decoder', 'mean dotted, worst dashed'
+
+
+def _draw(pair, own, case, curves) -> None:
+  """One case, see `_plot_groups`."""
+  groups = [row['num_groups'] for row in own]
+  for name, (curve, mean, worst) in curves.items():
+    best = [row[name] for row in own]
+    curve.draw(pair[0], groups, best, [row.get(f'{name}_se') for row in own])
+    least = int(np.argmin(best))
+    pair[0].plot(groups[least], best[least], 'o', ms=9, mfc='none', c=plots.RED)
+    for other, line in ((mean, ':'), (worst, '--')):
+      values = [row[other] for row in own]
+      pair[1].plot(groups, values, curve.marker, ls=line, c=curve.color, ms=3)
+  for ax in pair:
+    ax.set_xscale('log', base=2)
+    ax.set_xticks(groups, groups)
+    ax.minorticks_off()
+  short = own[0][case].replace('0.', '.')
+  pair[0].set_title(f'{own[0]["num_messages"]} messages: {short}', fontsize=7)
 
 
 def _group_figures(key, total, code, setting, side, spread=(1.0, 1.0)):
@@ -191,8 +220,11 @@ run_groups = Experiment(
       _plot_groups,
       case='side_variances',
       curves={
-        'mean_db': plots.Curve('mean of decibels', plots.BLUE, marker='o'),
-        'mse_db': plots.Curve('mean squared error', plots.GREEN, marker='s'),
+        name: (plots.Curve(*style), f'average_{name}', f'worst_{name}')
+        for name, style in (
+          ('mean_db', ('mean of decibels', plots.BLUE, '-', 'o')),
+          ('mse_db', ('mean squared error', plots.GREEN, '-', 's')),
+        )
       },
       unit='distortion, dB',
     )
@@ -249,7 +281,13 @@ run_binary_groups = Experiment(
     'groups.png': functools.partial(
       _plot_groups,
       case='flip_probabilities',
-      curves={'best': plots.Curve('best decoder', plots.BLUE, marker='o')},
+      curves={
+        'best': (
+          plots.Curve('best decoder', plots.BLUE, marker='o'),
+          'mean',
+          'worst',
+        )
+      },
       unit='share of wrong bits',
     )
   },
@@ -383,7 +421,9 @@ def _prepare_lattices(config, seed):
         config.num_decoders, config.lattices, config.bits
       )
     }
-    return record.results(jobs, lambda job: _lattice_rows(*job, keys, config))
+    rows = record.results(jobs, lambda job: _lattice_rows(*job, keys, config))
+    record.note(table=rows)
+    return rows
 
   return {}, fill
 

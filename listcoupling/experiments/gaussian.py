@@ -413,6 +413,18 @@ _CURVES = {
   # For one decoder it is that of Wyner and Ziv.
   'limit_list': plots.Curve('limit', plots.BLACK, ':'),
 }
+# What the best decoder should reach: a scheme, its measure, what it is held
+# against, the decibels it may be above that, and whether K = 1 counts, where
+# groups are none.
+_CLAIMS = (
+  ('lattice', 'mean_db', 'lloyd_max', 4.5, True),
+  ('lattice_mse', 'mse_db', 'lloyd_max', 5.5, True),
+  ('lattice_mse', 'mse_db', 'modulo_mse', 0.0, True),
+  ('lattice_mse', 'mse_db', 'interval_mse', 0.0, True),
+  ('lattice_mse', 'mse_db', 'interval_groups_mse', 0.0, True),
+  ('interval_groups', 'mean_db', 'interval', 0.0, False),
+  ('interval_groups_mse', 'mse_db', 'interval_mse', 0.0, False),
+)
 # Whose mean and worst decoder are drawn, too: more would hide each other.
 _SPREAD = ('gls', 'interval_mse', 'lattice_mse')
 
@@ -443,6 +455,7 @@ def _prepare(config, seed):
           none.append(no_message(config, seed, repeat))
         rows = make_rows(config, repeats, none)
         record.write(rows)
+    record.note(table=rows)
     return rows
 
   return {}, fill
@@ -650,8 +663,39 @@ def _limit_rows(config) -> list[dict]:
 
 def as_text(rows) -> str:
   """The table for a terminal."""
-  lines = *_below_no_message(rows), *_beyond_the_bound(rows)
+  lines = *_below_no_message(rows), *_beyond_the_bound(rows), *_claims(rows)
   return '\n'.join([tables.as_text(rows, COLUMNS), *lines])
+
+
+def _claims(rows) -> list[str]:
+  """Of how many cells (K, L) each of `_CLAIMS` is true, and of which not."""
+  table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
+  lines = []
+  for scheme, name, other, most, with_one in _CLAIMS:
+    cells = [
+      place[1:]
+      for place in table
+      if place[0] == scheme
+      and (other, *place[1:]) in table
+      and (with_one or place[1] > 1)
+    ]
+    if not cells:
+      continue
+    gaps, missed = [], []
+    for cell in cells:
+      pair = [table[x, *cell] for x in (scheme, other)]
+      gap = pair[0][name] - pair[1][name]
+      gaps.append(gap)
+      if gap > most:
+        error = np.hypot(*(row.get(f'{name}_se') or 0 for row in pair))
+        missed.append(f'K={cell[0]} L={cell[1]} ({gap:+.2f} ± {error:.2f})')
+    what = f'within {most:g} dB of' if most else 'ahead of'
+    lines.append(
+      f'{scheme}: {what} {other} in {name} in {len(cells) - len(missed)} of '
+      f'{len(cells)} cells, by {min(gaps):+.2f} to {max(gaps):+.2f} dB'
+      + (f'; not at {", ".join(missed)}' if missed else '')
+    )
+  return lines
 
 
 def _beyond_the_bound(rows) -> list[str]:

@@ -1,12 +1,14 @@
 """Groups of decoders and lattices: rows, the best, refusals."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 from configs import binary_groups, gaussian_groups, gaussian_lattices
-from listcoupling import tables
+from listcoupling import files, tables
 from listcoupling.compression import binary
-from listcoupling.experiments import codes
+from listcoupling.experiments import codes, plots
 
 
 def _binary(**changes):
@@ -42,6 +44,8 @@ def test_every_number_of_groups_has_its_best_bins(tmp_path):
         assert other.best >= row['best']
   read = tables.read_csv(tmp_path / 'results.csv')
   assert [row['best'] for row in read] == [one, two, four]
+  kept = files.read_json(tmp_path / 'results.json')['table']
+  assert [row['worst'] for row in kept] == [row['worst'] for row in rows]
   assert (tmp_path / 'groups.png').exists()
   assert '0.2 0.2 0.2 0.2' in codes.run_binary_groups.as_text(rows)
 
@@ -67,6 +71,34 @@ def test_two_groups_beat_one_and_four_where_two_decoders_see_well(tmp_path):
   assert [row['mse_db'] for row in read] == [row['mse_db'] for row in rows]
   assert (tmp_path / 'groups.png').exists()
   assert '0.05 0.05 5 5' in codes.run_groups.as_text(rows)
+
+
+def test_mean_and_worst_are_drawn_under_the_best(tmp_path, monkeypatch):
+  drawn = []
+  figure = plots.figure
+
+  @contextlib.contextmanager
+  def watched(path, size):
+    with figure(path, size) as canvas:
+      yield canvas
+      drawn.extend(canvas.axes)
+
+  monkeypatch.setattr(plots, 'figure', watched)
+  rows = [
+    {
+      'num_messages': 2, 'flip_probabilities': '0.2 0.2', 'num_groups': g,
+      'best': 0.1 * g, 'mean': 0.2 * g, 'worst': 0.3 * g,
+    }
+    for g in (1, 2)
+  ]  # fmt: skip
+  codes.run_binary_groups.figures['groups.png'](rows, tmp_path / 'groups.png')
+  best, others = drawn
+  assert best.lines[0].get_ydata().tolist() == [0.1, 0.2]
+  assert best.lines[-1].get_xdata().tolist() == [1]  # the ring
+  assert [x.get_ydata().tolist() for x in others.lines] == [
+    [0.2, 0.4],
+    pytest.approx([0.3, 0.6]),
+  ]
 
 
 def test_equal_side_information_is_the_control(tmp_path):

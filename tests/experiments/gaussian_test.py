@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import gaussian as config_file
-from listcoupling import tables
+from listcoupling import files, tables
 from listcoupling.config_fields import check_config
 from listcoupling.experiments import gaussian
 from listcoupling.experiments.run import open_run
@@ -79,6 +79,36 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   text = gaussian.as_text(rows)
   assert 'shared_race' in text and '-21.70' in text
   assert 'interval_mse: MSE below no message in' in text
+  kept = files.read_json(tmp_path / 'results.json')['table']
+  assert [r.get('worst_mse_db') for r in kept] == [
+    r.get('worst_mse_db') for r in rows
+  ]
+
+
+def test_the_text_says_in_which_cells_expectations_fail():
+  def row(scheme, num_decoders, num_messages, db):
+    return {
+      'scheme': scheme, 'num_decoders': num_decoders,
+      'num_messages': num_messages, 'mse_db': db, 'mse_db_se': 0.3,
+      'mean_db': db, 'mean_db_se': 0.3,
+    }  # fmt: skip
+
+  rows = [
+    row('lattice_mse', 1, 2, -10.0), row('lloyd_max', 1, 2, -15.5),
+    row('lattice_mse', 2, 2, -10.0), row('lloyd_max', 2, 2, -15.75),
+    row('interval', 1, 2, -9.0), row('interval_groups', 1, 2, -8.0),
+    row('interval', 3, 2, -9.0), row('interval_groups', 3, 2, -9.5),
+  ]  # fmt: skip
+  text = gaussian.as_text(rows)
+  assert (
+    'lattice_mse: within 5.5 dB of lloyd_max in mse_db in 1 of 2 cells, by '
+    '+5.50 to +5.75 dB; not at K=2 L=2 (+5.75 ± 0.42)'
+  ) in text
+  # One decoder has no groups: that cell does not count.
+  assert (
+    'interval_groups: ahead of interval in mean_db in 1 of 1 cells, by -0.50'
+  ) in text
+  assert 'modulo_mse' not in text  # nothing to hold it against
 
 
 def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path):

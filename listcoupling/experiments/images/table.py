@@ -229,6 +229,57 @@ def codec_rows(config, measured, chosen) -> list[dict]:
   return sorted(rows, key=lambda r: [r[name] for name in order])
 
 
+def as_text(rows, columns=COLUMNS) -> str:
+  """The table for a terminal, and where a scheme loses to the list quantiser.
+
+  Args:
+    rows: of `codec_rows` and `plain_rows`, of any number of tables.
+    columns: what is shown.
+  """
+  return '\n'.join([tables.as_text(rows, columns), *_behind(rows)])
+
+
+def _against_plain(row) -> str | None:
+  """Ahead of the list quantiser without bins, behind or level; None: no cell.
+
+  By two standard errors of the best decoder. A list quantiser counts with the
+  size of a bin that was chosen on other images; M = 1 is level with itself.
+  """
+  gap, error = row.get('ahead'), row.get('ahead_se') or 0.0
+  if row.get('is_chosen') and gap is None:
+    return 'level'
+  if gap is None or row.get('is_chosen') is False:
+    return None
+  return (
+    'ahead' if gap > 2 * error else 'behind' if gap < -2 * error else 'level'
+  )
+
+
+def _behind(rows) -> list[str]:
+  """For each scheme in how many cells it is ahead, and where behind."""
+  found = {}
+  for row in rows:
+    if kind := _against_plain(row):
+      found.setdefault(row['scheme'], []).append((kind, row))
+  lines = []
+  for scheme, cells in found.items():
+    said = ', '.join(
+      f'{name} in {sum(kind == name for kind, _ in cells)}'
+      for name in ('ahead', 'level', 'behind')
+    )
+    lost = ', '.join(
+      ' '.join(f'{row[name]}' for name in ('side', *_JOB[1:]) if name in row)
+      + f' ({row["ahead"]:+.4f})'
+      for kind, row in cells
+      if kind == 'behind'
+    )
+    lines.append(
+      f'{scheme} against the list quantiser without bins, {len(cells)} cells: '
+      f'{said}' + (f'; behind at (K L G) {lost}' if lost else '')
+    )
+  return lines
+
+
 def _is_papers(train) -> bool:
   """Whether a decoder knows what it knows in the paper."""
   return train.side_kind == 'crop' and tuple(train.model.side_shape) in (
@@ -625,7 +676,7 @@ def _draw_examples(table, halves, chosen, workdir, seed) -> None:
 run = Experiment(
   FIELDS,
   _prepare,
-  functools.partial(tables.as_text, columns=COLUMNS),
+  as_text,
   {'rate_distortion.png': figures.rate_distortion},
   may_change=('config.num_repeats', 'config.schemes'),
 )
@@ -687,9 +738,7 @@ def _prepare_sweep(config, seed):
 run_sweep = Experiment(
   FIELDS | {'sides': lambda sides: None},  # `_points` says more
   _prepare_sweep,
-  functools.partial(
-    tables.as_text, columns=(tables.Column('side', 'side'), *COLUMNS)
-  ),
+  functools.partial(as_text, columns=(tables.Column('side', 'side'), *COLUMNS)),
   {},
   may_change=(*run.may_change, 'config.sides'),
 )

@@ -456,3 +456,29 @@ def test_every_decoder_of_a_list_is_counted():
   assert len(measured) == len(table.MEASURES)
   without = table.measure(error, error * np.nan, error[:, 0] * np.nan)
   assert np.isnan(without[3:]).all()
+
+
+def test_the_text_says_where_the_list_quantiser_is_not_reached():
+  def row(scheme, gap, error=0.001, **more):
+    cell = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
+    gap = {} if gap is None else {'ahead': gap, 'ahead_se': error}
+    return {'scheme': scheme, **cell, **gap, **more}
+
+  found = [
+    {'scheme': 'kmeans', 'num_messages': 4, 'mse': 0.1},
+    row('list_quantiser', None, bin_size=1, is_chosen=False),
+    row('list_quantiser', 0.0021, bin_size=2, is_chosen=True),
+    row('list_quantiser', -0.9, bin_size=4, is_chosen=False),
+    row('list_quantiser', None, bin_size=1, is_chosen=True),
+    row('list_quantiser', -0.0021, bin_size=2, is_chosen=True),
+    row('lattice', 0.0019, bin_size=None),
+    row('lattice', -0.0019, num_groups=2),
+  ]
+  *_, lists, lattice = table.as_text(found).splitlines()
+  assert lists == (
+    'list_quantiser against the list quantiser without bins, 3 cells: ahead in '
+    '1, level in 1, behind in 1; behind at (K L G) 2 4 1 (-0.0021)'
+  )
+  assert lattice.endswith('2 cells: ahead in 0, level in 2, behind in 0')
+  swept = [r | {'side': 'none'} for r in found]
+  assert 'behind at (K L G) none 2 4 1 (-' in table.as_text(swept)
