@@ -16,7 +16,7 @@ Each table has a folder of WORKDIR, written row by row. What is measured there
 is not measured again; another workdir is for another time.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import pathlib
 

@@ -7,7 +7,7 @@ exact probability, the bound of Theorem 1, and the standard score of the
 difference between the first two.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 

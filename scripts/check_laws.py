@@ -7,7 +7,7 @@ in .01 of the draws, and its tail samples must be spread evenly (chi-square
 over 16 spans of ids).
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 

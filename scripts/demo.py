@@ -6,7 +6,7 @@ Needs no network: the language models ship with the library and the digits
 come with scikit-learn. Plots and tables go to the workdir.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import importlib
 import pathlib

@@ -4,7 +4,7 @@ A config with `sides` gives one table for all kinds of side information, see
 configs/vae_mnist_sweep.py.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from listcoupling import command
 from listcoupling.experiments import images

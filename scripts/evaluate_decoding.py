@@ -13,7 +13,7 @@ directory (--config.target DIR --config.drafter DIR). A run that was stopped
 resumes when the command is repeated.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 

@@ -1,6 +1,6 @@
 """Tables of the Gaussian source, see configs/gaussian.py."""
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import os
 

@@ -1,6 +1,6 @@
 """Lattices on blocks of a Gaussian source, see configs/gaussian_lattices.py."""
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from listcoupling import command
 from listcoupling.experiments import codes

@@ -1,6 +1,6 @@
 """Couplings of next-token laws along real text, see configs/next_token.py."""
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from listcoupling import command
 from listcoupling.experiments import next_token

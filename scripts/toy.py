@@ -1,6 +1,6 @@
 """Acceptance against the number of drafts on toy laws, see configs/toy.py."""
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from listcoupling import command
 from listcoupling.experiments import toy
