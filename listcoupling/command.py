@@ -37,6 +37,7 @@ _EXTRAS = {
 _FIELD = r'--?(?:no)?config\.([\w.]+)'
 _SCRIPT = r'(?:python )?scripts/(\w+)\.py'
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORTEST = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 _UNREAD = 141  # as a shell reports the signal of a pipe without a reader
 _called: str | None = None  # by the console command; runpy sets argv[0]
 
@@ -202,7 +203,7 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
   def main(_):
     table = choose(given.value)
     join()
-    text = table.as_text(table.run(given.value, folder.value, number.value))
+    text = table.as_text(table(given.value, folder.value, number.value))
     if jax.process_index() > 0:
       return
     print(text)
@@ -404,6 +405,8 @@ def _spoken(document: str) -> str:
 
 
 def _keep_compiled() -> None:
+  if _SHORTEST not in os.environ:  # to compile: small ones add up
+    jax.config.update(_SHORTEST.lower(), 0.0)
   if not jax.config.jax_compilation_cache_dir:
     root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = pathlib.Path(root) / 'listcoupling' / 'compiled'

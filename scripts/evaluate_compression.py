@@ -11,7 +11,7 @@ from listcoupling.experiments import images
 
 if __name__ == '__main__':
   command.run_table(
-    lambda config: images.SWEEP if 'sides' in config else images.TABLE,
+    lambda config: images.run_sweep if 'sides' in config else images.run,
     config='configs/vae_digits.py',
     workdir='runs/digits',
     seed='Of the evaluation; training has config.train.seed.',

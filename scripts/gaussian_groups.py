@@ -3,11 +3,11 @@
 import listcoupling.early_exits  # noqa: F401
 
 from listcoupling import command
-from listcoupling.experiments import groups
+from listcoupling.experiments import codes
 
 if __name__ == '__main__':
   command.run_table(
-    lambda config: groups.GAUSSIAN,
+    lambda config: codes.run_groups,
     config='configs/gaussian_groups.py',
     workdir='runs/gaussian_groups',
     seed='Of every random number.',

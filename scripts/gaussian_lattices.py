@@ -3,11 +3,11 @@
 import listcoupling.early_exits  # noqa: F401
 
 from listcoupling import command
-from listcoupling.experiments.gaussian import dimensions
+from listcoupling.experiments import codes
 
 if __name__ == '__main__':
   command.run_table(
-    lambda config: dimensions.TABLE,
+    lambda config: codes.run_lattices,
     config='configs/gaussian_lattices.py',
     workdir='runs/gaussian_lattices',
     seed='Of every random number.',

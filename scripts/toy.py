@@ -7,7 +7,7 @@ from listcoupling.experiments import toy
 
 if __name__ == '__main__':
   command.run_table(
-    lambda config: toy.TABLE,
+    lambda config: toy.run,
     config='configs/toy.py',
     workdir='runs/toy',
     seed='Of the laws and of all noise.',

@@ -316,6 +316,7 @@ def main(argv):
     return {'value': number}
 
   print(jax.config.jax_compilation_cache_dir)
+  print(jax.config.jax_persistent_cache_min_compile_time_secs)
   with run.open_run(argv[1], {}) as record:
     record.rows({n: n for n in range(3)}, compute, key='n')
 
@@ -323,8 +324,11 @@ command.run(main, choices=(sys.argv[1],))
 """
 
 
-def test_a_stop_ends_with_130_and_flushed_output(tmp_path):
+@pytest.mark.parametrize('shortest', [None, '0.5'])
+def test_a_stop_ends_with_130_and_flushed_output(tmp_path, shortest):
   changes = {'XDG_CACHE_HOME': str(tmp_path / 'cache')}
+  if shortest:
+    changes['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = shortest
   done = subprocess.run(
     [sys.executable, '-c', _STOPPED, str(tmp_path / 'work')],
     env={k: v for k, v in os.environ.items() if 'CACHE' not in k} | changes,
@@ -335,7 +339,7 @@ def test_a_stop_ends_with_130_and_flushed_output(tmp_path):
   )
   assert done.returncode == 130, done.stderr
   folder = tmp_path / 'cache' / 'listcoupling' / 'compiled'
-  assert done.stdout == f'{folder}\n'
+  assert done.stdout == f'{folder}\n{shortest or 0.0}\n'
   last = done.stderr.splitlines()[-1]
   assert 'Stopped. What is done is kept in' in last and 'goes on' in last
   assert 'Traceback' not in done.stderr
@@ -394,6 +398,7 @@ def test_a_user_without_a_home_has_no_folder_of_programs(monkeypatch):
   before = jax.config.jax_compilation_cache_dir
   try:
     jax.config.update('jax_compilation_cache_dir', None)
+    monkeypatch.setenv(command._SHORTEST, '1')  # leaves the tests' as it is
     command._keep_compiled()
     assert jax.config.jax_compilation_cache_dir is None
   finally:

@@ -5,9 +5,15 @@ intervals) chosen on selection trials and is then evaluated on trials of
 another key, so that the best of many is not reported by its luck. Trials of
 one key share source, side information, candidates and races across settings.
 The races are simulated in law by their first arrivals
-(`compression.poisson_functional`). Either stage goes through its trials in
-chunks and keeps sums on disk, so that a run that was stopped goes on where it
-was.
+(`compression.poisson_functional`).
+
+A job is one scheme at one setting. Jobs of any kind give the same sums, so that
+selection and evaluation need not know what stands behind them. Sums of chunks
+and of repeats add, and are kept on disk: a run that was stopped goes on where
+it was. Those of one setting: count, matches and the bound of Proposition 4 (NaN
+where there is none); then, for the best of the decoders in use, for their mean
+and for the worst of them: sum of dB, of its square, of the squared error, of
+its square.
 
 Rows: no message; gls (the paper); shared_race (its baseline); the same races
 with interval labels, width and v chosen for mean-dB (`interval`) or for the
@@ -18,34 +24,326 @@ decoders share out (`lattice`, `lattice_mse`), and the same where the last of
 the decoders has no side information (`lattice_blind`); a dithered modulo
 quantiser, chosen for either (`modulo`, `modulo_mse`); what a scalar quantiser
 with a genie could have, the best for either measure (`lloyd_max`), and limits
-on the mean squared error. The
-mean and the worst decoder stand beside the best in every row, and the paper's
-own figures (arXiv 2506.05632) beside them.
+on the mean squared error. The mean and the worst decoder stand beside the best
+in every row, and the paper's own figures (arXiv 2506.05632) beside them.
 
 Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 """
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import tqdm
 
-from listcoupling import tables
+from listcoupling import bounds, tables
 from listcoupling.compression import (
   gaussian,
   gaussian_baselines,
+  lattices,
   poisson_functional,
 )
 from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
-from listcoupling.experiments.gaussian import schemes
-from listcoupling.experiments.gaussian.schemes import Job
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
 from listcoupling.tables import Column
 
-SCHEMES = ('no_message', *schemes.SELECTED, 'limit')
+# scheme: (selected by, kind)
+RACES = {
+  'gls': ('mean_db', 'random'),
+  'shared_race': ('mean_db', 'shared'),
+  'interval': ('mean_db', 'interval'),
+  'interval_mse': ('mse_db', 'interval'),
+  'interval_groups': ('mean_db', 'interval_groups'),
+  'interval_groups_mse': ('mse_db', 'interval_groups'),
+}
+LATTICES = {
+  'lattice': ('mean_db', 'lattice'),
+  'lattice_mse': ('mse_db', 'lattice'),
+  'lattice_blind': ('mse_db', 'lattice_blind'),
+}
+BASELINES = {
+  'seed_aware': ('mean_db', 'seed_aware'),
+  'modulo': ('mean_db', 'modulo'),
+  'modulo_mse': ('mse_db', 'modulo'),
+}
+SELECTED = RACES | LATTICES | BASELINES  # by (score, kind)
+SPREAD = 1.6, 1.25  # of source and noise
+CELL_POINTS = 32  # of a cell's conditional mean, in one dimension
+
+# Which of the n decoders, and the prefix of its columns.
+DECODERS = {'best': '', 'mean': 'average_', 'worst': 'worst_'}
+_REDUCE = (np.nanmin, np.nanmean, np.nanmax)
+SIZE = 3 + 4 * len(DECODERS)
+
+
+class Job(NamedTuple):
+  """One setting of one scheme at one number of messages."""
+
+  kind: str  # the second entry of a scheme
+  num_messages: int
+  test_variance: float = 1.0
+  period: float = 1.0
+  reach: int = 0  # of `lattices.reconstruct`
+  believed: float = 1.0  # see `gaussian.simulate_lattice`
+
+  @property
+  def stage(self) -> str:
+    """Jobs of a stage are run together: all races share their arrivals."""
+    if self.kind.startswith('lattice'):
+      return 'lattice'
+    return self.kind if self.kind in ('seed_aware', 'modulo') else 'races'
+
+
+def candidates(config) -> list[Job]:
+  """Every setting that selection looks at."""
+  jobs = []
+  wanted = sorted({SELECTED[s][1] for s in config.schemes if s in SELECTED})
+  grids = {
+    'interval': itertools.product(config.interval_variances, config.periods),
+    'modulo': itertools.product((1.0,), config.periods),
+    'lattice': itertools.product(
+      (1.0,), config.lattice_periods, (0, 1), config.believed_variances
+    ),
+    'iid': itertools.product(config.test_variances, (1.0,)),
+  }
+  grids = {name: list(grid) for name, grid in grids.items()}
+  for count, kind in itertools.product(config.num_messages, wanted):
+    grid = grids.get(kind.split('_')[0], grids['iid'])
+    jobs += [Job(kind, count, *setting) for setting in grid]
+  return jobs
+
+
+def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
+  """Sums [J, K, SIZE] of jobs of any kind on the trials [R] (integers)."""
+  num_decoders = max(config.num_decoders)
+  jobs = [
+    Job(*job[:2], *(np.broadcast_to(x, num_decoders) for x in job[2:]))
+    for job in jobs
+  ]
+  sums = np.zeros((len(jobs), num_decoders, SIZE))
+  for name in sorted({job.stage for job in jobs}):
+    rows = [i for i, job in enumerate(jobs) if job.stage == name]
+    part = [jobs[i] for i in rows]
+    sums[rows] = _STAGES[name](key, trials, part, config, complete)
+  return sums
+
+
+def _bound(information_density, jobs):
+  """Bound of Proposition 4 [R, J, K]; the same for any number of groups."""
+  count = information_density.shape[2]
+  bound = np.empty(information_density.shape[:3])
+  for j, n in itertools.product(range(len(jobs)), range(count)):
+    bound[:, j, n] = bounds.compression_error_bound(
+      information_density[:, j, n, : n + 1], jobs[j].num_messages
+    )
+  return bound
+
+
+def _races(key, trials, jobs, config, complete):
+  """Sums [J, K, SIZE] of the codec; variance and period of a job are [K]."""
+  num_decoders = jobs[0].test_variance.size
+  settings = poisson_functional.join(
+    *(
+      poisson_functional.make_settings(
+        job.test_variance[None],
+        [job.num_messages],
+        period=job.period[None] if 'interval' in job.kind else None,
+        is_shared=job.kind == 'shared',
+        num_groups='all' if job.kind == 'interval_groups' else 1,
+        num_decoders=num_decoders,
+      )
+      for job in jobs
+    )
+  )
+  out = poisson_functional.simulate(
+    key, trials, settings, num_candidates=config.num_candidates,
+    side_variance=config.side_variance, complete=complete,
+  )  # fmt: skip
+  bound = _bound(out.information_density, jobs) if complete else None
+  return moments(out.squared_error, out.is_match, bound)
+
+
+def _lattice(key, trials, jobs, config, complete):
+  """Sums [J, K, SIZE]; each number of decoders has a code of its own.
+
+  A failure may be rarer than one in all selection trials and yet decide the
+  mean squared error: there they are drawn more often and weighted back.
+  """
+  num_decoders = jobs[0].period.size
+  spread = (1.0, 1.0) if complete else SPREAD
+  sums = np.empty((len(jobs), num_decoders, SIZE))
+  for (j, job), n in itertools.product(enumerate(jobs), range(num_decoders)):
+    side = np.full(n + 1, config.side_variance, np.float32)
+    if job.kind == 'lattice_blind':
+      side[n] = np.inf
+    code = lattices.make_code(
+      'Z', job.num_messages, num_groups=n + 1, num_points=CELL_POINTS
+    )
+    error, weight = gaussian.simulate_lattice(
+      key, trials, code, job.period[n], num_decoders=n + 1, side_variance=side,
+      reach=int(job.reach[n]), believed_variance=job.believed[n],
+      spread=spread,
+    )  # fmt: skip
+    error, weight = (np.asarray(x)[:, None, None] for x in (error, weight))
+    sums[j, n] = moments(error, weight=weight)[0, 0]
+  return sums
+
+
+def lattice_errors(
+  key, total, code, period, side_variance, *,
+  believed_variance=1.0, spread=(1.0, 1.0),
+):  # fmt: skip
+  """Errors [R, K] and weights [R] of `gaussian.simulate_lattice`, in chunks.
+
+  Args:
+    key: typed key of the trials.
+    total: R.
+    code: see `lattices.make_code`.
+    period: likewise.
+    side_variance: [K].
+    believed_variance: likewise.
+    spread: likewise.
+  """
+  parts = [
+    gaussian.simulate_lattice(
+      key, np.arange(start, min(start + 10_000, total)), code, period,
+      num_decoders=len(side_variance), side_variance=side_variance,
+      believed_variance=believed_variance, spread=spread,
+    )
+    for start in range(0, total, 10_000)
+  ]  # fmt: skip
+  error, weight = (np.concatenate(x).astype(np.float64) for x in zip(*parts))
+  return error, weight
+
+
+def _modulo(key, trials, jobs, config, complete):
+  """Sums [J, K, SIZE]; a job has one width per number of decoders."""
+  del complete
+  num_decoders, parts = jobs[0].period.size, []
+  for job in jobs:
+    error = np.empty((len(trials), num_decoders, num_decoders))
+    for period in set(job.period.tolist()):
+      use = job.period == period
+      each = gaussian_baselines.modulo_quantiser(
+        key, trials, job.num_messages, period / job.num_messages,
+        config.side_variance, num_decoders=num_decoders,
+      )  # fmt: skip
+      error[:, use] = by_list_size(each)[:, use]
+    parts.append(moments(error[:, None])[0])
+  return np.stack(parts)
+
+
+def _seed_aware(key, trials, jobs, config, complete):
+  """Sums [J, K, SIZE]; every variance serves all numbers of messages."""
+  del complete
+  counts, num_decoders = tuple(config.num_messages), jobs[0].period.size
+  errors = np.empty((len(trials), len(jobs), num_decoders, num_decoders))
+  for v in sorted({v for job in jobs for v in job.test_variance.tolist()}):
+    each = gaussian_baselines.seed_aware(
+      key, trials, v, config.side_variance, num_messages=counts,
+      num_decoders=num_decoders, num_candidates=config.num_candidates,
+    )  # fmt: skip
+    each = by_list_size(each)
+    for j, job in enumerate(jobs):
+      use = job.test_variance == v
+      errors[:, j, use] = each[:, counts.index(job.num_messages)][:, use]
+  return moments(errors)
+
+
+_STAGES = {
+  'lattice': _lattice,
+  'modulo': _modulo,
+  'seed_aware': _seed_aware,
+  'races': _races,
+}
+
+
+def by_list_size(squared_error) -> np.ndarray:
+  """[..., K] of decoders that know no n -> [..., K, K] by (n, k); NaN: none."""
+  error = np.asarray(squared_error, np.float64)
+  used = np.tri(error.shape[-1], dtype=bool)
+  return np.where(used, error[..., None, :], np.nan)
+
+
+def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
+  """Sums [J, K, SIZE] over R trials: what every figure needs.
+
+  Args:
+    squared_error: [R, J, K, K] by (n, k), NaN for k >= n.
+    match: [R, J, K].
+    bound: [R, J, K].
+    weight: [R, J, K], of mean 1, for trials of importance sampling.
+  """
+  error = np.asarray(squared_error, np.float64)
+  db = 10 * np.log10(np.maximum(error, 1e-20))
+  shape = error.shape[1:-1]
+  sums = [
+    np.full(shape, float(len(error))),
+    *(
+      np.full(shape, np.nan) if x is None else np.sum(x, 0, dtype=float)
+      for x in (match, bound)
+    ),
+  ]
+  for reduce in _REDUCE:
+    for value in (reduce(db, -1), reduce(error, -1)):  # [R, J, K]
+      value = value * weight
+      sums += [value.sum(0), (value**2).sum(0)]
+  return np.stack(sums, -1)
+
+
+def _mean_and_error(total, square, count):
+  mean = total / count
+  variance = max(square / count - mean**2, 0)
+  return mean, np.sqrt(variance / max(count - 1, 1))
+
+
+def cautious(row, score: str) -> float:
+  """A figure and its standard error: what a choice goes by.
+
+  The mean squared error hangs on failures that few trials see; the setting
+  that happened to see none would be chosen by the figure alone.
+  """
+  return row[score] + row[f'{score}_se']
+
+
+def figures(sums) -> dict[str, float]:
+  """Distortions, error rate and bound from `moments` of one setting [SIZE].
+
+  Returns:
+    mean_db: mean of 10 log10 of the squared error of the best decoder (the
+    paper's figure); mse_db: 10 log10 of its mean squared error; standard
+    errors of both, the latter's by the delta method; the same for the mean and
+    the worst decoder, with the prefixes of `DECODERS`; error_rate; error_bound
+    (Proposition 4).
+
+  Example:
+    >>> round(figures(moments(np.full((2, 1, 1, 1), .1))[0, 0])["mse_db"], 6)
+    -10.0
+  """
+  count, match, bound, *rest = np.asarray(sums, float)
+  row = {}
+  for prefix, part in zip(DECODERS.values(), np.reshape(rest, (-1, 4))):
+    db, db_se = _mean_and_error(*part[:2], count)
+    error, error_se = _mean_and_error(*part[2:], count)
+    row |= {
+      f'{prefix}mean_db': db,
+      f'{prefix}mean_db_se': db_se,
+      f'{prefix}mse_db': 10 * np.log10(error),
+      f'{prefix}mse_db_se': 10 / np.log(10) * error_se / error,
+    }
+  if not np.isnan(match):
+    rate = 1 - match / count
+    row['error_rate'] = rate
+    row['error_rate_se'] = tables.binomial_error(rate, count)
+  if not np.isnan(bound):
+    row['error_bound'] = bound / count
+  return {name: float(value) for name, value in row.items()}
+
+
+SCHEMES = ('no_message', *SELECTED, 'limit')
 _COUNTS = Field(int, least=1, many=True)
 _POSITIVE = Field(float, above=0, many=True)
 FIELDS = {
@@ -139,23 +437,25 @@ def _prepare(config, seed):
       f', got {config.num_candidates}.'
     )
 
-  def fill(run):
+  def fill(record):
     repeats, none, rows = [], [], []
     stages = config.selection_trials + 2 * config.trials
     stages += config.seed_aware_trials + config.lattice_trials
     total = config.repeats * stages
-    run.deal(
+    record.deal(
       range(config.repeats),
-      lambda repeat: run_repeat(config, run, seed, repeat, lambda _: None),
+      lambda repeat: run_repeat(config, record, seed, repeat, lambda _: None),
     )
     with tqdm.tqdm(total=total, desc='gaussian', unit='trial') as progress:
       for repeat in range(config.repeats):
-        repeats.append(run_repeat(config, run, seed, repeat, progress.update))
+        repeats.append(
+          run_repeat(config, record, seed, repeat, progress.update)
+        )
         if 'no_message' in config.schemes:
           none.append(no_message(config, seed, repeat))
         rows = make_rows(config, repeats, none)
-        run.write(rows)
-    run.note(table=rows)
+        record.write(rows)
+    record.note(table=rows)
     return rows
 
   return {}, fill
@@ -167,11 +467,13 @@ def trial_keys(seed: int, repeat: int) -> tuple[jax.Array, jax.Array]:
   return domain_key(key, Domain.SELECTION), domain_key(key, Domain.ASSESSMENT)
 
 
-def accumulate(run: Run, name, key, total, jobs, config, progress, *, complete):
-  """Sums over `total` trials in chunks; goes on from those kept in the run.
+def accumulate(
+  record: Run, name, key, total, jobs, config, progress, *, complete
+):
+  """Sums over `total` trials in chunks; goes on from those kept before.
 
   Args:
-    run: where the sums so far are kept.
+    record: where the sums so far are kept.
     name: under which.
     key: typed key of the trials.
     total: number of trials.
@@ -183,17 +485,17 @@ def accumulate(run: Run, name, key, total, jobs, config, progress, *, complete):
   Returns:
     [J, K, SIZE].
   """
-  kept = run.load(name) or {'done': 0, 'sums': 0.0}
+  kept = record.load(name) or {'done': 0, 'sums': 0.0}
   done, sums = int(kept['done']), kept['sums']
   progress(done)
   while done < total:
     stop = min(done + config.chunk, total)
-    sums = sums + schemes.run_jobs(
+    sums = sums + run_jobs(
       key, np.arange(done, stop), jobs, config, complete=complete
     )
     progress(stop - done)
     done = stop
-    run.save(name, {'done': done, 'sums': sums})
+    record.save(name, {'done': done, 'sums': sums})
   return sums
 
 
@@ -201,9 +503,9 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
   """The best setting of each (scheme, L); variance and period are [K]."""
   chosen = {}
   for scheme, count in itertools.product(config.schemes, config.num_messages):
-    if scheme not in schemes.SELECTED:
+    if scheme not in SELECTED:
       continue
-    score, kind = schemes.SELECTED[scheme]
+    score, kind = SELECTED[scheme]
     rows = [i for i, job in enumerate(jobs) if job[:2] == (kind, count)]
     best = [
       _best([(jobs[i], sums[i, n]) for i in rows], score)
@@ -216,17 +518,15 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
 
 def _best(pairs, score) -> Job:
   """The job of the best of (job, sums [SIZE])."""
-  return min(
-    pairs, key=lambda pair: schemes.cautious(schemes.figures(pair[1]), score)
-  )[0]
+  return min(pairs, key=lambda pair: cautious(figures(pair[1]), score))[0]
 
 
-def run_repeat(config, run: Run, seed, repeat, progress):
+def run_repeat(config, record: Run, seed, repeat, progress):
   """Selects the settings and evaluates them.
 
   Args:
     config: see configs/gaussian.py.
-    run: where the sums of each stage are kept.
+    record: where the sums of each stage are kept.
     seed: of every random number.
     repeat: from 0.
     progress: called with the number of trials done.
@@ -236,14 +536,14 @@ def run_repeat(config, run: Run, seed, repeat, progress):
     [K, SIZE] on the trials of the evaluation.
   """
   selection_key, key = trial_keys(seed, repeat)
-  jobs = schemes.candidates(config)
+  jobs = candidates(config)
   if not jobs:
     return {}, {}
 
   def sums(stage, key, total, jobs, complete):
     name = f'{stage}_{repeat}'
     return accumulate(
-      run, name, key, total, jobs, config, progress, complete=complete
+      record, name, key, total, jobs, config, progress, complete=complete
     )
 
   first = sums('selection', selection_key, config.selection_trials, jobs, False)
@@ -270,7 +570,7 @@ def no_message(config, seed, repeat) -> dict[int, np.ndarray]:
     num_decoders=max(config.num_decoders),
     side_variance=config.side_variance,
   )
-  sums = schemes.moments(schemes.by_list_size(error)[:, None])[0]
+  sums = moments(by_list_size(error)[:, None])[0]
   return {n: sums[n - 1] for n in config.num_decoders}
 
 
@@ -305,14 +605,14 @@ def make_rows(config, repeats, no_message=()) -> list[dict]:
 
 def _row(scheme, num_decoders, num_messages, sums, jobs=()) -> dict:
   """One row from the sums [SIZE] and the choices of every repeat."""
-  each = [schemes.figures(x) for x in sums]
+  each = [figures(x) for x in sums]
   row = {
     'scheme': scheme,
     'num_decoders': num_decoders,
     'num_messages': num_messages,
     'repeats': len(sums),
     'trials': int(sum(x[0] for x in sums)),
-    **schemes.figures(np.sum(sums, 0)),
+    **figures(np.sum(sums, 0)),
     'paper_mean_db': PAPER_DB.get((scheme, num_decoders, num_messages)),
   }
   if scheme == 'shared_race':  # Proposition 4 is about a race for each
@@ -401,7 +701,7 @@ def _claims(rows) -> list[str]:
 def _beyond_the_bound(rows) -> list[str]:
   """Where trials miss more than by Proposition 4, proved for iid labels."""
   lines = []
-  for scheme in schemes.RACES:
+  for scheme in RACES:
     own = [r for r in rows if r['scheme'] == scheme and 'error_bound' in r]
     if own:
       beyond = sum(
@@ -420,7 +720,7 @@ def _below_no_message(rows) -> list[str]:
     for r in rows
   }
   lines = []
-  for scheme in (*schemes.RACES, *schemes.LATTICES):
+  for scheme in (*RACES, *LATTICES):
     own = [place for place in table if place[0] == scheme and place[2] >= 4]
     own = [p for p in own if ('no_message', p[1], 1) in table]
     if own:
@@ -471,7 +771,7 @@ def _draw(ax, rows, name):
       ax.axhline(row[name], color='0.5', linestyle='-.', label='no message')
 
 
-TABLE = Experiment(
+run = Experiment(
   FIELDS,
   _prepare,
   as_text,
