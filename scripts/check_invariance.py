@@ -9,7 +9,7 @@ repeated, the devices that share the work instead. A CPU then counts as eight.
 With --forward_nodes the number of rows stays, and no token may differ.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import jax
 import numpy as np

@@ -20,7 +20,7 @@ Pictures come back whole where it is known what lies where, see --whole.
 --images tells decode the truth, for MSE and PSNR of what was coded.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import json
 

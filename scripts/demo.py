@@ -6,7 +6,7 @@ Needs no network: the language models ship with the library and the digits
 come with scikit-learn. Plots and tables go to the workdir.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import importlib
 import pathlib
@@ -18,7 +18,7 @@ from absl import app, flags
 import listcoupling as lc
 from listcoupling import command, tables
 from listcoupling.decoding import comparison
-from listcoupling.experiments import checks, images, toy
+from listcoupling.experiments import images, toy
 from listcoupling.experiments.language import block_efficiency
 from listcoupling.models import pretrained
 
@@ -43,11 +43,11 @@ def _config(name):
 
 def _couplings(workdir):
   """One pair of laws, then acceptance against K on a few."""
-  print(checks.coupling_table(_SEED.value))
+  print(toy.coupling_table(_SEED.value))
   config = _config('toy')
   config.update(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
-  rows = toy.TABLE.run(config, workdir / 'toy', _SEED.value)
-  print(f'\n{toy.TABLE.as_text(rows)}')
+  rows = toy.run(config, workdir / 'toy', _SEED.value)
+  print(f'\n{toy.run.as_text(rows)}')
 
 
 def _text(workdir):
@@ -70,8 +70,8 @@ def _text(workdir):
 def _digits(workdir):
   """Half a digit for K decoders that each see a scrap of the other half."""
   config = _config('vae_digits')
-  rows = images.TABLE.run(config, workdir / 'digits', _SEED.value)
-  print(images.TABLE.as_text(rows))
+  rows = images.run(config, workdir / 'digits', _SEED.value)
+  print(images.run.as_text(rows))
 
 
 def main(argv):

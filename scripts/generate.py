@@ -11,7 +11,7 @@ autoregressive, gumbel_tree and gumbel_chains. --tune tries plain sampling and a
 grid of trees on the first batch, prints the flags of the fastest and uses them.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import functools
 import json

@@ -162,10 +162,14 @@ def legend(canvas) -> None:
     canvas.legend(handles.values(), handles.keys(), loc='outside right center')
 
 
-def name_curves(axes) -> None:
+def name_curves(axes, size: float = _LABEL) -> None:
   """Names every curve at its end, in its colour, in place of a legend.
 
   Names that would lie on each other move apart; a thin line leads to each.
+
+  Args:
+    axes: whose labelled curves are named.
+    size: of the letters, points.
   """
   handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
   lines = {name: getattr(x, 'lines', [x])[0] for name, x in handles.items()}
@@ -181,12 +185,12 @@ def name_curves(axes) -> None:
   ]
   height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points
   for (name, end), place in zip(
-    ends.items(), spread(np.clip(places, 0, 1), 1.2 * _LABEL / height)
+    ends.items(), spread(np.clip(places, 0, 1), 1.2 * size / height)
   ):
     color = lines[name].get_color()
     axes.annotate(
       name, end, (1.06, place), lines[name].get_transform(), axes.transAxes,
-      color=color, fontsize=_LABEL, va='center', annotation_clip=False,
+      color=color, fontsize=size, va='center', annotation_clip=False,
       arrowprops=dict(
         arrowstyle='-', color=color, lw=0.5, alpha=0.5, shrinkA=0, shrinkB=2
       ),

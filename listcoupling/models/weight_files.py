@@ -48,7 +48,7 @@ class Source(NamedTuple):
 
   Attributes:
     headers: by name.
-    fetch: (name, slice of rows) -> these rows.
+    fetch: (name, slice of rows) -> these rows, in memory of their own.
   """
 
   headers: dict[str, Stored]
@@ -103,7 +103,8 @@ def in_memory(tensors: Mapping[str, jax.Array | np.ndarray]) -> Source:
     dtype = str(getattr(value, 'dtype', type(value).__name__))
     shape = tuple(np.shape(value))
     headers[name] = Stored('tensors', shape, _SPELLING.get(dtype, dtype))
-  return Source(headers, lambda name, rows: np.asarray(tensors[name][rows]))
+  # A copy: what a parameter is made of is its own from then on.
+  return Source(headers, lambda name, rows: np.array(tensors[name][rows]))
 
 
 def in_directory(directory: pathlib.Path) -> Source:
@@ -223,8 +224,9 @@ def read_leaf(
 ) -> jax.Array:
   """One parameter; with a sharding each of its shards alone, and once."""
   if sharding is None:
-    leaf = leaf.read(source.fetch)  # cast here: on device, a program a shape
-    return jnp.asarray(leaf.astype(jnp.dtype(dtype), copy=False))
+    # Cast here and put as it is: else a program is compiled for each shape.
+    leaf = leaf.read(source.fetch).astype(jnp.dtype(dtype), copy=False)
+    return jax.device_put(leaf)
   blocks = {}  # devices with the same shard share what was read
 
   def read(index):

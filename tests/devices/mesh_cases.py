@@ -24,7 +24,7 @@ from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
 from listcoupling.experiments import run
-from listcoupling.experiments.benchmarks import cost, hlo
+from listcoupling.experiments.benchmarks import cost
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
@@ -110,7 +110,7 @@ def programs(results):
     )
     state, info = call.prefill()
     program = call.compiled(loop.run, state, info)
-    sent = hlo.collectives(program.as_text())
+    sent = cost.collectives(program.as_text())
     keys = state.cache.layers[0][0]
     shards = call.mesh.shape
     results[f'{name} block'] = {

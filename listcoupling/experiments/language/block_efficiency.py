@@ -238,6 +238,6 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.set_ylim(-0.6, len(own) - 0.4)
 
 
-TABLE = Table(
-  COLUMNS, _settings, _measure, summarize, legend=LEGEND
-).experiment(block_efficiency=plot)
+run = Table(COLUMNS, _settings, _measure, summarize, legend=LEGEND).experiment(
+  block_efficiency=plot
+)

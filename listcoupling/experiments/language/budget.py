@@ -345,7 +345,7 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.minorticks_off()
 
 
-TABLE = (
+run = (
   Table((), _settings, _measure, summarize, FIELDS)
   .experiment(budget=plot)
   ._replace(as_text=as_text)

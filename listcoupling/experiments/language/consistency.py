@@ -1,6 +1,6 @@
 """Does the text change when everything but the target does?
 
-`TABLE` is Table 9 of arXiv 2506.05632: every prompt is continued twice with the
+`run` is Table 9 of arXiv 2506.05632: every prompt is continued twice with the
 same seed, the drafter's temperature changed in between, and the two texts
 are compared by ROUGE-L. A scheme that is drafter invariant in the strong sense
 writes the same text twice; canonical noise should score 1 up to the rounding
@@ -157,7 +157,7 @@ def plot(rows: Sequence[dict], path) -> None:
     plots.legend(canvas)
 
 
-TABLE = Table(COLUMNS, _settings, _measure, summarize).experiment(
+run = Table(COLUMNS, _settings, _measure, summarize).experiment(
   consistency=plot
 )
 

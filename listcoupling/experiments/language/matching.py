@@ -233,6 +233,6 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.set_xticks(counts)
 
 
-TABLE = Table(COLUMNS, _settings, _measure, summarize, FIELDS).experiment(
+run = Table(COLUMNS, _settings, _measure, summarize, FIELDS).experiment(
   matching=plot
 )

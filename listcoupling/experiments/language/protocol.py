@@ -191,9 +191,9 @@ class Table(NamedTuple):
     jobs = jobs_of(setup, config, seed, self.settings(setup, config))
     measure = self.measure(setup, config, jobs)
 
-    def fill(run):
+    def fill(record):
       named = {job.name: job for job in jobs}
-      measured = run.rows(
+      measured = record.rows(
         named, measure, key='job', table='batches.csv', timed=True
       )
       groups = {}
@@ -207,8 +207,8 @@ class Table(NamedTuple):
         }
         for place in groups
       ]
-      run.write(rows)
-      run.note(**setup.record)
+      record.write(rows)
+      record.note(**setup.record)
       return rows
 
     return setup.identity, fill

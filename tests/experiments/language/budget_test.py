@@ -43,7 +43,7 @@ def test_the_shipped_configs_are_complete():
 
 def test_the_table_is_what_generate_gives(folder, monkeypatch):
   config, work = _config(folder), folder / 'work'
-  rows = budget.TABLE.run(config, work, 5)
+  rows = budget.run(config, work, 5)
   schemes = [(row['method'], row['distinct']) for row in rows]
   assert schemes == 2 * [
     ('autoregressive', False),
@@ -70,8 +70,8 @@ def test_the_table_is_what_generate_gives(folder, monkeypatch):
   assert all(0 < row['race'] < row['overlap'] < 1 for row in rows)
   # Resumed: nothing is run again.
   monkeypatch.setattr(budget, '_generate', None)
-  assert budget.TABLE.run(config, work, 5) == rows
-  text = budget.TABLE.as_text(rows).splitlines()
+  assert budget.run(config, work, 5) == rows
+  text = budget.run.as_text(rows).splitlines()
   assert text[0].startswith('gsm8k, temperature 0.6: 5 prompts, 1 - TV 0.')
   assert text[2].startswith('gumbel_tree') and '100 %' in text[2]
   assert len(tables.read_csv(work / 'batches.csv')) == 16

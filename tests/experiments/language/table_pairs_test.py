@@ -31,7 +31,7 @@ def test_the_tree_is_ahead_of_what_does_not_know_the_noise(
 ):
   """Of a greedy draft by far, and the means are those of the pairs."""
   config = _config()
-  (row,) = table_pairs.TABLE.run(config, tmp_path, 3)
+  (row,) = table_pairs.run(config, tmp_path, 3)
   options = table_pairs.options_of(config, 1.0)
   assert list(options) == ['tree', 'greedy', 'specinfer_3']
   found = [
@@ -47,10 +47,10 @@ def test_the_tree_is_ahead_of_what_does_not_know_the_noise(
   assert row['specinfer_drafts'] == 3
   # Another call measures nothing.
   monkeypatch.setattr(table_pairs, 'tokens_per_call', None)
-  assert table_pairs.TABLE.run(config, tmp_path, 3) == [row]
+  assert table_pairs.run(config, tmp_path, 3) == [row]
   stored = tables.read_csv(tmp_path / 'results.csv')
   assert stored[0]['tree'] == row['tree']
-  assert f'{row["tree"]:.2f} ±' in table_pairs.TABLE.as_text([row])
+  assert f'{row["tree"]:.2f} ±' in table_pairs.run.as_text([row])
 
 
 def test_a_longer_distance_is_a_harder_pair():
