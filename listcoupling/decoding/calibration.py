@@ -188,13 +188,13 @@ def _log_likelihoods(law, noise, token):
   index = gumbel.argmax(ids == token)
   known = ids[index] == token
 
-  scores = jnp.array(SCALES)[:, None] * law.logits + noise  # [a, A]
+  scores = jnp.array(SCALES)[:, None] * law.logits[None] + noise[None]
   scores = scores - jnp.max(scores, axis=1, keepdims=True)
   # The exponentials at two temperatures give all the others as powers.
-  powers = [jnp.exp(scores / TEMPERATURES[:2, None, None])]  # [2, a, A]
+  powers = [jnp.exp(scores[None] / TEMPERATURES[:2, None, None])]  # [2, a, A]
   while 2 * len(powers) < len(TEMPERATURES):
     powers.append(powers[-1] * powers[-1])
   mass = jnp.stack([jnp.sum(each, axis=-1) for each in powers])
   mass = mass.reshape(len(TEMPERATURES), len(SCALES)).T
   own = jnp.where(known, scores[:, index], -jnp.inf)
-  return own[:, None] / TEMPERATURES - jnp.log(mass)
+  return own[:, None] / TEMPERATURES[None] - jnp.log(mass)
