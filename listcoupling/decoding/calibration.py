@@ -115,9 +115,7 @@ def perturbed(key, logits, temperature, sampling):
     The `filters.Law` over A atoms and Gumbel noise [A].
   """
   greedy = temperature < filters.COLDEST
-  law = filters.warm_law(
-    logits, jnp.where(greedy, 1.0, temperature), sampling
-  )
+  law = filters.warm_law(logits, jnp.where(greedy, 1.0, temperature), sampling)
   noise = -jnp.log(filters.noise(key, law))
   return law, jnp.where(greedy, 0.0, noise)
 
