@@ -1,7 +1,5 @@
 """Tables of generation on small models, and with rates given."""
 
-import types
-
 import jax
 import numpy as np
 import pytest
@@ -141,8 +139,7 @@ def tuned(monkeypatch):
     runs.append(nodes)
     rate = _RATES.get(nodes, 50.0) + len(runs) % 5 / 4
     rate += {0.1: 5.0}.get(options.draft_cost, 0.0)
-    figures = types.SimpleNamespace(tokens_per_second=rate)
-    return types.SimpleNamespace(metrics=figures)
+    return fakes.timed(rate)
 
   monkeypatch.setattr(tuning, 'generate', generate)
   monkeypatch.setattr(generation.generate, 'generate', generate)
