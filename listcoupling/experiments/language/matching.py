@@ -158,7 +158,6 @@ def measure(job: Job, laws: Laws, repetitions: int) -> dict:
   )
   owner, size = laws.owner, job.batch.size
   row = {
-    'rows': tables.join(job.batch.rows[:size]),
     'tokens': tables.join(np.bincount(owner, minlength=size)),
   }
   values = np.asarray(values)[: len(owner)].T
