@@ -123,15 +123,15 @@ def _measure(setup: Setup, config, jobs: Sequence[Job]):
 def summarize(groups: dict, place: tuple[str, str], config) -> dict:
   """One row of the table: means of the seeds' means and standard errors."""
   dataset, method = place
-  cells = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
-  seeds, prompts = cells['same'].shape
+  own = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
+  seeds, prompts = own['same'].shape
   return {
     'dataset': dataset,
     'method': method,
     'num_drafts': 1 if METHODS[method].single_draft else config.num_drafts[0],
     'draft_temperatures': ' then '.join(config.draft_temperatures),
-    **tables.means({'rouge_l': cells['rouge_l'].mean(axis=1)}),
-    **tables.means({'same_tokens': cells['same'].mean(axis=1)}),
+    **tables.means({'rouge_l': own['rouge_l'].mean(axis=1)}),
+    **tables.means({'same_tokens': own['same'].mean(axis=1)}),
     'seeds': seeds,
     'prompts': prompts,
   }

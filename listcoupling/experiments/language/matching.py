@@ -199,8 +199,8 @@ def _temperature(config) -> tuple[float] | None:
 def summarize(groups: dict, place: tuple[str, int], config) -> dict:
   """One row of the table: means over tokens, standard errors over prompts."""
   del config
-  cells = protocol.per_prompt(groups[place], ('tokens', *VALUES))
-  columns = {name: each.sum(axis=0) for name, each in cells.items()}
+  own = protocol.per_prompt(groups[place], ('tokens', *VALUES))
+  columns = {name: each.sum(axis=0) for name, each in own.items()}
   tokens = columns.pop('tokens')
   out = {'dataset': place[0], 'num_drafts': place[1]}
   for name, values in columns.items():
@@ -209,7 +209,7 @@ def summarize(groups: dict, place: tuple[str, int], config) -> dict:
   return out | {
     'tokens': int(tokens.sum()),
     'prompts': tokens.size,
-    'seeds': len(cells['tokens']),
+    'seeds': len(own['tokens']),
   }
 
 
