@@ -56,7 +56,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   path = pathlib.Path(path)
   check_regular(path)
   path = pathlib.Path(os.path.realpath(path))
-  with naming(path), _folder(path.parent):
+  with naming(path), making_folder(path.parent):
     handle, name = tempfile.mkstemp(
       prefix=f'.{path.stem[:64]}.', suffix=path.suffix, dir=path.parent
     )
@@ -73,7 +73,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _folder(path: pathlib.Path) -> Iterator[None]:
+def making_folder(path: pathlib.Path) -> Iterator[None]:
   """Makes a folder and its parents; on an exception those that are empty go."""
   made = [x for x in (path, *path.parents) if not os.path.exists(x)]
   try:

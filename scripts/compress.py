@@ -67,6 +67,7 @@ flags.DEFINE_bool('indices', False, 'encode: let decoders count their matches.')
 def main(argv):
   """Runs one command and prints its report."""
   values = flags.FLAGS.flag_values_dict()
+  commands.check_flags(argv[1], {x for x in values if flags.FLAGS[x].present})
   report = getattr(commands, argv[1])(values)
   if _FORMAT.value == 'json':
     print(json.dumps(report))

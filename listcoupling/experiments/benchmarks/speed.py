@@ -288,29 +288,36 @@ def overhead_cases(
 
 
 def _model_calls(params, state, sampler):
-  """The forwards of one block and nothing else; returns all they compute."""
+  """The forwards of one block and nothing else; returns all they compute.
+
+  No token is that of another node, and the target waits for the drafter: else
+  a compiler saves products that a block cannot.
+  """
   speculation = sampler.speculation
   length, width = speculation.draft_length, speculation.num_drafts
   text = Text(state.tokens, state.lengths - 1)
   batch = text.root.shape[0]
-  nodes = jnp.zeros((batch, width), jnp.int32)
-  parents = jnp.broadcast_to(jnp.arange(width), nodes.shape)
+  parents = jnp.broadcast_to(jnp.arange(width), (batch, width))
   drafter, own = speculation.drafters[0], params.drafters[0]
-  logits, draft_state = drafter.open_block(own, state.draft.drafters[0], text)
+  opened, draft_state = drafter.open_block(own, state.draft.drafters[0], text)
 
   def extend(carry, depth):
-    draft_state, total = carry
     logits, draft_state = drafter.extend(
-      own, draft_state, text, depth, nodes, parents
+      own, carry[1], text, depth, depth + parents, parents
     )
-    return (draft_state, total + jnp.sum(logits)), None
+    return (logits, draft_state), None
 
-  (draft_state, total), _ = jax.lax.scan(
-    extend, (draft_state, jnp.sum(logits)), jnp.arange(1, length)
+  drafted = jnp.zeros((batch, width, drafter.vocab_size))
+  (drafted, draft_state), _ = jax.lax.scan(
+    extend, (drafted, draft_state), jnp.arange(1, length)
   )
   proposals = tree.fill(tree.empty_tree(batch), 1 + speculation.num_nodes)
+  waited = (drafted[:, :1, 0] == jnp.inf).astype(jnp.int32)  # 0
+  proposals = proposals._replace(
+    tokens=waited + jnp.arange(speculation.num_nodes)[None]
+  )
   logits, cache = loop.judge(params, state.cache, text, proposals, sampler)
-  return draft_state, cache, total + jnp.sum(logits)
+  return opened, drafted, logits, draft_state, cache
 
 
 def memory_cases(

@@ -186,7 +186,9 @@ def _held(model, trials, num_messages, *, name, settings):
   def pad(x):
     return jnp.concatenate([x] + [x[:, :1]] * missing, 1)
 
-  return pad(decoding.codeword), pad(decoding.latent)
+  # Without trained parameters images are what training starts from, or None.
+  held = decoding.codeword, decoding.latent, decoding.images
+  return jax.tree.map(pad, held)
 
 
 def make_pool(
@@ -222,11 +224,9 @@ def make_pool(
     held.append(
       _held(model, trials, num_messages, name=name, settings=settings)
     )
-  codewords, latents = (jnp.stack(x) for x in zip(*held))
-  return training.Pool(
-    jnp.asarray(counts, jnp.int32), trials.right, trials.sides, codewords,
-    latents,
-  )  # fmt: skip
+  held = jax.tree.map(lambda *x: jnp.stack(x), *held)
+  counts = jnp.asarray(counts, jnp.int32)
+  return training.Pool(counts, trials.right, trials.sides, *held)
 
 
 class _Want(NamedTuple):
@@ -301,7 +301,7 @@ def _lattice_start(context, model, trials):
     gumbel.domain_key(_key(context), gumbel.Domain.FITS, place), model,
     trials.right, trials.sides, config, context.config.refine.classifier_steps,
   )  # fmt: skip
-  mean = np.asarray(trials.right).reshape(len(trials.right), -1).mean(0)
+  grey = np.full((1, *config.source_shape), 0.5)  # the VAE has the first word
 
   def start(key, want):
     del key
@@ -310,9 +310,8 @@ def _lattice_start(context, model, trials):
     space = choose_lattice_space(known, model, settings)
     leaders = schemes.lattice_code(settings, size).leaders
     return _Start(
-      leaders.astype(np.float32), space._asdict(), mean[None],
-      want.count << size,
-    )  # fmt: skip
+      leaders.astype(np.float32), space._asdict(), grey, want.count << size
+    )
 
   return start
 
@@ -382,7 +381,7 @@ def _wanted_kmeans(config, beta) -> list[_Want]:
 def _wanted_lattices(config, beta) -> list[_Want]:
   """One for each K, with a group for each decoder, and each L of the table."""
   return [
-    _Want('lattice', l * k, _filled(config, (k,)), beta, k)
+    _Want('lattice', l * k, (k,), beta, k)  # not filled: a pool has images
     for k, l in itertools.product(config.num_decoders, config.num_messages)
   ]
 

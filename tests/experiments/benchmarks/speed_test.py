@@ -110,6 +110,37 @@ def test_the_loop_of_a_small_model(monkeypatch):
   assert row['parameter_bytes'] == 2 * 4 * 6**3
 
 
+def test_the_models_alone_read_what_a_block_reads():
+  """As many forwards, and no two nodes alike, which compilers would merge."""
+  read = []
+
+  def watched(model):
+    def apply(params, tokens, *rest):
+      jax.debug.callback(lambda x: read.append(x.tolist()), tokens)
+      return model.apply(params, tokens, *rest)
+
+    return model._replace(apply=apply)
+
+  workload = _workload().resized(1)
+  target, drafter = map(watched, (workload.target, workload.drafter))
+  options = GenerateOptions(num_drafts=2, draft_length=4, num_nodes=20)
+  call, state, block = speed.third_block(
+    workload._replace(target=target, drafter=drafter), options
+  )
+  jax.effects_barrier()
+  read.clear()
+  jax.block_until_ready(block())
+  jax.effects_barrier()
+  sizes = [len(tokens[0]) for tokens in read]
+  read.clear()
+  jax.block_until_ready(speed._model_calls(call.params, state, call.sampler))
+  jax.effects_barrier()
+  assert [len(tokens[0]) for tokens in read] == sizes == [5, 2, 2, 2, 21]
+  opened, *depths, judged = (tokens[0] for tokens in read)
+  assert depths == [[1, 2], [2, 3], [3, 4]]
+  assert judged[1:] == list(range(20)) and judged[0] == opened[-1]
+
+
 def test_capacity_is_compared_on_the_same_texts(monkeypatch):
   run, texts = speed.generate.generate, []
 
