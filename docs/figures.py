@@ -1,4 +1,4 @@
-"""Draws docs/images/race.png and tree.png, the pictures of README.
+"""Draws race and tree in docs/images, the pictures of README, as PNG and PDF.
 
 python docs/figures.py
 """
@@ -53,7 +53,7 @@ def draw_race(path, num_drafts=2):
     lc.gumbel.exponential_streams(key, len(_P), num_drafts)
   )  # [K, N]
   blank = [''] * len(_P)
-  with plots.figure(path, (9, 2.5), print_too=False) as figure:
+  with plots.figure(path, (9, 2.5)) as figure:
     axes = figure.subplots(1, num_drafts + 1)
     for k, ax in enumerate(axes[:-1]):
       _track(ax, noise[k] / _P, _ALICE, 4.2, blank if k else _TOKENS, 'o')
@@ -148,7 +148,7 @@ def draw_tree(path, prompt='def __init__(self, ', place=48):
   parents, depths = np.append(-1, tree.parents[0]), np.append(0, tree.depths[0])
   parents[tokens < 0] = -1
   rows, taken = _rows(parents), _accepted(tokens, parents, written)
-  with plots.figure(path, (9, 3.1), print_too=False) as figure:
+  with plots.figure(path, (9, 3.1)) as figure:
     ax = figure.subplots()
     for node, y in rows.items():
       if not node:

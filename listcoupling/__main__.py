@@ -4,7 +4,7 @@ Its words are the scripts of a checkout, which travel with the wheel; each
 takes the flags that its file takes.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import difflib
 import sys

@@ -10,6 +10,8 @@ import pathlib
 import re
 import runpy
 import sys
+import traceback
+import types
 
 import jax
 from absl import app, flags, logging
@@ -20,7 +22,13 @@ flags.disclaim_key_flags()  # they belong to the script that asks for them
 
 _TRACEBACK = 'LISTCOUPLING_TRACEBACK'
 _PACKAGE = pathlib.Path(__file__).resolve().parent
+_EXPERIMENTS = (
+  'importlib_resources', 'matplotlib', 'ml_collections', 'optax', 'orbax',
+  'pyarrow', 'rouge_score', 'sklearn', 'tensorboardX', 'tensorflow_datasets',
+  'tqdm',
+)  # fmt: skip
 _EXTRAS = {
+  **dict.fromkeys(_EXPERIMENTS, 'experiments'),
   'PIL': 'images',
   'jinja2': 'chat',
   'torch': 'baselines',
@@ -29,6 +37,7 @@ _EXTRAS = {
 _FIELD = r'--?(?:no)?config\.([\w.]+)'
 _SCRIPT = r'(?:python )?scripts/(\w+)\.py'
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORTEST = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 _UNREAD = 141  # as a shell reports the signal of a pipe without a reader
 _called: str | None = None  # by the console command; runpy sets argv[0]
 
@@ -48,12 +57,27 @@ def run_script(path: pathlib.Path, called: str) -> None:
   """
   global _called
   _called = called
-  try:
-    runpy.run_path(str(path), run_name='__main__')
-  except ModuleNotFoundError as error:
-    if os.environ.get(_TRACEBACK):
-      raise
-    sys.exit(_fail([str(path)], error))
+  runpy.run_path(str(path), run_name='__main__')
+
+
+def tell_missing(error: BaseException, trace: types.TracebackType) -> bool:
+  """Says which extra a script lacks; --help tells what it does all the same.
+
+  Args:
+    error: that ended the script while it was imported.
+    trace: of the error.
+
+  Returns:
+    Whether it was such an error and was told.
+  """
+  if os.environ.get(_TRACEBACK) or _extra(error) is None:
+    return False
+  frames = [frame.f_globals for frame, _ in traceback.walk_tb(trace)]
+  words = [x['__doc__'] for x in frames if x['__name__'] == '__main__']
+  if {'--help', '-h', '--helpfull'} & {*sys.argv}:
+    print(_spoken(words[-1]))
+  _fail(sys.argv, error)
+  return True
 
 
 def define_config(default: str) -> flags.FlagHolder:
@@ -70,8 +94,8 @@ def define_config(default: str) -> flags.FlagHolder:
   from ml_collections import config_flags  # scripts without one run bare
 
   sys.path.insert(0, str(root()))
-  sys.argv[:] = _with_shipped(sys.argv)
   try:
+    sys.argv[:] = _with_shipped(sys.argv)
     return config_flags.DEFINE_config_file(
       'config', str(root() / default), 'File of the settings.'
     )
@@ -80,16 +104,34 @@ def define_config(default: str) -> flags.FlagHolder:
 
 
 def _with_shipped(argv: list[str]) -> list[str]:
-  """The command line; --config names what ships where this folder has none."""
+  """The command line; --config names what ships where this folder has none.
+
+  Raises:
+    ValueError: there is no such file here either.
+  """
   out = []
   for before, each in zip(['', *argv], argv):
-    found = re.fullmatch(r'(--?config=)?(configs/[^:]+)(:.*)?', each)
+    found = re.fullmatch(r'(--?config=)?([^:]*)(:.*)?', each)
     if found and (found[1] or before in ('-config', '--config')):
       flag, path, variant = found.groups('')
-      if not os.path.exists(path) and (root() / path).exists():
-        each = f'{flag}{root() / path}{variant}'
+      if not os.path.exists(path) and path.startswith('configs/'):
+        path = str(root() / path)
+      if not os.path.isfile(path):
+        raise ValueError(_no_config(found[2]))
+      each = f'{flag}{path}{variant}'
     out.append(each)
   return out
+
+
+def _no_config(path: str) -> str:
+  """Words on a --config that is no file, with the likeliest that ships."""
+  names = [x.name for x in (root() / 'configs').glob('[a-z]*.py')]
+  near = difflib.get_close_matches(os.path.basename(path), names, 1)
+  guess = (near or ['toy.py'])[0]
+  return (
+    f'--config needs a file of settings, {path!r} is none; did you mean '
+    f'configs/{guess}?'
+  )
 
 
 def define_seed(default: int | None, words: str) -> flags.FlagHolder:
@@ -161,7 +203,7 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
   def main(_):
     table = choose(given.value)
     join()
-    text = table.as_text(table.run(given.value, folder.value, number.value))
+    text = table.as_text(table(given.value, folder.value, number.value))
     if jax.process_index() > 0:
       return
     print(text)
@@ -280,15 +322,20 @@ def _words(error) -> str:
   """The message of an error, and the remedy for what is missing."""
   while isinstance(error, (AttributeError, KeyError)) and error.args:
     error = error.args[0]  # the message is within, as a repr or an error
-  if isinstance(error, ModuleNotFoundError) and error.name:
+  if extra := _extra(error):
     name = error.name.split('.')[0]
-    extra = _EXTRAS.get(name, 'experiments')
     return f"needs {name}: pip install 'listcoupling[{extra}]'"
   if isinstance(error, FileNotFoundError) and error.filename is not None:
     return f'there is no file or folder {error.filename}.'
   if getattr(error, 'errno', None) in _FULL and error.filename is None:
     return f'what is printed cannot be written: {error.strerror}.'
   return str(error)
+
+
+def _extra(error) -> str | None:
+  """The extra that brings what could not be imported."""
+  is_missing = isinstance(error, ModuleNotFoundError) and error.name
+  return _EXTRAS.get(error.name.split('.')[0]) if is_missing else None
 
 
 def _fail(argv, error) -> int:
@@ -314,7 +361,7 @@ def _parse(argv):
   """Flags of the command line; a mistake ends with one line."""
   if _called:
     main = sys.modules['__main__']
-    main.__doc__ = re.sub(_SCRIPT, _as_word, main.__doc__ or '')
+    main.__doc__ = _spoken(main.__doc__ or '')
     # absl heads --help with the path that runpy has put there.
     own = flags.FLAGS
     for flags_of in (
@@ -331,13 +378,35 @@ def _parse(argv):
     if 'config' in flags.FLAGS:
       error = _misspelt(argv, flags.FLAGS['config'].default) or error
     sys.exit(_fail(argv, error))
+  except Exception as error:
+    if os.environ.get(_TRACEBACK) or not (place := _place(argv, error)):
+      raise
+    sys.exit(_fail(argv, f'{place}: {type(error).__name__}: {error}'))
 
 
-def _as_word(script) -> str:
-  return f'listcoupling {script[1].replace("_", "-")}'
+def _place(argv, error) -> str | None:
+  """File and line of an error in a config that the command line names."""
+  frames = traceback.extract_tb(error.__traceback__)
+  places = [(frame.filename, frame.lineno) for frame in frames]
+  if isinstance(error, SyntaxError):
+    places.append((error.filename, error.lineno))
+  given = {each.removeprefix('--config=').partition(':')[0] for each in argv}
+  named = [f'{path}, line {line}' for path, line in places if path in given]
+  return named[-1] if named else None
+
+
+def _spoken(document: str) -> str:
+  """The docstring of a script, for users of the console command."""
+  if not _called:
+    return document
+  words = re.split(_SCRIPT, document)  # every other one names a script
+  words[1::2] = [f'listcoupling {x.replace("_", "-")}' for x in words[1::2]]
+  return ''.join(words)
 
 
 def _keep_compiled() -> None:
+  if _SHORTEST not in os.environ:  # to compile: small ones add up
+    jax.config.update(_SHORTEST.lower(), 0.0)
   if not jax.config.jax_compilation_cache_dir:
     root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = pathlib.Path(root) / 'listcoupling' / 'compiled'

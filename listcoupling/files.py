@@ -39,9 +39,9 @@ _REMEDIES = {
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Yields a path to write to; renames it over `path` on success.
 
-  Parent folders are made. On an exception the new file is removed and what
-  stood at `path` stays. The suffix is kept, for writers that look at it. A
-  link is followed: the file it names is replaced, the link stays.
+  Parent folders are made. On an exception the new file and these are removed
+  and what stood at `path` stays. The suffix is kept, for writers that look at
+  it. A link is followed: the file it names is replaced, the link stays.
 
   Args:
     path: a regular file, or absent.
@@ -56,8 +56,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   path = pathlib.Path(path)
   check_regular(path)
   path = pathlib.Path(os.path.realpath(path))
-  with naming(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
+  with naming(path), making_folder(path.parent):
     handle, name = tempfile.mkstemp(
       prefix=f'.{path.stem[:64]}.', suffix=path.suffix, dir=path.parent
     )
@@ -71,6 +70,20 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       new.replace(path)
     finally:
       new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def making_folder(path: pathlib.Path) -> Iterator[None]:
+  """Makes a folder and its parents; on an exception those that are empty go."""
+  made = [x for x in (path, *path.parents) if not os.path.exists(x)]
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    yield
+  except BaseException:
+    for each in made:
+      with contextlib.suppress(OSError):  # another has written there meanwhile
+        each.rmdir()
+    raise
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ sorts of vocabulary length, and fails if one is above its ceiling. Needs
 `pip install listcoupling[aot]`.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import pathlib
 

@@ -16,7 +16,7 @@ Each table has a folder of WORKDIR, written row by row. What is measured there
 is not measured again; another workdir is for another time.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import pathlib
 
@@ -26,29 +26,27 @@ from listcoupling import command, gumbel, tables
 from listcoupling.experiments.benchmarks import (
   baselines,
   cost,
-  generation,
   speed,
-  vocabulary,
 )
 
 _OF_PAIRS = {
-  'decoding': generation.decoding_cases,
-  'overhead': generation.overhead_cases,
-  'capacity': generation.capacity_cases,
-  'memory': generation.memory_cases,
-  'serving': generation.serving_cases,
-  'tune': generation.tune_cases,
+  'decoding': speed.decoding_cases,
+  'overhead': speed.overhead_cases,
+  'capacity': speed.capacity_cases,
+  'memory': speed.memory_cases,
+  'serving': speed.serving_cases,
+  'tune': speed.tune_cases,
 }
 _ALONE = {
-  'sampler': vocabulary.sampler_cases,
-  'vocabulary': vocabulary.vocabulary_cases,
+  'sampler': speed.sampler_cases,
+  'vocabulary': speed.vocabulary_cases,
   'scaling': cost.scaling_cases,
   'costs': lambda key: cost.paper_cases(),
 }
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')
 _SEED = command.define_seed(0, 'Of all draws but those of baselines.')
 _SIZE = flags.DEFINE_enum(
-  'size', 'shipped', generation.SIZES, 'Or a random pair of 25M + 4M.'
+  'size', 'shipped', speed.SIZES, 'Or a random pair of 25M + 4M.'
 )
 _SIZES = flags.DEFINE_list(
   'sizes', list(baselines.SIZES), 'Checkpoints of baselines; or shipped.'
@@ -59,7 +57,7 @@ def _cases(table):
   key = gumbel.seed_key(_SEED.value)
   if table in _ALONE:
     return _ALONE[table](key)
-  return _OF_PAIRS[table](generation.load_workload(key, _SIZE.value))
+  return _OF_PAIRS[table](speed.load_workload(key, _SIZE.value))
 
 
 def main(argv):

@@ -7,12 +7,12 @@ exact probability, the bound of Theorem 1, and the standard score of the
 difference between the first two.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 
 from listcoupling import command, tables
-from listcoupling.experiments import checks
+from listcoupling.experiments import toy
 
 _TRIALS = flags.DEFINE_integer(
   'trials', 10**6, 'Draws per line.', lower_bound=1
@@ -22,8 +22,8 @@ _SEED = command.define_seed(0, 'Of the laws and the draws.')
 
 def main(_):
   """Prints the table."""
-  rows = checks.exact_rows(_SEED.value, trials=_TRIALS.value)
-  print(tables.as_text(rows, checks.EXACT_COLUMNS))
+  rows = toy.exact_rows(_SEED.value, trials=_TRIALS.value)
+  print(tables.as_text(rows, toy.EXACT_COLUMNS))
   worst = max(abs(row['z']) for row in rows)
   if worst > 5:
     raise SystemExit(f'off by {worst:.1f} standard errors')

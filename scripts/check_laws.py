@@ -7,12 +7,12 @@ in .01 of the draws, and its tail samples must be spread evenly (chi-square
 over 16 spans of ids).
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 
 from listcoupling import command, tables
-from listcoupling.experiments import checks
+from listcoupling.experiments import toy
 
 _TRIALS = flags.DEFINE_integer(
   'trials', 20_000, 'Races per kind of noise.', lower_bound=8
@@ -22,8 +22,8 @@ _SEED = command.define_seed(0, 'Of the races.')
 
 def main(_):
   """Prints the table."""
-  rows = checks.tail_rows(_SEED.value, trials=_TRIALS.value)
-  print(tables.as_text(list(rows), checks.TAIL_COLUMNS))
+  rows = toy.tail_rows(_SEED.value, trials=_TRIALS.value)
+  print(tables.as_text(list(rows), toy.TAIL_COLUMNS))
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ Prints a line per figure and keeps all in WORKDIR/device_report.json, row by
 row: a run that is cut short still tells what it had measured.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import pathlib
 

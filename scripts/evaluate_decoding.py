@@ -13,7 +13,7 @@ directory (--config.target DIR --config.drafter DIR). A run that was stopped
 resumes when the command is repeated.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 
@@ -32,11 +32,11 @@ _PROMPTS = flags.DEFINE_string(
   'Folder of the data sets (instead of LISTCOUPLING_DATA), or the file of one.',
 )
 _TABLES = {
-  'block_efficiency': block_efficiency.TABLE,
-  'budget': budget.TABLE,
-  'matching': matching.TABLE,
-  'consistency': consistency.TABLE,
-  'table_pairs': table_pairs.TABLE,
+  'block_efficiency': block_efficiency.run,
+  'budget': budget.run,
+  'matching': matching.run,
+  'consistency': consistency.run,
+  'table_pairs': table_pairs.run,
 }
 
 

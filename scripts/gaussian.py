@@ -1,13 +1,13 @@
 """Tables of the Gaussian source, see configs/gaussian.py."""
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import os
 
 import jax
 
 from listcoupling import command
-from listcoupling.experiments.gaussian import table
+from listcoupling.experiments import gaussian
 
 
 def _choose(config):
@@ -16,7 +16,7 @@ def _choose(config):
   cores = len(os.sched_getaffinity(0)) if own else 1
   wanted = config.get('cpu_devices') or cores
   jax.config.update('jax_num_cpu_devices', wanted)
-  return table.TABLE
+  return gaussian.run
 
 
 if __name__ == '__main__':

@@ -1,13 +1,13 @@
 """Groups of decoders on the Gaussian source, see configs/gaussian_groups.py."""
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from listcoupling import command
-from listcoupling.experiments import groups
+from listcoupling.experiments import codes
 
 if __name__ == '__main__':
   command.run_table(
-    lambda config: groups.GAUSSIAN,
+    lambda config: codes.run_groups,
     config='configs/gaussian_groups.py',
     workdir='runs/gaussian_groups',
     seed='Of every random number.',

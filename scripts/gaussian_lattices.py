@@ -1,13 +1,13 @@
 """Lattices on blocks of a Gaussian source, see configs/gaussian_lattices.py."""
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from listcoupling import command
-from listcoupling.experiments.gaussian import dimensions
+from listcoupling.experiments import codes
 
 if __name__ == '__main__':
   command.run_table(
-    lambda config: dimensions.TABLE,
+    lambda config: codes.run_lattices,
     config='configs/gaussian_lattices.py',
     workdir='runs/gaussian_lattices',
     seed='Of every random number.',

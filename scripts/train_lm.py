@@ -9,7 +9,7 @@ model.safetensors, tokenizer.json. A run that was stopped resumes from its last
 checkpoint.
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 import jax
 from absl import flags

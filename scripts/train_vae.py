@@ -4,7 +4,7 @@ python scripts/train_vae.py --config configs/vae_mnist.py --workdir runs/mnist
 python scripts/train_vae.py --mesh data=8 ...            on eight devices
 """
 
-import listcoupling.early_interrupts  # noqa: F401
+import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 

@@ -158,6 +158,31 @@ def test_help_that_nobody_reads_is_quiet():
   assert (done.returncode, done.stderr) == (141, '')
 
 
+def test_a_script_without_its_extra_says_so_while_it_starts(tmp_path):
+  lacks = 'raise ModuleNotFoundError("", name="matplotlib.figure")'
+  (tmp_path / 'matplotlib.py').write_text(lacks)
+  run = functools.partial(
+    subprocess.run,
+    capture_output=True,
+    text=True,
+    cwd=tmp_path,
+    env=os.environ | {'PYTHONPATH': f'{tmp_path}:{_ROOT}'},
+    check=False,
+  )
+  words = "needs matplotlib: pip install 'listcoupling[experiments]'\n"
+  done = run([sys.executable, _ROOT / 'scripts/toy.py', '--workdir=x'])
+  assert (done.returncode, done.stdout) == (1, '')
+  assert done.stderr == f'toy.py: {words}'
+  done = run([sys.executable, '-m', 'listcoupling', 'gaussian', '--help'])
+  assert done.returncode == 1 and 'Tables of the Gaussian' in done.stdout
+  assert done.stderr == f'listcoupling gaussian: {words}'
+  lacks = lacks.replace('matplotlib.figure', 'unheard_of')  # a bug: all of it
+  (tmp_path / 'matplotlib.py').write_text(lacks)
+  done = run([sys.executable, '-m', 'listcoupling', 'toy'])
+  assert done.returncode == 1 and done.stderr.startswith('Traceback')
+  assert 'listcoupling[' not in done.stderr
+
+
 # One process for all: importing takes longer than what is tested.
 _SCRIPT = """
 import io, sys
@@ -192,7 +217,14 @@ _CASES = {
   ): 'did you mean --config.refine.steps or --config.train.steps.',
   ('--workdir=x', '--config.trials=1.5'): 'config.trials=1.5',
   ('--workdir=x', '--config=configs/gaussian.py:foo'): "small, got 'foo'",
-  ('--workdir=x', '--config=configs/none.py'): 'configs/none.py',
+  ('--workdir=x', '--config=configs/toi.py'): (
+    "toy.py: --config needs a file of settings, 'configs/toi.py' is none; did "
+    'you mean configs/toy.py?'
+  ),
+  ('--workdir=x', '--config', '/tmp'): "'/tmp' is none",
+  ('--workdir=x', '--config='): "'' is none",
+  ('--workdir=x', '--config=syntax.py'): 'syntax.py, line 1: SyntaxError: ',
+  ('--workdir=x', '--config=zero.py'): 'zero.py, line 2: ZeroDivisionError: ',
   ('--wordkir=x',): "'wordkir'. Did you mean: workdir",
   ('--workdir=x', '--seed=-1'): 'seed=-1: -1 is not an integer in the range',
   ('--workdir=x', f'--seed={2**32}'): '[0, 4294967295]',
@@ -200,12 +232,15 @@ _CASES = {
 }
 
 
-def test_mistakes_in_flags_are_one_line():
+def test_mistakes_in_flags_are_one_line(tmp_path):
+  (tmp_path / 'syntax.py').write_text('def get_config(: pass')
+  (tmp_path / 'zero.py').write_text('def get_config():\n  return 1 / 0')
   done = subprocess.run(
     [sys.executable, '-c', _SCRIPT.format(cases=list(_CASES))],
     capture_output=True,
     text=True,
-    cwd=_ROOT,
+    cwd=tmp_path,
+    env=os.environ | {'PYTHONPATH': str(_ROOT)},
     check=False,
   )
   assert done.returncode == 0, done.stderr
@@ -225,7 +260,8 @@ def test_configs_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):
   ]
   given += ['--config=configs/own.py', '--file=configs/toy.py']
   (tmp_path / 'configs').mkdir()
-  (tmp_path / 'configs' / 'toy.py').touch()  # the user's own goes first
+  for name in ('toy.py', 'own.py'):  # the user's own goes first
+    (tmp_path / 'configs' / name).touch()
   assert command._with_shipped(given) == [
     *given[:3],
     f'{_ROOT}/configs/gaussian.py:small',
@@ -280,6 +316,7 @@ def main(argv):
     return {'value': number}
 
   print(jax.config.jax_compilation_cache_dir)
+  print(jax.config.jax_persistent_cache_min_compile_time_secs)
   with run.open_run(argv[1], {}) as record:
     record.rows({n: n for n in range(3)}, compute, key='n')
 
@@ -287,8 +324,11 @@ command.run(main, choices=(sys.argv[1],))
 """
 
 
-def test_a_stop_ends_with_130_and_flushed_output(tmp_path):
+@pytest.mark.parametrize('shortest', [None, '0.5'])
+def test_a_stop_ends_with_130_and_flushed_output(tmp_path, shortest):
   changes = {'XDG_CACHE_HOME': str(tmp_path / 'cache')}
+  if shortest:
+    changes['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = shortest
   done = subprocess.run(
     [sys.executable, '-c', _STOPPED, str(tmp_path / 'work')],
     env={k: v for k, v in os.environ.items() if 'CACHE' not in k} | changes,
@@ -299,7 +339,7 @@ def test_a_stop_ends_with_130_and_flushed_output(tmp_path):
   )
   assert done.returncode == 130, done.stderr
   folder = tmp_path / 'cache' / 'listcoupling' / 'compiled'
-  assert done.stdout == f'{folder}\n'
+  assert done.stdout == f'{folder}\n{shortest or 0.0}\n'
   last = done.stderr.splitlines()[-1]
   assert 'Stopped. What is done is kept in' in last and 'goes on' in last
   assert 'Traceback' not in done.stderr
@@ -358,6 +398,7 @@ def test_a_user_without_a_home_has_no_folder_of_programs(monkeypatch):
   before = jax.config.jax_compilation_cache_dir
   try:
     jax.config.update('jax_compilation_cache_dir', None)
+    monkeypatch.setenv(command._SHORTEST, '1')  # leaves the tests' as it is
     command._keep_compiled()
     assert jax.config.jax_compilation_cache_dir is None
   finally:

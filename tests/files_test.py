@@ -21,6 +21,17 @@ def test_a_failed_write_leaves_what_stood_there(tmp_path):
   assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize('other', ['', 'a/other'])
+def test_a_failed_write_leaves_no_empty_folders(tmp_path, other):
+  with pytest.raises(KeyboardInterrupt):
+    with files.replacing(tmp_path / 'a' / 'b' / 'x.json'):
+      if other:  # of another process
+        (tmp_path / other).write_text('stays')
+      raise KeyboardInterrupt
+  found = {str(x.relative_to(tmp_path)) for x in tmp_path.rglob('*')}
+  assert found == ({'a', other} if other else set())
+
+
 def test_two_may_write_the_same_file(tmp_path):
   path = tmp_path / 'x.json'
   with files.replacing(path) as new:  # meanwhile another run writes it too

@@ -243,8 +243,7 @@ def write_images(path, images, names=()) -> None:
 
   check_output(path)
   path = pathlib.Path(os.path.realpath(path))
-  with files.naming(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
+  with files.naming(path), files.making_folder(path.parent):
     new = pathlib.Path(tempfile.mkdtemp(prefix='.images.', dir=path.parent))
     try:
       for image, name in zip(images, _output_names(len(images), names)):
@@ -266,8 +265,13 @@ def check_output(path) -> None:
   if path.suffix == '.npy':
     files.check_regular(path)
     return
-  import PIL  # noqa: F401
+  import PIL.Image
 
+  if path.suffix.lower() in PIL.Image.registered_extensions():
+    raise ValueError(
+      f'{path} names a picture; name a new folder for them, or a file that '
+      'ends in .npy.'
+    )
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise ValueError(
       f'{path} exists; name a new folder, or a file that ends in .npy.'

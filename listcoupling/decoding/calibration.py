@@ -115,7 +115,7 @@ def perturbed(key, logits, temperature, sampling):
     The `filters.Law` over A atoms and Gumbel noise [A].
   """
   greedy = temperature < filters.COLDEST
-  law = filters.warp(logits, jnp.where(greedy, 1.0, temperature), sampling)
+  law = filters.warm_law(logits, jnp.where(greedy, 1.0, temperature), sampling)
   noise = -jnp.log(filters.noise(key, law))
   return law, jnp.where(greedy, 0.0, noise)
 
@@ -186,15 +186,13 @@ def _log_likelihoods(law, noise, token):
   index = gumbel.argmax(ids == token)
   known = ids[index] == token
 
-  def scaled(scale):
-    score = scale * law.logits + noise
-    score = score - jnp.max(score)
-    # The exponentials of two temperatures give all the others as powers.
-    weights = [jnp.exp(score / tau) for tau in TEMPERATURES[:2]]
-    while len(weights) < len(TEMPERATURES):
-      weights.append(weights[-2] * weights[-2])
-    mass = jnp.stack([jnp.sum(w) for w in weights])
-    own = jnp.where(known, score[index], -jnp.inf)
-    return own / TEMPERATURES - jnp.log(mass)
-
-  return jax.vmap(scaled)(jnp.array(SCALES))
+  scores = jnp.array(SCALES)[:, None] * law.logits[None] + noise[None]
+  scores = scores - jnp.max(scores, axis=1, keepdims=True)
+  # The exponentials at two temperatures give all the others as powers.
+  powers = [jnp.exp(scores[None] / TEMPERATURES[:2, None, None])]  # [2, a, A]
+  while 2 * len(powers) < len(TEMPERATURES):
+    powers.append(powers[-1] * powers[-1])
+  mass = jnp.stack([jnp.sum(each, axis=-1) for each in powers])
+  mass = mass.reshape(len(TEMPERATURES), len(SCALES)).T
+  own = jnp.where(known, scores[:, index], -jnp.inf)
+  return own[:, None] / TEMPERATURES[None] - jnp.log(mass)

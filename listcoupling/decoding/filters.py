@@ -120,16 +120,24 @@ def warp(logits: jax.Array, temperature, options) -> Law:
     temperature: [] number or traced.
     options: `GenerateOptions`, or the `SamplingParams` of one.
   """
-  params = sampling_params(options)
-  # In the caller's precision; and a tiny temperature must not overflow.
-  logits = (logits - gumbel.largest(logits)).astype(jnp.float32)
   warm = temperature >= COLDEST
-  law = _truncate(logits / jnp.where(warm, temperature, 1.0), params)
+  law = warm_law(logits, jnp.where(warm, temperature, 1.0), options)
   atoms = jnp.arange(law.logits.shape[-1], dtype=jnp.int32)
   likeliest = atoms == gumbel.argmax(law.logits)
   # A NaN row stays impossible.
   only = jnp.where(likeliest, 0.0 * jnp.max(law.logits), -jnp.inf)
   return law._replace(logits=jnp.where(warm, law.logits, only))
+
+
+def warm_law(logits: jax.Array, temperature, options) -> Law:
+  """`warp` at a temperature that is known not to be 0: a third of its passes.
+
+  Arguments and result as `warp`.
+  """
+  params = sampling_params(options)
+  # In the caller's precision; and a tiny temperature must not overflow.
+  logits = (logits - gumbel.largest(logits)).astype(jnp.float32)
+  return _truncate(logits / temperature, params)
 
 
 def _truncate(logits, params):

@@ -344,11 +344,12 @@ def with_stops(target, options) -> GenerateOptions:
       f'target must be a LanguageModel, got {type(target).__name__}; see '
       'listcoupling.load_pretrained.'
     )
-  check_model(target, 'target')
   if not isinstance(options, GenerateOptions):
     raise ValueError(
       f'options must be GenerateOptions, got {type(options).__name__}.'
     )
+  ordered = options.forward_nodes is not None and target.ordered is not None
+  check_model(target, 'target', 'ordered' if ordered else 'apply')
   if options.stop_tokens is not None:
     return options
   stops = getattr(target.config, 'stop_tokens', None) or ()

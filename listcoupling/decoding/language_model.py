@@ -145,7 +145,7 @@ class LanguageModel(NamedTuple):
     return self._replace(params=None, tokenizer=None)
 
 
-def check_model(model: LanguageModel, role: str) -> None:
+def check_model(model: LanguageModel, role: str, member: str = 'apply') -> None:
   """Raises ValueError unless a model keeps to the protocol.
 
   Its forward pass is traced once, on two tokens.
@@ -153,6 +153,7 @@ def check_model(model: LanguageModel, role: str) -> None:
   Args:
     model: the language model.
     role: what it is, for the message: "target" or "drafter".
+    member: the forward pass that is used, 'apply' or 'ordered'.
   """
   name = f'{role}.config.vocab_size'
   size = getattr(model.config, 'vocab_size', None)
@@ -172,15 +173,16 @@ def check_model(model: LanguageModel, role: str) -> None:
         f'{validation.shown(leaf)} in it.'
       )
   kinds = tuple((leaf.shape, jnp.result_type(leaf)) for leaf in leaves)
-  _check_forward(model.static, role, structure, kinds)
+  _check_forward(model.static, role, member, structure, kinds)
 
 
 @functools.lru_cache(maxsize=32)  # a second call traces nothing
-def _check_forward(model, role, structure, kinds):
-  """Traces `apply`, `ordered` and `commit` of a model of such parameters."""
+def _check_forward(model, role, member, structure, kinds):
+  """Traces a forward pass and `commit` of a model of such parameters."""
+  apply = getattr(model, member)
   params = structure.unflatten([jax.ShapeDtypeStruct(*kind) for kind in kinds])
 
-  def forward(params, apply):
+  def forward(params):
     cache = model.init_cache(1, 8)
     tokens, start = jnp.zeros((1, 2), jnp.int32), jnp.zeros((1,), jnp.int32)
     entries = model.capacity(cache)
@@ -190,32 +192,30 @@ def _check_forward(model, role, structure, kinds):
     logits, after = apply(params, tokens, tokens, mask, cache, start)
     return logits, (cache, after, model.commit(after, start, tokens))
 
-  for name in ('apply', 'ordered')[: 1 + (model.ordered is not None)]:
-    apply = getattr(model, name)
-    try:
-      logits, caches = jax.eval_shape(lambda p, f=apply: forward(p, f), params)
-    except Exception as error:
-      about = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
-      raise ValueError(
-        f'{role}.{name} cannot be traced with init_cache, capacity and commit '
-        f'({about}); see listcoupling.decoding.language_model.Apply.'
-      ) from error
-    wanted = (1, 2, model.config.vocab_size)
-    found = getattr(logits, 'shape', None), getattr(logits, 'dtype', None)
-    if found[0] != wanted or not jnp.issubdtype(found[1], jnp.floating):
-      raise ValueError(
-        f'{role}.{name} must give float logits [B, S, V], here of shape '
-        f'{wanted}, got {found[1]} of shape {found[0]}.'
-      )
-    forms = [
-      [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(cache)]
-      for cache in caches
-    ]
-    if not forms[0] == forms[1] == forms[2]:
-      raise ValueError(
-        f'{role}.{name} and commit must give a cache of the shapes and types '
-        f'of init_cache, got {forms[1]}, {forms[2]} and {forms[0]}.'
-      )
+  try:
+    logits, caches = jax.eval_shape(forward, params)
+  except Exception as error:
+    about = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
+    raise ValueError(
+      f'{role}.{member} cannot be traced with init_cache, capacity and commit '
+      f'({about}); see listcoupling.decoding.language_model.Apply.'
+    ) from error
+  wanted = (1, 2, model.config.vocab_size)
+  found = getattr(logits, 'shape', None), getattr(logits, 'dtype', None)
+  if found[0] != wanted or not jnp.issubdtype(found[1], jnp.floating):
+    raise ValueError(
+      f'{role}.{member} must give float logits [B, S, V], here of shape '
+      f'{wanted}, got {found[1]} of shape {found[0]}.'
+    )
+  forms = [
+    [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(cache)]
+    for cache in caches
+  ]
+  if not forms[0] == forms[1] == forms[2]:
+    raise ValueError(
+      f'{role}.{member} and commit must give a cache of the shapes and types '
+      f'of init_cache, got {forms[1]}, {forms[2]} and {forms[0]}.'
+    )
 
 
 def read_tokens(

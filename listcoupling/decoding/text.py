@@ -241,7 +241,7 @@ def _keys(key, num_prompts, num_samples):
     return jnp.where(sample == 0, row, other)
 
   count = num_prompts * num_samples
-  return jax.jit(jax.vmap(one))(jnp.arange(count, dtype=jnp.int32))
+  return jax.jit(jax.vmap(one))(np.arange(count, dtype=np.int32))
 
 
 class _Streams:

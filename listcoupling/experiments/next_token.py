@@ -209,10 +209,10 @@ def _prepare(config, seed):
     p_logits, q_logits = (law[position] for law in laws())
     return row(seed, config, position, p_logits, q_logits)
 
-  def fill(run):
+  def fill(record):
     jobs = {i: i for i in range(config.num_positions)}
-    rows = run.rows(jobs, compute, key='position')
-    run.note(training_split=splits, summary=summary(rows))
+    rows = record.rows(jobs, compute, key='position')
+    record.note(training_split=splits, summary=summary(rows))
     return rows
 
   return origin, fill
@@ -284,7 +284,7 @@ def summary(rows: Sequence[dict]) -> dict:
   """The table as a whole.
 
   Args:
-    rows: of `TABLE.run`.
+    rows: of `run`.
 
   Returns:
     dict of `mean` and `standard_error` over positions of every column;
@@ -373,4 +373,4 @@ def plot(rows: Sequence[dict], path: str | os.PathLike) -> None:
     axes.legend(loc='lower left')
 
 
-TABLE = Experiment(FIELDS, _prepare, as_text, {'next_token.png': plot})
+run = Experiment(FIELDS, _prepare, as_text, {'next_token.png': plot})

@@ -46,17 +46,14 @@ _LABEL = 7.5  # size of the names at the ends of curves, points
 
 
 @contextlib.contextmanager
-def figure(path: str | os.PathLike, size=(5.2, 3.6), *, print_too=True):
+def figure(path: str | os.PathLike, size=(5.2, 3.6)):
   """Yields a `Figure` in the shared style; writes it to `path` at the end.
 
   Args:
     path: PNG (or any format matplotlib knows), replaced in one step.
     size: width and height in inches.
-    print_too: whether a PDF for print is written beside it.
   """
-  paths = [pathlib.Path(path)]
-  if print_too:
-    paths.append(paths[0].with_suffix('.pdf'))
+  paths = pathlib.Path(path), pathlib.Path(path).with_suffix('.pdf')
   with matplotlib.rc_context(STYLE):
     canvas = Figure(figsize=size, layout='constrained')
     yield canvas
@@ -162,10 +159,14 @@ def legend(canvas) -> None:
     canvas.legend(handles.values(), handles.keys(), loc='outside right center')
 
 
-def name_curves(axes) -> None:
+def name_curves(axes, size: float = _LABEL) -> None:
   """Names every curve at its end, in its colour, in place of a legend.
 
   Names that would lie on each other move apart; a thin line leads to each.
+
+  Args:
+    axes: whose labelled curves are named.
+    size: of the letters, points.
   """
   handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
   lines = {name: getattr(x, 'lines', [x])[0] for name, x in handles.items()}
@@ -181,12 +182,12 @@ def name_curves(axes) -> None:
   ]
   height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points
   for (name, end), place in zip(
-    ends.items(), spread(np.clip(places, 0, 1), 1.2 * _LABEL / height)
+    ends.items(), spread(np.clip(places, 0, 1), 1.2 * size / height)
   ):
     color = lines[name].get_color()
     axes.annotate(
       name, end, (1.06, place), lines[name].get_transform(), axes.transAxes,
-      color=color, fontsize=_LABEL, va='center', annotation_clip=False,
+      color=color, fontsize=size, va='center', annotation_clip=False,
       arrowprops=dict(
         arrowstyle='-', color=color, lw=0.5, alpha=0.5, shrinkA=0, shrinkB=2
       ),

@@ -412,6 +412,8 @@ class Run:
 class Experiment(NamedTuple):
   """A table: how a config becomes rows, and rows text and figures.
 
+  Called with a config it fills the table; each stands as `run` in its module.
+
   Attributes:
     fields: what the config may hold, see `check_config`.
     prepare: (config, seed) -> what the results depend on beside these two, by
@@ -428,7 +430,7 @@ class Experiment(NamedTuple):
   figures: Mapping[str, Callable[[list[dict], pathlib.Path], None]]
   may_change: Sequence[str] = ()
 
-  def run(
+  def __call__(
     self, config: Any, workdir: str | os.PathLike, seed: int = 0
   ) -> list[dict[str, Any]]:
     """Fills the table and draws it; goes on with what the folder holds.

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from listcoupling import files
-from listcoupling.compression import packing
 from listcoupling.data import image_files
 from listcoupling.image_codec import bitstream, fits, pictures, transport
 
@@ -20,13 +19,52 @@ _SETTINGS = (
   'seed', 'num_decoders', 'num_messages', 'num_candidates', 'num_groups',
   'labels', 'width', 'shared_race',
 )  # fmt: skip
+_FLAGS = {
+  'encode': {
+    'model', 'scheme', 'beta', 'images', 'file', 'overwrite', 'names', 'crops',
+    'bin_size', 'indices', *_SETTINGS,
+  },
+  'decode': {'model', 'images', 'file', 'side', 'output', 'whole', 'decoder'},
+  'inspect': {'file'},
+}  # fmt: skip
 _SHIPPED = 'shipped: right halves of MNIST digits'
+
+
+def check_flags(command: str, given: set[str]) -> None:
+  """Raises ValueError for a flag that only another command reads."""
+  for other, names in _FLAGS.items():
+    if wrong := sorted(given & names - _FLAGS[command]):
+      raise ValueError(
+        f'--{wrong[0]} is a flag of {other}, {command} does not read it; '
+        'leave it out.'
+      )
 
 
 def _need(values, *names) -> None:
   missing = [f'--{name}' for name in names if values.get(name) is None]
   if missing:
     raise ValueError(f'{", ".join(missing)} must be given.')
+  for name in ('images', 'file', 'model', 'crops', 'side', 'output'):
+    if values.get(name) == '':
+      raise ValueError(f'--{name} is empty; name a path, or leave it out.')
+
+
+def _check_apart(values, outputs, inputs) -> None:
+  """Raises ValueError for an output in the place of another path."""
+  for output in outputs:
+    for other in {*inputs, *outputs} - {output}:
+      if not values[output] or not values[other]:
+        continue
+      place, taken = (
+        pathlib.Path(os.path.realpath(values[name])) for name in (output, other)
+      )
+      if taken in (place, *place.parents) and (
+        place == taken or taken.is_dir()
+      ):
+        raise ValueError(
+          f'--{output} {values[output]} lies in the place of --{other} '
+          f'{values[other]}; name another.'
+        )
 
 
 def _check_shipped(scheme, num_decoders, num_messages) -> None:
@@ -73,6 +111,7 @@ def encode(values: Mapping) -> dict:
     OSError: for an output that cannot be written.
   """
   _need(values, 'images', 'file')
+  _check_apart(values, ['file', 'crops'], ['images'])
   files.check_regular(values['file'])
   if os.path.exists(values['file']) and not values['overwrite']:
     raise ValueError(f'{values["file"]} exists; --overwrite replaces it.')
@@ -134,6 +173,7 @@ def decode(values: Mapping) -> dict:
     OSError: for an output that cannot be written.
   """
   _need(values, 'file', 'side', 'output')
+  _check_apart(values, ['output'], ['file', 'side', 'images'])
   image_files.check_output(values['output'])
   container = bitstream.read(values['file'])
   if values['model'] is None:
@@ -215,10 +255,10 @@ def size_report(container: bitstream.Container, size: int) -> dict:
     'model': c.model_digest.hex(),
     'file_bytes': size,
     'overhead_bytes': bitstream.OVERHEAD,
-    'message_bytes': packing.packed_size(count, base),
+    'message_bytes': bitstream.packed_size(count, base),
     'index_bytes': 0
     if c.indices is None
-    else packing.packed_size(count, c.num_candidates),
+    else bitstream.packed_size(count, c.num_candidates),
     'name_bytes': len('\0'.join(c.names).encode()),
     'bits_per_block': math.log2(base),
     'bits_per_pixel': math.log2(base) / pixels,

@@ -9,10 +9,11 @@ labels that stand for codewords of the source (k-means in pixels) and a decoder
 trained on what the codec delivers (`models.codeword_decoder`). `lattice` has
 points of a dithered lattice in the latent space of the VAE for codewords and
 cosets for messages (`compression.lattices`): a decoder takes the point of its
-coset that is nearest to the mean its side information gives, and answers by a
-network that was trained on such points. `list_quantiser` has no race and shares
-nothing but its codewords; where a bin holds several, a classifier of the side
-information tells them apart (`compression.list_quantiser`).
+coset that is nearest to the mean its side information gives, and answers by the
+VAE and a network that was trained to better that answer. `list_quantiser` has
+no race and shares nothing but its codewords; where a bin holds several, a
+classifier of the side information tells them apart
+(`compression.list_quantiser`).
 
 A scheme is three functions of B images, as an optax transformation is two of
 gradients. Files and tables call the same ones; a file only puts a bitstream
@@ -112,7 +113,9 @@ class Decoding(NamedTuple):
   index: jax.Array  # [B, C] int32, candidates; -1: the message has none
   codeword: jax.Array | None  # [B, C] int32; None for gls
   latent: jax.Array  # [B, C, D]
-  images: jax.Array | None  # [B, C, H, W]; None without trained parameters
+  # [B, C, H, W]; without trained parameters what their training starts from,
+  # or None.
+  images: jax.Array | None
 
 
 class Scheme(NamedTuple):
@@ -224,14 +227,14 @@ def _decode_gls(model, prepared, messages, sides, decoders, settings):
   index, latent = _decode_race(
     _random_labels(prepared, settings), prepared, messages, decoders, settings
   )
-  batch = index.size
-  images = model.networks.decode(
-    model.params,
-    latent.reshape(batch, -1),
-    sides.reshape(batch, *sides.shape[2:]),
-  )
-  images = images.reshape(*index.shape, *images.shape[1:])
-  return Decoding(index, None, latent, images)
+  return Decoding(index, None, latent, _vae_images(model, latent, sides))
+
+
+def _vae_images(model, latents, sides):
+  """Answers [B, C, H, W] of the VAE to latents [B, C, D]."""
+  flat = (x.reshape(-1, *x.shape[2:]) for x in (latents, sides))
+  images = model.networks.decode(model.params, *flat)
+  return images.reshape(*latents.shape[:2], *images.shape[1:])
 
 
 def _kmeans_labels(fit, prepared, settings):
@@ -264,12 +267,14 @@ def _decode_kmeans(model, prepared, messages, sides, decoders, settings):
   return _answer(model.fit, index, codeword, latent, sides, settings)
 
 
-def _answer(fit, index, codeword, latent, sides, settings) -> Decoding:
-  images = None
+def _answer(
+  fit, index, codeword, latent, sides, settings, images=None
+) -> Decoding:
+  """The answer of the fit's network, from `images` if there are some."""
   if fit.params is not None:
     counts = jnp.full(len(index), settings.num_decoders, jnp.int32)
     images = codeword_decoder.decode(
-      fit.params, codeword, latent, sides, counts, fit.config
+      fit.params, codeword, latent, sides, counts, fit.config, images
     )
   return Decoding(index, codeword, latent, images)
 
@@ -364,7 +369,9 @@ def _decode_lattice(model, prepared, messages, sides, decoders, settings):
   index, latent = decode_lattice(
     space, prepared, means, messages, decoders, code
   )
-  return _answer(fit, index, jnp.zeros_like(index), latent, sides, settings)
+  images = _vae_images(model, latent, sides)
+  codeword = jnp.zeros_like(index)
+  return _answer(fit, index, codeword, latent, sides, settings, images)
 
 
 SCHEMES = {

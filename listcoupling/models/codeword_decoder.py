@@ -9,7 +9,8 @@ candidate: which codeword of the source was meant. This network answers
 
 where the table starts as the codewords' images (in logits) and f at 0, so that
 training starts from the distortion of a plain quantiser and the candidate and
-the side information can only help.
+the side information can only help. Where codewords have no images, those of a
+lattice, the logits of another answer are added and stand in for the table's.
 
 Legend: B batch, F codewords, K decoders, D latent size, h, w side information.
 """
@@ -52,12 +53,15 @@ class CodewordDecoderConfig:
 
 
 class CodewordDecoder(nn.Module):
-  """(codeword [B], latent [B, D], side [B, h, w], count [B]) -> [B, H, W]."""
+  """(codeword [B], latent [B, D], side [B, h, w], count [B]) -> [B, H, W].
+
+  With `start` [B, H, W], pixels, from there.
+  """
 
   config: CodewordDecoderConfig
 
   @nn.compact
-  def __call__(self, codeword, latent, side, count):
+  def __call__(self, codeword, latent, side, count, start=None):
     """Decodes a batch; `count` is K, the number of decoders of the list."""
     config = self.config
     pixels = math.prod(config.source_shape)
@@ -73,7 +77,10 @@ class CodewordDecoder(nn.Module):
     x = nn.relu(nn.Dense(config.hidden_size)(jnp.concatenate(parts, -1)))
     x = nn.relu(nn.Dense(config.hidden_size)(x))
     x = nn.Dense(pixels, kernel_init=nn.initializers.zeros)(x)
-    x = nn.sigmoid(table[codeword] + x)
+    x = table[codeword] + x
+    if start is not None:
+      x += _logits(start.reshape(x.shape))
+    x = nn.sigmoid(x)
     return x.reshape(x.shape[:-1] + config.source_shape)
 
 
@@ -116,12 +123,18 @@ def init_params(key: jax.Array, config: CodewordDecoderConfig, codewords):
     jnp.zeros((1, *config.side_shape), jnp.float32),
     one,
   )['params']
-  flat = jnp.clip(words.reshape(len(words), -1), _CLIP, 1 - _CLIP)
-  logits = jnp.log(flat) - jnp.log1p(-flat)
+  logits = _logits(words.reshape(len(words), -1))
   return params | {'table': params['table'].at[: len(words)].set(logits)}
 
 
-def decode(params, codewords, latents, sides, counts, config) -> jax.Array:
+def _logits(pixels: jax.Array) -> jax.Array:
+  pixels = jnp.clip(pixels, _CLIP, 1 - _CLIP)
+  return jnp.log(pixels) - jnp.log1p(-pixels)
+
+
+def decode(
+  params, codewords, latents, sides, counts, config, starts=None
+) -> jax.Array:
   """Reconstructions of all decoders of a list.
 
   Args:
@@ -131,22 +144,24 @@ def decode(params, codewords, latents, sides, counts, config) -> jax.Array:
     sides: [B, K, h, w] float32.
     counts: [B] int32, sizes of the list.
     config: `CodewordDecoderConfig`.
+    starts: [B, K, H, W] answers to begin with, or None.
 
   Returns:
     [B, K, H, W] float32.
   """
   batch, num = codewords.shape
-  flat = [
-    x.reshape(batch * num, *x.shape[2:]) for x in (codewords, latents, sides)
-  ]
+  *flat, starts = jax.tree.map(
+    lambda x: x.reshape(batch * num, *x.shape[2:]),
+    (codewords, latents, sides, starts),
+  )
   images = CodewordDecoder(config).apply(
-    {'params': params}, *flat, jnp.repeat(counts, num)
+    {'params': params}, *flat, jnp.repeat(counts, num), starts
   )
   return images.reshape(batch, num, *images.shape[1:])
 
 
 def side_scores(params, sides, config, num_outputs: int | None = None):
-  """What side information says of the codewords, or of a latent.
+  """Scores of the codewords, or of a latent, by side information alone.
 
   Args:
     params: of a `Classifier` of `config.hidden_size` units, trained on side

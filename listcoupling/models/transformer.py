@@ -160,6 +160,12 @@ class Block(nn.Module):
     return x, tuple(written)
 
 
+@functools.partial(jax.jit, static_argnames=('config', 'ordered'))
+def _layer(params, *arrays, config: TransformerConfig, ordered: bool):
+  """A layer as a function: a network traces those of one shape once."""
+  return Block(config, ordered).apply({'params': params}, *arrays)
+
+
 class Transformer(nn.Module):
   """Tokens in, float32 logits out; see `Apply` for the cached form.
 
@@ -170,6 +176,15 @@ class Transformer(nn.Module):
   config: TransformerConfig
   ordered: bool = False
   headless: bool = False
+
+  def _block(self, name: str):
+    """The layer of this name, whose parameters may have to be made."""
+    if not self.has_variable('params', name):
+      return Block(self.config, self.ordered, name=name)
+    params = self.get_variable('params', name)
+    return functools.partial(
+      _layer, params, config=self.config, ordered=self.ordered
+    )
 
   @nn.compact
   def __call__(self, tokens, positions, mask, cache=None, start=None):
@@ -204,7 +219,7 @@ class Transformer(nn.Module):
       }
     written = []
     for layer in range(c.num_layers):
-      x, pair = Block(c, self.ordered, name=f'layer_{layer}')(
+      x, pair = self._block(f'layer_{layer}')(
         x,
         None if layer in c.unrotated else phases,
         masks[c.windows[layer] if c.windows else 0],

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from listcoupling.models import checkpoint_format as form
+from listcoupling.models import checkpoint_format
 
 _PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
 # Spelling of safetensors -> what it is read as.
@@ -48,7 +48,7 @@ class Source(NamedTuple):
 
   Attributes:
     headers: by name.
-    fetch: (name, slice of rows) -> these rows.
+    fetch: (name, slice of rows) -> these rows, in memory of their own.
   """
 
   headers: dict[str, Stored]
@@ -57,27 +57,27 @@ class Source(NamedTuple):
 
 def find(directory: pathlib.Path) -> list[pathlib.Path]:
   """The safetensors files of a directory, one or its shards."""
-  if (directory / form.WEIGHTS).is_file():
-    return [directory / form.WEIGHTS]
-  if (directory / form.INDEX).is_file():
-    return _shards(directory / form.INDEX)
+  if (directory / checkpoint_format.WEIGHTS).is_file():
+    return [directory / checkpoint_format.WEIGHTS]
+  if (directory / checkpoint_format.INDEX).is_file():
+    return _shards(directory / checkpoint_format.INDEX)
   pickles = sorted(
     path.name for path in directory.iterdir() if path.suffix in _PICKLES
   )
   if pickles:
     raise ValueError(
       f'{directory} holds only pickled weights ({", ".join(pickles)}), which '
-      f'can run code when read; convert them to {form.WEIGHTS} with the '
-      "transformers library's save_pretrained."
+      f'can run code when read; convert them to {checkpoint_format.WEIGHTS} '
+      "with the transformers library's save_pretrained."
     )
   raise FileNotFoundError(
-    f'{directory} holds neither {form.WEIGHTS} nor {form.INDEX}; download the '
-    'weights.'
+    f'{directory} holds neither {checkpoint_format.WEIGHTS} nor '
+    f'{checkpoint_format.INDEX}; download the weights.'
   )
 
 
 def _shards(index: pathlib.Path) -> list[pathlib.Path]:
-  weight_map = form.read_json(index).get('weight_map')
+  weight_map = checkpoint_format.read_json(index).get('weight_map')
   if not isinstance(weight_map, dict) or not weight_map:
     raise ValueError(f'{index} has no weight_map; download it again.')
   names = sorted({str(name) for name in weight_map.values()})
@@ -90,8 +90,8 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
       )
     if name not in there:
       raise FileNotFoundError(
-        f'{index.parent / name[:80]} is missing, named by {form.INDEX}; '
-        'download it.'
+        f'{index.parent / name[:80]} is missing, named by '
+        f'{checkpoint_format.INDEX}; download it.'
       )
   return [index.parent / name for name in names]
 
@@ -103,7 +103,8 @@ def in_memory(tensors: Mapping[str, jax.Array | np.ndarray]) -> Source:
     dtype = str(getattr(value, 'dtype', type(value).__name__))
     shape = tuple(np.shape(value))
     headers[name] = Stored('tensors', shape, _SPELLING.get(dtype, dtype))
-  return Source(headers, lambda name, rows: np.asarray(tensors[name][rows]))
+  # A copy: what a parameter is made of is its own from then on.
+  return Source(headers, lambda name, rows: np.array(tensors[name][rows]))
 
 
 def in_directory(directory: pathlib.Path) -> Source:
@@ -154,7 +155,9 @@ def common_dtype(source: Source) -> str:
 
 
 def check_tensors(
-  source: Source, table: list[form.Leaf], origin: pathlib.Path | str
+  source: Source,
+  table: list[checkpoint_format.Leaf],
+  origin: pathlib.Path | str,
 ) -> None:
   """Same names, shapes and float types on both sides, or ValueError."""
   owner, wanted = source.headers, {}
@@ -218,14 +221,15 @@ def _check_tied(source: Source, shape: tuple[int, ...]) -> None:
 
 def read_leaf(
   source: Source,
-  leaf: form.Leaf,
+  leaf: checkpoint_format.Leaf,
   dtype: str,
   sharding: jax.sharding.Sharding | None = None,
 ) -> jax.Array:
   """One parameter; with a sharding each of its shards alone, and once."""
   if sharding is None:
-    leaf = leaf.read(source.fetch)  # cast here: on device, a program a shape
-    return jnp.asarray(leaf.astype(jnp.dtype(dtype), copy=False))
+    # Cast here and put as it is: else a program is compiled for each shape.
+    leaf = leaf.read(source.fetch).astype(jnp.dtype(dtype), copy=False)
+    return jax.device_put(leaf)
   blocks = {}  # devices with the same shard share what was read
 
   def read(index):

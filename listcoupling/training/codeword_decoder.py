@@ -34,6 +34,7 @@ class Pool(NamedTuple):
   sides: jax.Array  # [R, K, h, w]
   codewords: jax.Array  # [C, R, K] int32
   latents: jax.Array  # [C, R, K, D]
+  starts: jax.Array | None = None  # [C, R, K, H, W] see `decode`
 
 
 def list_loss(images, source, count, *, mean_weight) -> jax.Array:
@@ -114,7 +115,8 @@ def _train(
     row = jax.random.randint(row_key, shape, 0, images, jnp.int32)
     counts, source = pool.counts[kind], pool.source[row]
     held = pool.codewords[kind, row], pool.latents[kind, row], pool.sides[row]
-    out = codeword_decoder.decode(params, *held, counts, config)
+    starts = None if pool.starts is None else pool.starts[kind, row]
+    out = codeword_decoder.decode(params, *held, counts, config, starts)
     each = list_loss(out, source, counts, mean_weight=mean_weight)
     return jnp.mean(each)
 

@@ -213,7 +213,7 @@ def test_names_go_to_the_output(tmp_path):
   images = np.zeros((3, 8, 6), np.float32)
 
   def written(names):
-    folder = tmp_path / f'out_{"-".join(names)}'
+    folder = tmp_path / f'out_{"-".join(names)}_'
     image_files.write_images(folder, images, names)
     return sorted(path.name for path in folder.iterdir())
 
@@ -223,6 +223,8 @@ def test_names_go_to_the_output(tmp_path):
   assert written(()) == ['000000.png', '000001.png', '000002.png']
   with pytest.raises(ValueError, match='exists'):
     image_files.write_images(tmp_path, images)
+  with pytest.raises(ValueError, match='out.jpeg names a picture'):
+    image_files.write_images(tmp_path / 'out.jpeg', images)
   os.mkfifo(tmp_path / 'x.npy')
   with pytest.raises(ValueError, match='no regular file'):
     image_files.check_output(tmp_path / 'x.npy')

@@ -98,7 +98,6 @@ def _returns(function):
     (_model(params=[1.0]), ['target.params', '1.0']),
     (_model(apply=None), ['target.apply', 'NoneType']),
     (_model(apply=lambda params, tokens: tokens), ['target.apply', 'takes 2']),
-    (_model(ordered=lambda params: params), ['target.ordered', 'takes 1']),
     (_model(commit=None), ['target.apply', 'commit']),
     (_model(init_cache=lambda b, c: jnp.zeros((b, 2))), ['has 2 entries']),
     (_returns(lambda p, t, c: p[t]), ['target.apply', 'unpack']),
@@ -114,6 +113,16 @@ def test_a_model_that_breaks_the_protocol_is_refused_by_name(model, words):
   message = str(refused.value)
   assert all(word in message for word in words), message
   assert '\n' not in message
+
+
+def test_the_ordered_form_is_checked_where_it_is_used():
+  model = _model(ordered=lambda params: params)
+  language_model.check_model(model, 'target')
+  with pytest.raises(ValueError, match='target.ordered.*takes 1'):
+    language_model.check_model(model, 'target', 'ordered')
+  call = [[1]], [1], options.GenerateOptions(max_new_tokens=2, forward_nodes=17)
+  with pytest.raises(ValueError, match='target.ordered.*takes 1'):
+    generate.generate(jax.random.key(0), model, _model(), *call)
 
 
 def test_generate_checks_its_models():

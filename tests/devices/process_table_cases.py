@@ -35,7 +35,7 @@ def toy_table(folder):
   """A table of the package."""
   config = toy_config.get_config()
   config.update(num_pairs=3, trials=64, num_atoms=5, num_drafts=(1, 2, 3))
-  return toy.TABLE.run(config, folder)
+  return toy.run(config, folder)
 
 
 def tables(results, process, folder):

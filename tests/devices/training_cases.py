@@ -12,7 +12,7 @@ import numpy as np
 from configs import vae_digits
 from listcoupling import gumbel
 from listcoupling.decoding import placement
-from listcoupling.experiments.benchmarks import hlo
+from listcoupling.experiments.benchmarks import cost
 from listcoupling.models import pretrained, transformer
 from listcoupling.models import vae as vae_models
 from listcoupling.models.transformer_config import TransformerConfig
@@ -136,7 +136,7 @@ def chunks(results):
     train, _ = language_model.make_steps(config, sizes, None, places)
     args = tokens, placement.put(gumbel.seed_key(0), whole), 0, None
     program = train.lower(state, *args).compile()
-    sent = hlo.collectives(program.as_text())
+    sent = cost.collectives(program.as_text())
     found[name] = {
       'temporaries': program.memory_analysis().temp_size_in_bytes,
       'logits': 4 * batch * 32 * words // 8,

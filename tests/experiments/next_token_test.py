@@ -36,7 +36,7 @@ def small_config():
 def finished(tmp_path_factory):
   """(workdir, rows) of a small run on the shipped pair."""
   workdir = tmp_path_factory.mktemp('next_token')
-  return workdir, next_token.TABLE.run(small_config(), workdir, seed=3)
+  return workdir, next_token.run(small_config(), workdir, seed=3)
 
 
 def test_sampled_rates_are_the_exact_values(finished):
@@ -137,7 +137,7 @@ def test_files_and_text(finished):
 def test_a_finished_table_is_read(finished, monkeypatch):
   workdir, rows = finished
   monkeypatch.setattr(next_token, 'pair_logits', None)
-  assert next_token.TABLE.run(small_config(), workdir, seed=3) == rows
+  assert next_token.run(small_config(), workdir, seed=3) == rows
 
 
 def files_of(folder):
@@ -151,13 +151,13 @@ def test_a_table_of_other_settings_is_refused_and_kept(finished, tmp_path):
   config = small_config()
   config.update(temperature=2.0)
   with pytest.raises(ValueError, match='of config.temperature; .*workdir'):
-    next_token.TABLE.run(config, tmp_path, seed=3)
+    next_token.run(config, tmp_path, seed=3)
   with pytest.raises(ValueError, match='of contexts, seed; '):
-    next_token.TABLE.run(small_config(), tmp_path, seed=4)
+    next_token.run(small_config(), tmp_path, seed=4)
   assert files_of(tmp_path) == before
   (tmp_path / 'results.json').unlink()
   with pytest.raises(ValueError, match='results.csv has no results.json'):
-    next_token.TABLE.run(small_config(), tmp_path, seed=3)
+    next_token.run(small_config(), tmp_path, seed=3)
   assert tables.read_csv(tmp_path / 'results.csv') == rows
 
 
@@ -169,7 +169,7 @@ def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
   for name, model in zip(('target', 'drafter'), pretrained.shipped_pair()):
     config[name] = str(tmp_path / name)
     pretrained.save_pretrained(model, config[name])
-  next_token.TABLE.run(config, tmp_path / 'run', seed=3)
+  next_token.run(config, tmp_path / 'run', seed=3)
   before = files_of(tmp_path / 'run')
   assert before.keys() == {
     'results.csv',
@@ -181,11 +181,11 @@ def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
   other = dict(model.params, embed=embed.at[-1, -1].add(1))
   pretrained.save_pretrained(model._replace(params=other), config.drafter)
   with pytest.raises(ValueError, match='settings of models.drafter; '):
-    next_token.TABLE.run(config, tmp_path / 'run', seed=3)
+    next_token.run(config, tmp_path / 'run', seed=3)
   pretrained.save_pretrained(model, config.drafter)
   document.write_text(document.read_text() + '#')
   with pytest.raises(ValueError, match='text.sha256'):
-    next_token.TABLE.run(config, tmp_path / 'run', seed=3)
+    next_token.run(config, tmp_path / 'run', seed=3)
   assert files_of(tmp_path / 'run') == before
 
 
@@ -255,7 +255,7 @@ def test_bad_settings_are_refused(change, error, message, tmp_path):
   config = small_config()
   config.update(change)
   with pytest.raises(error, match=message):
-    next_token.TABLE.run(config, tmp_path / 'run', seed=0)
+    next_token.run(config, tmp_path / 'run', seed=0)
   assert not (tmp_path / 'run').exists()
 
 

@@ -1,4 +1,7 @@
+"""Toy laws against theory, draws against theory, noise that is found out."""
+
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -62,17 +65,17 @@ def test_trial_is_the_public_sampler():
 
 def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch):
   config = _config()
-  rows = toy.TABLE.run(config, tmp_path, 0)
+  rows = toy.run(config, tmp_path, 0)
   assert tables.read_csv(tmp_path / 'results.csv') == rows
   record = files.read_json(tmp_path / 'results.json')
   assert record['settings']['seed'] == 0
   assert record['environment']['versions']['jax'] == jax.__version__
   assert (tmp_path / 'toy.png').exists()
   monkeypatch.setattr(toy, '_sampled', None)  # nothing is computed again
-  assert toy.TABLE.run(config, tmp_path, 0) == rows
+  assert toy.run(config, tmp_path, 0) == rows
   with pytest.raises(ValueError, match='other settings of config.trials'):
-    toy.TABLE.run(_config(trials=500), tmp_path, 0)
-  text = toy.TABLE.as_text(rows)
+    toy.run(_config(trials=500), tmp_path, 0)
+  text = toy.run.as_text(rows)
   assert f'{rows[1]["gls_exact"]:.4f} ± {rows[1]["gls_exact_se"]:.4f}' in text
 
 
@@ -87,7 +90,7 @@ def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch):
 )
 def test_bad_settings_are_refused(tmp_path, name, value):
   with pytest.raises(ValueError, match=name):
-    toy.TABLE.run(_config(**{name: value}), tmp_path, 0)
+    toy.run(_config(**{name: value}), tmp_path, 0)
   assert not list(tmp_path.iterdir())
 
 
@@ -104,3 +107,45 @@ def test_a_trial_may_be_traced_under_64_bits():
   with jax.enable_x64(True), jax.numpy_dtype_promotion('strict'):
     traced = jax.eval_shape(trial, gumbel.seed_key(0), law, law, 2)
   assert traced.shape == (len(toy.SAMPLED),)
+
+
+def test_coupling_table_agrees_with_theory():
+  lines = toy.coupling_table(3, trials=400).splitlines()
+  assert 'TV = ' in lines[0] and len(lines) == 2 + 10
+  compared = 0
+  for line in lines[2:]:
+    figures = re.search(r'(\d\.\d+) ± (\d\.\d+) +(\d\.\d+)', line)
+    if figures:
+      rate, error, theory = map(float, figures.groups())
+      assert abs(rate - theory) < 5 * error + 5e-5, line  # four digits
+      compared += 1
+  assert compared == 5  # SpecInfer, SpecTr and the shared race have no theory
+
+
+def test_exact_probabilities_are_those_of_draws():
+  rows = toy.exact_rows(0, trials=2000)
+  assert len(rows) == 4 * 4 + 1
+  assert max(abs(row['z']) for row in rows) < 5
+  for row in rows:
+    assert row['bound'] <= row['exact'] + 1e-6
+  # Control: the next K of the same laws is another probability.
+  first, second = rows[:2]
+  assert second['exact'] - first['exact'] > 5 * first['sampled_se']
+
+
+def test_noise_that_misses_the_tail_is_found_out(monkeypatch):
+  monkeypatch.setattr(toy, '_VOCAB', 257)
+  kinds = toy._noises()
+
+  def twice_as_often_and_always_the_same(key):
+    return (jax.random.uniform(key, (1,)) < 0.02).astype(jnp.int32)
+
+  kept = {
+    'right': kinds['listcoupling.gumbel'],
+    'wrong': (twice_as_often_and_always_the_same, 2),
+  }
+  monkeypatch.setattr(toy, '_noises', lambda: kept)
+  right, wrong = toy.tail_rows(0, trials=20_000)
+  assert (right['draws'], wrong['draws']) == (20_000, 10_000)
+  assert abs(right['z']) < 5 and right['spread'] > 1e-6
+  assert wrong['z'] > 5 and wrong['spread'] < 1e-6

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -211,7 +213,7 @@ def test_another_model_or_a_damaged_file_is_refused(folder, encoded, tmp_path):
   data = bytearray((folder / 'coded').read_bytes())
   data[-30] ^= 4
   (tmp_path / 'coded').write_bytes(data)
-  refused(bitstream.ChecksumError, 'coded', file=tmp_path / 'coded')
+  refused(bitstream.ContainerError, 'coded', file=tmp_path / 'coded')
   refused(FileNotFoundError, 'vae.safetensors', model=tmp_path)
   np.save(tmp_path / 'images.npy', np.zeros((R - 1, 8, 8)))
   refused(ValueError, 'holds list_quantiser alone', model=None)
@@ -288,12 +290,72 @@ def test_outputs_that_cannot_be_written(
   monkeypatch.chdir(folder)
   command = command.replace('=a_file', f'={tmp_path}/a_file')
   arguments = [
-    'compress.py', *command.split(), str(tmp_path / place), '--model=model',
-    f'--num_messages={L}', f'--num_candidates={N}',
+    'compress.py', *command.split(), str(tmp_path / place),
   ]  # fmt: skip
+  if command.startswith('encode'):
+    arguments += [f'--num_messages={L}', f'--num_candidates={N}']
+  if not command.startswith('inspect'):
+    arguments.append('--model=model')
   with flagsaver.flagsaver():
     run = script.command.guard(script.main, script._COMMANDS)
     assert run(script.flags.FLAGS(arguments)) == 1
   error = capsys.readouterr().err.splitlines()[-1]
   assert error.startswith('compress.py: ')
   assert str(tmp_path / place.split('/')[0]) in error
+
+
+def _run(arguments):
+  with flagsaver.flagsaver():
+    run = script.command.guard(script.main, script._COMMANDS)
+    return run(script.flags.FLAGS(['compress.py', *arguments.split()]))
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ('encode --images=x --file=y --decoder=1', '--decoder is a flag of decode'),
+    ('decode --file=x --side=y --output=z --seed=1', '--seed is a flag of enc'),
+    ('inspect --file=coded --model=model', '--model is a flag of encode'),
+    ('encode --images=images.npy --file=', '--file is empty'),
+    ('encode --images=images.npy --file=new --model=', '--model is empty'),
+    ('encode --images=p --file=p/new', '--file p/new lies in .* --images p'),
+    ('encode --images=images.npy --file=images.npy --overwrite', '--file'),
+    ('encode --images=images.npy --file=new --crops=new', '--crops new; name'),
+    ('encode --images=images.npy --file=c/x --crops=c', '--file c/x lies in'),
+    ('decode --file=coded --side=s.npy --output=s.npy', 'place of --side'),
+    ('decode --file=coded --side=s.npy --output=s.png', 'names a picture'),
+  ],
+)  # fmt: skip
+def test_odd_pairs_of_flags(
+  folder, encoded, tmp_path, monkeypatch, capsys, arguments, message
+):
+  for name in ('coded', 'images.npy'):
+    shutil.copy(folder / name, tmp_path)
+  np.save(tmp_path / 's.npy', np.zeros((R, 3, 3), np.float32))
+  for name in ('p', 'c'):
+    (tmp_path / name).mkdir()
+  before = {x: x.stat().st_mtime_ns for x in tmp_path.rglob('*')}
+  monkeypatch.chdir(tmp_path)
+  assert _run(arguments) == 1
+  assert re.search(message, capsys.readouterr().err)
+  assert {x: x.stat().st_mtime_ns for x in tmp_path.rglob('*')} == before
+
+
+@pytest.mark.parametrize('command', ['encode', 'decode'])
+def test_ctrl_c_leaves_nothing_half(
+  folder, encoded, tmp_path, monkeypatch, capsys, command
+):
+  def stop(*_, **__):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(np, 'savez', stop)  # the first crops
+  monkeypatch.setattr(Image.Image, 'save', stop)
+  arguments = {
+    'encode': f'--images={folder}/images.npy --file={tmp_path}/a/coded '
+    f'--crops={tmp_path}/b --num_messages={L} --num_candidates={N}',
+    'decode': f'--file={folder}/coded --side={folder}/crops/decoder_0.npz '
+    f'--output={tmp_path}/out/pictures',
+  }[command]
+  assert _run(f'{command} --model={folder}/model {arguments}') == 130
+  assert capsys.readouterr().err.endswith('compress.py: Stopped.\n')
+  assert not any(tmp_path.iterdir())

@@ -263,13 +263,14 @@ def fitted():
   return model, right, sides
 
 
-def _answers(fit, codewords, latents, sides, count):
+def _answers(fit, codewords, latents, sides, count, starts=None):
   """[B, K] answers, one decoder after the other."""
   counts = jnp.full(len(codewords), count, jnp.int32)
   return np.stack([
     codeword_decoder.decode(
       fit.params, codewords[:, k : k + 1], latents[:, k : k + 1],
       sides[:, k : k + 1], counts, fit.config,
+      None if starts is None else starts[:, k : k + 1],
     )[:, 0]
     for k in range(codewords.shape[1])
   ], axis=1)  # fmt: skip
@@ -411,7 +412,17 @@ def test_lattice_by_hand(fitted):
       np.testing.assert_allclose(point, word, rtol=1e-4, atol=1e-4)
       assert out.index[r, k] == lattices.number(word, *held)
       assert out.index[r, k] % 8 == sent * K + k  # its own coset
-  wanted = _answers(fit, jnp.zeros((5, K), int), out.latent, sides, K)
+  # The network betters the VAE's answer to the point, which training sees.
+  untrained = model._replace(fit=fit._replace(params=None))
+  start = scheme.decode(
+    untrained, keys, encoding.message, sides, jnp.arange(K), settings
+  ).images
+  for k in range(K):
+    vae_answer = model.networks.decode(
+      model.params, out.latent[:, k], sides[:, k]
+    )
+    np.testing.assert_allclose(start[:, k], vae_answer, rtol=1e-4, atol=1e-5)
+  wanted = _answers(fit, jnp.zeros((5, K), int), out.latent, sides, K, start)
   np.testing.assert_allclose(out.images, wanted, rtol=1e-4, atol=1e-5)
   # Of decoders that know the latent, the owner of the point finds it, alone.
   known = jnp.broadcast_to(latents[:, None], means.shape)

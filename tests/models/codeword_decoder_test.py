@@ -49,6 +49,23 @@ def test_starts_at_the_codeword_whatever_else_it_holds():
   np.testing.assert_allclose(out, wanted[batch[0]], atol=1e-6)
 
 
+def test_starts_at_another_answer_where_codewords_have_no_image(trained):
+  params = codeword_decoder.init_params(KEY, CONFIG, np.full((1, 3, 2), 0.5))
+  (word, *held, count), starts = _batch(40), np.resize(WORDS, (40, 3, 2))
+  held = [x[:, None] for x in (word, *held)]
+  starts = jnp.asarray(starts, jnp.float32)[:, None]
+  out = codeword_decoder.decode(params, *held, count, CONFIG, starts)
+  np.testing.assert_allclose(out, starts, atol=1e-6)
+  # The network then moves it: logits add.
+  one, two = (
+    codeword_decoder.decode(trained, *held, count, CONFIG, x)
+    for x in (None, starts)
+  )
+  moved = (np.log(x) - np.log1p(-x) for x in (one, two, starts))
+  plain, found, added = (np.asarray(x, np.float64) for x in moved)
+  np.testing.assert_allclose(found - plain, added, rtol=2e-3, atol=2e-3)
+
+
 def test_black_and_white_codewords_can_still_be_learned_from():
   params = codeword_decoder.init_params(KEY, CONFIG, np.round(WORDS))
   out = _decode(params, *_batch(40))

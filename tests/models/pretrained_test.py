@@ -20,6 +20,7 @@ from listcoupling.models import (
   pretrained,
   rope,
   transformer,
+  weight_files,
 )
 from listcoupling.models.transformer_config import (
   RopeScaling,
@@ -783,6 +784,32 @@ SAMPLE = '''def read(self, path):
     with open(path, encoding="utf-8") as file:
         return file.read()
 '''
+
+
+def test_a_checkpoint_is_read_without_compiling():
+  compiled = []
+
+  def listener(name, *args, **kwargs):
+    compiled.append(name)
+
+  jax.monitoring.register_event_duration_secs_listener(listener)
+  try:
+    pretrained.load_pretrained(pretrained.SHIPPED / 'target')
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listener)
+  assert not [name for name in compiled if 'compile' in name]
+
+
+def test_parameters_are_no_view_of_memory_that_others_may_write():
+  leaf = checkpoint_format.parameter_table(BASE)[0]
+  ((name, shape),) = leaf.tensors.items()
+  memory = np.ones(np.prod(shape) + 64, np.float32)
+  first = -memory.ctypes.data % 64 // 4  # JAX would take what lies so as it is
+  stored = memory[first : first + np.prod(shape)].reshape(shape)
+  source = weight_files.in_memory({name: stored})
+  own = weight_files.read_leaf(source, leaf, 'float32')
+  stored[...] = 0
+  assert (np.asarray(own) == 1).all()
 
 
 def test_shipped_pair_models_text():

@@ -184,6 +184,26 @@ def test_apply_is_one_object_per_config():
   assert len(traces) == 1
 
 
+@pytest.mark.parametrize('unrotated, traced', [((), 1), ((1, 4), 2)])
+def test_layers_of_one_shape_are_traced_once(monkeypatch, unrotated, traced):
+  calls, heads = [], transformer.Block._heads
+  monkeypatch.setattr(
+    transformer.Block,
+    '_heads',
+    lambda *args: calls.append(args) or heads(*args),
+  )
+  config = dataclasses.replace(TINY, num_layers=5, unrotated=unrotated)
+  params = jax.eval_shape(
+    lambda key: transformer.init_params(key, config), jax.random.key(0)
+  )
+  calls.clear()
+  tokens = jax.ShapeDtypeStruct((2, 11), jnp.int32)
+  jax.eval_shape(
+    lambda p, x: transformer.causal_logits(config, p, x), params, tokens
+  )
+  assert len(calls) == traced
+
+
 def test_bfloat16_keeps_float32_logits():
   config = dataclasses.replace(TINY, dtype='bfloat16')
   cache = transformer.make_init_cache(config)(1, 4)

@@ -1,9 +1,15 @@
-"""Tables of speed: what they consist of, how times are taken, what is kept.
+"""Tables of speed: a pair of models, and a large vocabulary.
 
 What is compared is called in turn, so that a machine that slows down slows all
-of it; the first calls, which compile, do not count.
+of it; the first calls, which compile, do not count. Tables of a pair tell
+rates, shares of the models, memory and queues, those of a vocabulary races,
+filters and verification. Looks into `decoding.loop`, which no user needs.
+
+Legend: B batch, P prompt, K drafts or beam width, L draft length, N nodes, T
+capacity of a row, R requests, V vocabulary, A atoms of a law.
 """
 
+import dataclasses
 import functools
 import pathlib
 import time
@@ -11,19 +17,36 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from listcoupling import coupling, gumbel, race_kernel, tables
+from listcoupling.decoding import (
+  comparison,
+  draft,
+  filters,
+  generate,
+  loop,
+  tree,
+  tuning,
+  verify,
+)
+from listcoupling.decoding.drafters import Text
+from listcoupling.decoding.language_model import LanguageModel
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.sampling_params import sampling_params
+from listcoupling.decoding.serving import generate_many
+from listcoupling.decoding.text import encode_prompts
+from listcoupling.experiments.benchmarks import baselines
 from listcoupling.experiments.run import environment, open_run
+from listcoupling.gumbel import Domain
+from listcoupling.models import pretrained
+from listcoupling.models.random_pair import random_pair
+from listcoupling.models.transformer_config import TransformerConfig
 
 K, T = TypeVar('K'), TypeVar('T')
-
-
-class Case(NamedTuple):
-  """One row of a table, yet to be measured."""
-
-  name: str
-  measure: Callable[[], dict]
 
 
 def in_turn(
@@ -65,12 +88,15 @@ def milliseconds(
 
 
 def run(
-  cases: Callable[[], Sequence[Case]], workdir, settings: Mapping[str, Any]
+  cases: Callable[[], Mapping[str, Callable[[], dict]]],
+  workdir,
+  settings: Mapping[str, Any],
 ) -> list[dict]:
   """Measures a table row by row; a run that was stopped goes on.
 
   Args:
-    cases: gives the rows, once the folder is known to be theirs.
+    cases: gives functions that measure a row, by its name, once the folder is
+      known to be theirs.
     workdir: folder of results.csv and results.json.
     settings: that the cases depend on.
 
@@ -82,5 +108,637 @@ def run(
   """
   settings = {**settings, 'environment': environment()}
   with open_run(pathlib.Path(workdir), settings) as record:
-    jobs = dict(cases())
-    return record.rows(jobs, lambda job: job(), key='case', timed=True)
+    jobs = cases()
+    return record.rows(jobs, lambda measure: measure(), key='case', timed=True)
+
+
+SIZES = ('shipped', '25M')
+# (K, L, N) beside those that `tune` tries and plain sampling.
+WIDER = (
+  (1, 1, 1),
+  (1, 3, 3),
+  (1, 6, 6),
+  (2, 2, 4),
+  (2, 8, 16),
+  (4, 4, 8),
+  (4, 12, 32),
+  (8, 4, 32),
+)
+_SHORT = GenerateOptions(max_new_tokens=64)
+_LONG = GenerateOptions(draft_length=4, max_new_tokens=128)
+_REQUESTED = GenerateOptions(max_new_tokens=256)
+_PROMPTS = (
+  'def main(args):\n    ',
+  'The with statement is used to',
+  'class Parser(object):\n',
+  'import os\nimport sys\n',
+)
+
+
+class Workload(NamedTuple):
+  """A pair of models and prompts to continue."""
+
+  key: jax.Array  # of the texts
+  target: LanguageModel
+  drafter: LanguageModel
+  prompts: np.ndarray  # [B, P]
+  lengths: np.ndarray  # [B]
+
+  def resized(self, batch: int) -> 'Workload':
+    """The same prompts, repeated or cut to B."""
+    prompts = np.resize(self.prompts, (batch, np.shape(self.prompts)[1]))
+    lengths = np.resize(self.lengths, batch)
+    return self._replace(prompts=prompts, lengths=lengths)
+
+  def arguments(self, options: GenerateOptions) -> tuple:
+    """Of `generate`."""
+    drafters = [] if options.method == 'autoregressive' else [self.drafter]
+    return self.key, self.target, drafters, self.prompts, self.lengths, options
+
+  def rate(self, options: GenerateOptions) -> float:
+    """Tokens per second of one run."""
+    out = generate.generate(*self.arguments(options))
+    return out.metrics.tokens_per_second
+
+
+def load_workload(key: jax.Array, size: str) -> Workload:
+  """A few prompts for a pair that knows the shipped vocabulary.
+
+  Args:
+    key: typed key.
+    size: of `SIZES`: the shipped pair, or a random one of 25M and 4M.
+  """
+  pair = shipped = pretrained.shipped_pair()
+  if size != 'shipped':
+    own = baselines.SIZES[size]
+    pair = random_pair(
+      gumbel.domain_key(key, Domain.MODEL_INIT),
+      own.config,
+      draft_layers=own.draft_layers,
+      gain=own.gain,
+    )
+  prompts = encode_prompts(shipped[0].tokenizer, _PROMPTS)
+  return Workload(gumbel.domain_key(key, Domain.TEXTS), *pair, *prompts)
+
+
+def decoding_cases(
+  workload: Workload,
+  *,
+  batches: Sequence[int] = (1, 8, 32),
+  drafts: Sequence[int] = (1, 2, 4, 8),
+  options: GenerateOptions = _LONG,
+  methods: Sequence[str] = tuple(METHODS),
+  rounds: int = 3,
+) -> dict[str, Callable[[], dict]]:
+  """Tokens per second and block efficiency of every method, K and B.
+
+  Methods of one draft stand once, at the least K.
+  """
+
+  @functools.cache
+  def plain_text(batch):
+    key, target, _, *prompts = workload.resized(batch)
+    return comparison.plain_text(key, target, *prompts, options)
+
+  def measure(batch, num_drafts, method):
+    key, target, drafter, *prompts = workload.resized(batch)
+    row = comparison.measure_method(
+      *(key, target, [drafter], *prompts),
+      dataclasses.replace(options, method=method, num_drafts=num_drafts),
+      reference=plain_text(batch),
+      repeats=rounds,
+    )
+    return {'batch': batch, **row}
+
+  return {
+    f'{method}, K = {num_drafts}, batch {batch}': functools.partial(
+      measure, batch, num_drafts, method
+    )
+    for batch in batches
+    for num_drafts in drafts
+    for method in methods
+    if num_drafts == min(drafts) or _drafts_several(METHODS[method])
+  }
+
+
+def _drafts_several(method) -> bool:
+  return method.propose is not None and not method.single_draft
+
+
+def third_block(
+  workload: Workload, options: GenerateOptions
+) -> tuple[generate.Call, loop.State, Callable]:
+  """A generation after two blocks: there is something to learn from.
+
+  Returns:
+    The call, its state, and a function that runs the third block as often as
+    it is called.
+  """
+  call = generate.prepare(*workload.arguments(options))
+  state, info = call.prefill()
+  # The loop donates its state; here the same state is used again.
+  block = jax.jit(functools.partial(loop.block, sampler=call.sampler))
+  for _ in range(2):
+    state, info = block(*call.arguments, state, info)
+  return call, state, lambda: block(*call.arguments, state, info)
+
+
+def overhead_cases(
+  workload: Workload,
+  *,
+  settings: Sequence[GenerateOptions] | None = None,
+  rounds: int = 20,
+) -> dict[str, Callable[[], dict]]:
+  """Time of a block at batch 1 against its model calls alone, same shapes.
+
+  Trees of 8 to 32 nodes and three schemes of K chains, unless `settings` are
+  given. A tree that stops drafting early makes fewer calls than are counted.
+  """
+  if settings is None:
+    settings = [GenerateOptions(num_nodes=n) for n in (8, 16, 32)]
+    settings += [
+      GenerateOptions(method=method, num_drafts=num_drafts)
+      for method in ('gumbel_chains', 'gls', 'specinfer')
+      for num_drafts in (4, 8)
+    ]
+
+  def measure(options):
+    call, state, block = third_block(workload.resized(1), options)
+    models = jax.jit(functools.partial(_model_calls, sampler=call.sampler))
+    times = milliseconds(
+      {'block': block, 'models': lambda: models(call.params, state)},
+      rounds=rounds,
+    )
+    return dict(
+      method=options.method,
+      batch=1,
+      num_drafts=options.num_drafts,
+      num_nodes=options.tree_nodes(),
+      block_ms=times['block'],
+      models_ms=times['models'],
+      overhead=1 - times['models'] / times['block'],
+    )
+
+  return {
+    f'{each.method}, K = {each.num_drafts}, N = {each.tree_nodes()}': (
+      functools.partial(measure, each)
+    )
+    for each in settings
+  }
+
+
+def _model_calls(params, state, sampler):
+  """The forwards of one block and nothing else; returns all they compute.
+
+  No token is that of another node, and the target waits for the drafter: else
+  a compiler saves products that a block cannot.
+  """
+  speculation = sampler.speculation
+  length, width = speculation.draft_length, speculation.num_drafts
+  text = Text(state.tokens, state.lengths - 1)
+  batch = text.root.shape[0]
+  parents = jnp.broadcast_to(jnp.arange(width), (batch, width))
+  drafter, own = speculation.drafters[0], params.drafters[0]
+  opened, draft_state = drafter.open_block(own, state.draft.drafters[0], text)
+
+  def extend(carry, depth):
+    logits, draft_state = drafter.extend(
+      own, carry[1], text, depth, depth + parents, parents
+    )
+    return (logits, draft_state), None
+
+  drafted = jnp.zeros((batch, width, drafter.vocab_size))
+  (drafted, draft_state), _ = jax.lax.scan(
+    extend, (drafted, draft_state), jnp.arange(1, length)
+  )
+  proposals = tree.fill(tree.empty_tree(batch), 1 + speculation.num_nodes)
+  waited = (drafted[:, :1, 0] == jnp.inf).astype(jnp.int32)  # 0
+  proposals = proposals._replace(
+    tokens=waited + jnp.arange(speculation.num_nodes)[None]
+  )
+  logits, cache = loop.judge(params, state.cache, text, proposals, sampler)
+  return opened, drafted, logits, draft_state, cache
+
+
+def memory_cases(
+  workload: Workload,
+  *,
+  capacity: int = 2048,
+  batch: int = 1,
+  drafts: Sequence[int] = (1, 8),
+) -> dict[str, Callable[[], dict]]:
+  """Compiled memory of the whole loop for rows of `capacity` tokens."""
+  prompts = np.ones((batch, capacity - 64), np.int32)
+  lengths = np.full(batch, prompts.shape[1])
+  workload = workload._replace(prompts=prompts, lengths=lengths)
+
+  def measure(num_drafts):
+    options = GenerateOptions(
+      num_drafts=num_drafts, max_new_tokens=64, cache_length=capacity
+    )
+    call = generate.prepare(*workload.arguments(options))
+    state, info = jax.eval_shape(call.prefill)
+    analysis = call.compiled(loop.run, state, info).memory_analysis()
+    return dict(
+      num_drafts=num_drafts,
+      capacity=capacity,
+      batch=batch,
+      cache_entries=workload.target.capacity(state.cache),
+      cache_bytes=_bytes(state.cache),
+      state_bytes=_bytes(state),
+      parameter_bytes=_bytes(call.params),
+      temporary_bytes=analysis.temp_size_in_bytes,
+      argument_bytes=analysis.argument_size_in_bytes,
+    )
+
+  return {f'K = {k}': functools.partial(measure, k) for k in drafts}
+
+
+def _bytes(pytree) -> int:
+  leaves = jax.tree.leaves(pytree)
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def capacity_cases(
+  workload: Workload,
+  *,
+  capacities: tuple[int, int] = (512, 8192),
+  batches: Sequence[int] = (1, 8),
+  options: GenerateOptions = _LONG,
+  rounds: int = 5,
+) -> dict[str, Callable[[], dict]]:
+  """Rates of the same short texts in rows of little and of much capacity.
+
+  Plain sampling stands beside the method of `options`.
+  """
+
+  def measure(batch, method):
+    own = workload.resized(batch)
+    settings = {
+      capacity: dataclasses.replace(
+        options, method=method, cache_length=capacity
+      )
+      for capacity in capacities
+    }
+    rates = _rates(own, settings, rounds)
+    short, long = (float(np.median(rates[each])) for each in capacities)
+    return {
+      'batch': batch,
+      'method': method,
+      f'tokens_per_second_at_{capacities[0]}': short,
+      f'tokens_per_second_at_{capacities[1]}': long,
+      'ratio': long / short,
+    }
+
+  return {
+    f'{method}, batch {batch}': functools.partial(measure, batch, method)
+    for batch in batches
+    for method in ('autoregressive', options.method)
+  }
+
+
+def _rates(workload, settings, rounds) -> dict:
+  """Tokens per second of settings by name, round by round."""
+  runs = {
+    name: functools.partial(workload.rate, each)
+    for name, each in settings.items()
+  }
+  return in_turn(runs, rounds)
+
+
+def serving_cases(
+  workload: Workload,
+  *,
+  requests: int = 256,
+  batch_size: int = 32,
+  options: GenerateOptions = _REQUESTED,
+  rounds: int = 3,
+) -> dict[str, Callable[[], dict]]:
+  """Row-blocks that wait, and rates: a queue against batch after batch.
+
+  Both write the same texts, which end at different lengths.
+  """
+  key, target, drafter, *prompts = workload.resized(requests)
+  call = jax.random.split(key, requests), target, drafter, *prompts, options
+  ways = {
+    'fixed batches': functools.partial(_batches, *call, batch_size),
+    'queue': functools.partial(generate_many, *call, batch_size=batch_size),
+  }
+  ways = {name: functools.partial(timed, way) for name, way in ways.items()}
+  measured = functools.cache(functools.partial(in_turn, ways, rounds))
+
+  def measure(name):
+    seconds = {
+      way: np.median([own for _, own in runs])
+      for way, runs in measured().items()
+    }
+    out = measured()[name][0][0]
+    return dict(
+      requests=requests,
+      batch_size=batch_size,
+      tokens=int(out.lengths.sum()),
+      longest=int(out.lengths.max()),
+      waiting=1 - out.metrics.occupancy,
+      tokens_per_second=float(out.lengths.sum() / seconds[name]),
+      ratio_to_batches=float(seconds['fixed batches'] / seconds[name]),
+    )
+
+  return {name: functools.partial(measure, name) for name in ways}
+
+
+def _batches(keys, target, drafter, prompts, lengths, options, size):
+  """The requests batch after batch; `occupancy` is that of all batches."""
+  outs = []
+  for first in range(0, len(prompts), size):
+    own = slice(first, first + size)
+    outs.append(
+      generate.generate(
+        keys[own], target, drafter, prompts[own], lengths[own], options
+      )
+    )
+  calls = [out.metrics.target_calls for out in outs]
+  turned = sum(each.size * each.max() for each in calls)
+  used = sum(each.sum() for each in calls)
+  return generate.Generation(
+    np.concatenate([out.tokens for out in outs]),
+    np.concatenate([out.lengths for out in outs]),
+    outs[0].metrics._replace(occupancy=float(used / turned)),
+  )
+
+
+def tune_cases(
+  workload: Workload,
+  *,
+  options: GenerateOptions = _SHORT,
+  rounds: int = 7,
+) -> dict[str, Callable[[], dict]]:
+  """The choice of `tune` at batch 1 against every setting of a wider grid.
+
+  Rows have tokens_per_second with its standard error and of_best, the rate as
+  a share of the fastest setting's; `chosen` is the last.
+  """
+  workload = workload.resized(1)
+  settings = _wider(options)
+
+  @functools.cache
+  def measured():
+    key, target, drafter, *prompts = workload
+    choice = tuning.tune(key, target, [drafter], *prompts, options)
+    every = {each: each for each in [*settings, choice]}
+    rates = _rates(workload, every, rounds)
+    return choice, {each: np.array(own) for each, own in rates.items()}
+
+  def measure(setting):
+    choice, rates = measured()
+    own = setting or choice
+    best = max(each.mean() for each in rates.values())
+    return dict(
+      method=own.method,
+      beam=own.num_drafts,
+      depths=own.draft_length,
+      num_nodes=own.num_nodes or 0,
+      draft_cost=own.draft_cost,
+      **tables.means({'tokens_per_second': rates[own]}),
+      of_best=float(rates[own].mean() / best),
+      chosen=setting is None,
+    )
+
+  cases = {
+    _in_words(each): functools.partial(measure, each) for each in settings
+  }
+  return cases | {'the choice of tune': functools.partial(measure, None)}
+
+
+def _in_words(options) -> str:
+  return (
+    f'{options.method}, W = {options.num_drafts}, L = {options.draft_length}, '
+    f'N = {options.num_nodes or 0}'
+  )
+
+
+def _wider(options) -> list[GenerateOptions]:
+  """Plain sampling, the grid of `tune` and `WIDER`."""
+  plain, *trees = tuning.settings(options)
+  return [plain, *trees] + [
+    dataclasses.replace(
+      trees[0], num_drafts=width, draft_length=length, num_nodes=nodes
+    )
+    for width, length, nodes in WIDER
+  ]
+
+
+VOCABULARIES = (1000, 32_000, 151_936, 262_144)
+DRAFTS = (1, 8, 64)
+SCHEMES = (
+  *('gumbel_chains', 'gls', 'gls_strong'),
+  *('specinfer', 'spectr', 'block', 'traversal'),
+)
+FILTERS = {'none': {}, 'top_p': {'top_p': 0.9}, 'top_k': {'top_k': 50}}
+_BLOCK = GenerateOptions(max_new_tokens=64)
+# Qwen2.5 .5B, whose vocabulary this is, with the first two of its layers.
+LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
+
+
+def _samplers(p, q, num_drafts: int) -> dict[str, Callable]:
+  """Functions of a key by name; JAX's own draws are timed beside ours."""
+  shape = num_drafts, p.size
+  return {
+    'exponential noise': lambda key: gumbel.exponential_streams(
+      key, p.size, num_drafts
+    ),
+    'jax.random.gumbel, low': lambda key: jax.random.gumbel(key, shape),
+    'jax.random.gumbel, high': lambda key: jax.random.gumbel(
+      key, shape, mode='high'
+    ),
+    'GLS draw': lambda key: coupling.gumbel_list_sampling(
+      key, p, q, num_drafts=num_drafts
+    ),
+    'K categorical draws': lambda key: jax.random.categorical(
+      key, p, shape=(num_drafts,)
+    ),
+    'shared-race draw (one race)': lambda key: (
+      coupling.shared_race_list_sampling(key, p, q, num_drafts=num_drafts)
+    ),
+  }
+
+
+def _races(p, q, num_drafts: int) -> dict[str, Callable]:
+  """The race that decoding runs: one law, K streams."""
+  del q
+  streams = jnp.arange(num_drafts, dtype=jnp.int32)
+  return {
+    f'race of {num_drafts} streams': lambda key: race_kernel.race(
+      key, p, None, streams
+    )
+  }
+
+
+def sampler_cases(
+  key,
+  *,
+  vocabularies: Sequence[int] = VOCABULARIES,
+  drafts: Sequence[int] = DRAFTS,
+  compared: tuple[int, int] = (151_936, 8),
+  rounds: int = 20,
+) -> dict[str, Callable[[], dict]]:
+  """Draws against the two limits of the machine: random bits and a copy.
+
+  Args:
+    key: typed key.
+    vocabularies: V of the races.
+    drafts: K of the races.
+    compared: V and K of all samplers that stand side by side.
+    rounds: see `in_turn`.
+  """
+  shapes = [(v, k, _races) for v in vocabularies for k in drafts]
+  cases = {}
+  for vocab_size, num_drafts, make in [*shapes, (*compared, _samplers)]:
+    cases |= _against_limits(key, vocab_size, num_drafts, make, rounds)
+  return cases
+
+
+def _against_limits(key, vocab_size, num_drafts, make, rounds):
+  """A case per function; all of one shape are timed in turn, once."""
+  laws_key = gumbel.domain_key(key, Domain.LAWS)
+  laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
+  draw_key = gumbel.domain_key(key, Domain.TRIALS)
+
+  # The laws are arguments: XLA would work out in advance what it knows of them.
+  def draw(key, laws, name):
+    return make(*laws, num_drafts)[name](key)
+
+  draw = jax.jit(draw, static_argnames='name')
+  functions = {
+    name: functools.partial(draw, draw_key, laws, name)
+    for name in make(*laws, num_drafts)
+  }
+  shape = (num_drafts, vocab_size)
+  bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
+  copy = jax.jit(lambda x: x + 1)
+  functions['bits'] = functools.partial(bits, draw_key)
+  functions['copy'] = functools.partial(copy, jnp.zeros(vocab_size))
+
+  @functools.cache
+  def times():
+    return milliseconds(functions, rounds=rounds)
+
+  def measure(name):
+    own, drawn, copied = (times()[each] for each in (name, 'bits', 'copy'))
+    return dict(
+      vocab_size=vocab_size,
+      num_drafts=num_drafts,
+      milliseconds=own,
+      ratio_to_bits=own / drawn,
+      ratio_to_copy=own / copied,
+      # A draw reads what a copy reads and writes.
+      share_of_limit=max(drawn, copied / 2) / own,
+    )
+
+  return {
+    f'{name}, V = {vocab_size}': functools.partial(measure, name)
+    for name in functions
+    if name not in ('bits', 'copy')
+  }
+
+
+def vocabulary_cases(
+  key,
+  *,
+  config: TransformerConfig = LARGE,
+  options: GenerateOptions = _BLOCK,
+  methods: Sequence[str] = SCHEMES,
+  rounds: int = 7,
+) -> dict[str, Callable[[], dict]]:
+  """A block and each scheme's verification, under every one of `FILTERS`.
+
+  Args:
+    key: typed key.
+    config: of the target; the drafter has its first layer.
+    options: of the block, a tree at batch 1.
+    methods: whose verification is timed, over K chains of L tokens.
+    rounds: see `in_turn`.
+  """
+
+  @functools.cache  # all are timed in turn
+  def verified():
+    functions = {
+      (method, name): _verification(
+        key, config.vocab_size, method, dataclasses.replace(options, **filter_)
+      )
+      for method in dict.fromkeys([*methods, 'gls'])
+      for name, filter_ in FILTERS.items()
+    }
+    return milliseconds(functions, rounds=rounds)
+
+  def verification(method):
+    own = {name: verified()[method, name] for name in FILTERS}
+    return _row(own) | dict(
+      top_k_to_gls=own['top_k'] / verified()['gls', 'top_k']
+    )
+
+  block = functools.partial(_block, key, config, options, rounds)
+  return {f'block of {options.method}': block} | {
+    f'verification by {name}': functools.partial(verification, name)
+    for name in methods
+  }
+
+
+def _block(key, config, options, rounds) -> dict:
+  """The row of a whole block."""
+  init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
+  pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
+  prompts = np.array([[1, 2, 3]]), np.array([3])
+  workload = Workload(key, *pair, *prompts)
+  functions = {}
+  for name, filter_ in FILTERS.items():
+    own = dataclasses.replace(options, **filter_)
+    functions[name] = third_block(workload, own)[-1]
+  return _row(milliseconds(functions, rounds=rounds))
+
+
+def _row(times) -> dict:
+  """Milliseconds under each filter, and their ratios to those of none."""
+  row = {f'{name}_ms': own for name, own in times.items()}
+  ratios = {f'{name}_ratio': own / times['none'] for name, own in times.items()}
+  del ratios['none_ratio']
+  return row | ratios
+
+
+def _verification(key, vocab_size, name, options):
+  """One row's verification of chains drafted from a law near the target's."""
+  method, sampling = METHODS[name], sampling_params(options)
+  width = 1 if method.single_draft else options.num_drafts
+  length = 0 if method.propose is None else options.draft_length
+  config = draft.SpeculativeConfig(
+    (), vocab_size, width, length, width * length, method.rejection, True
+  )
+  laws_key, drafts_key, row_key = (
+    gumbel.domain_key(key, domain)
+    for domain in (Domain.LAWS, Domain.TRIALS, Domain.TEXTS)
+  )
+  target, other = jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
+  target = 3 * target
+  law = filters.warp(target + other, 1.0, options)
+  proposals = tree.empty_tree(1)
+  if length:
+    keys = jax.random.split(drafts_key, (1, length, width))
+    each = jax.vmap(jax.vmap(jax.vmap(lambda key: filters.draw(key, law))))
+    laws = jax.tree.map(
+      lambda leaf: jnp.broadcast_to(leaf, (*keys.shape, leaf.size)), law
+    )
+    proposals = tree.chains(each(keys), laws if method.rejection else None)
+  nodes = 1 + proposals.tokens.shape[1]
+  root = jnp.full(1, 9, jnp.int32)
+  context = verify.Context(
+    row_key[None],
+    root,
+    jnp.zeros_like(root),
+    None,
+    jnp.broadcast_to(target, (1, nodes, vocab_size)),
+  )
+
+  @jax.jit
+  def run(context, proposals, sampling):
+    return method.verify(context, proposals, config, sampling)
+
+  return functools.partial(run, context, proposals, sampling)

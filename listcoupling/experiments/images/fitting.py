@@ -5,8 +5,15 @@ codewords, classifier and codeword decoder for each number of codewords, of
 groups and of codewords in a bin. Everything is kept in the workdir, as
 `image_codec.fits` says, and only read the next time.
 
+Where a lattice lies in the latent space is chosen on images. A network learns
+the mean of the latent given side information; what it leaves open, and how much
+of a latent a pixel feels, give the axes. The period and how far the axes are
+stretched are those with the least error of the best decoder, by the VAE's own
+decoder, on images that the network never saw.
+
 Legend: R images, F codewords, K decoders, L messages, G groups, M codewords of
-a bin, P pixels.
+a bin, P pixels, D latent size, S settings of a lattice, [H, W] source, [h, w]
+side.
 """
 
 import functools
@@ -24,7 +31,6 @@ from listcoupling import gumbel
 from listcoupling.compression import list_quantiser
 from listcoupling.data import images as image_data
 from listcoupling.data import side_information
-from listcoupling.experiments.images import lattice_space
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
@@ -180,7 +186,9 @@ def _held(model, trials, num_messages, *, name, settings):
   def pad(x):
     return jnp.concatenate([x] + [x[:, :1]] * missing, 1)
 
-  return pad(decoding.codeword), pad(decoding.latent)
+  # Without trained parameters images are what training starts from, or None.
+  held = decoding.codeword, decoding.latent, decoding.images
+  return jax.tree.map(pad, held)
 
 
 def make_pool(
@@ -216,11 +224,9 @@ def make_pool(
     held.append(
       _held(model, trials, num_messages, name=name, settings=settings)
     )
-  codewords, latents = (jnp.stack(x) for x in zip(*held))
-  return training.Pool(
-    jnp.asarray(counts, jnp.int32), trials.right, trials.sides, codewords,
-    latents,
-  )  # fmt: skip
+  held = jax.tree.map(lambda *x: jnp.stack(x), *held)
+  counts = jnp.asarray(counts, jnp.int32)
+  return training.Pool(counts, trials.right, trials.sides, *held)
 
 
 class _Want(NamedTuple):
@@ -250,7 +256,7 @@ def _fit_key(context, want: _Want):
 
 
 class _Start(NamedTuple):
-  """What a fit has before its codeword decoder is trained."""
+  """Parts of a fit that are there before its codeword decoder is trained."""
 
   codewords: np.ndarray  # [F, P], see `schemes.Fit`
   classifier: Any  # likewise
@@ -291,22 +297,21 @@ def _lattice_start(context, model, trials):
   """(key, want) -> `_Start` of lattice; one network of means serves all."""
   config = _network_config(context.config)
   size, place = config.latent_size, list(schemes.SCHEMES).index('lattice')
-  known = lattice_space.learn(
+  known = lattice_choices(
     gumbel.domain_key(_key(context), gumbel.Domain.FITS, place), model,
     trials.right, trials.sides, config, context.config.refine.classifier_steps,
   )  # fmt: skip
-  mean = np.asarray(trials.right).reshape(len(trials.right), -1).mean(0)
+  grey = np.full((1, *config.source_shape), 0.5)  # the VAE has the first word
 
   def start(key, want):
     del key
     num_decoders, groups = want.counts[0], want.num_groups
     settings = schemes.Settings(1, num_decoders, want.count // groups, groups)
-    space = lattice_space.choose(known, model, settings)
+    space = choose_lattice_space(known, model, settings)
     leaders = schemes.lattice_code(settings, size).leaders
     return _Start(
-      leaders.astype(np.float32), space._asdict(), mean[None],
-      want.count << size,
-    )  # fmt: skip
+      leaders.astype(np.float32), space._asdict(), grey, want.count << size
+    )
 
   return start
 
@@ -376,7 +381,7 @@ def _wanted_kmeans(config, beta) -> list[_Want]:
 def _wanted_lattices(config, beta) -> list[_Want]:
   """One for each K, with a group for each decoder, and each L of the table."""
   return [
-    _Want('lattice', l * k, _filled(config, (k,)), beta, k)
+    _Want('lattice', l * k, (k,), beta, k)  # not filled: a pool has images
     for k, l in itertools.product(config.num_decoders, config.num_messages)
   ]
 
@@ -422,3 +427,130 @@ def fit_on_vae(context, name: str, beta):
     context, name, context.models[beta], wanted(config, beta),
     config.refine.num_images, start, config.refine.num_candidates,
   )  # fmt: skip
+
+
+# In units of what side information leaves of a latent.
+_PERIODS = tuple(2.0 * 1.25**i for i in range(9))  # 2 to 11.9
+# 0: pixels feel all axes alike; 1: a decoder is as unsure of all alike.
+_POWERS = (0.0, 0.5, 1.0)
+_LEARNT_FROM = 0.875  # share of the images; the rest judges
+
+
+class LatticeChoices(NamedTuple):
+  """The network of the means, axes to choose from, and images that judge."""
+
+  mean: Any  # params
+  transforms: jax.Array  # [S, D, D]
+  right: jax.Array  # [R, H, W]
+  sides: jax.Array  # [R, K, h, w]
+  latents: jax.Array  # [R, D]
+  means: jax.Array  # [R, K, D] of the latents, given the sides
+  keys: jax.Array  # [R] of the dither
+
+
+def lattice_choices(
+  key, model: schemes.Model, right, sides, config, steps: int
+) -> LatticeChoices:
+  """All that choices for several K and L share.
+
+  Args:
+    key: typed key; reusable for other domains.
+    model: with the VAE.
+    right: [R, H, W], at least 8 of them.
+    sides: [R, K, h, w].
+    config: `CodewordDecoderConfig`.
+    steps: of Adam.
+
+  Returns:
+    `LatticeChoices`.
+  """
+  latents, log_std = jax.jit(model.networks.encode)(model.params, right)
+  cut = int(_LEARNT_FROM * len(right))
+  mean, _ = training.train_side_means(
+    key, sides[:cut], latents[:cut], config=config, steps=steps
+  )
+  right, sides, latents = right[cut:], sides[cut:], latents[cut:]
+  means = codeword_decoder.side_scores(
+    mean, sides, config, config.latent_size
+  )  # [R, K, D]
+  left = np.asarray(latents[:, None] - means, np.float64)  # [R, K, D]
+  axes = _transforms(
+    left.reshape(-1, left.shape[2]),
+    np.exp(np.mean(np.asarray(log_std, np.float64), 0)),
+  )
+  rows = jnp.arange(len(right), dtype=jnp.int32)
+  keys = schemes.SCHEMES['lattice'].prepare(
+    gumbel.domain_key(key, gumbel.Domain.SELECTION), rows, model, None
+  )
+  return LatticeChoices(
+    mean, jnp.asarray(axes), right, sides, latents, means, keys
+  )
+
+
+def _transforms(left, spread) -> np.ndarray:
+  """Axes for each of `_POWERS`: [S, D, D] float32.
+
+  Args:
+    left: [., D] latents less their means.
+    spread: [D] standard deviation of the VAE's posterior: half as much is
+      twice the change of the pixels.
+  """
+  scaled = left / spread
+  variance, axes = np.linalg.eigh(scaled.T @ scaled / len(scaled))
+  variance, axes = np.maximum(variance[::-1], 1e-12), axes[:, ::-1]
+  found = []
+  for power in _POWERS:
+    stretch = variance ** (-power / 2)
+    unit = np.exp(np.mean(np.log(stretch * np.sqrt(variance))))
+    found.append(axes / spread[:, None] * stretch / unit)
+  return np.array(found, np.float32)
+
+
+@functools.partial(jax.jit, static_argnames='settings')
+def _errors(known: LatticeChoices, model, spaces, *, settings) -> jax.Array:
+  """Mean squared error of the best of K decoders: spaces of [S] -> [S]."""
+  code = schemes.lattice_code(settings, known.latents.shape[1])
+  count = settings.num_decoders
+  decoders = jnp.arange(count, dtype=jnp.int32)
+  means, sides = known.means[:, :count], known.sides[:, :count]
+  flat = sides.reshape(-1, *sides.shape[2:])
+
+  def one(space):
+    sent = schemes.encode_lattice(space, known.keys, known.latents, code)
+    _, latent = schemes.decode_lattice(
+      space, known.keys, means, sent.message, decoders, code
+    )
+    images = model.networks.decode(
+      model.params, latent.reshape(len(flat), -1), flat
+    )
+    images = images.reshape(*latent.shape[:2], *images.shape[1:])
+    axes = tuple(range(2, images.ndim))
+    error = jnp.mean((images - known.right[:, None]) ** 2, axes)
+    return jnp.mean(jnp.min(error, 1))
+
+  return jax.lax.map(one, spaces)
+
+
+def choose_lattice_space(
+  known: LatticeChoices, model, settings
+) -> schemes.LatticeSpace:
+  """The best period and axes for one K and L.
+
+  Args:
+    known: from `lattice_choices`, of at least K decoders.
+    model: with the VAE.
+    settings: `scheme.Settings`.
+  """
+  pairs = list(itertools.product(known.transforms, _PERIODS))
+  spaces = schemes.LatticeSpace(
+    jnp.array([period for _, period in pairs], jnp.float32),
+    jnp.stack([transform for transform, _ in pairs]),
+    None,
+  )
+  best = int(np.argmin(_errors(known, model, spaces, settings=settings)))
+  return jax.tree.map(
+    np.asarray,
+    schemes.LatticeSpace(
+      spaces.period[best], spaces.transform[best], known.mean
+    ),
+  )

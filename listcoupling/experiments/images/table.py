@@ -12,12 +12,16 @@ on images held out from training, with other keys than those of the final
 figures, which come from the test set; of the list quantiser every size of a bin
 has its row. A repeat draws crops, candidates, labels and races anew.
 
+Beside the rows stand the figures of the paper's Tables 13 to 16, for MNIST and
+CIFAR-10.
+
 Legend: R images, N candidates, K decoders, L messages, G groups, M codewords of
 a bin.
 """
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 import jax
@@ -27,12 +31,14 @@ import numpy as np
 import tqdm
 
 from listcoupling import bounds, files, gumbel, tables
+from listcoupling.compression import list_quantiser
 from listcoupling.config_fields import Field
-from listcoupling.experiments.images import figures, fitting, rows
+from listcoupling.experiments.images import figures, fitting
 from listcoupling.experiments.run import Experiment
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
+from listcoupling.tables import Column
 from listcoupling.together import leads
 from listcoupling.training import vae as training
 
@@ -62,6 +68,217 @@ FIELDS = {
   'num_held_out_images': Field(int, least=0),
   'num_repeats': Field(int, least=1),
 }  # fmt: skip
+
+
+MEASURES = ('best', 'mean', 'worst', 'missed', 'bound at N candidates')
+_JOB = 'scheme', 'num_decoders', 'num_messages', 'num_groups'
+COLUMNS = (
+  Column('scheme', 'scheme'),
+  Column('K', 'num_decoders'),
+  Column('L', 'num_messages'),
+  Column('G', 'num_groups'),
+  Column('M', 'bin_size'),
+  Column('chosen', 'is_chosen'),
+  Column('bits/pixel', 'bits_per_pixel', '.4f'),
+  Column('PSNR', 'psnr', '.2f', error=False),
+  Column('best', 'mse', '.4f'),
+  Column('mean', 'mse_mean', '.4f'),
+  Column('worst', 'mse_worst', '.4f'),
+  Column('ahead', 'ahead', '+.4f'),
+  Column('paper', 'paper_mse', '.4f'),
+  Column('P[error]', 'error_rate', '.3f'),
+  Column('bound', 'error_bound', '.3f'),
+)
+
+# Data, scheme, K -> MSE of the best decoder at 4, 8, 16, 32, 64 messages.
+_PAPER = {
+  ('mnist', 'gls', 1): (0.1027, 0.0942, 0.0852, 0.0766, 0.0693),
+  ('mnist', 'gls', 2): (0.0860, 0.0792, 0.0734, 0.0687, 0.0636),
+  ('mnist', 'gls', 4): (0.0751, 0.0710, 0.0671, 0.0635, 0.0564),
+  ('mnist', 'shared_race', 2): (0.0941, 0.0865, 0.0783, 0.0718, 0.0669),
+  ('mnist', 'shared_race', 4): (0.0886, 0.0815, 0.0747, 0.0694, 0.0639),
+  ('cifar', 'gls', 1): (0.1119, 0.1054, 0.0963, 0.0846, 0.0710),
+  ('cifar', 'gls', 2): (0.0925, 0.0860, 0.0787, 0.0698, 0.0616),
+}
+
+
+def _with_rate(row: dict, pixels: int) -> dict:
+  """A row with its rate and the PSNR of its mean squared error, in dB.
+
+  Args:
+    row: has num_messages and mse.
+    pixels: of a source; three colours are one pixel.
+  """
+  return row | {
+    'bits_per_pixel': math.log2(row['num_messages']) / pixels,
+    'psnr': -10 * math.log10(max(row['mse'], 1e-20)),
+  }
+
+
+def measure(error, found, error_bound) -> np.ndarray:
+  """One repeat of one job, as kept on disk.
+
+  Args:
+    error: [R, K] squared error per pixel.
+    found: [R, K] whether a decoder holds the encoder's choice, or NaN.
+    error_bound: [R] on the chance that nobody does, or NaN.
+
+  Returns:
+    [5, R], see `MEASURES`.
+
+  Example:
+    >>> measure([[.4, .1]], [[0., 1.]], [.2])[:, 0].tolist()
+    [0.1, 0.25, 0.4, 0.0, 0.2]
+  """
+  error, found = np.asarray(error), np.asarray(found, float)
+  spread = error.min(1), error.mean(1), error.max(1)
+  return np.stack([*spread, 1 - found.max(1), np.asarray(error_bound)])
+
+
+def plain_rows(config, train, halves) -> list[dict]:
+  """Rows without side information: the mean image and k-means.
+
+  Args:
+    config: of the experiment.
+    train: [R, H, W] sources of the training images.
+    halves: the test images.
+  """
+  flat = np.asarray(halves.right).reshape(len(halves.right), -1)
+  train = np.asarray(train).reshape(len(train), -1)
+
+  def row(scheme, num_messages, answers):
+    found = {
+      'scheme': scheme,
+      'num_decoders': None,
+      'num_messages': num_messages,
+      'images': len(flat),
+      'repeats': 1,
+      **tables.means({'mse': ((flat - answers) ** 2).mean(1)}),
+    }
+    return _with_rate(found, math.prod(halves.right.shape[1:3]))
+
+  rows = [row('mean_image', 1, train.mean(0))]
+  for num_messages in config.num_messages:
+    words = list_quantiser.fit_codewords(
+      train[: config.refine.num_kmeans], num_messages
+    )
+    nearest = np.asarray(list_quantiser.nearest(flat, words))
+    rows.append(row('kmeans', num_messages, words[nearest]))
+  return rows
+
+
+def paper_mse(dataset: str, scheme: str, num_decoders: int, num_messages: int):
+  """The paper's figure, or None; all but its baseline stand beside GLS."""
+  if scheme == 'side_only':
+    return None
+  name = scheme if scheme == 'shared_race' else 'gls'
+  row = _PAPER.get((dataset[:5], name, num_decoders), ())
+  return dict(zip((4, 8, 16, 32, 64), row)).get(num_messages)
+
+
+def codec_rows(config, measured, chosen) -> list[dict]:
+  """Rows of what was repeated; standard errors are over images.
+
+  "ahead" is how much less the best decoder errs than that of the list quantiser
+  of the same K and L with bins of one codeword, image by image.
+
+  Args:
+    config: of the experiment.
+    measured: 'scheme.K.L.G.M' -> [repeats, 5, R] of `measure`.
+    chosen: (scheme, K, L, G) -> (beta, N, M).
+  """
+  rows = []
+  for name, values in measured.items():
+    scheme, *numbers = name.split('.')
+    *job, bin_size = scheme, *map(int, numbers)
+    setting = chosen.get(tuple(job), (None, None, None))
+    row = dict(zip(_JOB, job))
+    row |= {'images': values.shape[2], 'repeats': len(values)}
+    row |= _measures(values)
+    plain = measured.get(f'list_quantiser.{job[1]}.{job[2]}.1.1')
+    if plain is not None and plain is not values:
+      ahead = plain[:, 0].mean(0) - values[:, 0].mean(0)
+      row |= tables.means({'ahead': ahead})
+    if job[3] == 1 and _is_papers(config.train):
+      row['paper_mse'] = paper_mse(config.train.dataset, *job[:3])
+    row |= dict(zip(('beta', 'num_candidates'), setting))
+    if scheme in ('list_quantiser', 'lattice'):
+      row['num_candidates'] = None
+    if scheme == 'list_quantiser':
+      row['bin_size'] = bin_size
+      row['is_chosen'] = bin_size == setting[2]
+    height, width = config.train.model.source_shape[:2]
+    rows.append(_with_rate(row, height * width))
+  order = ('num_decoders', 'num_messages', 'num_groups')
+  return sorted(rows, key=lambda r: [r[name] for name in order])
+
+
+def as_text(rows, columns=COLUMNS) -> str:
+  """The table for a terminal, and where a scheme loses to the list quantiser.
+
+  Args:
+    rows: of `codec_rows` and `plain_rows`, of any number of tables.
+    columns: what is shown.
+  """
+  return '\n'.join([tables.as_text(rows, columns), *_behind(rows)])
+
+
+def _against_plain(row) -> str | None:
+  """Ahead of the list quantiser without bins, behind or level; None: no cell.
+
+  By two standard errors of the best decoder. A list quantiser counts with the
+  size of a bin that was chosen on other images; M = 1 is level with itself.
+  """
+  gap, error = row.get('ahead'), row.get('ahead_se') or 0.0
+  if row.get('is_chosen') and gap is None:
+    return 'level'
+  if gap is None or row.get('is_chosen') is False:
+    return None
+  return (
+    'ahead' if gap > 2 * error else 'behind' if gap < -2 * error else 'level'
+  )
+
+
+def _behind(rows) -> list[str]:
+  """For each scheme in how many cells it is ahead, and where behind."""
+  found = {}
+  for row in rows:
+    if kind := _against_plain(row):
+      found.setdefault(row['scheme'], []).append((kind, row))
+  lines = []
+  for scheme, cells in found.items():
+    said = ', '.join(
+      f'{name} in {sum(kind == name for kind, _ in cells)}'
+      for name in ('ahead', 'level', 'behind')
+    )
+    lost = ', '.join(
+      ' '.join(f'{row[name]}' for name in ('side', *_JOB[1:]) if name in row)
+      + f' ({row["ahead"]:+.4f})'
+      for kind, row in cells
+      if kind == 'behind'
+    )
+    lines.append(
+      f'{scheme} against the list quantiser without bins, {len(cells)} cells: '
+      f'{said}' + (f'; behind at (K L G) {lost}' if lost else '')
+    )
+  return lines
+
+
+def _is_papers(train) -> bool:
+  """Whether a decoder knows what it knows in the paper."""
+  return train.side_kind == 'crop' and tuple(train.model.side_shape) in (
+    (7, 7), (16, 16, 3),
+  )  # fmt: skip
+
+
+def _measures(values) -> dict:
+  """Columns of [repeats, 5, R], the repeats of one image averaged first."""
+  best, mean, worst, missed, bound = values.mean(0)  # [R] each
+  return {
+    **tables.means({'mse': best, 'mse_mean': mean, 'mse_worst': worst}),
+    'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
+    'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
+  }
 
 
 class Job(NamedTuple):
@@ -296,7 +513,7 @@ def _side_only(table, trials) -> dict[str, np.ndarray]:
   error = np.asarray(squared_error(answers, right))
   missing = np.full_like(error, np.nan)
   return {
-    _name(Job('side_only', count, 1)): rows.measure(
+    _name(Job('side_only', count, 1)): measure(
       error[:, :count], missing[:, :count], missing[:, 0]
     )
     for count in table.context.config.num_decoders
@@ -304,7 +521,7 @@ def _side_only(table, trials) -> dict[str, np.ndarray]:
 
 
 def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
-  """Every row on the images once: name -> [5, R], see `rows.MEASURES`."""
+  """Every row on the images once: name -> [5, R], see `MEASURES`."""
   found, groups = {}, {}
   for job, setting in shown(table.context.config, chosen):
     groups.setdefault(setting, []).append(job)
@@ -312,7 +529,7 @@ def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
     trials = table.prepare(key, halves, setting, jobs[0].code)
     for job in jobs:
       sent = table.send(job, trials, setting)
-      found[_name(job, setting.bin_size)] = rows.measure(
+      found[_name(job, setting.bin_size)] = measure(
         sent.error, sent.found, sent.error_bound
       )
   return found | _side_only(table, trials)
@@ -333,36 +550,36 @@ def _settle(table, jobs, seed) -> dict[Job, fits.Setting]:
   return chosen
 
 
-def _repeats(run, table, halves, code, seed):
+def _repeats(record, table, halves, code, seed):
   """Jobs of one code, repeated: name -> [repeats, 5, R], and the settings."""
   config = table.context.config
   jobs = [job for job in jobs_of(config) if job.code == code]
-  run.deal([jobs], lambda jobs: _settle(table, jobs, seed))
+  record.deal([jobs], lambda jobs: _settle(table, jobs, seed))
   chosen = _settle(table, jobs, seed)
   names = {_name(job, s.bin_size) for job, s in shown(config, chosen)}
   if table.context.models:
     names |= {_name(Job('side_only', k, 1)) for k in config.num_decoders}
 
   def one(i):
-    part = run.load(f'repeats/{code}_{i}')
+    part = record.load(f'repeats/{code}_{i}')
     if part is None or not names <= part.keys():
       key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.REPEAT, i)
       part = repeat(table, halves, chosen, key)
-      run.save(f'repeats/{code}_{i}', part)
+      record.save(f'repeats/{code}_{i}', part)
     return part
 
   numbers = range(config.num_repeats)
-  run.deal(numbers, one)
+  record.deal(numbers, one)
   parts = [one(i) for i in tqdm.tqdm(numbers, desc=f'{code}, repeats')]
   return {k: np.stack([p[k] for p in parts]) for k in sorted(names)}, chosen
 
 
-def _check_models(run, models) -> None:
+def _check_models(record, models) -> None:
   """Refuses results of other networks of the same settings."""
   digests = {f'beta {b:g}': files.digest(m.params) for b, m in models.items()}
   if not models:
     return
-  kept = run.rows(
+  kept = record.rows(
     digests,
     lambda digest: {'sha256': digest},
     key='model',
@@ -371,8 +588,8 @@ def _check_models(run, models) -> None:
   changed = [r['model'] for r in kept if r['sha256'] != digests[r['model']]]
   if changed:
     raise ValueError(
-      f'{run.workdir} holds results of other networks of {changed}: put them '
-      'back or choose another workdir.'
+      f'{record.workdir} holds results of other networks of {changed}: put '
+      'them back or choose another workdir.'
     )
 
 
@@ -386,36 +603,36 @@ def _prepare(config, seed):
   _check_sizes(config)
   halves = training.load_halves(config.train)
 
-  def fill(run):
-    models = fitting.train_models(config, run.workdir)
-    _check_models(run, models)
-    table = Table(fitting.Context(config, run.workdir, halves, models))
-    found = _fill(run, table, seed)
-    run.note(pixels='in [0, 1]; squared error per pixel (and colour)')
+  def fill(record):
+    models = fitting.train_models(config, record.workdir)
+    _check_models(record, models)
+    table = Table(fitting.Context(config, record.workdir, halves, models))
+    found = _fill(record, table, seed)
+    record.note(pixels='in [0, 1]; squared error per pixel (and colour)')
     return found
 
   images = files.digest({k: v._asdict() for k, v in halves.items()})
-  return {'images': images, 'measures': rows.MEASURES}, fill
+  return {'images': images, 'measures': MEASURES}, fill
 
 
-def _fill(run, table: Table, seed: int) -> list[dict]:
+def _fill(record, table: Table, seed: int) -> list[dict]:
   """The rows, written after each scheme, and the pictures."""
   config, halves = table.context.config, table.context.halves
   test = spread(halves['test'], config.num_images)
-  plain = rows.plain_rows(config, halves['train'].right, test)
+  plain = plain_rows(config, halves['train'].right, test)
   errors, chosen = {}, {}
   # The cheap ones first; gls and its baseline share their trials.
   for code in ('list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
     if any(job.code == code for job in jobs_of(config)):
-      run.deal([code], table.fit)
+      record.deal([code], table.fit)
       table.fit(code)
-      more, settings = _repeats(run, table, test, code, seed)
+      more, settings = _repeats(record, table, test, code, seed)
       errors, chosen = errors | more, chosen | settings
-      found = plain + rows.codec_rows(config, errors, chosen)
-      run.write(found)  # so far
-      run.note(table=found)
+      found = plain + codec_rows(config, errors, chosen)
+      record.write(found)  # so far
+      record.note(table=found)
   if leads():
-    _draw_examples(table, test, chosen, run.workdir, seed)
+    _draw_examples(table, test, chosen, record.workdir, seed)
   return found
 
 
@@ -440,10 +657,10 @@ def _draw_examples(table, halves, chosen, workdir, seed) -> None:
     )  # fmt: skip
 
 
-TABLE = Experiment(
+run = Experiment(
   FIELDS,
   _prepare,
-  functools.partial(tables.as_text, columns=rows.COLUMNS),
+  as_text,
   {'rate_distortion.png': figures.rate_distortion},
   may_change=('config.num_repeats', 'config.schemes'),
 )
@@ -487,27 +704,25 @@ def _prepare_sweep(config, seed):
   """A table in a folder of its own for each kind of side information."""
   points = _points(config)
 
-  def fill(run):
+  def fill(record):
     found = []
     for name, point in points.items():
-      made = TABLE.run(point, run.workdir / name, seed)
+      made = run(point, record.workdir / name, seed)
       found += [{'side': name, **row} for row in made]
-      run.write(found)  # so far
-    run.note(table=found)
+      record.write(found)  # so far
+    record.note(table=found)
     for count in config.num_decoders if leads() else ():
       mine = [r for r in found if r['num_decoders'] == count]
-      figures.sweep(mine, run.workdir / f'sweep_{count}.png')
+      figures.sweep(mine, record.workdir / f'sweep_{count}.png')
     return found
 
   return {}, fill
 
 
-SWEEP = Experiment(
+run_sweep = Experiment(
   FIELDS | {'sides': lambda sides: None},  # `_points` says more
   _prepare_sweep,
-  functools.partial(
-    tables.as_text, columns=(tables.Column('side', 'side'), *rows.COLUMNS)
-  ),
+  functools.partial(as_text, columns=(tables.Column('side', 'side'), *COLUMNS)),
   {},
-  may_change=(*TABLE.may_change, 'config.sides'),
+  may_change=(*run.may_change, 'config.sides'),
 )

@@ -28,6 +28,13 @@ from listcoupling.experiments.language.protocol import Job, Setup, Table
 PLAIN = 'autoregressive'
 TREE = 'gumbel_tree'
 _BEAM, _DEPTH = 8, 32  # at most, of the tree
+# Below a table in which the tree is behind; filled in from a row.
+_WHY = (
+  'Behind: the text of a race is a function of seed and target, so that a '
+  'draft is only a guess of it, right with probability {race:.3f}; a scheme '
+  'that may reject takes its text from the draft with {overlap:.3f} (1 - TV). '
+  'Columns 1 x n: tokens of one chain whose drafts match so often.'
+)
 _LEFT_OUT = (
   'draft_length',
   'draft_temperatures',
@@ -119,10 +126,6 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def _settings(setup: Setup, config) -> dict[str, Setting]:
-  return protocol.checked(setup, settings_of(config), options_of)
-
-
 def _measure(setup: Setup, config, jobs: Sequence[Job]):
   del config, jobs
   plain = {}  # of the batch at hand
@@ -159,7 +162,6 @@ def measure(setup: Setup, job: Job, plain) -> dict:
   real = slice(job.batch.size)
   same = np.all(out.tokens == plain.tokens, axis=1)
   row = {
-    'rows': tables.join(job.batch.rows[real]),
     'tokens': tables.join(out.lengths[real]),
     'calls': tables.join(out.metrics.target_calls[real]),
     'same': tables.join(same[real].astype(int)),
@@ -292,9 +294,12 @@ def as_text(rows: Sequence[dict]) -> str:
 def _by_scheme(rows) -> dict[str, list[dict]]:
   schemes = {}
   for row in rows:
-    setting = Setting(*(row[name] for name in Setting._fields))
-    schemes.setdefault(setting.scheme, []).append(row)
+    schemes.setdefault(_setting(row).scheme, []).append(row)
   return schemes
+
+
+def _setting(row) -> Setting:
+  return Setting(*(row[name] for name in Setting._fields))
 
 
 def _line(name, rows) -> dict:
@@ -311,15 +316,42 @@ def _line(name, rows) -> dict:
   return line
 
 
+def chain_tokens(match: float, num_nodes: int) -> float:
+  """Tokens per call of one chain of n drafts that match alike.
+
+  Args:
+    match: probability that a draft is the text's token.
+    num_nodes: n.
+
+  Example:
+    >>> chain_tokens(0.5, 2)
+    1.75
+  """
+  return sum(match**depth for depth in range(num_nodes + 1))
+
+
 def _leads(rows) -> str:
-  nodes = sorted({row['num_nodes'] for row in rows} - {0})
-  told = []
-  for count in nodes:
+  """The tree's lead at each n, and why it is none where it is behind."""
+  lines = []
+  for count in sorted({row['num_nodes'] for row in rows} - {0}):
     own = [row for row in rows if row['num_nodes'] == count]
     if len(own) > 1:
       gap, error, other = lead(own)
-      told.append(f'{gap:+.2f} ± {error:.2f} ({other["method"]}, n = {count})')
-  return f'{TREE} against the best other: {", ".join(told)}'
+      shape = f'{other["num_drafts"]} x {other["draft_length"]}'
+      lines.append(
+        {
+          'n': count,
+          'ahead by': f'{gap:+.2f} ± {error:.2f}',
+          'of': f'{_setting(other).scheme}, {shape}',
+          'race, 1 x n': f'{chain_tokens(other["race"], count):.2f}',
+          '1 - TV, 1 x n': f'{chain_tokens(other["overlap"], count):.2f}',
+          'where': 'behind' if gap < 0 else 'ahead',
+        }
+      )
+  told = f'{TREE} and the best other\n{tables.as_text(lines)}'
+  if any(line['where'] == 'behind' for line in lines):
+    told += '\n' + _WHY.format(**rows[0])
+  return told
 
 
 def plot(rows: Sequence[dict], path) -> None:
@@ -345,8 +377,14 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.minorticks_off()
 
 
-TABLE = (
-  Table((), _settings, _measure, summarize, FIELDS)
+run = (
+  Table(
+    (),
+    protocol.checked(settings_of, options_of),
+    _measure,
+    summarize,
+    FIELDS,
+  )
   .experiment(budget=plot)
   ._replace(as_text=as_text)
 )

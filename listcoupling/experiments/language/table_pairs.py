@@ -150,7 +150,7 @@ def _prepare(config, seed):
     for each in options_of(config, temperature).values():
       each.check(vocab_size=200)
 
-  def fill(run: Run) -> list[dict]:
+  def fill(record: Run) -> list[dict]:
     places = list(
       dict.fromkeys(itertools.product(config.sigmas, config.temperatures))
     )
@@ -159,14 +159,14 @@ def _prepare(config, seed):
       for sigma, temperature in places
       for pair in range(config.pairs)
     }
-    pairs = run.rows(
+    pairs = record.rows(
       jobs, lambda job: _measure(config, *job), key='job', table='pairs.csv'
     )
     rows = [
       _summarize(place, pairs[n * config.pairs : (n + 1) * config.pairs])
       for n, place in enumerate(places)
     ]
-    run.write(rows)
+    record.write(rows)
     return rows
 
   return {}, fill
@@ -222,7 +222,7 @@ def plot(rows: Sequence[dict], path: pathlib.Path) -> None:
           curve.of_rows(axes, own, 'sigma', name)
 
 
-TABLE = Experiment(
+run = Experiment(
   FIELDS,
   _prepare,
   lambda rows: tables.as_text(rows, COLUMNS),

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Costs on paper, what grows with what, and of a program beside them."""
 
 import math
@@ -55,22 +56,67 @@ def test_what_binds_a_part_sets_its_time():
 @pytest.mark.parametrize('pair', cost.PAIRS)
 def test_a_tree_pays_less_the_more_rows_there_are(pair):
   cases = cost.paper_cases(machines=(cost.H100,), batches=(1, 128))
-  rows = [case.measure() for case in cases if pair in case.name]
+  rows = [measure() for name, measure in cases.items() if pair in name]
   gains = [row['best_tokens_per_s'] / row['plain_tokens_per_s'] for row in rows]
   assert gains[0] > gains[1] > 0.5 and gains[0] > 1.5
   assert rows[0]['best_nodes'] >= rows[1]['best_nodes']
 
 
 def test_one_device_multiplies_what_paper_says():
-  (case,) = cost.scaling_cases(
+  cases = cost.scaling_cases(
     gumbel.seed_key(0),
     counts=(1, 1 << 20),  # more than there are
     config=TransformerConfig(512, 128, 2, 2, 1, 32, 512, tie_embeddings=False),
     options=GenerateOptions(num_drafts=2, draft_length=2, max_new_tokens=64),
   )
-  assert case.name == 'tp=1'
-  row = case.measure()
+  assert [*cases] == ['tp=1']
+  row = cases['tp=1']()
   assert row['exchanges'] == row['sent_kb'] == row['paper_sent_kb'] == 0
   assert row['to_one_device'] == row['times_devices'] == 1
   # Norms, rotations and attention of the whole capacity come on top.
   assert 1 < row['megaflop_to_paper'] < 1.2
+
+
+_TEXT = """
+HloModule jit_run, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+ENTRY %main (p: bf16[8,4]) -> bf16[8,4] {
+  %p = bf16[8,4]{1,0:T(8,128)(2,1)} parameter(0)
+  %gather.1 = (bf16[8,4]{1,0}, bf16[32,4]{1,0:T(8,128)}) all-gather-start(%p), dimensions={0}
+  %gather.2 = bf16[32,4]{1,0} all-gather-done(%gather.1)
+  %sum.1 = f32[16]{0} all-reduce(%q), to_apply=%add, metadata={op_name="jit(run)/dot_general"}
+  %sum.2 = (f32[2]{0}, s32[2]{0}) all-reduce(%q, %r), to_apply=%add
+  %swap = (bf16[8]{0}, bf16[8]{0}, u32[], u32[]) collective-permute-start(%s), source_target_pairs={{0,1}}
+  %loop.1 = (s32[], f32[4]) while(%t), condition=%c, body=%b, metadata={op_name="jit(run)/while"}
+  %loop.2 = (s32[], f32[4]) while(%t), condition=%c, body=%b, metadata={op_name="jit(run)/while/body/vmap()/scatter"}
+  %sort.1 = (f32[8,500]{1,0}, s32[8,500]{1,0}) sort(%u, %v), dimensions={1}
+  %sort.2 = (f32[8,50]{1,0}, s32[8,50]{1,0}) sort(%u, %v), dimensions={1}
+  %sort.3 = (f32[500]{0}, u8[99]{0}) custom-call(%w), custom_call_target="__cub$DeviceRadixSort"
+}
+"""
+
+
+def test_collectives_count_what_they_deliver():
+  assert cost.collective_bytes(_TEXT) == {
+    'all-gather': 32 * 4 * 2,
+    'all-reduce': 16 * 4 + 2 * 4 + 2 * 4,
+    'collective-permute': 8 * 2,
+  }
+  assert [op.source for op in cost.collectives(_TEXT)][1] == (
+    'jit(run)/dot_general'
+  )
+
+
+def test_serial_loops_are_those_of_no_loop_in_the_source():
+  sources = [op.source for op in cost.serial_loops(_TEXT)]
+  assert sources == ['jit(run)/while/body/vmap()/scatter']
+
+
+def test_sorts_are_told_by_length_and_by_name():
+  assert len(cost.sorts(_TEXT, 500)) == 2
+  assert len(cost.sorts(_TEXT, 50)) == 3
+  assert not cost.sorts(_TEXT, 501)

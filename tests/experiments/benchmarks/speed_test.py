@@ -1,17 +1,24 @@
-"""Rows of a table of speed: measured once, timed in turn."""
+"""Tables of speed: rows kept, times taken in turn, cases of both kinds."""
 
+import jax
 import numpy as np
 import pytest
 
+from listcoupling import gumbel
+from listcoupling.decoding import tuning
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
-from listcoupling.experiments.benchmarks.speed import Case, milliseconds
+from listcoupling.experiments.benchmarks.speed import Workload, milliseconds
+from listcoupling.models.transformer_config import TransformerConfig
+from tests import fakes
 
 
 def test_rows_are_kept_and_belong_to_one_machine(tmp_path, monkeypatch):
-  cases = [Case(f'row {i}', lambda i=i: {'a': i}) for i in range(2)]
+  cases = {f'row {i}': lambda i=i: {'a': i} for i in range(2)}
   rows = speed.run(lambda: cases, tmp_path, {'seed': 0})
   assert rows == [{'case': 'row 0', 'a': 0}, {'case': 'row 1', 'a': 1}]
-  done = [case._replace(measure=None) for case in cases]
+  done = dict.fromkeys(cases)
   assert speed.run(lambda: done, tmp_path, {'seed': 0}) == rows
   with pytest.raises(ValueError, match='settings of seed'):
     speed.run(lambda: done, tmp_path, {'seed': 1})
@@ -29,3 +36,261 @@ def test_times_are_taken_in_turn_after_a_first_round(capsys):
   assert 'round: 100%' in capsys.readouterr().err
   milliseconds(functions, rounds=1)
   assert not capsys.readouterr().err
+
+
+def _model(seed):
+  return fakes.table_model(
+    2 * jax.random.normal(jax.random.key(seed), (6,) * 3)
+  )
+
+
+def _workload():
+  prompts = np.ones((2, 3), np.int32), np.array([3, 2])
+  return Workload(jax.random.key(0), _model(0), _model(1), *prompts)
+
+
+def test_the_random_pair_is_of_the_size_it_is_called_by():
+  pair = jax.eval_shape(
+    lambda key: [
+      model.params for model in speed.load_workload(key, '25M')[1:3]
+    ],
+    gumbel.seed_key(0),
+  )
+  target, drafter = (
+    sum(leaf.size for leaf in jax.tree.leaves(params)) for params in pair
+  )
+  assert 24e6 < target < 28e6 and 3.5e6 < drafter < 5e6
+
+
+def test_decoding_measures_each_method_once_per_setting():
+  cases = speed.decoding_cases(
+    _workload(),
+    batches=(1, 4), drafts=(2, 3), methods=('autoregressive', 'gls_strong'),
+    options=GenerateOptions(draft_length=2, max_new_tokens=6), rounds=1,
+  )  # fmt: skip
+  names = list(cases)
+  assert len(set(names)) == len(names) == 2 * 3
+  assert 'autoregressive, K = 3, batch 4' not in names
+  rows = [measure() for measure in list(cases.values())[3:5]]
+  settings = [(row['batch'], row['num_drafts'], row['method']) for row in rows]
+  assert settings == [(4, 2, 'autoregressive'), (4, 2, 'gls_strong')]
+  assert rows[0]['same_text'] == rows[0]['block_efficiency'] == 1
+  assert rows[1]['same_text'] < 1 < rows[1]['block_efficiency']  # not plain
+
+
+def test_the_whole_table_has_every_method():
+  cases = speed.decoding_cases(_workload())
+  assert {name.split(',')[0] for name in cases} == set(METHODS)
+  assert len(speed.memory_cases(_workload())) == 2
+
+
+def test_the_loop_of_a_small_model(monkeypatch):
+  def milliseconds(functions, *, rounds):
+    found = {name: function() for name, function in functions.items()}
+    if 'block' in found:
+      assert (found['block'][1].target_calls == 3).all()
+    return {name: {'block': 8.0, 'models': 6.0}[name] for name in functions}
+
+  monkeypatch.setattr(speed, 'milliseconds', milliseconds)
+  options = GenerateOptions(method='gls', num_drafts=1, draft_length=1)
+  cases = speed.overhead_cases(_workload(), settings=[options])
+  assert [*cases] == ['gls, K = 1, N = 1']
+  row = cases['gls, K = 1, N = 1']()
+  assert (row['models_ms'], row['block_ms']) == (6, 8)
+  assert row['overhead'] == 0.25
+  (measure,) = speed.memory_cases(
+    _workload(), capacity=128, drafts=(1,)
+  ).values()
+  row = measure()
+  assert row['cache_entries'] >= row['capacity'] == 128
+  # A token and its position, int32 each.
+  assert row['cache_bytes'] == 8 * row['cache_entries']
+  assert row['parameter_bytes'] == 2 * 4 * 6**3
+
+
+def test_the_models_alone_read_what_a_block_reads():
+  """As many forwards, and no two nodes alike, which compilers would merge."""
+  read = []
+
+  def watched(model):
+    def apply(params, tokens, *rest):
+      jax.debug.callback(lambda x: read.append(x.tolist()), tokens)
+      return model.apply(params, tokens, *rest)
+
+    return model._replace(apply=apply)
+
+  workload = _workload().resized(1)
+  target, drafter = map(watched, (workload.target, workload.drafter))
+  options = GenerateOptions(num_drafts=2, draft_length=4, num_nodes=20)
+  call, state, block = speed.third_block(
+    workload._replace(target=target, drafter=drafter), options
+  )
+  jax.effects_barrier()
+  read.clear()
+  jax.block_until_ready(block())
+  jax.effects_barrier()
+  sizes = [len(tokens[0]) for tokens in read]
+  read.clear()
+  jax.block_until_ready(speed._model_calls(call.params, state, call.sampler))
+  jax.effects_barrier()
+  assert [len(tokens[0]) for tokens in read] == sizes == [5, 2, 2, 2, 21]
+  opened, *depths, judged = (tokens[0] for tokens in read)
+  assert depths == [[1, 2], [2, 3], [3, 4]]
+  assert judged[1:] == list(range(20)) and judged[0] == opened[-1]
+
+
+def test_capacity_is_compared_on_the_same_texts(monkeypatch):
+  run, texts = speed.generate.generate, []
+
+  def generate(*arguments):
+    out = run(*arguments)
+    texts.append((arguments[-1].cache_length, out.tokens.tolist()))
+    # The first turn, which compiles, and one slow turn do not count.
+    rate = {64: 8.0, 256: 6.0}[texts[-1][0]]
+    rate = [99.0, rate, 1.0, rate][(len(texts) - 1) // 2]
+    return out._replace(metrics=out.metrics._replace(tokens_per_second=rate))
+
+  monkeypatch.setattr(speed.generate, 'generate', generate)
+  cases = speed.capacity_cases(
+    _workload(), capacities=(64, 256),
+    batches=(2,), options=GenerateOptions('gls', 1, 1, 6), rounds=3,
+  )  # fmt: skip
+  assert [*cases] == [
+    'autoregressive, batch 2',
+    'gls, batch 2',
+  ]
+  row = cases['gls, batch 2']()
+  rates = [row[f'tokens_per_second_at_{n}'] for n in (64, 256)]
+  assert rates == [8, 6] and row['ratio'] == 0.75
+  assert [size for size, _ in texts] == [64, 256] * 4
+  assert all(text == texts[0][1] for _, text in texts)
+
+
+def test_a_queue_waits_less_for_the_same_texts():
+  target, (drafter,) = fakes.random_pair(7, 0.7, 5)
+  options = GenerateOptions(
+    num_drafts=2, draft_length=2, max_new_tokens=30, stop_tokens=(3,)
+  )
+  batches, queue = speed.serving_cases(
+    Workload(gumbel.seed_key(0), target, drafter, np.ones((2, 4), int), [4, 2]),
+    requests=24,
+    batch_size=4,
+    options=options,
+    rounds=1,
+  ).values()
+  fixed, found = batches(), queue()
+  assert fixed['tokens'] == found['tokens'] > fixed['longest'] > 0
+  assert fixed['ratio_to_batches'] == 1
+  assert found['waiting'] < fixed['waiting'] - 0.1
+
+
+_RATES = {0: 90.0, 4: 100.0, 16: 80.0, 6: 120.0}
+
+
+@pytest.fixture
+def tuned(monkeypatch):
+  runs = []
+
+  def generate(key, target, drafters, prompts, lengths, options):
+    assert len(prompts) == len(lengths) == 1
+    nodes = options.num_nodes or 0
+    runs.append(nodes)
+    rate = _RATES.get(nodes, 50.0) + len(runs) % 5 / 4
+    rate += {0.1: 5.0}.get(options.draft_cost, 0.0)
+    return fakes.timed(rate)
+
+  monkeypatch.setattr(tuning, 'generate', generate)
+  monkeypatch.setattr(speed.generate, 'generate', generate)
+  target = fakes.table_model(np.zeros((5, 5, 5)))
+  workload = Workload(
+    jax.random.key(0), target, None, np.ones((3, 2), int), np.full(3, 2)
+  )
+  return speed.tune_cases(workload), runs
+
+
+def test_the_fastest_of_the_wider_grid_is_the_measure(tuned):
+  cases, runs = tuned
+  rows = [measure() for measure in cases.values()]
+  assert len(rows) == 1 + len(tuning.settings(GenerateOptions())) + len(
+    speed.WIDER
+  )
+  (chosen,) = [row for row in rows if row['chosen']]
+  # Six nodes are faster, and not in the grid that is tuned.
+  assert (chosen['num_nodes'], chosen['depths']) == (4, 4)
+  assert chosen['draft_cost'] == 0.1
+  assert {row['draft_cost'] for row in rows if row is not chosen} == {0}
+  assert chosen['of_best'] == pytest.approx(105 / 120, abs=0.02)
+  best = max(rows, key=lambda row: row['tokens_per_second'])
+  assert best['num_nodes'] == 6 and best['of_best'] == 1
+  assert 0 < best['tokens_per_second_se'] < 1
+  plain = rows[0]
+  assert plain['method'] == 'autoregressive' and plain['num_nodes'] == 0
+  assert runs.count(6) == 8  # one of them does not count
+
+
+KEY = gumbel.seed_key(0)
+
+
+@pytest.fixture
+def times(monkeypatch):
+  """Milliseconds by name that stand for what a clock would say."""
+  known = {}
+
+  def milliseconds(functions, *, rounds):
+    jax.block_until_ready([function() for function in functions.values()])
+    return {name: known.get(name, 9.0) for name in functions}
+
+  monkeypatch.setattr(speed, 'milliseconds', milliseconds)
+  return known
+
+
+@pytest.mark.parametrize('copy, share', [(3.0, 0.5), (6.0, 0.75)])
+def test_races_stand_beside_their_limits(times, copy, share):
+  times |= {'race of 2 streams': 4.0, 'bits': 2.0, 'copy': copy}
+  cases = speed.sampler_cases(
+    KEY, vocabularies=(100,), drafts=(2,), compared=(100, 3)
+  )
+  (name, race), *others = cases.items()
+  assert name == 'race of 2 streams, V = 100' and len(others) == 6
+  row = race()
+  assert (row['vocab_size'], row['num_drafts']) == (100, 2)
+  assert row['milliseconds'] == 4 and row['ratio_to_bits'] == 2
+  assert row['ratio_to_copy'] == 4 / copy and row['share_of_limit'] == share
+
+
+def test_no_part_of_a_race_is_worked_out_in_advance(monkeypatch):
+  asked = {}
+  monkeypatch.setattr(
+    speed, 'milliseconds', lambda functions, rounds: asked.update(functions)
+  )
+  race, *_ = speed.sampler_cases(
+    KEY, vocabularies=(100,), drafts=(2,), compared=(100, 3)
+  ).values()
+  with pytest.raises(TypeError):  # nothing was timed
+    race()
+  call = asked['race of 2 streams']
+  head = call.func.lower(*call.args).as_text().partition('@main(')[2]
+  assert 'tensor<2x100xf32>' in head.splitlines()[0]  # laws are arguments
+
+
+def test_filters_are_compared_with_none_and_schemes_with_gls(
+  monkeypatch, times
+):
+  times |= {'none': 4.0, 'top_k': 6.0}
+  times |= {('gls', 'none'): 1.0, ('gls', 'top_k'): 2.0}
+  times |= {('specinfer', 'none'): 5.0, ('specinfer', 'top_k'): 8.0}
+  monkeypatch.delitem(speed.FILTERS, 'top_p')
+  monkeypatch.setitem(speed.FILTERS, 'top_k', {'top_k': 5})
+  block, gls, specinfer = speed.vocabulary_cases(
+    KEY,
+    config=TransformerConfig(64, 16, 1, 2, 1, 8, 32),
+    options=GenerateOptions('autoregressive', 2, 2, max_new_tokens=4),
+    methods=('gls', 'specinfer'),
+  ).values()
+  assert block() == dict(none_ms=4.0, top_k_ms=6.0, top_k_ratio=1.5)
+  assert gls() == dict(
+    none_ms=1.0, top_k_ms=2.0, top_k_ratio=2.0, top_k_to_gls=1.0
+  )
+  assert specinfer() == dict(
+    none_ms=5.0, top_k_ms=8.0, top_k_ratio=1.6, top_k_to_gls=4.0
+  )

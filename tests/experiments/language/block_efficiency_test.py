@@ -44,7 +44,7 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   folder, monkeypatch
 ):
   config, work = _config(folder), folder / 'work'
-  rows = block_efficiency.TABLE.run(config, work, 7)
+  rows = block_efficiency.run(config, work, 7)
   assert [row['method'] for row in rows] == 2 * ['single', 'gls']
   stored = tables.read_csv(work / 'results.csv')
   assert [{**row, 'draft_temperatures': ''} for row in stored] == rows
@@ -59,12 +59,12 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   # Resumed: nothing is run again, and nothing changes.
   monkeypatch.setattr(block_efficiency, 'measure', None)
   before = (work / 'results.json').read_bytes()
-  assert block_efficiency.TABLE.run(config, work, 7) == rows
+  assert block_efficiency.run(config, work, 7) == rows
   assert (work / 'results.json').read_bytes() == before
   config.top_k = 7
   with pytest.raises(ValueError, match=r'config\.top_k'):
-    block_efficiency.TABLE.run(config, work, 7)
-  text = block_efficiency.TABLE.as_text(rows).splitlines()
+    block_efficiency.run(config, work, 7)
+  text = block_efficiency.run.as_text(rows).splitlines()
   assert text[0].startswith('gsm8k: 5 prompts, 0 of them cut')
   assert text[3].startswith('gls') and f'{mean:.3f} ± {error:.3f}' in text[3]
   assert text[5].startswith('mbpp: 5 prompts')
@@ -81,11 +81,10 @@ def test_no_program_is_timed_cold(folder, monkeypatch):
   def measure(setup, job, *, warm_up):
     size = job.batch.size
     seen.append((job.dataset, job.setting.method, warm_up))
-    figures = _found(' '.join('3' * size), ' '.join('2' * size), 10.0)
-    return {**figures, 'rows': ''}
+    return _found(' '.join('3' * size), ' '.join('2' * size), 10.0)
 
   monkeypatch.setattr(block_efficiency, 'measure', measure)
-  block_efficiency.TABLE.run(_config(folder), folder / 'work')
+  block_efficiency.run(_config(folder), folder / 'work')
   # The longer prompts of the second data set are a program of their own.
   warm = [(name, method) for name, method, cold in seen if cold]
   names = [(n, m) for n in ('gsm8k', 'mbpp') for m in ('single', 'gls')]
@@ -143,7 +142,7 @@ def test_rates_are_compared_within_a_batch():
   assert rows[1]['block_efficiency_se'] is None  # one seed
   assert rows[1]['acceptance_rate'] == pytest.approx(0.5)
   counts = {'prompts_cut': 31, 'prompts_dropped': 2}
-  shown = block_efficiency.TABLE.as_text([{**row, **counts} for row in rows])
+  shown = block_efficiency.run.as_text([{**row, **counts} for row in rows])
   lines = shown.splitlines()
   assert lines[0].startswith('gsm8k: 6 prompts, 31 of them cut at the left; 2')
   assert lines[3].split()[2:] == '2.222 0.188 +0.222 ± 0.011 20.0'.split()
@@ -198,5 +197,5 @@ def test_every_config_is_accepted(module, pair):
 )
 def test_bad_settings_leave_no_files(folder, changes, message):
   with pytest.raises(ValueError, match=message):
-    block_efficiency.TABLE.run(_config(folder, **changes), folder / 'work')
+    block_efficiency.run(_config(folder, **changes), folder / 'work')
   assert not (folder / 'work').exists()

@@ -43,7 +43,7 @@ def test_the_shipped_configs_are_complete():
 
 def test_the_table_is_what_generate_gives(folder, monkeypatch):
   config, work = _config(folder), folder / 'work'
-  rows = budget.TABLE.run(config, work, 5)
+  rows = budget.run(config, work, 5)
   schemes = [(row['method'], row['distinct']) for row in rows]
   assert schemes == 2 * [
     ('autoregressive', False),
@@ -70,8 +70,8 @@ def test_the_table_is_what_generate_gives(folder, monkeypatch):
   assert all(0 < row['race'] < row['overlap'] < 1 for row in rows)
   # Resumed: nothing is run again.
   monkeypatch.setattr(budget, '_generate', None)
-  assert budget.TABLE.run(config, work, 5) == rows
-  text = budget.TABLE.as_text(rows).splitlines()
+  assert budget.run(config, work, 5) == rows
+  text = budget.run.as_text(rows).splitlines()
   assert text[0].startswith('gsm8k, temperature 0.6: 5 prompts, 1 - TV 0.')
   assert text[2].startswith('gumbel_tree') and '100 %' in text[2]
   assert len(tables.read_csv(work / 'batches.csv')) == 16
@@ -107,3 +107,31 @@ def test_the_best_shape_of_every_method_is_told():
   gap, error, other = budget.lead(best)
   assert (gap, other['num_drafts']) == (0.5, 4)
   assert error == pytest.approx(0.5)
+
+
+def test_where_the_tree_is_behind_the_table_says_why():
+  """Gaps of both signs by hand, beside chains of what one draft allows."""
+  shared = dict(
+    race=0.5, overlap=0.75, prompts=4, same_text=1.0, tokens_per_second=9.0
+  )
+  plain = _row('autoregressive', 1, 1.0, num_nodes=0, **shared)
+  ahead = [
+    _row('gumbel_tree', 8, 3.0, num_nodes=2, **shared),
+    _row('block', 1, 2.6, num_nodes=2, tokens_per_call_se=0.4, **shared),
+  ]
+  behind = [
+    _row('gumbel_tree', 8, 3.0, **shared),
+    _row('specinfer', 4, 3.25, distinct=True, **shared),
+  ]
+  text = budget.as_text([plain, *ahead, *behind])
+  *_, first, second, why = text.splitlines()
+  assert first.split() == [
+    '2', '+0.40', '±', '0.50', 'block,', '1', 'x', '8', '1.75', '2.31', 'ahead'
+  ]  # fmt: skip
+  assert second.startswith('8  -0.25 ± 0.42  specinfer, distinct, 4 x 2')
+  chains = [sum(p**i for i in range(9)) for p in (0.5, 0.75)]
+  assert second.split()[-3:] == [*(f'{x:.2f}' for x in chains), 'behind']
+  assert (
+    why.startswith('Behind:') and '0.500' in why and '0.750 (1 - TV)' in why
+  )
+  assert 'Behind:' not in budget.as_text([plain, *ahead])

@@ -25,7 +25,7 @@ def _config(folder, **changes):
 
 def test_invariant_schemes_write_the_same_text(folder):
   config, work = _config(folder), folder / 'work'
-  rows = {row['method']: row for row in consistency.TABLE.run(config, work, 2)}
+  rows = {row['method']: row for row in consistency.run(config, work, 2)}
   same = rows['gumbel_tree']
   assert same['rouge_l'] == same['same_tokens'] == 1
   assert same['rouge_l_se'] == 0
@@ -34,11 +34,11 @@ def test_invariant_schemes_write_the_same_text(folder):
   assert rows['single']['draft_temperatures'] == '1.0 then 0.5'
   assert rows['single']['prompts'] == 5 and rows['single']['seeds'] == 2
   before = (work / 'batches.csv').read_bytes()
-  again = consistency.TABLE.run(config, work, 2)
+  again = consistency.run(config, work, 2)
   assert again == list(rows.values())
   assert (work / 'batches.csv').read_bytes() == before
   assert tables.read_csv(work / 'results.csv') == again
-  text = consistency.TABLE.as_text(again).splitlines()
+  text = consistency.run.as_text(again).splitlines()
   assert text[0].startswith('gsm8k: 5 prompts, 0 of them cut')
   assert text[3].split() == 'gumbel_tree 1.0000 ± 0.0000 100.0% ± 0.0%'.split()
 
@@ -55,7 +55,7 @@ def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
   batch = Batch(np.arange(2), 2)
   job = Job('gsm8k', 0, 0, batch, 'gls', 'gls')
   row = consistency.measure(setup, job, decoding_consistency.get_config())
-  assert row == {'rows': '0 1', 'rouge_l': '1 1', 'same': '1 0'}
+  assert row == {'rouge_l': '1 1', 'same': '1 0'}
 
 
 def test_rouge_is_the_package_and_equal_texts_are_equal():
@@ -77,7 +77,7 @@ def test_rouge_is_the_package_and_equal_texts_are_equal():
 )
 def test_bad_settings_leave_no_files(folder, changes, message):
   with pytest.raises(ValueError, match=message):
-    consistency.TABLE.run(_config(folder, **changes), folder / 'work')
+    consistency.run(_config(folder, **changes), folder / 'work')
   assert not (folder / 'work').exists()
 
 

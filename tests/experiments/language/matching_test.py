@@ -20,7 +20,7 @@ def _config(folder, **changes):
 
 def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
   config = _config(folder)
-  rows = matching.TABLE.run(config, folder / 'work', 3)
+  rows = matching.run(config, folder / 'work', 3)
   assert [row['num_drafts'] for row in rows] == [1, 2]
   tokens = rows[0]['tokens']
   assert tokens == 5 * 12 * 2
@@ -64,10 +64,10 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
     np.testing.assert_allclose(rows[1][ours], mean, atol=2e-5)
   # Resumed, and printed.
   before = (folder / 'work' / 'batches.csv').read_bytes()
-  assert matching.TABLE.run(config, folder / 'work', 3) == rows
+  assert matching.run(config, folder / 'work', 3) == rows
   assert (folder / 'work' / 'batches.csv').read_bytes() == before
   assert tables.read_csv(folder / 'work' / 'results.csv')[1] == rows[1]
-  lines = matching.TABLE.as_text(rows).splitlines()
+  lines = matching.run.as_text(rows).splitlines()
   assert lines[0].endswith('0 more dropped as too long')
   assert f'{rows[1]["exact"]:.4f} ± {rows[1]["exact_se"]:.4f}' in lines[3]
 
@@ -82,7 +82,7 @@ def test_rows_that_stop_early_count_their_own_tokens(folder):
   )
   setup = protocol.prepare(config)
   assert setup.options.stop_tokens == (2,)
-  row = matching.TABLE.run(config, folder / 'work')[0]
+  row = matching.run(config, folder / 'work')[0]
   keys = protocol.row_keys(0, 'gsm8k', np.arange(5))
   choice = setup.choices['gsm8k']
   out = generate(
@@ -101,5 +101,5 @@ def test_rows_that_stop_early_count_their_own_tokens(folder):
 )
 def test_bad_settings_leave_no_files(folder, changes, message):
   with pytest.raises(ValueError, match=message):
-    matching.TABLE.run(_config(folder, **changes), folder / 'work')
+    matching.run(_config(folder, **changes), folder / 'work')
   assert not (folder / 'work').exists()

@@ -1,5 +1,7 @@
 """Trees on pairs of tables: who is ahead, and a run that goes on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def test_the_tree_is_ahead_of_what_does_not_know_the_noise(
 ):
   """Of a greedy draft by far, and the means are those of the pairs."""
   config = _config()
-  (row,) = table_pairs.TABLE.run(config, tmp_path, 3)
+  (row,) = table_pairs.run(config, tmp_path, 3)
   options = table_pairs.options_of(config, 1.0)
   assert list(options) == ['tree', 'greedy', 'specinfer_3']
   found = [
@@ -47,10 +49,10 @@ def test_the_tree_is_ahead_of_what_does_not_know_the_noise(
   assert row['specinfer_drafts'] == 3
   # Another call measures nothing.
   monkeypatch.setattr(table_pairs, 'tokens_per_call', None)
-  assert table_pairs.TABLE.run(config, tmp_path, 3) == [row]
+  assert table_pairs.run(config, tmp_path, 3) == [row]
   stored = tables.read_csv(tmp_path / 'results.csv')
   assert stored[0]['tree'] == row['tree']
-  assert f'{row["tree"]:.2f} ±' in table_pairs.TABLE.as_text([row])
+  assert f'{row["tree"]:.2f} ±' in table_pairs.run.as_text([row])
 
 
 def test_a_longer_distance_is_a_harder_pair():
@@ -60,3 +62,41 @@ def test_a_longer_distance_is_a_harder_pair():
     for s in (0.2, 2.0)
   )
   assert near.min() > far.max()
+
+
+def _lead(sigma, temperature, *drafts):
+  """Tokens per call of the tree above its twins', with errors over texts.
+
+  Args:
+    sigma: distance of the pair.
+    temperature: of the text.
+    *drafts: draft temperatures of the twins.
+  """
+  tree = table_pairs.options_of(_config(), temperature)['tree']
+  twins = [
+    dataclasses.replace(tree, draft_temperatures=(each,)) for each in drafts
+  ]
+  found = np.hstack(
+    [
+      table_pairs.tokens_per_call(
+        gumbel.seed_key(seed), sigma, [tree, *twins], num_rows=8
+      )
+      for seed in range(3)
+    ]
+  )
+  leads = found[0] - found[1:]  # of the same texts
+  return leads.mean(axis=1), leads.std(axis=1, ddof=1) / leads.shape[1] ** 0.5
+
+
+@pytest.mark.parametrize('sigma', [0.5, 2.0])
+def test_the_tree_is_never_behind_a_greedy_draft(sigma):
+  """From cold texts, where both are alike, to warm ones, where it leads.
+
+  The control is a twin whose draft is told next to nothing of the law.
+  """
+  for temperature in (0.2, 0.6, 1.0, 1.5):
+    (greedy, blind), (error, blind_error) = _lead(sigma, temperature, 0.0, 50.0)
+    assert greedy > (5 if temperature > 0.5 else -5) * error, temperature
+    assert blind > 5 * blind_error
+    if temperature < 0.5:  # the blind twin fails what the tree passes
+      assert greedy - blind < -5 * np.hypot(error, blind_error)

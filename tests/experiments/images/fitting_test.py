@@ -7,7 +7,7 @@ import pytest
 
 from listcoupling import gumbel
 from listcoupling.compression import lattices
-from listcoupling.experiments.images import lattice_space
+from listcoupling.experiments.images import fitting
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
 from tests.image_codec import fakes
@@ -26,7 +26,7 @@ def known():
   sizes = codeword_decoder.CodewordDecoderConfig(
     (1, 1), (1, 1), num_codewords=8, latent_size=1, hidden_size=16
   )
-  return lattice_space.learn(KEY, MODEL, source, sides, sizes, steps=400)
+  return fitting.lattice_choices(KEY, MODEL, source, sides, sizes, steps=400)
 
 
 def test_what_side_information_leaves_is_the_unit(known):
@@ -40,12 +40,12 @@ def test_what_side_information_leaves_is_the_unit(known):
 
 def test_the_period_is_that_of_the_least_error(known):
   settings = schemes.Settings(1, K, L, K)
-  space = lattice_space.choose(known, MODEL, settings)
+  space = fitting.choose_lattice_space(known, MODEL, settings)
   code = lattices.make_code('Z', L, num_groups=K)
   unit = float(space.transform[0, 0])
   x, means = np.asarray(known.latents) * unit, np.asarray(known.means) * unit
   errors = {}
-  for period in lattice_space._PERIODS:
+  for period in fitting._PERIODS:
     best = np.inf
     offset = jnp.stack([lattices.dither(key, (), code) for key in known.keys])
     message = lattices.encode(x, offset, period, code)
@@ -57,10 +57,10 @@ def test_the_period_is_that_of_the_least_error(known):
     errors[period] = best.mean() / unit**2
   assert float(space.period) == pytest.approx(min(errors, key=errors.get))
   spaces = jax.tree.map(lambda leaf: leaf[None], space._replace(mean=None))
-  found = lattice_space._errors(known, MODEL, spaces, settings=settings)
+  found = fitting._errors(known, MODEL, spaces, settings=settings)
   assert found[0] == pytest.approx(min(errors.values()), rel=1e-3)
   # A lattice that is too fine or too coarse costs much more.
-  assert errors[lattice_space._PERIODS[-1]] > 1.5 * found[0]
+  assert errors[fitting._PERIODS[-1]] > 1.5 * found[0]
 
 
 def test_axes_are_stretched_between_pixels_and_decoders():
@@ -68,7 +68,7 @@ def test_axes_are_stretched_between_pixels_and_decoders():
   rng = np.random.default_rng(0)
   spread = np.array([0.1, 0.4])
   left = rng.normal(size=(5000, 2)) @ np.array([[1.0, 0.3], [0.0, 0.2]])
-  pixels, between, doubt = lattice_space._transforms(left, spread)
+  pixels, between, doubt = fitting._transforms(left, spread)
   scale = np.diag(1 / spread)
   ratio = (pixels @ pixels.T) @ np.linalg.inv(scale @ scale)
   np.testing.assert_allclose(ratio, ratio[0, 0] * np.eye(2), atol=1e-4)

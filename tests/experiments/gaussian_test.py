@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from configs import gaussian as config_file
-from listcoupling import tables
+from listcoupling import files, tables
 from listcoupling.config_fields import check_config
-from listcoupling.experiments.gaussian import schemes, table
+from listcoupling.experiments import gaussian
 from listcoupling.experiments.run import open_run
 
 _SMALL = dict(
@@ -38,7 +38,7 @@ def _config(**changes):
 
 def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   config = _config()
-  rows = table.TABLE.run(config, tmp_path, seed=3)
+  rows = gaussian.run(config, tmp_path, seed=3)
   places = [(r['scheme'], r['num_decoders'], r['num_messages']) for r in rows]
   assert len(set(places)) == len(places)
   simulated = 12 * 2 * 2 - 2 + 2  # the shared race of one decoder is left out
@@ -69,26 +69,56 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   def never(*_, **__):
     raise AssertionError('computed finished trials again')
 
-  monkeypatch.setattr(schemes, 'run_jobs', never)
-  again = table.TABLE.run(config, tmp_path, seed=3)
+  monkeypatch.setattr(gaussian, 'run_jobs', never)
+  again = gaussian.run(config, tmp_path, seed=3)
   assert [r['mse_db'] for r in again] == [r['mse_db'] for r in rows]
   with pytest.raises(AssertionError, match='finished trials'):
-    table.TABLE.run(_config(repeats=3), tmp_path, seed=3)
+    gaussian.run(_config(repeats=3), tmp_path, seed=3)
   with pytest.raises(ValueError, match='of config.trials; '):
-    table.TABLE.run(_config(trials=80), tmp_path, seed=3)
-  text = table.as_text(rows)
+    gaussian.run(_config(trials=80), tmp_path, seed=3)
+  text = gaussian.as_text(rows)
   assert 'shared_race' in text and '-21.70' in text
   assert 'interval_mse: MSE below no message in' in text
+  kept = files.read_json(tmp_path / 'results.json')['table']
+  assert [r.get('worst_mse_db') for r in kept] == [
+    r.get('worst_mse_db') for r in rows
+  ]
+
+
+def test_the_text_says_in_which_cells_expectations_fail():
+  def row(scheme, num_decoders, num_messages, db):
+    return {
+      'scheme': scheme, 'num_decoders': num_decoders,
+      'num_messages': num_messages, 'mse_db': db, 'mse_db_se': 0.3,
+      'mean_db': db, 'mean_db_se': 0.3,
+    }  # fmt: skip
+
+  rows = [
+    row('lattice_mse', 1, 2, -10.0), row('lloyd_max', 1, 2, -15.5),
+    row('lattice_mse', 2, 2, -10.0), row('lloyd_max', 2, 2, -15.75),
+    row('interval', 1, 2, -9.0), row('interval_groups', 1, 2, -8.0),
+    row('interval', 3, 2, -9.0), row('interval_groups', 3, 2, -9.5),
+  ]  # fmt: skip
+  text = gaussian.as_text(rows)
+  assert (
+    'lattice_mse: within 5.5 dB of lloyd_max in mse_db in 1 of 2 cells, by '
+    '+5.50 to +5.75 dB; not at K=2 L=2 (+5.75 ± 0.42)'
+  ) in text
+  # One decoder has no groups: that cell does not count.
+  assert (
+    'interval_groups: ahead of interval in mean_db in 1 of 1 cells, by -0.50'
+  ) in text
+  assert 'modulo_mse' not in text  # nothing to hold it against
 
 
 def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path):
-  jobs = [schemes.Job('modulo', 4, 1.0, 2.0)]
+  jobs = [gaussian.Job('modulo', 4, 1.0, 2.0)]
   key = jax.random.key(0)
   done = []
 
   def sums(name, chunk, total=70):
     with open_run(tmp_path, {}) as run:
-      return table.accumulate(
+      return gaussian.accumulate(
         run, name, key, total, jobs, _config(chunk=chunk), done.append,
         complete=True,
       )  # fmt: skip
@@ -101,12 +131,14 @@ def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path):
 
 def test_selection_takes_the_best_of_each_number_of_decoders():
   config = _config(schemes=('interval', 'interval_mse'), num_messages=(2,))
-  jobs = [schemes.Job('interval', 2, v, p) for v, p in ((0.1, 1.0), (0.2, 2.0))]
+  jobs = [
+    gaussian.Job('interval', 2, v, p) for v, p in ((0.1, 1.0), (0.2, 2.0))
+  ]
   error = np.empty((4, 2, 2))
   error[:, 0, 0], error[:, 1, 0] = [1e-6, 1e-6, 4, 4], 0.5  # mean dB: first
   error[:, 0, 1], error[:, 1, 1] = 0.1, 0.2
-  sums = schemes.moments(schemes.by_list_size(error))
-  chosen = table.select(jobs, sums, config)
+  sums = gaussian.moments(gaussian.by_list_size(error))
+  chosen = gaussian.select(jobs, sums, config)
   assert chosen['interval', 2].test_variance.tolist() == [0.1, 0.1]
   assert chosen['interval_mse', 2].test_variance.tolist() == [0.2, 0.1]
   assert chosen['interval_mse', 2].period.tolist() == [2.0, 1.0]
@@ -115,18 +147,18 @@ def test_selection_takes_the_best_of_each_number_of_decoders():
 def test_a_setting_of_rare_failures_is_not_chosen_by_its_luck():
   config = _config(schemes=('lattice_mse',), num_messages=(2,))
   config.num_decoders = (1,)
-  jobs = [schemes.Job('lattice', 2, period=p) for p in (1.0, 2.0)]
+  jobs = [gaussian.Job('lattice', 2, period=p) for p in (1.0, 2.0)]
   error = np.full((100, 2, 1), 0.01)
   error[0, 0], error[:, 1] = 1.0, 0.02  # one failure; on average .0199
-  sums = schemes.moments(schemes.by_list_size(error))
-  first, second = (schemes.figures(x[0])['mse_db'] for x in sums)
+  sums = gaussian.moments(gaussian.by_list_size(error))
+  first, second = (gaussian.figures(x[0])['mse_db'] for x in sums)
   assert first < second  # by the figures alone it would be
-  chosen = table.select(jobs, sums, config)
+  chosen = gaussian.select(jobs, sums, config)
   assert chosen['lattice_mse', 2].period.tolist() == [2.0]
 
 
 def _figures(error):
-  return schemes.figures(schemes.moments(error[:, None, None, None])[0, 0])
+  return gaussian.figures(gaussian.moments(error[:, None, None, None])[0, 0])
 
 
 def test_decibels_by_hand():
@@ -147,7 +179,7 @@ def test_decibels_by_hand():
 
 def test_every_config_is_accepted():
   for kind in ('full', 'small'):
-    check_config(config_file.get_config(kind), table.FIELDS)
+    check_config(config_file.get_config(kind), gaussian.FIELDS)
   with pytest.raises(ValueError, match="small, got 'tiny'"):
     config_file.get_config('tiny')
 
@@ -168,5 +200,5 @@ def test_every_config_is_accepted():
 )
 def test_bad_settings_are_refused_before_writing(tmp_path, change, message):
   with pytest.raises(ValueError, match=message):
-    table.TABLE.run(_config(**change), tmp_path / 'out')
+    gaussian.run(_config(**change), tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

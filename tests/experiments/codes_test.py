@@ -1,0 +1,180 @@
+"""Groups of decoders and lattices: rows, the best, refusals."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from configs import binary_groups, gaussian_groups, gaussian_lattices
+from listcoupling import files, tables
+from listcoupling.compression import binary
+from listcoupling.experiments import codes, plots
+
+
+def _binary(**changes):
+  config = binary_groups.get_config()
+  config.update(dict(cases=('2: .2 .2 .2 .2',)) | changes)
+  return config
+
+
+def _gaussian(**changes):
+  config = gaussian_groups.get_config()
+  config.update(
+    dict(
+      cases=('4: .05 .05 5 5',), periods=(0.9,), selection_trials=100,
+      trials=60_000,
+    )
+    | changes
+  )  # fmt: skip
+  return config
+
+
+def test_every_number_of_groups_has_its_best_bins(tmp_path):
+  rows = codes.run_binary_groups(_binary(), tmp_path)
+  assert [row['num_groups'] for row in rows] == [1, 2, 4]
+  one, two, four = (row['best'] for row in rows)
+  assert two < one - 0.005 and two < four - 0.005
+  for row in rows:
+    assert row['best'] <= row['mean'] <= row['worst']
+    # No other size of bins is better.
+    for size in (1, 4, 16, 64):
+      if 2 * row['num_groups'] * size <= 256:
+        words = binary.nested_words(8, 2, row['num_groups'], size)
+        other = binary.errors(words, (0.2,) * 4, 8)
+        assert other.best >= row['best']
+  read = tables.read_csv(tmp_path / 'results.csv')
+  assert [row['best'] for row in read] == [one, two, four]
+  kept = files.read_json(tmp_path / 'results.json')['table']
+  assert [row['worst'] for row in kept] == [row['worst'] for row in rows]
+  assert (tmp_path / 'groups.png').exists()
+  assert '0.2 0.2 0.2 0.2' in codes.run_binary_groups.as_text(rows)
+
+
+def test_groups_without_words_have_no_row(tmp_path):
+  rows = codes.run_binary_groups(
+    _binary(num_bits=2, cases=('2: .2 .2 .2 .2',)), tmp_path
+  )
+  assert [row['num_groups'] for row in rows] == [1, 2]
+
+
+def test_two_groups_beat_one_and_four_where_two_decoders_see_well(tmp_path):
+  rows = codes.run_groups(_gaussian(), tmp_path)
+  assert [row['num_groups'] for row in rows] == [1, 2, 4]
+  one, two, four = rows
+  for other in (one, four):
+    error = (two['mse_db_se'] ** 2 + other['mse_db_se'] ** 2) ** 0.5
+    assert other['mse_db'] - two['mse_db'] > 5 * error
+  for row in rows:
+    means = [row[f'{x}mse_db'] for x in ('', 'average_', 'worst_')]
+    assert means == sorted(means)
+  read = tables.read_csv(tmp_path / 'results.csv')
+  assert [row['mse_db'] for row in read] == [row['mse_db'] for row in rows]
+  assert (tmp_path / 'groups.png').exists()
+  assert '0.05 0.05 5 5' in codes.run_groups.as_text(rows)
+
+
+def test_mean_and_worst_are_drawn_under_the_best(tmp_path, monkeypatch):
+  drawn = []
+  figure = plots.figure
+
+  @contextlib.contextmanager
+  def watched(path, size):
+    with figure(path, size) as canvas:
+      yield canvas
+      drawn.extend(canvas.axes)
+
+  monkeypatch.setattr(plots, 'figure', watched)
+  rows = [
+    {
+      'num_messages': 2, 'flip_probabilities': '0.2 0.2', 'num_groups': g,
+      'best': 0.1 * g, 'mean': 0.2 * g, 'worst': 0.3 * g,
+    }
+    for g in (1, 2)
+  ]  # fmt: skip
+  codes.run_binary_groups.figures['groups.png'](rows, tmp_path / 'groups.png')
+  best, others = drawn
+  assert best.lines[0].get_ydata().tolist() == [0.1, 0.2]
+  assert best.lines[-1].get_xdata().tolist() == [1]  # the ring
+  assert [x.get_ydata().tolist() for x in others.lines] == [
+    [0.2, 0.4],
+    pytest.approx([0.3, 0.6]),
+  ]
+
+
+def test_equal_side_information_is_the_control(tmp_path):
+  rows = codes.run_groups(
+    _gaussian(cases=('4: .5 .5 .5 .5',), periods=(2.5,)), tmp_path
+  )
+  errors = [row['mse_db'] for row in rows]
+  assert errors == sorted(errors, reverse=True)  # the more groups the better
+
+
+def _lattices(**changes):
+  config = gaussian_lattices.get_config()
+  config.update(
+    dict(
+      lattices=('D4',), bits=(1.0, 1.1), num_decoders=(1,),
+      periods=(3.0, 4.0), cell_points=64, selection_trials=500, trials=10_000,
+    )
+    | changes
+  )  # fmt: skip
+  return config
+
+
+def test_a_better_lattice_is_ahead_of_the_cubic_one(tmp_path):
+  rows = codes.run_lattices(_lattices(), tmp_path)
+  # 1.1 bits a symbol are no number of messages.
+  assert [(r['lattice'], r['num_messages']) for r in rows] == [
+    ('Z4', 16), ('D4', 16),
+  ]  # fmt: skip
+  cubic, better = rows
+  assert better['ahead_db'] > 5 * better['ahead_db_se'] > 0
+  assert better['ahead_db'] == pytest.approx(cubic['mse_db'] - better['mse_db'])
+  read = tables.read_csv(tmp_path / 'results.csv')
+  assert [row['mse_db'] for row in read] == [row['mse_db'] for row in rows]
+  assert (tmp_path / 'lattices.png').stat().st_size
+  assert (tmp_path / 'lattices.pdf').stat().st_size
+  assert 'D4' in codes.run_lattices.as_text(rows)
+
+
+def test_pairs_count_what_two_errors_share():
+  rng = np.random.default_rng(0)
+  common = rng.exponential(size=4000)
+  noise = rng.exponential(size=(2, 4000)) / 20
+  ahead, error = codes._ahead(2 * common + noise[0], common + noise[1])
+  assert abs(ahead - 10 * np.log10(2.05 / 1.05)) < 5 * error
+  apart = codes._ahead(2 * common, rng.permutation(common))[1]
+  assert error < apart / 5  # control: trials that share nothing
+
+
+@pytest.mark.parametrize(
+  'table, change, message',
+  [
+    ('binary', dict(cases=('2 .2 .2',)), "got '2 .2 .2'"),
+    ('binary', dict(cases=('2: .2 .6',)), 'cases'),
+    ('binary', dict(cases=('3: .2 .2',)), 'must be a power of two, got 3'),
+    ('binary', dict(num_bits=6), 'num_bits must be a power of two, got 6'),
+    ('binary', dict(num_bits=16), 'at most 10'),
+    ('gaussian', dict(cases=('4 .5 .5',)), "got '4 .5 .5'"),
+    ('gaussian', dict(cases=('0: .5',)), 'cases'),
+    ('gaussian', dict(cases=('2: .5 -1',)), 'cases'),
+    ('gaussian', dict(cases=('2:',)), 'cases'),
+    ('gaussian', dict(periods=(0.0,)), 'periods'),
+    ('gaussian', dict(trials=1), 'trials'),
+    ('lattices', dict(lattices=('Z',)), 'lattices'),
+    ('lattices', dict(bits=(0.0,)), 'bits'),
+    ('lattices', dict(trials=1), 'trials'),
+    ('lattices', dict(believed_variance=0.0), 'believed_variance'),
+  ],
+)
+def test_bad_settings_are_refused_before_writing(
+  tmp_path, table, change, message
+):
+  experiment, config = {
+    'binary': (codes.run_binary_groups, _binary),
+    'gaussian': (codes.run_groups, _gaussian),
+    'lattices': (codes.run_lattices, _lattices),
+  }[table]
+  with pytest.raises(ValueError, match=message):
+    experiment(config(**change), tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
