@@ -19,16 +19,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from configs import decoding_iid, decoding_matching
 from listcoupling import gumbel
 from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
 from listcoupling.experiments import run
 from listcoupling.experiments.benchmarks import cost
+from listcoupling.experiments.language import (
+  block_efficiency,
+  matching,
+  protocol,
+)
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 from tests.devices import training_cases
+from tests.experiments.language import fakes as letters
 
 KEY = 7
 ROWS, VOCAB = 8, 4096
@@ -264,11 +271,34 @@ def rows(results):
   results['rows'] = {'made': made, 'kept': kept, 'parts': parts, 'csv': csv}
 
 
+def language_tables(results):
+  """Tables of a pair on two devices and on one."""
+  protocol.load_pair = lambda config: letters.pair()
+  batches, deal = [], run.on_devices
+  run.on_devices = lambda *args: batches.append(len(args[1])) or deal(*args)
+  matched, rates = decoding_matching.get_config(), decoding_iid.get_config()
+  matched.repetitions, rates.methods = 20, ('single',)
+  with tempfile.TemporaryDirectory() as folder:
+    folder = letters.write_prompts(pathlib.Path(folder))
+    for table, config in ((matching, matched), (block_efficiency, rates)):
+      found = results[table.__name__.rpartition('.')[2]] = []
+      config = letters.config_of(
+        folder, config, num_drafts=(2,), datasets=('gsm8k',), draft_length=2
+      )
+      for count in (2, 1):
+        run._devices_each = lambda count=count: count
+        batches.clear()
+        work = folder / f'{table.__name__}{count}'
+        table.run(config, work)
+        csv = (work / 'results.csv').read_text()
+        found.append({'csv': csv, 'devices': max(batches)})
+
+
 def main(path, *names):
   """Runs all, or those named, and writes what was found."""
   results = {}
   own = (networks, programs, tables, serving, refusals, rows)
-  for case in (*own, *training_cases.CASES):
+  for case in (*own, *training_cases.CASES, language_tables):
     if not names or case.__name__ in names:
       case(results)
   with open(path, 'w') as file:

@@ -156,15 +156,15 @@ def _sweep_panel(axis, rows, sides) -> None:
   axis.set_xticks(range(len(sides)), sides, rotation=30, ha='right')
 
 
-def _choose(found, per_kind: int) -> list[int]:
-  """Rows where every decoder, some and none found the candidate."""
+def _choose(found) -> list[int]:
+  """Two rows each that all decoders, some and none found."""
   total = found.sum(1)
   kinds = (
     total == found.shape[1],
     (total > 0) & (total < found.shape[1]),
     total == 0,
   )
-  return [int(i) for kind in kinds for i in np.flatnonzero(kind)[:per_kind]]
+  return [int(i) for kind in kinds for i in np.flatnonzero(kind)[:2]]
 
 
 def _frame(axis, image, colour=None, title='') -> None:
@@ -192,7 +192,7 @@ def _example(row, left, right, sides, images, found, error, titles) -> None:
     answer.set_xlabel(f'{error[k]:.3f}', fontsize=8, fontweight=weight)
 
 
-def examples(halves, sides, sent, path, *, title, per_kind=2) -> None:
+def examples(halves, sides, sent, path, *, title) -> None:
   """Source, crops and reconstructions; green found, red missed.
 
   Args:
@@ -201,11 +201,10 @@ def examples(halves, sides, sent, path, *, title, per_kind=2) -> None:
     sent: `table.Sent` of these images.
     path: PNG file.
     title: first words of the heading.
-    per_kind: rows drawn of each kind: found by all, by some, by none.
   """
   arrays = halves.left, halves.right, sides, sent.images, sent.found, sent.error
   arrays = [np.asarray(x) for x in arrays]
-  chosen, columns = _choose(arrays[4], per_kind), 2 + 2 * arrays[4].shape[1]
+  chosen, columns = _choose(arrays[4]), 2 + 2 * arrays[4].shape[1]
   with plots.figure(path, (1.1 * columns, 1.55 * len(chosen) + 0.5)) as figure:
     axes = figure.subplots(len(chosen), columns, squeeze=False)
     for place, i in enumerate(chosen):

@@ -8,6 +8,7 @@ turns on every batch, so that a machine that slows down slows all of them.
 Legend: S seeds, B prompts, R rows of a batch, P prompt tokens.
 """
 
+import functools
 import itertools
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,6 +84,16 @@ class Setup(NamedTuple):
   options: GenerateOptions  # of every run; methods and drafts differ
   record: dict  # for results.json
   identity: dict  # what must be the same for a run to be resumed
+
+  def on(self, device: jax.Device | None) -> 'Setup':
+    """The same with the models on a device; None leaves them."""
+    if device is None:
+      return self
+    target, drafter = (
+      model._replace(params=jax.device_put(model.params, device))
+      for model in (self.target, self.drafter)
+    )
+    return self._replace(target=target, drafter=drafter)
 
 
 class Job(NamedTuple):
@@ -189,13 +200,17 @@ class Table(NamedTuple):
   def _prepare(self, config, seed):
     setup = prepare(config)
     jobs = jobs_of(setup, config, seed, self.settings(setup, config))
-    measure = self.measure(setup, config, jobs)
+
+    @functools.cache  # each device has the models once
+    def measure_on(device):
+      return self.measure(setup.on(device), config, jobs)
+
+    def measure(job):
+      return measure_on(jax.config.jax_default_device)(job)
 
     def fill(record):
       named = {job.name: job for job in jobs}
-      measured = record.rows(
-        named, measure, key='job', table='batches.csv', timed=True
-      )
+      measured = record.rows(named, measure, key='job', table='batches.csv')
       groups = {}
       for job, row in zip(named.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
@@ -377,11 +392,15 @@ def program_shape(setup: Setup, job: Job) -> tuple[int, int]:
   return len(rows), -(-longest // _BUCKET) * _BUCKET
 
 
-def checked(setup: Setup, settings: Iterable, options_of) -> dict[str, Any]:
-  """Settings by name, once `generate` would take the options of each."""
-  settings = {setting.name: setting for setting in settings}
-  for setting in settings.values():
-    options_of(setup, setting).check(setup.target.config.vocab_size)
+def checked(settings_of, options_of) -> Callable[[Setup, Any], dict[str, Any]]:
+  """Settings of a config by name; `generate` would take the options of each."""
+
+  def settings(setup, config):
+    found = {setting.name: setting for setting in settings_of(config)}
+    for setting in found.values():
+      options_of(setup, setting).check(setup.target.config.vocab_size)
+    return found
+
   return settings
 
 
