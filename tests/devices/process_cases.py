@@ -24,7 +24,7 @@ from tests.devices import (
 
 
 def _tuned(process, target, drafter):
-  """What `tune` chooses by clocks that disagree, one for each process."""
+  """The choice of `tune` by clocks that disagree, one for each process."""
   mesh = placement.parse_mesh('data=2')
   target = target.place(target, mesh)
   clock = iter([(9.0, 1.0), (1.0, 9.0)][process] * 6)
