@@ -137,6 +137,24 @@ def define_encoding() -> Callable[[], dict[str, Any]]:
   return encoding
 
 
+def define_writing() -> Callable[[], dict[str, Any]]:
+  """Defines --num_samples, --stop_string, --batch_size and --logprobs.
+
+  Returns:
+    A function: the arguments of `generate_text` that they are.
+  """
+  samples = flags.DEFINE_integer('num_samples', 1, 'Texts per prompt.')
+  stop = flags.DEFINE_multi_string('stop_string', [], 'End a text.')
+  size = flags.DEFINE_integer('batch_size', 16, 'Texts written at a time.')
+  logprobs = flags.DEFINE_bool('logprobs', False, 'Of tokens, for json.')
+  return lambda: dict(
+    num_samples=samples.value,
+    stop_strings=stop.value,
+    batch_size=size.value,
+    logprobs=logprobs.value,
+  )
+
+
 def define_options(cls: type) -> Callable[[], Any]:
   """Defines a flag for each field of a dataclass.
 

@@ -30,12 +30,8 @@ from listcoupling import command
 from listcoupling.image_codec import bitstream, commands
 
 _COMMANDS = ('encode', 'decode', 'inspect')
-_FORMAT = flags.DEFINE_enum(
-  'format', 'text', ('text', 'json'), 'Of the report.'
-)
-flags.DEFINE_string(
-  'model', None, 'Workdir of training or evaluation; else the shipped codec.'
-)
+_FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'Report.')
+flags.DEFINE_string('model', None, 'Workdir of a training; else what ships.')
 flags.DEFINE_enum(
   'scheme', None, bitstream.SCHEMES,
   'encode: of --model, gls if left out; the shipped codec is a list_quantiser.'
@@ -44,17 +40,11 @@ flags.DEFINE_float('beta', None, 'encode: of the VAE, where there are several.')
 flags.DEFINE_string('images', None, 'Picture, folder of them, npy or IDX.')
 flags.DEFINE_string('file', None, 'The coded file.')
 flags.DEFINE_bool('overwrite', False, 'encode: replace --file.')
-flags.DEFINE_bool(
-  'names', True, "encode: keep the pictures' names in the file."
-)
+flags.DEFINE_bool('names', True, "encode: keep the pictures' names.")
 flags.DEFINE_string('crops', None, "encode: folder for the decoders' crops.")
-flags.DEFINE_string(
-  'side', None, 'decode: what this decoder knows; npz, npy, IDX or pictures.'
-)
+flags.DEFINE_string('side', None, 'decode: npz, npy, IDX or pictures.')
 flags.DEFINE_string('output', None, 'decode: new folder of PNG, or an npy.')
-flags.DEFINE_bool(
-  'whole', None, 'decode: whole pictures, or only what was coded.'
-)
+flags.DEFINE_bool('whole', None, 'decode: more than what was coded.')
 flags.DEFINE_integer('decoder', None, 'decode: which one, from 0.')
 flags.DEFINE_integer('num_decoders', 2, 'encode: K.')
 flags.DEFINE_integer('num_messages', 16, 'encode: L; log2 L bits per image.')

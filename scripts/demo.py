@@ -11,9 +11,8 @@ import listcoupling.early_exits  # noqa: F401
 import importlib
 import pathlib
 import sys
-import time
 
-from absl import app, flags
+from absl import flags
 
 import listcoupling as lc
 from listcoupling import command, tables
@@ -22,8 +21,7 @@ from listcoupling.experiments import images, toy
 from listcoupling.experiments.language import block_efficiency
 from listcoupling.models import pretrained
 
-# Configs are a folder beside the package.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(command.root()))  # of configs
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'For plots and tables.')
 _SEED = command.define_seed(0, 'Seed of everything.')
@@ -37,58 +35,44 @@ _PROMPTS = (
 _METHODS = ('autoregressive', 'single', 'gls', 'specinfer', 'gumbel_tree')
 
 
-def _config(name):
-  return importlib.import_module(f'configs.{name}').get_config()
+def _fill(table, name, workdir, **changes):
+  """Fills the table of a config, and prints it."""
+  config = importlib.import_module(f'configs.{name}').get_config()
+  config.update(changes)
+  print(table.as_text(table(config, workdir, _SEED.value)))
 
 
 def _couplings(workdir):
   """One pair of laws, then acceptance against K on a few."""
-  print(toy.coupling_table(_SEED.value))
-  config = _config('toy')
-  config.update(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
-  rows = toy.run(config, workdir / 'toy', _SEED.value)
-  print(f'\n{toy.run.as_text(rows)}')
+  print(toy.coupling_table(_SEED.value), end='\n\n')
+  few = dict(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
+  _fill(toy.run, 'toy', workdir / 'toy', **few)
 
 
 def _text(workdir):
   """Every method on the shipped pair, and one text twice."""
   target, drafter = pretrained.shipped_pair()
-  prompts, lengths = lc.encode_prompts(target.tokenizer, _PROMPTS)
-  key = lc.gumbel.seed_key(_SEED.value)
+  prompts = lc.encode_prompts(target.tokenizer, _PROMPTS)
   options = lc.GenerateOptions(max_new_tokens=96)
-  rows = comparison.compare_methods(
-    key, target, [drafter], prompts, lengths, options, methods=_METHODS
-  )
+  call = lc.gumbel.seed_key(_SEED.value), target, [drafter], *prompts, options
+  rows = comparison.compare_methods(*call, methods=_METHODS)
   print(comparison.format_comparison(rows))
   tables.write_csv(workdir / 'decoding.csv', rows)
   about = {'dataset': 'the shipped pair', 'draft_temperatures': ''}
   block_efficiency.plot([about | row for row in rows], workdir / 'decoding.png')
-  out = lc.generate(key, target, [drafter], prompts, lengths, options)
+  out = lc.generate(*call)
   print(f'\n{_PROMPTS[0]}{target.tokenizer.decode(out.tokens[0])}')
 
 
-def _digits(workdir):
-  """Half a digit for K decoders that each see a scrap of the other half."""
-  config = _config('vae_digits')
-  rows = images.run(config, workdir / 'digits', _SEED.value)
-  print(images.run.as_text(rows))
-
-
-def main(argv):
-  """Runs the three parts and says how long each took."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments {argv[1:]}.')
+def main(_):
+  """Runs the three parts."""
   workdir = pathlib.Path(_WORKDIR.value)
-  parts = (
-    ('Coupling a list with one sample', lambda: _couplings(workdir)),
-    ('Text: list verification beside plain sampling', lambda: _text(workdir)),
-    ('Digits: one encoder, K decoders', lambda: _digits(workdir)),
-  )
-  for title, part in parts:
-    print(f'\n== {title}\n')
-    began = time.perf_counter()
-    part()
-    print(f'\n({time.perf_counter() - began:.0f} s)')
+  print('== Coupling a list with one sample\n')
+  _couplings(workdir)
+  print('\n== Text: list verification beside plain sampling\n')
+  _text(workdir)
+  print('\n== Digits: one encoder, K decoders that each see a scrap of half\n')
+  _fill(images.run, 'vae_digits', workdir / 'digits')
   print(f'\nPlots and tables: {workdir}')
 
 

@@ -29,10 +29,7 @@ _MODELS = command_flags.define_models()
 _PROMPTS = command_flags.define_prompts()
 _ENCODING = command_flags.define_encoding()
 _OPTIONS = command_flags.define_options(lc.GenerateOptions)
-_SAMPLES = flags.DEFINE_integer('num_samples', 1, 'Texts per prompt.')
-_STOP = flags.DEFINE_multi_string('stop_string', [], 'End a text.')
-_BATCH = flags.DEFINE_integer('batch_size', 16, 'Texts written at a time.')
-_LOGPROBS = flags.DEFINE_bool('logprobs', False, 'Of tokens, for json.')
+_WRITING = command_flags.define_writing()
 _SEED = command.define_seed(0, 'Seed of the text.')
 _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'Output.')
 _STREAM = flags.DEFINE_bool('stream', False, 'Print one text as it comes.')
@@ -40,28 +37,21 @@ _COMPARE = flags.DEFINE_bool('compare', False, 'All methods side by side.')
 _TUNE = flags.DEFINE_bool('tune', False, 'Find the fastest tree first.')
 
 
-def _write(pair, prompts, options, encoding):
+def _write(*arguments, **how):
   """The report of all texts, and how to show it."""
-  began = time.perf_counter()
-  texts = lc.generate_text(
-    *(*pair, prompts, options),
-    batch_size=_BATCH.value,
-    num_samples=_SAMPLES.value,
-    stop_strings=_STOP.value,
-    logprobs=_LOGPROBS.value,
-    on_text=text.show if _STREAM.value else None,
-    **encoding,
-  )
+  began, show = time.perf_counter(), text.show if _STREAM.value else None
+  texts = lc.generate_text(*arguments, on_text=show, **how)
   report = text.report(texts, time.perf_counter() - began)
   return report, text.format_rates if _STREAM.value else text.format_report
 
 
 def main(_):
   """Flags, one call, one print."""
-  options, prompts, as_json = _OPTIONS(), _PROMPTS(), _FORMAT.value == 'json'
-  if _STREAM.value and (as_json or len(prompts) * _SAMPLES.value > 1):
+  options, prompts, writing = _OPTIONS(), _PROMPTS(), _WRITING()
+  as_json, samples = _FORMAT.value == 'json', writing['num_samples']
+  if _STREAM.value and (as_json or len(prompts) * samples > 1):
     raise ValueError('--stream prints one text, and not as --format=json.')
-  if _LOGPROBS.value and not as_json:
+  if writing['logprobs'] and not as_json:
     raise ValueError('--logprobs are printed by --format=json alone.')
   if _TUNE.value and _COMPARE.value:
     raise ValueError('--tune and --compare are two jobs; give one of them.')
@@ -75,12 +65,12 @@ def main(_):
     show = comparison.format_comparison
   else:
     if _TUNE.value:
-      first = [x for x in prompts for _ in range(_SAMPLES.value)]
-      given, first = options, encode(first[: _BATCH.value])
+      first = [x for x in prompts for _ in range(samples)]
+      given, first = options, encode(first[: writing['batch_size']])
       options = lc.decoding.tune(*pair, *first, given)
       words = command_flags.written(options, given) or 'what was given'
       print(f'fastest: {words}', file=sys.stderr)
-    report, show = _write(pair, prompts, options, how)
+    report, show = _write(*pair, prompts, options, **writing, **how)
   print(json.dumps(files.plain(report)) if as_json else show(report))
 
 

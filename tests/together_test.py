@@ -12,7 +12,7 @@ from listcoupling.decoding import placement
 
 @pytest.fixture
 def told(monkeypatch):
-  """What this process, the first of two, gave to each exchange."""
+  """Gifts of this process, the first of two, to each exchange."""
   given = []
 
   def exchange(x):

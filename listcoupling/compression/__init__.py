@@ -11,7 +11,6 @@ from listcoupling.compression import (
   gaussian_baselines,
   lattices,
   list_quantiser,
-  packing,
   poisson_functional,
 )
 from listcoupling.compression.codec import Encoding, decode, encode
@@ -36,7 +35,6 @@ __all__ = [
   'lattice_labels',
   'lattices',
   'list_quantiser',
-  'packing',
   'poisson_functional',
   'random_labels',
 ]

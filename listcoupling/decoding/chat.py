@@ -119,7 +119,7 @@ def _fill_in(template, conversations, variables) -> tuple[list[str], str]:
 
 
 def _plain(value) -> Any:
-  """What `json` does not know by itself."""
+  """Values that `json` does not know by itself."""
   if isinstance(value, Mapping):
     return dict(value)
   if isinstance(value, Sequence):

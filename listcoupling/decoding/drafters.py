@@ -362,14 +362,14 @@ def _check_shapes(drafter, structure, kinds, batch, shape, capacity):
   )
   _expect(drafter, 'extend', logits, ((*nodes.shape, None),))
   for method, other in (('prefill', state), ('extend', extended)):
-    if _form(other) != _form(opened):
+    if _layout(other) != _layout(opened):
       raise ValueError(
         f'{_name(drafter)}.{method} must return a state like that of '
-        f'open_block, got {_form(other)} and {_form(opened)}.'
+        f'open_block, got {_layout(other)} and {_layout(opened)}.'
       )
 
 
-def _form(state) -> str:
+def _layout(state) -> str:
   """Structure, shapes and types of a state."""
   leaves, structure = jax.tree.flatten(state)
   parts = ', '.join(f'{leaf.dtype}{list(leaf.shape)}' for leaf in leaves)

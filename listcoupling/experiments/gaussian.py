@@ -381,21 +381,14 @@ COLUMNS = (
 )
 # arXiv 2506.05632, distortion in dB as the mean of decibels: (scheme, K, L).
 PAPER_DB = {
-  **{
-    ('gls', 1, 2**i): db
-    for i, db in enumerate((-9.70, -12.75, -16.01, -19.55, -23.40, -27.35), 1)
-  },
-  **{
-    ('gls', 2, 2**i): db
-    for i, db in enumerate((-15.21, -18.34, -21.70, -25.39, -28.86, -31.47), 1)
-  },
-  **{
-    ('shared_race', 2, 2**i): db
-    for i, db in enumerate((-12.51, -15.99, -19.48, -23.15, -27.20, -30.78), 1)
-  },
-  ('no_message', 1, 1): -10.28,
-  ('no_message', 2, 1): -15.19,
-}
+  (scheme, num_decoders, 2**bits): db
+  for (scheme, num_decoders), row in {
+    ('gls', 1): (-9.70, -12.75, -16.01, -19.55, -23.40, -27.35),
+    ('gls', 2): (-15.21, -18.34, -21.70, -25.39, -28.86, -31.47),
+    ('shared_race', 2): (-12.51, -15.99, -19.48, -23.15, -27.20, -30.78),
+  }.items()
+  for bits, db in enumerate(row, 1)
+} | {('no_message', 1, 1): -10.28, ('no_message', 2, 1): -15.19}
 _CURVES = {
   'gls': plots.Curve('GLS, iid labels (paper)', plots.RED, '-', 'o'),
   'shared_race': plots.Curve('shared race (paper)', plots.ORANGE, '--', 's'),
@@ -645,19 +638,19 @@ def _limit_rows(config) -> list[dict]:
       limits['limit_wyner_ziv'] = gaussian_baselines.wyner_ziv_mse(
         count, config.side_variance
       )
-    rows += [
-      {
+    own = {
+      name: {
         'scheme': name,
         'num_decoders': n,
         'num_messages': count,
         'mse_db': float(10 * np.log10(mse)),
       }
       for name, mse in limits.items()
-    ]
-    genie = next(
-      row for row in rows[-len(limits) :] if row['scheme'] == 'lloyd_max'
+    }
+    own['lloyd_max']['mean_db'] = gaussian_baselines.log_quantiser_db(
+      count * n, known
     )
-    genie['mean_db'] = gaussian_baselines.log_quantiser_db(count * n, known)
+    rows += own.values()
   return rows
 
 

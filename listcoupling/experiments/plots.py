@@ -46,17 +46,14 @@ _LABEL = 7.5  # size of the names at the ends of curves, points
 
 
 @contextlib.contextmanager
-def figure(path: str | os.PathLike, size=(5.2, 3.6), *, print_too=True):
+def figure(path: str | os.PathLike, size=(5.2, 3.6)):
   """Yields a `Figure` in the shared style; writes it to `path` at the end.
 
   Args:
     path: PNG (or any format matplotlib knows), replaced in one step.
     size: width and height in inches.
-    print_too: whether a PDF for print is written beside it.
   """
-  paths = [pathlib.Path(path)]
-  if print_too:
-    paths.append(paths[0].with_suffix('.pdf'))
+  paths = pathlib.Path(path), pathlib.Path(path).with_suffix('.pdf')
   with matplotlib.rc_context(STYLE):
     canvas = Figure(figsize=size, layout='constrained')
     yield canvas

@@ -5,14 +5,9 @@ trained the networks.
 """
 
 from listcoupling.image_codec.bitstream import (
-  ChecksumError,
   Container,
   ContainerError,
-  HeaderError,
-  LengthError,
-  MagicError,
   ModelError,
-  VersionError,
   from_bytes,
   read,
   to_bytes,
@@ -30,16 +25,11 @@ from listcoupling.image_codec.transport import decode, encode
 
 __all__ = [
   'SCHEMES',
-  'ChecksumError',
   'Container',
   'ContainerError',
-  'HeaderError',
-  'LengthError',
-  'MagicError',
   'ModelError',
   'Scheme',
   'Trained',
-  'VersionError',
   'cut',
   'decode',
   'encode',

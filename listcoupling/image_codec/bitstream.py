@@ -2,22 +2,25 @@
 
 `_HEADER` lists the fields, little-endian. After it come the messages, the
 indices if there are any, the names joined by NUL, and the last 16 bytes of the
-SHA-256 of all before them.
+SHA-256 of all before them. Messages are digits to base L and indices to base N,
+some hundred of them to one number: R messages take ceil(R log2 L / 8) bytes, or
+one more for every 500,000, and time and memory linear in R.
 
 Legend: R blocks, N candidates, K decoders, L messages, G groups of decoders.
 """
 
+import functools
 import hashlib
 import io
+import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from listcoupling import files
-from listcoupling.compression import packing
 
 _LABELS = {
   'gls': ('random', 'balanced', 'lattice'),
@@ -45,27 +48,7 @@ OVERHEAD = _HEADER.itemsize + _CHECKSUM  # neither messages, indices nor names
 
 
 class ContainerError(ValueError):
-  """The file cannot be used; subclasses say why."""
-
-
-class MagicError(ContainerError):
-  """Not a file of this kind."""
-
-
-class VersionError(ContainerError):
-  """Written by another version of the format."""
-
-
-class LengthError(ContainerError):
-  """Cut short, or something follows."""
-
-
-class ChecksumError(ContainerError):
-  """Some byte is not what was written."""
-
-
-class HeaderError(ContainerError):
-  """The fields contradict each other, or ask for more than is allowed."""
+  """The file cannot be used; its words say why."""
 
 
 class ModelError(ContainerError):
@@ -77,9 +60,7 @@ class Container(NamedTuple):
 
   scheme: str  # of SCHEMES
   key_data: tuple[int, int]  # 32-bit words of the shared threefry key
-  # N; of a list quantiser its L K M codewords, of a lattice L G times the
-  # points of a coset that have different numbers.
-  num_candidates: int
+  num_candidates: int  # N; codewords of a list quantiser, numbers of a lattice
   num_decoders: int  # K
   num_messages: int  # L
   shape: tuple[int, ...]  # (R, H, W) of the sources, or (R, H, W, C)
@@ -96,16 +77,15 @@ class Container(NamedTuple):
   @property
   def bin_size(self) -> int:
     """M, codewords of each message and decoder of a list quantiser, else 1."""
-    if self.scheme != 'list_quantiser':
-      return 1
-    return self.num_candidates // (self.num_messages * self.num_decoders)
+    is_list = self.scheme == 'list_quantiser'
+    words = self.num_messages * self.num_decoders
+    return self.num_candidates // words if is_list else 1
 
   @property
   def num_tiles(self) -> int:
     """Blocks of a picture: the right halves of the tiles that it is cut in."""
-    height, width = self.shape[1], 2 * self.shape[2]
-    tiles = -(-self.picture[0] // height) * -(-self.picture[1] // width)
-    return max(tiles, 1)
+    height, width = self.picture
+    return max(-(-height // self.shape[1]) * -(-width // self.shape[2] // 2), 1)
 
 
 def _is_name(name: str) -> bool:
@@ -114,8 +94,8 @@ def _is_name(name: str) -> bool:
   return plain and name.isprintable() and len(name) <= 255
 
 
-def _are_words(values, low: int = 0) -> bool:
-  return all(low <= value < 1 << 32 for value in values)
+def _are_words(values, count, low: int = 0) -> bool:
+  return len(values) in count and all(low <= x < 1 << 32 for x in values)
 
 
 # (field, what it must do, whether it does); a rule relies on those before.
@@ -126,7 +106,7 @@ _RULES: tuple[tuple[str, str, Callable[[Container], bool]], ...] = (
   ('shared_race', 'be off but for gls',
    lambda c: not c.shared_race or c.scheme == 'gls'),
   ('width', 'be positive, of 32 bits, for lattice labels and 0 for others',
-   lambda c: _TINY <= c.width <= _HUGE if c.labels == 'lattice'
+   lambda c: (_TINY <= c.width <= _HUGE) if c.labels == 'lattice'
    else c.width == 0),
   ('num_decoders', f'lie in 1..{MAX_DECODERS}',
    lambda c: 1 <= c.num_decoders <= MAX_DECODERS),
@@ -144,14 +124,12 @@ _RULES: tuple[tuple[str, str, Callable[[Container], bool]], ...] = (
   ('num_candidates', 'be a multiple of {c.num_messages} messages * '
    '{c.num_groups} groups', lambda c: c.scheme != 'lattice'
    or c.num_candidates % (c.num_messages * c.num_groups) == 0),
-  ('key_data', 'be two 32-bit words',
-   lambda c: len(c.key_data) == 2 and _are_words(c.key_data)),
+  ('key_data', 'be two 32-bit words', lambda c: _are_words(c.key_data, (2,))),
   ('model_digest', 'have 32 bytes', lambda c: len(c.model_digest) == 32),
   ('shape', f'be (R, H, W) or (R, H, W, C), from 1, R at most {MAX_IMAGES}',
-   lambda c: len(c.shape) in (3, 4) and _are_words(c.shape, 1)
-   and c.shape[0] <= MAX_IMAGES),
+   lambda c: _are_words(c.shape, (3, 4), 1) and c.shape[0] <= MAX_IMAGES),
   ('picture', 'be a size whose tiles are the blocks {c.shape}, or (0, 0)',
-   lambda c: len(c.picture) == 2 and _are_words(c.picture, any(c.picture))
+   lambda c: _are_words(c.picture, (2,), any(c.picture))
    and c.shape[0] % c.num_tiles == 0),
   ('messages', 'be those of {c.shape[0]} blocks',
    lambda c: len(c.messages) == c.shape[0]),
@@ -165,22 +143,68 @@ _RULES: tuple[tuple[str, str, Callable[[Container], bool]], ...] = (
 
 
 def check(container: Container) -> None:
-  """Raises HeaderError for fields that contradict each other.
-
-  The range of messages and indices is left to `to_bytes`.
-  """
+  """Raises ContainerError for a field that does not fit those before it."""
   for name, words, holds in _RULES:
     if not holds(container):
-      got = f'{getattr(container, name)!r:.300}'
-      raise HeaderError(f'{name} must {words.format(c=container)}, got {got}.')
+      words, got = words.format(c=container), repr(getattr(container, name))
+      raise ContainerError(f'{name} must {words}, got {got:.300}.')
+
+
+@functools.lru_cache(64)
+def _number_size(count: int, base: int) -> int:
+  return ((base**count - 1).bit_length() + 7) // 8
+
+
+def _numbers(count: int, base: int) -> Iterator[tuple[slice, int]]:
+  """Which digits make each number, and its bytes: most of the bits are used."""
+  bits = math.log2(base)
+  most = max(range(512, 1025), key=lambda size: (size * bits - 1e-6) % 8)
+  for start in range(0, count, most):
+    stop = min(start + most, count)
+    yield slice(start, stop), _number_size(stop - start, base)
+
+
+def packed_size(count: int, base: int) -> int:
+  """Bytes of `count` digits to `base`."""
+  return sum(size for _, size in _numbers(count, base))
+
+
+def pack(digits, base: int) -> bytes:
+  """Digits [R] as `packed_size(R, base)` bytes; ValueError for others.
+
+  Example:
+    >>> pack([1, 0, 1], 2).hex(), unpack(pack([2, 1, 0], 3), 3, 3).tolist()
+    ('05', [2, 1, 0])
+  """
+  digits, data = np.asarray(digits), io.BytesIO()
+  is_list = digits.ndim == 1 and digits.dtype.kind in 'iu'
+  if not is_list or np.any((digits < 0) | (digits >= base)):
+    raise ValueError(
+      f'messages must be a list of integers in 0..{base - 1}, got {digits}.'
+    )
+  for part, size in _numbers(len(digits), base):
+    own = digits[part].tolist()
+    number = functools.reduce(lambda total, digit: total * base + digit, own)
+    data.write(number.to_bytes(size, 'big'))
+  return data.getvalue()
+
+
+def unpack(data: bytes, count: int, base: int) -> np.ndarray:
+  """The digits [R] of `pack`, int32; ValueError for bytes of none."""
+  if len(data) != packed_size(count, base):
+    raise ValueError(f'{len(data)} bytes, not those of {count} messages.')
+  digits, body = np.zeros(count, np.int32), io.BytesIO(data)
+  for part, size in _numbers(count, base) if base > 1 else ():
+    number = int.from_bytes(body.read(size), 'big')
+    for i in reversed(range(part.start, part.stop)):
+      number, digits[i] = divmod(number, base)
+    if number:
+      raise ValueError(f'a number is too large for {part.stop} messages.')
+  return digits
 
 
 def to_bytes(container: Container) -> bytes:
-  """The file as bytes.
-
-  Raises:
-    HeaderError: for fields that contradict each other.
-    ValueError: for a message or index out of range.
+  """The file as bytes; ValueError for fields that make no sense.
 
   Example:
     >>> held = Container('gls', (0, 1), 8, 1, 4, (3, 2, 2), np.array([3, 0, 1]),
@@ -196,10 +220,9 @@ def to_bytes(container: Container) -> bytes:
     c.num_candidates, c.num_messages, c.num_groups, c.width,
     (*c.shape, 0)[:4], c.picture, len(names), c.model_digest,
   )  # fmt: skip
-  data = np.array(header, _HEADER).tobytes()
-  data += packing.pack(c.messages, c.num_messages)
+  data = np.array(header, _HEADER).tobytes() + pack(c.messages, c.num_messages)
   if c.indices is not None:
-    data += packing.pack(c.indices, c.num_candidates)
+    data += pack(c.indices, c.num_candidates)
   return data + names + _checksum(data + names)
 
 
@@ -224,18 +247,17 @@ def _read(data: bytes) -> Container:
     picture=tuple(picture.tolist()),
   )  # fmt: skip
   check(c)
-  sizes = [packing.packed_size(rows, base) for base in (l, n)] + [name_bytes]
-  sizes[1] *= has_indices
+  sizes = packed_size(rows, l), has_indices * packed_size(rows, n), name_bytes
   if OVERHEAD + sum(sizes) != len(data):
-    raise LengthError(
+    raise ValueError(
       f'the file has {len(data)} bytes, its header asks for '
       f'{OVERHEAD + sum(sizes)}: it is cut short, or something follows.'
     )
   body = io.BytesIO(data[_HEADER.itemsize :])
-  messages, indices, names = (body.read(size) for size in sizes)
+  messages, indices, names = map(body.read, sizes)
   c = c._replace(
-    messages=packing.unpack(messages, rows, l),
-    indices=packing.unpack(indices, rows, n) if has_indices else None,
+    messages=unpack(messages, rows, l),
+    indices=unpack(indices, rows, n) if has_indices else None,
     names=tuple(names.decode().split('\0')) if names else (),
   )
   check(c)
@@ -252,31 +274,28 @@ def from_bytes(data: bytes) -> Container:
     `Container`.
 
   Raises:
-    MagicError, VersionError, LengthError, ChecksumError, HeaderError: all
-      `ContainerError`, hence ValueError. Nothing of a size that the header
-      claims is made before that is compared with the length of `data`.
+    ContainerError: it cannot be used. Nothing of a size that the header claims
+      is made before that is compared with the length of `data`.
   """
   if data[: len(MAGIC)] != MAGIC:
-    raise MagicError(f'not of the image codec: it begins with {data[:8]!r}.')
+    raise ContainerError(f'not of the image codec: begins with {data[:8]!r}.')
   version = int.from_bytes(data[8:10], 'little')
   if len(data) >= 10 and version != VERSION:
-    raise VersionError(
+    raise ContainerError(
       f'the file is of version {version}, this reads version {VERSION}: '
       'encode the images again, or decode with the release that encoded them.'
     )
   if len(data) < OVERHEAD:
-    raise LengthError(f'the file is cut short: {len(data)} bytes.')
+    raise ContainerError(f'the file is cut short: {len(data)} bytes.')
   is_whole = _checksum(data[:-_CHECKSUM]) == data[-_CHECKSUM:]
   try:
     container = _read(data)
-    if is_whole:
-      return container
   except ValueError as error:  # of UTF-8, too
-    if is_whole:
-      raise HeaderError(str(error)) from error
-    if isinstance(error, LengthError):
-      raise
-  raise ChecksumError('the checksum is wrong: the file is damaged.')
+    damage = '' if is_whole else 'damaged, its checksum is wrong: '
+    raise ContainerError(f'{damage}{error}') from error
+  if not is_whole:
+    raise ContainerError('damaged: its checksum is wrong.')
+  return container
 
 
 def write(path: str | os.PathLike, container: Container) -> int:
@@ -296,19 +315,13 @@ def write(path: str | os.PathLike, container: Container) -> int:
   """
   data = to_bytes(container)
   with files.replacing(path) as new:
-    new.write_bytes(data)
-  return len(data)
+    return new.write_bytes(data)
 
 
 def read(path: str | os.PathLike) -> Container:
-  """Reads a file; errors of `from_bytes` name it.
-
-  Raises:
-    FileNotFoundError: if there is no such file.
-    ValueError: if it is a folder, a device or a FIFO.
-  """
+  """Reads a file; errors of `from_bytes` name it. No folder, device or FIFO."""
   files.check_regular(path)
   try:
     return from_bytes(pathlib.Path(path).read_bytes())
   except ContainerError as error:
-    raise type(error)(f'{path}: {error}') from error
+    raise ContainerError(f'{path}: {error}') from error

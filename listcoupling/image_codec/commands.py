@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from listcoupling import files
-from listcoupling.compression import packing
 from listcoupling.data import image_files
 from listcoupling.image_codec import bitstream, fits, pictures, transport
 
@@ -256,10 +255,10 @@ def size_report(container: bitstream.Container, size: int) -> dict:
     'model': c.model_digest.hex(),
     'file_bytes': size,
     'overhead_bytes': bitstream.OVERHEAD,
-    'message_bytes': packing.packed_size(count, base),
+    'message_bytes': bitstream.packed_size(count, base),
     'index_bytes': 0
     if c.indices is None
-    else packing.packed_size(count, c.num_candidates),
+    else bitstream.packed_size(count, c.num_candidates),
     'name_bytes': len('\0'.join(c.names).encode()),
     'bits_per_block': math.log2(base),
     'bits_per_pixel': math.log2(base) / pixels,

@@ -105,11 +105,10 @@ def plan(
 
 
 def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
-  """Raises a ContainerError unless the networks can code such a file.
+  """Raises ContainerError unless the networks can code such a file.
 
   Raises:
     bitstream.ModelError: for a file of other networks.
-    bitstream.HeaderError: for fields that do not belong to these networks.
   """
   bitstream.check(container)
   c, config = container, trained.model.config
@@ -119,11 +118,11 @@ def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
       f'{trained.digest.hex()[:12]}; decode with the model that encoded.'
     )
   if c.scheme != trained.scheme:
-    raise bitstream.HeaderError(
+    raise bitstream.ContainerError(
       f'the file is of {c.scheme}, the model of {trained.scheme}.'
     )
   if tuple(c.shape[1:]) != tuple(config.source_shape):
-    raise bitstream.HeaderError(
+    raise bitstream.ContainerError(
       f'the images have shape {tuple(c.shape[1:])}, the model codes '
       f'{tuple(config.source_shape)}.'
     )
@@ -132,7 +131,7 @@ def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
   reach = 2 * int(np.ceil(count ** (1 / config.latent_size))) + 1
   work = reach**config.latent_size * min(count, 8000)
   if c.labels == 'lattice' and count > 1 and work > 1e9:
-    raise bitstream.HeaderError(
+    raise bitstream.ContainerError(
       f'num_messages must be less for lattice labels in {config.latent_size} '
       f'dimensions, got {c.num_messages}.'
     )
@@ -141,23 +140,23 @@ def check_model(trained: fits.Trained, container: bitstream.Container) -> None:
 
 
 def _check_fit(fit, c: bitstream.Container) -> None:
-  """Raises HeaderError unless the fit has the file's codewords."""
+  """Raises ContainerError unless the fit has the file's codewords."""
   if c.bin_size > 1 and fit.classifier is None:
-    raise bitstream.HeaderError(
+    raise bitstream.ContainerError(
       f'bin_size must be 1: the fit has no classifier, got {c.bin_size}.'
     )
   wanted = schemes.SCHEMES[c.scheme].num_codewords(
     c.num_decoders, c.num_messages, c.num_groups, c.bin_size
   )
   if len(fit.codewords) != wanted or c.num_decoders > fit.config.max_decoders:
-    raise bitstream.HeaderError(
+    raise bitstream.ContainerError(
       f'the fit of {c.scheme} is of {len(fit.codewords)} codewords and up to '
       f'{fit.config.max_decoders} decoders; {c.num_messages} messages to '
       f'{c.num_decoders} decoders need {wanted} codewords.'
     )
   numbers = wanted << fit.config.latent_size
   if c.scheme == 'lattice' and c.num_candidates != numbers:
-    raise bitstream.HeaderError(
+    raise bitstream.ContainerError(
       f'num_candidates of a lattice of {wanted} cosets in '
       f'{fit.config.latent_size} dimensions must be {numbers}, got '
       f'{c.num_candidates}.'
@@ -258,7 +257,7 @@ def decode(
   )
   if np.any(index < 0):
     row = int(np.argmax(index < 0))
-    raise bitstream.HeaderError(
+    raise bitstream.ContainerError(
       f'no candidate of image {row} carries its message {messages[row]}: not a '
       'file of this encoder.'
     )

@@ -161,7 +161,7 @@ def decode(
 
 
 def side_scores(params, sides, config, num_outputs: int | None = None):
-  """What side information says of the codewords, or of a latent.
+  """Scores of the codewords, or of a latent, by side information alone.
 
   Args:
     params: of a `Classifier` of `config.hidden_size` units, trained on side

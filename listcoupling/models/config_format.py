@@ -9,7 +9,7 @@ import math
 import pathlib
 import sys
 
-from listcoupling.models import checkpoint_format as form
+from listcoupling.models import checkpoint_format
 from listcoupling.models.families import FAMILIES
 from listcoupling.models.transformer_config import (
   ROPE_KINDS,
@@ -126,10 +126,10 @@ def read_config(path, *, dtype='float32') -> TransformerConfig:
     1024
   """
   path = pathlib.Path(path)
-  raw = form.read_json(path)
-  beside = path.with_name(form.GENERATION)
+  raw = checkpoint_format.read_json(path)
+  beside = path.with_name(checkpoint_format.GENERATION)
   if beside.is_file():
-    said = form.read_json(beside)
+    said = checkpoint_format.read_json(beside)
     raw['eos_token_id'] = said.get('eos_token_id', raw.get('eos_token_id'))
   return from_entries(raw, path, dtype=dtype)
 

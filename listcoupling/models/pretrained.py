@@ -23,8 +23,8 @@ from jax.sharding import Mesh, NamedSharding
 
 from listcoupling import files, gumbel, hub, together
 from listcoupling.decoding import language_model, placement
-from listcoupling.models import checkpoint_format as form
 from listcoupling.models import (
+  checkpoint_format,
   config_format,
   quantised,
   sharding,
@@ -72,7 +72,7 @@ def read_tokenizer(path) -> tokenizers.Tokenizer:
 
 
 def _find_tokenizer(directory: pathlib.Path, vocab_size: int):
-  path = directory / form.TOKENIZER
+  path = directory / checkpoint_format.TOKENIZER
   if not path.exists():
     return None
   tokenizer = read_tokenizer(path)
@@ -187,13 +187,15 @@ def from_tensors(
 def _checked(config, source: weight_files.Source, dtype, origin):
   """The config in a dtype that the source, which must fit it, can have."""
   config = dataclasses.replace(config, dtype=_dtype_name(dtype, source))
-  weight_files.check_tensors(source, form.parameter_table(config), origin)
+  weight_files.check_tensors(
+    source, checkpoint_format.parameter_table(config), origin
+  )
   return config
 
 
 def _read(config, source: weight_files.Source, mesh, tokenizer, strict=True):
   """The language model of checked weights."""
-  table, places = form.parameter_table(config), None
+  table, places = checkpoint_format.parameter_table(config), None
   if mesh is not None:
     mesh = placement.standard_mesh(mesh)
     table, config, places = _lay_out(config, mesh, strict)
@@ -212,7 +214,7 @@ def _read(config, source: weight_files.Source, mesh, tokenizer, strict=True):
 def _lay_out(config: TransformerConfig, mesh: Mesh, strict: bool):
   """(table, config, tree of shardings) of a model on a mesh."""
   copies = sharding.key_head_copies(config, mesh) if strict else 1
-  table = form.parameter_table(config, copies)
+  table = checkpoint_format.parameter_table(config, copies)
   heads = config.num_kv_heads * copies
   config = dataclasses.replace(config, num_kv_heads=heads)
   shapes = jax.eval_shape(
@@ -289,7 +291,7 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
       'and quantise that after loading.'
     )
   directory = pathlib.Path(directory)
-  if (directory / form.INDEX).exists():
+  if (directory / checkpoint_format.INDEX).exists():
     raise ValueError(
       f'{directory} holds a sharded checkpoint; choose another directory.'
     )
@@ -302,7 +304,9 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     for leaf in jax.tree.leaves(model.params)
   )
   writes = not shared or together.leads()
-  tensors = _named_tensors(model, form.parameter_table(config), writes)
+  tensors = _named_tensors(
+    model, checkpoint_format.parameter_table(config), writes
+  )
   with placement.agreed(shared) as agree:
     if writes:
       _write(raw, tensors, model.tokenizer, directory)
@@ -319,11 +323,13 @@ def _write(raw, tensors, tokenizer, directory: pathlib.Path) -> None:
       files.write_json(beside / 'config.json', raw)
       metadata = {'format': 'pt'}  # transformers refuses a file without it
       safetensors.numpy.save_file(
-        tensors, beside / form.WEIGHTS, metadata=metadata
+        tensors, beside / checkpoint_format.WEIGHTS, metadata=metadata
       )
       if tokenizer is not None:
-        tokenizer.save(str(beside / form.TOKENIZER))
-        (beside / form.TOKENIZER_CONFIG).write_text(form.TOKENIZER_CLASS)
+        tokenizer.save(str(beside / checkpoint_format.TOKENIZER))
+        (beside / checkpoint_format.TOKENIZER_CONFIG).write_text(
+          checkpoint_format.TOKENIZER_CLASS
+        )
       _move_into_place(beside, directory)
     finally:
       shutil.rmtree(beside, ignore_errors=True)
@@ -337,7 +343,11 @@ def _move_into_place(beside: pathlib.Path, directory: pathlib.Path) -> None:
   if not directory.exists():
     beside.rename(directory)
     return
-  for name in (form.GENERATION, form.TOKENIZER, form.TOKENIZER_CONFIG):
+  for name in (
+    checkpoint_format.GENERATION,
+    checkpoint_format.TOKENIZER,
+    checkpoint_format.TOKENIZER_CONFIG,
+  ):
     if not (beside / name).exists():
       (directory / name).unlink(missing_ok=True)
   # Without config.json nothing loads: half-way there is no model, not a mix.

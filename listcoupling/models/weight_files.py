@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from listcoupling.models import checkpoint_format as form
+from listcoupling.models import checkpoint_format
 
 _PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
 # Spelling of safetensors -> what it is read as.
@@ -57,27 +57,27 @@ class Source(NamedTuple):
 
 def find(directory: pathlib.Path) -> list[pathlib.Path]:
   """The safetensors files of a directory, one or its shards."""
-  if (directory / form.WEIGHTS).is_file():
-    return [directory / form.WEIGHTS]
-  if (directory / form.INDEX).is_file():
-    return _shards(directory / form.INDEX)
+  if (directory / checkpoint_format.WEIGHTS).is_file():
+    return [directory / checkpoint_format.WEIGHTS]
+  if (directory / checkpoint_format.INDEX).is_file():
+    return _shards(directory / checkpoint_format.INDEX)
   pickles = sorted(
     path.name for path in directory.iterdir() if path.suffix in _PICKLES
   )
   if pickles:
     raise ValueError(
       f'{directory} holds only pickled weights ({", ".join(pickles)}), which '
-      f'can run code when read; convert them to {form.WEIGHTS} with the '
-      "transformers library's save_pretrained."
+      f'can run code when read; convert them to {checkpoint_format.WEIGHTS} '
+      "with the transformers library's save_pretrained."
     )
   raise FileNotFoundError(
-    f'{directory} holds neither {form.WEIGHTS} nor {form.INDEX}; download the '
-    'weights.'
+    f'{directory} holds neither {checkpoint_format.WEIGHTS} nor '
+    f'{checkpoint_format.INDEX}; download the weights.'
   )
 
 
 def _shards(index: pathlib.Path) -> list[pathlib.Path]:
-  weight_map = form.read_json(index).get('weight_map')
+  weight_map = checkpoint_format.read_json(index).get('weight_map')
   if not isinstance(weight_map, dict) or not weight_map:
     raise ValueError(f'{index} has no weight_map; download it again.')
   names = sorted({str(name) for name in weight_map.values()})
@@ -90,8 +90,8 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
       )
     if name not in there:
       raise FileNotFoundError(
-        f'{index.parent / name[:80]} is missing, named by {form.INDEX}; '
-        'download it.'
+        f'{index.parent / name[:80]} is missing, named by '
+        f'{checkpoint_format.INDEX}; download it.'
       )
   return [index.parent / name for name in names]
 
@@ -150,11 +150,14 @@ def common_dtype(source: Source) -> str:
   """The float type that holds every stored tensor; float32 at most."""
   stored = source.headers.values()
   kinds = [_FLOATS[t.dtype] for t in stored if t.dtype in _FLOATS]
-  return functools.reduce(jnp.promote_types, kinds or [jnp.float32]).name
+  with jax.numpy_dtype_promotion('standard'):  # whatever the caller has set
+    return functools.reduce(jnp.promote_types, kinds or [jnp.float32]).name
 
 
 def check_tensors(
-  source: Source, table: list[form.Leaf], origin: pathlib.Path | str
+  source: Source,
+  table: list[checkpoint_format.Leaf],
+  origin: pathlib.Path | str,
 ) -> None:
   """Same names, shapes and float types on both sides, or ValueError."""
   owner, wanted = source.headers, {}
@@ -218,7 +221,7 @@ def _check_tied(source: Source, shape: tuple[int, ...]) -> None:
 
 def read_leaf(
   source: Source,
-  leaf: form.Leaf,
+  leaf: checkpoint_format.Leaf,
   dtype: str,
   sharding: jax.sharding.Sharding | None = None,
 ) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training.
+"""Curves of a training for TensorBoard.
 
 Events are written in the caller's thread, at once: one of their own ends at a
 full disk, and the training waits for it for ever.

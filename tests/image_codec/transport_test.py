@@ -198,10 +198,10 @@ def test_files_of_another_scheme_or_model_are_refused(models, coded):
       with pytest.raises(bitstream.ModelError, match='made with model'):
         transport.decode(models[other], coded[name], side, 0)
       forged = coded[name]._replace(model_digest=models[other].digest)
-      with pytest.raises(bitstream.HeaderError, match='the file is of'):
+      with pytest.raises(bitstream.ContainerError, match='the file is of'):
         transport.decode(models[other], forged, side, 0)
     forged = coded[name]._replace(shape=(R, 9, 4))
-    with pytest.raises(bitstream.HeaderError, match=r'shape \(9, 4\)'):
+    with pytest.raises(bitstream.ContainerError, match=r'shape \(9, 4\)'):
       transport.decode(trained, forged, side, 0)
 
 
@@ -214,7 +214,7 @@ def test_a_message_that_no_candidate_carries_is_refused(models, coded):
   side = np.zeros((R, 3, 3))
   transport.decode(models['gls'], container, side, 0)
   shifted = container._replace(messages=(container.messages + 1) % 4)
-  with pytest.raises(bitstream.HeaderError, match='no candidate of image'):
+  with pytest.raises(bitstream.ContainerError, match='no candidate of image'):
     transport.decode(models['gls'], shifted, side, 0)
 
 

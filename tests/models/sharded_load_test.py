@@ -55,7 +55,7 @@ def make_mesh(axes):
 
 
 class Reads:
-  """What `Leaf.read` is asked for, and the bytes that are held meanwhile."""
+  """Parts that `Leaf.read` is asked for, and bytes that are held meanwhile."""
 
   def __init__(self):
     self.shares, self.places = {}, []

@@ -1,4 +1,4 @@
-"""What TensorBoard reads is whole when the training ends, and the file shut."""
+"""The file of events is whole and shut when the training ends."""
 
 import errno
 

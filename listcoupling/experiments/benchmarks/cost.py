@@ -15,7 +15,7 @@ import collections
 import functools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,6 @@ from jax.sharding import Mesh
 from listcoupling import gumbel
 from listcoupling.decoding import generate, loop
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.benchmarks.speed import Case
 from listcoupling.gumbel import Domain
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
@@ -235,7 +234,7 @@ def paper_cases(
   machines: Sequence[Machine] = (H100, V5P),
   batches: Sequence[int] = (1, 8, 32, 128),
   used: int = 2048,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """Tokens per second of plain sampling and of trees, large pairs on machines.
 
   Args:
@@ -264,15 +263,14 @@ def paper_cases(
       'best_tokens_per_s': rates[best],
     }
 
-  return [
-    Case(
-      f'{pair} on {machine.name}, batch {batch}',
-      functools.partial(measure, machine, pair, batch),
+  return {
+    f'{pair} on {machine.name}, batch {batch}': functools.partial(
+      measure, machine, pair, batch
     )
     for machine in machines
     for pair in PAIRS
     for batch in batches
-  ]
+  }
 
 
 COLLECTIVES = (
@@ -397,7 +395,7 @@ def scaling_cases(
   counts: Sequence[int] = COUNTS,
   config: TransformerConfig = _CONFIG,
   options: GenerateOptions = _ONE_STEP,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """A block of a tree on each number of devices, by 'tp' and by 'data'.
 
   Args:
@@ -426,12 +424,12 @@ def scaling_cases(
       'megaflop_to_paper': row['megaflop'] * 1e6 / paper.operations,
     }
 
-  return [
-    Case(f'{axis}={count}', functools.partial(measure, axis, count))
+  return {
+    f'{axis}={count}': functools.partial(measure, axis, count)
     for count in counts
     for axis in (('tp',) if count == 1 else ('tp', 'data'))
     if count <= jax.device_count()
-  ]
+  }
 
 
 def _figures(key, pair, options, mesh) -> dict:

@@ -49,13 +49,6 @@ from listcoupling.models.transformer_config import TransformerConfig
 K, T = TypeVar('K'), TypeVar('T')
 
 
-class Case(NamedTuple):
-  """One row of a table, yet to be measured."""
-
-  name: str
-  measure: Callable[[], dict]
-
-
 def in_turn(
   functions: Mapping[K, Callable[[], T]], rounds: int, *, show: bool = False
 ) -> dict[K, list[T]]:
@@ -95,12 +88,15 @@ def milliseconds(
 
 
 def run(
-  cases: Callable[[], Sequence[Case]], workdir, settings: Mapping[str, Any]
+  cases: Callable[[], Mapping[str, Callable[[], dict]]],
+  workdir,
+  settings: Mapping[str, Any],
 ) -> list[dict]:
   """Measures a table row by row; a run that was stopped goes on.
 
   Args:
-    cases: gives the rows, once the folder is known to be theirs.
+    cases: gives functions that measure a row, by its name, once the folder is
+      known to be theirs.
     workdir: folder of results.csv and results.json.
     settings: that the cases depend on.
 
@@ -112,8 +108,8 @@ def run(
   """
   settings = {**settings, 'environment': environment()}
   with open_run(pathlib.Path(workdir), settings) as record:
-    jobs = dict(cases())
-    return record.rows(jobs, lambda job: job(), key='case', timed=True)
+    jobs = cases()
+    return record.rows(jobs, lambda measure: measure(), key='case', timed=True)
 
 
 SIZES = ('shipped', '25M')
@@ -193,7 +189,7 @@ def decoding_cases(
   options: GenerateOptions = _LONG,
   methods: Sequence[str] = tuple(METHODS),
   rounds: int = 3,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """Tokens per second and block efficiency of every method, K and B.
 
   Methods of one draft stand once, at the least K.
@@ -214,16 +210,15 @@ def decoding_cases(
     )
     return {'batch': batch, **row}
 
-  return [
-    Case(
-      f'{method}, K = {num_drafts}, batch {batch}',
-      functools.partial(measure, batch, num_drafts, method),
+  return {
+    f'{method}, K = {num_drafts}, batch {batch}': functools.partial(
+      measure, batch, num_drafts, method
     )
     for batch in batches
     for num_drafts in drafts
     for method in methods
     if num_drafts == min(drafts) or _drafts_several(METHODS[method])
-  ]
+  }
 
 
 def _drafts_several(method) -> bool:
@@ -253,7 +248,7 @@ def overhead_cases(
   *,
   settings: Sequence[GenerateOptions] | None = None,
   rounds: int = 20,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """Time of a block at batch 1 against its model calls alone, same shapes.
 
   Trees of 8 to 32 nodes and three schemes of K chains, unless `settings` are
@@ -284,13 +279,12 @@ def overhead_cases(
       overhead=1 - times['models'] / times['block'],
     )
 
-  return [
-    Case(
-      f'{each.method}, K = {each.num_drafts}, N = {each.tree_nodes()}',
-      functools.partial(measure, each),
+  return {
+    f'{each.method}, K = {each.num_drafts}, N = {each.tree_nodes()}': (
+      functools.partial(measure, each)
     )
     for each in settings
-  ]
+  }
 
 
 def _model_calls(params, state, sampler):
@@ -332,7 +326,7 @@ def memory_cases(
   capacity: int = 2048,
   batch: int = 1,
   drafts: Sequence[int] = (1, 8),
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """Compiled memory of the whole loop for rows of `capacity` tokens."""
   prompts = np.ones((batch, capacity - 64), np.int32)
   lengths = np.full(batch, prompts.shape[1])
@@ -357,7 +351,7 @@ def memory_cases(
       argument_bytes=analysis.argument_size_in_bytes,
     )
 
-  return [Case(f'K = {k}', functools.partial(measure, k)) for k in drafts]
+  return {f'K = {k}': functools.partial(measure, k) for k in drafts}
 
 
 def _bytes(pytree) -> int:
@@ -372,7 +366,7 @@ def capacity_cases(
   batches: Sequence[int] = (1, 8),
   options: GenerateOptions = _LONG,
   rounds: int = 5,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """Rates of the same short texts in rows of little and of much capacity.
 
   Plain sampling stands beside the method of `options`.
@@ -396,11 +390,11 @@ def capacity_cases(
       'ratio': long / short,
     }
 
-  return [
-    Case(f'{method}, batch {batch}', functools.partial(measure, batch, method))
+  return {
+    f'{method}, batch {batch}': functools.partial(measure, batch, method)
     for batch in batches
     for method in ('autoregressive', options.method)
-  ]
+  }
 
 
 def _rates(workload, settings, rounds) -> dict:
@@ -419,7 +413,7 @@ def serving_cases(
   batch_size: int = 32,
   options: GenerateOptions = _REQUESTED,
   rounds: int = 3,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """Row-blocks that wait, and rates: a queue against batch after batch.
 
   Both write the same texts, which end at different lengths.
@@ -449,7 +443,7 @@ def serving_cases(
       ratio_to_batches=float(seconds['fixed batches'] / seconds[name]),
     )
 
-  return [Case(name, functools.partial(measure, name)) for name in ways]
+  return {name: functools.partial(measure, name) for name in ways}
 
 
 def _batches(keys, target, drafter, prompts, lengths, options, size):
@@ -477,7 +471,7 @@ def tune_cases(
   *,
   options: GenerateOptions = _SHORT,
   rounds: int = 7,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """The choice of `tune` at batch 1 against every setting of a wider grid.
 
   Rows have tokens_per_second with its standard error and of_best, the rate as
@@ -509,11 +503,10 @@ def tune_cases(
       chosen=setting is None,
     )
 
-  cases = [
-    Case(_in_words(each), functools.partial(measure, each)) for each in settings
-  ]
-  chosen = functools.partial(measure, None)
-  return [*cases, Case('the choice of tune', chosen)]
+  cases = {
+    _in_words(each): functools.partial(measure, each) for each in settings
+  }
+  return cases | {'the choice of tune': functools.partial(measure, None)}
 
 
 def _in_words(options) -> str:
@@ -587,7 +580,7 @@ def sampler_cases(
   drafts: Sequence[int] = DRAFTS,
   compared: tuple[int, int] = (151_936, 8),
   rounds: int = 20,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """Draws against the two limits of the machine: random bits and a copy.
 
   Args:
@@ -598,9 +591,9 @@ def sampler_cases(
     rounds: see `in_turn`.
   """
   shapes = [(v, k, _races) for v in vocabularies for k in drafts]
-  cases = []
+  cases = {}
   for vocab_size, num_drafts, make in [*shapes, (*compared, _samplers)]:
-    cases += _against_limits(key, vocab_size, num_drafts, make, rounds)
+    cases |= _against_limits(key, vocab_size, num_drafts, make, rounds)
   return cases
 
 
@@ -641,11 +634,11 @@ def _against_limits(key, vocab_size, num_drafts, make, rounds):
       share_of_limit=max(drawn, copied / 2) / own,
     )
 
-  return [
-    Case(f'{name}, V = {vocab_size}', functools.partial(measure, name))
+  return {
+    f'{name}, V = {vocab_size}': functools.partial(measure, name)
     for name in functions
     if name not in ('bits', 'copy')
-  ]
+  }
 
 
 def vocabulary_cases(
@@ -655,7 +648,7 @@ def vocabulary_cases(
   options: GenerateOptions = _BLOCK,
   methods: Sequence[str] = SCHEMES,
   rounds: int = 7,
-) -> list[Case]:
+) -> dict[str, Callable[[], dict]]:
   """A block and each scheme's verification, under every one of `FILTERS`.
 
   Args:
@@ -684,13 +677,10 @@ def vocabulary_cases(
     )
 
   block = functools.partial(_block, key, config, options, rounds)
-  return [
-    Case(f'block of {options.method}', block),
-    *(
-      Case(f'verification by {name}', functools.partial(verification, name))
-      for name in methods
-    ),
-  ]
+  return {f'block of {options.method}': block} | {
+    f'verification by {name}': functools.partial(verification, name)
+    for name in methods
+  }
 
 
 def _block(key, config, options, rounds) -> dict:

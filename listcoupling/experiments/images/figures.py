@@ -1,6 +1,7 @@
 """Pictures of the image codec: rate against distortion, and examples."""
 
 import itertools
+import textwrap
 
 import numpy as np
 from matplotlib import ticker
@@ -111,7 +112,8 @@ def rate_distortion(rows, path) -> None:
 def sweep(rows, path) -> None:
   """Error against side information at one K: a panel for each L.
 
-  Bars are two standard errors.
+  Bars are two standard errors. The scale is that of decibels: the worst decoder
+  may err ten times as much as the best.
   """
   sides = list(dict.fromkeys(r['side'] for r in rows))
   with plots.panels(
@@ -125,6 +127,11 @@ def sweep(rows, path) -> None:
   ) as panels:
     for axis, own in panels:
       _sweep_panel(axis, own, sides)
+    axis.set_yscale('log')  # of all, as they share it
+    for axis, _ in panels:
+      axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+      axis.yaxis.set_major_formatter(ticker.FormatStrFormatter('%.3g'))
+      axis.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _sweep_curve(row) -> str | None:
@@ -149,15 +156,15 @@ def _sweep_panel(axis, rows, sides) -> None:
   axis.set_xticks(range(len(sides)), sides, rotation=30, ha='right')
 
 
-def _choose(found, per_kind: int) -> list[int]:
-  """Rows where every decoder, some and none found the candidate."""
+def _choose(found) -> list[int]:
+  """Two rows each that all decoders, some and none found."""
   total = found.sum(1)
   kinds = (
     total == found.shape[1],
     (total > 0) & (total < found.shape[1]),
     total == 0,
   )
-  return [int(i) for kind in kinds for i in np.flatnonzero(kind)[:per_kind]]
+  return [int(i) for kind in kinds for i in np.flatnonzero(kind)[:2]]
 
 
 def _frame(axis, image, colour=None, title='') -> None:
@@ -185,7 +192,7 @@ def _example(row, left, right, sides, images, found, error, titles) -> None:
     answer.set_xlabel(f'{error[k]:.3f}', fontsize=8, fontweight=weight)
 
 
-def examples(halves, sides, sent, path, *, title, per_kind=2) -> None:
+def examples(halves, sides, sent, path, *, title) -> None:
   """Source, crops and reconstructions; green found, red missed.
 
   Args:
@@ -194,17 +201,16 @@ def examples(halves, sides, sent, path, *, title, per_kind=2) -> None:
     sent: `table.Sent` of these images.
     path: PNG file.
     title: first words of the heading.
-    per_kind: rows drawn of each kind: found by all, by some, by none.
   """
   arrays = halves.left, halves.right, sides, sent.images, sent.found, sent.error
   arrays = [np.asarray(x) for x in arrays]
-  chosen, columns = _choose(arrays[4], per_kind), 2 + 2 * arrays[4].shape[1]
+  chosen, columns = _choose(arrays[4]), 2 + 2 * arrays[4].shape[1]
   with plots.figure(path, (1.1 * columns, 1.55 * len(chosen) + 0.5)) as figure:
     axes = figure.subplots(len(chosen), columns, squeeze=False)
     for place, i in enumerate(chosen):
       _example(axes[place], *(x[i] for x in arrays), place == 0)
-    figure.suptitle(
+    heading = (
       f"{title}: green = found the encoder's candidate, red = missed; below, "
-      'the squared error, the best in bold',
-      fontsize=9,
+      'the squared error, the best in bold'
     )
+    figure.suptitle(textwrap.fill(heading, 14 * columns), fontsize=9)

@@ -256,7 +256,7 @@ def _fit_key(context, want: _Want):
 
 
 class _Start(NamedTuple):
-  """What a fit has before its codeword decoder is trained."""
+  """Parts of a fit that are there before its codeword decoder is trained."""
 
   codewords: np.ndarray  # [F, P], see `schemes.Fit`
   classifier: Any  # likewise

@@ -112,17 +112,12 @@ def measure(setup: Setup, job: Job, *, warm_up: bool = False) -> dict:
   real = slice(job.batch.size)
   metrics = out.metrics
   return {
-    'rows': tables.join(job.batch.rows[real]),
     'tokens': tables.join(out.lengths[real]),
     'calls': tables.join(metrics.target_calls[real]),
     'drafted': int(metrics.drafted_tokens[real].sum()),
     'accepted': int(metrics.accepted_tokens[real].sum()),
     'tokens_per_second': metrics.tokens_per_second,
   }
-
-
-def _settings(setup: Setup, config) -> dict[str, Setting]:
-  return protocol.checked(setup, settings_of(config), options_of)
 
 
 def _measure(setup: Setup, config, jobs: Sequence[Job]):
@@ -238,6 +233,10 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.set_ylim(-0.6, len(own) - 0.4)
 
 
-run = Table(COLUMNS, _settings, _measure, summarize, legend=LEGEND).experiment(
-  block_efficiency=plot
-)
+run = Table(
+  COLUMNS,
+  protocol.checked(settings_of, options_of),
+  _measure,
+  summarize,
+  legend=LEGEND,
+).experiment(block_efficiency=plot)

@@ -126,10 +126,6 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def _settings(setup: Setup, config) -> dict[str, Setting]:
-  return protocol.checked(setup, settings_of(config), options_of)
-
-
 def _measure(setup: Setup, config, jobs: Sequence[Job]):
   del config, jobs
   plain = {}  # of the batch at hand
@@ -166,7 +162,6 @@ def measure(setup: Setup, job: Job, plain) -> dict:
   real = slice(job.batch.size)
   same = np.all(out.tokens == plain.tokens, axis=1)
   row = {
-    'rows': tables.join(job.batch.rows[real]),
     'tokens': tables.join(out.lengths[real]),
     'calls': tables.join(out.metrics.target_calls[real]),
     'same': tables.join(same[real].astype(int)),
@@ -383,7 +378,13 @@ def plot(rows: Sequence[dict], path) -> None:
 
 
 run = (
-  Table((), _settings, _measure, summarize, FIELDS)
+  Table(
+    (),
+    protocol.checked(settings_of, options_of),
+    _measure,
+    summarize,
+    FIELDS,
+  )
   .experiment(budget=plot)
   ._replace(as_text=as_text)
 )

@@ -30,13 +30,16 @@ from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.text import encode_prompts
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
+from listcoupling.models import pretrained
 from listcoupling.tables import Column
 
 CANONICAL = ('autoregressive', 'gumbel_tree', 'gumbel_chains')
 COMPARED = ('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer')
+_PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
 # Perturbed logits closer than this may change places by rounding: two logits
 # of 16 to 32, each off by a step of bfloat16 (1/8) either way; the steps of
 # float32 are 2^-16 of that, and a sum takes many.
@@ -97,7 +100,6 @@ def measure(setup: Setup, job: Job, config) -> dict:
   )
   decode = setup.target.tokenizer.decode
   return {
-    'rows': tables.join(job.batch.rows[: job.batch.size]),
     'rouge_l': tables.join([rouge_l(decode(a), decode(b)) for a, b in pairs]),
     'same': tables.join([float(a == b) for a, b in pairs]),
   }
@@ -121,15 +123,15 @@ def _measure(setup: Setup, config, jobs: Sequence[Job]):
 def summarize(groups: dict, place: tuple[str, str], config) -> dict:
   """One row of the table: means of the seeds' means and standard errors."""
   dataset, method = place
-  cells = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
-  seeds, prompts = cells['same'].shape
+  own = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
+  seeds, prompts = own['same'].shape
   return {
     'dataset': dataset,
     'method': method,
     'num_drafts': 1 if METHODS[method].single_draft else config.num_drafts[0],
     'draft_temperatures': ' then '.join(config.draft_temperatures),
-    **tables.means({'rouge_l': cells['rouge_l'].mean(axis=1)}),
-    **tables.means({'same_tokens': cells['same'].mean(axis=1)}),
+    **tables.means({'rouge_l': own['rouge_l'].mean(axis=1)}),
+    **tables.means({'same_tokens': own['same'].mean(axis=1)}),
     'seeds': seeds,
     'prompts': prompts,
   }
@@ -160,6 +162,44 @@ def plot(rows: Sequence[dict], path) -> None:
 run = Table(COLUMNS, _settings, _measure, summarize).experiment(
   consistency=plot
 )
+
+
+def shipped_arguments(seed: int, batch: int, dtype: str, **options) -> tuple:
+  """Arguments of `count_changes` for the shipped pair and a few prompts.
+
+  Args:
+    seed: of the text.
+    batch: rows.
+    dtype: of the networks.
+    **options: of `GenerateOptions`; texts end at their limit alone.
+  """
+  target, drafter = (
+    pretrained.load_pretrained(pretrained.SHIPPED / name, dtype=dtype)
+    for name in ('target', 'drafter')
+  )
+  prompts, lengths = encode_prompts(target.tokenizer, _PROMPTS)
+  prompts = np.resize(prompts, (batch, prompts.shape[1]))
+  options = GenerateOptions(stop_tokens=(), **options)
+  key, lengths = gumbel.seed_key(seed), np.resize(lengths, batch)
+  return key, target, drafter, prompts, lengths, options
+
+
+def unexplained(rows: Sequence[dict], dtype: str | None) -> int:
+  """Rows of canonical methods that differ beyond rounding.
+
+  Args:
+    rows: of `count_changes` or `count_meshes`.
+    dtype: of the networks; None where no token may differ.
+
+  Example:
+    >>> row = dict(method='gumbel_tree', diverging_rows=1, largest_margin=1e-5)
+    >>> unexplained([row], 'float32'), unexplained([row], None)
+    (0, 1)
+  """
+  rows = [row for row in rows if row['method'] in CANONICAL]
+  if dtype is None:
+    return sum(row['diverging_rows'] > 0 for row in rows)
+  return sum(row['largest_margin'] >= EPSILON[dtype] for row in rows)
 
 
 def changes(target, drafter, options: GenerateOptions) -> dict[str, tuple]:
@@ -193,7 +233,7 @@ def count_changes(
   lengths: np.ndarray,
   options: GenerateOptions,
   *,
-  methods: Sequence[str] = COMPARED,
+  methods: Sequence[str] | None = None,
 ) -> list[dict]:
   """Identical tokens of every method under every change.
 
@@ -207,7 +247,8 @@ def count_changes(
     prompts: [B, P].
     lengths: [B].
     options: the setting that is changed.
-    methods: compared methods.
+    methods: compared methods; None: those of `COMPARED`, the canonical ones
+      alone with `forward_nodes`.
 
   Returns:
     One row per method and change: tokens compared, identical tokens, rows
@@ -215,6 +256,9 @@ def count_changes(
     reference at a row's first divergence (NaN without one).
   """
   reference, margins = _plain(key, target, prompts, lengths, options)
+  if methods is None:
+    exact = options.forward_nodes is not None
+    methods = [x for x in COMPARED if not exact or x in CANONICAL]
   rows = []
   for method in tqdm.tqdm(methods, desc='methods'):
     own = dataclasses.replace(options, method=method)

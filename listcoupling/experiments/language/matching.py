@@ -158,7 +158,6 @@ def measure(job: Job, laws: Laws, repetitions: int) -> dict:
   )
   owner, size = laws.owner, job.batch.size
   row = {
-    'rows': tables.join(job.batch.rows[:size]),
     'tokens': tables.join(np.bincount(owner, minlength=size)),
   }
   values = np.asarray(values)[: len(owner)].T
@@ -200,8 +199,8 @@ def _temperature(config) -> tuple[float] | None:
 def summarize(groups: dict, place: tuple[str, int], config) -> dict:
   """One row of the table: means over tokens, standard errors over prompts."""
   del config
-  cells = protocol.per_prompt(groups[place], ('tokens', *VALUES))
-  columns = {name: each.sum(axis=0) for name, each in cells.items()}
+  own = protocol.per_prompt(groups[place], ('tokens', *VALUES))
+  columns = {name: each.sum(axis=0) for name, each in own.items()}
   tokens = columns.pop('tokens')
   out = {'dataset': place[0], 'num_drafts': place[1]}
   for name, values in columns.items():
@@ -210,7 +209,7 @@ def summarize(groups: dict, place: tuple[str, int], config) -> dict:
   return out | {
     'tokens': int(tokens.sum()),
     'prompts': tokens.size,
-    'seeds': len(cells['tokens']),
+    'seeds': len(own['tokens']),
   }
 
 

@@ -392,11 +392,15 @@ def program_shape(setup: Setup, job: Job) -> tuple[int, int]:
   return len(rows), -(-longest // _BUCKET) * _BUCKET
 
 
-def checked(setup: Setup, settings: Iterable, options_of) -> dict[str, Any]:
-  """Settings by name, once `generate` would take the options of each."""
-  settings = {setting.name: setting for setting in settings}
-  for setting in settings.values():
-    options_of(setup, setting).check(setup.target.config.vocab_size)
+def checked(settings_of, options_of) -> Callable[[Setup, Any], dict[str, Any]]:
+  """Settings of a config by name; `generate` would take the options of each."""
+
+  def settings(setup, config):
+    found = {setting.name: setting for setting in settings_of(config)}
+    for setting in found.values():
+      options_of(setup, setting).check(setup.target.config.vocab_size)
+    return found
+
   return settings
 
 

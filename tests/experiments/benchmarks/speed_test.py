@@ -1,7 +1,5 @@
 """Tables of speed: rows kept, times taken in turn, cases of both kinds."""
 
-import types
-
 import jax
 import numpy as np
 import pytest
@@ -11,20 +9,16 @@ from listcoupling.decoding import tuning
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
-from listcoupling.experiments.benchmarks.speed import (
-  Case,
-  Workload,
-  milliseconds,
-)
+from listcoupling.experiments.benchmarks.speed import Workload, milliseconds
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 
 
 def test_rows_are_kept_and_belong_to_one_machine(tmp_path, monkeypatch):
-  cases = [Case(f'row {i}', lambda i=i: {'a': i}) for i in range(2)]
+  cases = {f'row {i}': lambda i=i: {'a': i} for i in range(2)}
   rows = speed.run(lambda: cases, tmp_path, {'seed': 0})
   assert rows == [{'case': 'row 0', 'a': 0}, {'case': 'row 1', 'a': 1}]
-  done = [case._replace(measure=None) for case in cases]
+  done = dict.fromkeys(cases)
   assert speed.run(lambda: done, tmp_path, {'seed': 0}) == rows
   with pytest.raises(ValueError, match='settings of seed'):
     speed.run(lambda: done, tmp_path, {'seed': 1})
@@ -74,10 +68,10 @@ def test_decoding_measures_each_method_once_per_setting():
     batches=(1, 4), drafts=(2, 3), methods=('autoregressive', 'gls_strong'),
     options=GenerateOptions(draft_length=2, max_new_tokens=6), rounds=1,
   )  # fmt: skip
-  names = [case.name for case in cases]
+  names = list(cases)
   assert len(set(names)) == len(names) == 2 * 3
   assert 'autoregressive, K = 3, batch 4' not in names
-  rows = [case.measure() for case in cases[3:5]]
+  rows = [measure() for measure in list(cases.values())[3:5]]
   settings = [(row['batch'], row['num_drafts'], row['method']) for row in rows]
   assert settings == [(4, 2, 'autoregressive'), (4, 2, 'gls_strong')]
   assert rows[0]['same_text'] == rows[0]['block_efficiency'] == 1
@@ -86,7 +80,7 @@ def test_decoding_measures_each_method_once_per_setting():
 
 def test_the_whole_table_has_every_method():
   cases = speed.decoding_cases(_workload())
-  assert {case.name.split(',')[0] for case in cases} == set(METHODS)
+  assert {name.split(',')[0] for name in cases} == set(METHODS)
   assert len(speed.memory_cases(_workload())) == 2
 
 
@@ -99,13 +93,15 @@ def test_the_loop_of_a_small_model(monkeypatch):
 
   monkeypatch.setattr(speed, 'milliseconds', milliseconds)
   options = GenerateOptions(method='gls', num_drafts=1, draft_length=1)
-  (case,) = speed.overhead_cases(_workload(), settings=[options])
-  assert case.name == 'gls, K = 1, N = 1'
-  row = case.measure()
+  cases = speed.overhead_cases(_workload(), settings=[options])
+  assert [*cases] == ['gls, K = 1, N = 1']
+  row = cases['gls, K = 1, N = 1']()
   assert (row['models_ms'], row['block_ms']) == (6, 8)
   assert row['overhead'] == 0.25
-  (case,) = speed.memory_cases(_workload(), capacity=128, drafts=(1,))
-  row = case.measure()
+  (measure,) = speed.memory_cases(
+    _workload(), capacity=128, drafts=(1,)
+  ).values()
+  row = measure()
   assert row['cache_entries'] >= row['capacity'] == 128
   # A token and its position, int32 each.
   assert row['cache_bytes'] == 8 * row['cache_entries']
@@ -159,11 +155,11 @@ def test_capacity_is_compared_on_the_same_texts(monkeypatch):
     _workload(), capacities=(64, 256),
     batches=(2,), options=GenerateOptions('gls', 1, 1, 6), rounds=3,
   )  # fmt: skip
-  assert [case.name for case in cases] == [
+  assert [*cases] == [
     'autoregressive, batch 2',
     'gls, batch 2',
   ]
-  row = cases[1].measure()
+  row = cases['gls, batch 2']()
   rates = [row[f'tokens_per_second_at_{n}'] for n in (64, 256)]
   assert rates == [8, 6] and row['ratio'] == 0.75
   assert [size for size, _ in texts] == [64, 256] * 4
@@ -181,8 +177,8 @@ def test_a_queue_waits_less_for_the_same_texts():
     batch_size=4,
     options=options,
     rounds=1,
-  )
-  fixed, found = batches.measure(), queue.measure()
+  ).values()
+  fixed, found = batches(), queue()
   assert fixed['tokens'] == found['tokens'] > fixed['longest'] > 0
   assert fixed['ratio_to_batches'] == 1
   assert found['waiting'] < fixed['waiting'] - 0.1
@@ -201,8 +197,7 @@ def tuned(monkeypatch):
     runs.append(nodes)
     rate = _RATES.get(nodes, 50.0) + len(runs) % 5 / 4
     rate += {0.1: 5.0}.get(options.draft_cost, 0.0)
-    figures = types.SimpleNamespace(tokens_per_second=rate)
-    return types.SimpleNamespace(metrics=figures)
+    return fakes.timed(rate)
 
   monkeypatch.setattr(tuning, 'generate', generate)
   monkeypatch.setattr(speed.generate, 'generate', generate)
@@ -215,8 +210,10 @@ def tuned(monkeypatch):
 
 def test_the_fastest_of_the_wider_grid_is_the_measure(tuned):
   cases, runs = tuned
-  rows = [case.measure() for case in cases]
-  assert len({case.name for case in cases}) == len(rows)
+  rows = [measure() for measure in cases.values()]
+  assert len(rows) == 1 + len(tuning.settings(GenerateOptions())) + len(
+    speed.WIDER
+  )
   (chosen,) = [row for row in rows if row['chosen']]
   # Six nodes are faster, and not in the grid that is tuned.
   assert (chosen['num_nodes'], chosen['depths']) == (4, 4)
@@ -253,9 +250,9 @@ def test_races_stand_beside_their_limits(times, copy, share):
   cases = speed.sampler_cases(
     KEY, vocabularies=(100,), drafts=(2,), compared=(100, 3)
   )
-  race, *others = cases
-  assert race.name == 'race of 2 streams, V = 100' and len(others) == 6
-  row = race.measure()
+  (name, race), *others = cases.items()
+  assert name == 'race of 2 streams, V = 100' and len(others) == 6
+  row = race()
   assert (row['vocab_size'], row['num_drafts']) == (100, 2)
   assert row['milliseconds'] == 4 and row['ratio_to_bits'] == 2
   assert row['ratio_to_copy'] == 4 / copy and row['share_of_limit'] == share
@@ -268,9 +265,9 @@ def test_no_part_of_a_race_is_worked_out_in_advance(monkeypatch):
   )
   race, *_ = speed.sampler_cases(
     KEY, vocabularies=(100,), drafts=(2,), compared=(100, 3)
-  )
+  ).values()
   with pytest.raises(TypeError):  # nothing was timed
-    race.measure()
+    race()
   call = asked['race of 2 streams']
   head = call.func.lower(*call.args).as_text().partition('@main(')[2]
   assert 'tensor<2x100xf32>' in head.splitlines()[0]  # laws are arguments
@@ -289,12 +286,11 @@ def test_filters_are_compared_with_none_and_schemes_with_gls(
     config=TransformerConfig(64, 16, 1, 2, 1, 8, 32),
     options=GenerateOptions('autoregressive', 2, 2, max_new_tokens=4),
     methods=('gls', 'specinfer'),
-  )
-  assert block.name == 'block of autoregressive'
-  assert block.measure() == dict(none_ms=4.0, top_k_ms=6.0, top_k_ratio=1.5)
-  assert gls.measure() == dict(
+  ).values()
+  assert block() == dict(none_ms=4.0, top_k_ms=6.0, top_k_ratio=1.5)
+  assert gls() == dict(
     none_ms=1.0, top_k_ms=2.0, top_k_ratio=2.0, top_k_to_gls=1.0
   )
-  assert specinfer.measure() == dict(
+  assert specinfer() == dict(
     none_ms=5.0, top_k_ms=8.0, top_k_ratio=1.6, top_k_to_gls=4.0
   )
