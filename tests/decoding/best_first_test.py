@@ -1,12 +1,14 @@
 """The best-first tree against exhaustive search in plain loops."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from listcoupling import gumbel
-from listcoupling.decoding import best_first, calibration, tree
+from listcoupling.decoding import best_first, calibration, loop, tree
 from listcoupling.decoding.drafters import Text
 from listcoupling.decoding.generate import prepare
 from listcoupling.decoding.options import GenerateOptions
@@ -174,6 +176,23 @@ def test_a_path_of_two_drafters_is_one_node():
     assert worths.keys() == wanted.keys()
     for path, worth in worths.items():
       np.testing.assert_allclose(worth, wanted[path], atol=1e-5)
+
+
+def test_each_drafter_is_trusted_for_what_it_said_itself():
+  """The target itself beside one that knows nothing: a pair (a, tau) each."""
+  target = fakes.random_pair(VOCAB, 1.0)[0]
+  blind = fakes.table_model(3 * np.roll(np.asarray(target.params), 2, axis=-1))
+  prompts, lengths = np.tile(ROW, (ROWS, 1)), [len(ROW)] * ROWS
+  options = GenerateOptions(
+    num_drafts=2, draft_length=2, num_nodes=4, max_new_tokens=48
+  )
+  call = prepare(KEYS, target, [target, blind], prompts, lengths, options)
+  run = jax.jit(functools.partial(loop.run, sampler=call.sampler))
+  state, _ = run(*call.arguments, *call.prefill())
+  for wanted, learned in zip((True, False), state.draft.calibrations):
+    fit = calibration.fit(learned)
+    exact_and_sure = (fit.scales[:, 0] == 1) & (fit.temperatures[:, 0] < 0.2)
+    assert (exact_and_sure[:ROWS] == wanted).all()
 
 
 def test_drafting_ends_where_a_depth_is_not_worth_its_cost():

@@ -1,6 +1,7 @@
 """Pictures of the image codec: rate against distortion, and examples."""
 
 import itertools
+import textwrap
 
 import numpy as np
 from matplotlib import ticker
@@ -111,7 +112,8 @@ def rate_distortion(rows, path) -> None:
 def sweep(rows, path) -> None:
   """Error against side information at one K: a panel for each L.
 
-  Bars are two standard errors.
+  Bars are two standard errors. The scale is that of decibels: the worst decoder
+  may err ten times as much as the best.
   """
   sides = list(dict.fromkeys(r['side'] for r in rows))
   with plots.panels(
@@ -125,6 +127,11 @@ def sweep(rows, path) -> None:
   ) as panels:
     for axis, own in panels:
       _sweep_panel(axis, own, sides)
+    axis.set_yscale('log')  # of all, as they share it
+    for axis, _ in panels:
+      axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+      axis.yaxis.set_major_formatter(ticker.FormatStrFormatter('%.3g'))
+      axis.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _sweep_curve(row) -> str | None:
@@ -202,8 +209,8 @@ def examples(halves, sides, sent, path, *, title) -> None:
     axes = figure.subplots(len(chosen), columns, squeeze=False)
     for place, i in enumerate(chosen):
       _example(axes[place], *(x[i] for x in arrays), place == 0)
-    figure.suptitle(
+    heading = (
       f"{title}: green = found the encoder's candidate, red = missed; below, "
-      'the squared error, the best in bold',
-      fontsize=9,
+      'the squared error, the best in bold'
     )
+    figure.suptitle(textwrap.fill(heading, 14 * columns), fontsize=9)

@@ -642,7 +642,7 @@ def _draw_examples(table, halves, chosen, workdir, seed) -> None:
   num_decoders = max(config.num_decoders)
   num_messages = sorted(config.num_messages)[len(config.num_messages) // 2]
   key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.PICTURES)
-  few = type(halves)(*(x[:64] for x in halves))
+  few = spread(halves, 64)  # neighbours of a photograph are alike
   for scheme in config.schemes:
     groups = _groups_of(config, scheme, num_decoders)
     job = Job(scheme, num_decoders, num_messages, *groups[:1])
@@ -700,6 +700,28 @@ def _points(config) -> dict:
   return found
 
 
+def _beside(rows) -> list[dict]:
+  """Rows with two codecs of the same K and L beside them, by their PSNR.
+
+  The list quantiser without bins: that which knows as much, and that which
+  knows nothing, where the sweep has one.
+  """
+  plain = {
+    (row['side'], row['num_decoders'], row['num_messages']): row['psnr']
+    for row in rows
+    if row['scheme'] == 'list_quantiser' and row['bin_size'] == 1
+  }
+
+  def cell(row, side):
+    return plain.get((side, row['num_decoders'], row['num_messages']))
+
+  return [
+    row
+    | {'psnr_plain': cell(row, row['side']), 'psnr_blind': cell(row, 'none')}
+    for row in rows
+  ]
+
+
 def _prepare_sweep(config, seed):
   """A table in a folder of its own for each kind of side information."""
   points = _points(config)
@@ -708,7 +730,7 @@ def _prepare_sweep(config, seed):
     found = []
     for name, point in points.items():
       made = run(point, record.workdir / name, seed)
-      found += [{'side': name, **row} for row in made]
+      found = _beside([*found, *({'side': name, **row} for row in made)])
       record.write(found)  # so far
     record.note(table=found)
     for count in config.num_decoders if leads() else ():
@@ -719,10 +741,18 @@ def _prepare_sweep(config, seed):
   return {}, fill
 
 
+_PLACE = [column.name for column in COLUMNS].index('psnr') + 1
+_SWEEP_COLUMNS = (
+  tables.Column('side', 'side'),
+  *COLUMNS[:_PLACE],
+  tables.Column('no bins', 'psnr_plain', '.2f'),
+  tables.Column('no side', 'psnr_blind', '.2f'),
+  *COLUMNS[_PLACE:],
+)
 run_sweep = Experiment(
   FIELDS | {'sides': lambda sides: None},  # `_points` says more
   _prepare_sweep,
-  functools.partial(as_text, columns=(tables.Column('side', 'side'), *COLUMNS)),
+  functools.partial(as_text, columns=_SWEEP_COLUMNS),
   {},
   may_change=(*run.may_change, 'config.sides'),
 )

@@ -365,7 +365,10 @@ def test_side_information_is_swept(tmp_path, monkeypatch):
   assert missed[0] > missed[1] + 0.05
   blind = by_name['none', 2]
   assert not blind['is_chosen'] and blind['ahead'] < -3 * blind['ahead_se']
-  assert by_name['noisy_8x4_0.2', 2]['ahead'] > blind['ahead']
+  noisy = by_name['noisy_8x4_0.2', 2]
+  assert noisy['ahead'] > blind['ahead']
+  assert noisy['psnr_plain'] == by_name['noisy_8x4_0.2', 1]['psnr']
+  assert noisy['psnr_blind'] == by_name['none', 1]['psnr']
   kept = files.read_json(tmp_path / 'results.json')
   assert [r['mse'] for r in kept['table']] == [r['mse'] for r in rows]
   assert (tmp_path / f'sweep_{K}.png').stat().st_size > 9000
