@@ -328,7 +328,8 @@ def as_probability_pair(p, q, *, ndims=(1,)) -> tuple[jax.Array, jax.Array]:
       f'p and q must have the same number of atoms, got shapes {p.shape} and '
       f'{q.shape}; fill the shorter one with zeros.'
     )
-  dtype = jnp.promote_types(p.dtype, q.dtype)
+  with jax.numpy_dtype_promotion('standard'):  # whatever the caller has set
+    dtype = jnp.promote_types(p.dtype, q.dtype)
   return p.astype(dtype), q.astype(dtype)
 
 

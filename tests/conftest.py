@@ -65,11 +65,6 @@ _OPTIMIZED = (
   'weighted_minhash_test',
 )
 
-# Where arrays of different rank or type still meet without a word.
-_PROMOTING = ('decoding', 'models', 'device_report_test')
-# Optimizers are called by hand there, and optax mixes numbers of all types.
-_MIXING = ('training',)
-
 
 def pytest_collection_modifyitems(items):
   """The longest files first; `--no-loadscope-reorder` keeps this order."""
@@ -84,14 +79,9 @@ def pytest_unconfigure():
 
 
 @pytest.fixture(scope='module', autouse=True)
-def _strict_arrays(request):
+def _strict_arrays():
   """Neither a rank nor a type changes by promotion alone."""
-  parts = request.module.__name__.split('.')
-  if set(parts) & set(_PROMOTING):
-    yield
-    return
-  types = 'standard' if set(parts) & set(_MIXING) else 'strict'
-  with jax.numpy_rank_promotion('raise'), jax.numpy_dtype_promotion(types):
+  with jax.numpy_rank_promotion('raise'), jax.numpy_dtype_promotion('strict'):
     yield
 
 

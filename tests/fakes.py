@@ -6,6 +6,7 @@ in the text.
 """
 
 import functools
+import types
 from typing import NamedTuple
 
 import jax
@@ -56,6 +57,27 @@ def table_model(logits) -> LanguageModel:
     TableConfig(logits.shape[-1]),
     init_cache=_init_cache,
   )
+
+
+def counting_model(size) -> LanguageModel:
+  """After every token comes the next number below `size`, then 0."""
+  following = jnp.roll(jnp.eye(size), 1, axis=1)
+  return table_model(jnp.broadcast_to(9 * following, (size,) * 3))
+
+
+def timed(rate):
+  """What `generate` gives, where only the tokens per second are read."""
+  figures = types.SimpleNamespace(tokens_per_second=rate)
+  return types.SimpleNamespace(metrics=figures)
+
+
+def refusal(function, *args, **kwargs) -> str:
+  """The message of the ValueError of a call; empty if it does not refuse."""
+  try:
+    function(*args, **kwargs)
+  except ValueError as error:
+    return str(error)
+  return ''
 
 
 def word_tokenizer(words, pattern=None):

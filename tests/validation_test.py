@@ -3,6 +3,7 @@
 import decimal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -184,3 +185,11 @@ def test_numbers_of_any_float_type_are_taken(kind):
 def test_traced_rows_in_a_list_are_an_array():
   law = jax.jit(lambda x: validation.as_logits([x, x + 1.0], 'logits'))(2.0)
   np.testing.assert_allclose(law, [-1, 0])
+
+
+def test_types_of_laws_meet_whatever_the_machine_has_set():
+  """Promotion is strict here; p and q need not be of one type."""
+  p, q = jnp.array([0.75, 0.25], jnp.float16), jnp.array([0.5, 0.5])
+  for ours, theirs in ((p, q), (p, q.astype(jnp.bfloat16))):
+    found = lc.bounds.total_variation(ours, theirs)
+    assert found == 0.25 and found.dtype == jnp.float32

@@ -122,7 +122,8 @@ def warp(logits: jax.Array, temperature, options) -> Law:
   """
   warm = temperature >= COLDEST
   law = warm_law(logits, jnp.where(warm, temperature, 1.0), options)
-  likeliest = jnp.arange(law.logits.shape[-1]) == gumbel.argmax(law.logits)
+  atoms = jnp.arange(law.logits.shape[-1], dtype=jnp.int32)
+  likeliest = atoms == gumbel.argmax(law.logits)
   # A NaN row stays impossible.
   only = jnp.where(likeliest, 0.0 * jnp.max(law.logits), -jnp.inf)
   return law._replace(logits=jnp.where(warm, law.logits, only))

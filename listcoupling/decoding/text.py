@@ -519,6 +519,14 @@ def printer(tokenizer: tokenizers.Tokenizer) -> _Printer:
 
   Returns:
     A callable of tokens [B, M] and lengths [B] with a method `finish()`.
+
+  Example:
+    >>> import listcoupling as lc
+    >>> tokenizer = lc.shipped_pair()[0].tokenizer
+    >>> ids = np.array([tokenizer.encode('def f').ids])
+    >>> show = printer(tokenizer)
+    >>> show(ids, np.array([ids.shape[1]])), show.finish()  # doctest: +SKIP
+    def f
   """
   return _Printer(tokenizer)
 

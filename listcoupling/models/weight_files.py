@@ -150,7 +150,8 @@ def common_dtype(source: Source) -> str:
   """The float type that holds every stored tensor; float32 at most."""
   stored = source.headers.values()
   kinds = [_FLOATS[t.dtype] for t in stored if t.dtype in _FLOATS]
-  return functools.reduce(jnp.promote_types, kinds or [jnp.float32]).name
+  with jax.numpy_dtype_promotion('standard'):  # whatever the caller has set
+    return functools.reduce(jnp.promote_types, kinds or [jnp.float32]).name
 
 
 def check_tensors(

@@ -1,18 +1,15 @@
 import numpy as np
 import pytest
-import tokenizers
-from tokenizers import models, pre_tokenizers, processors
+from tokenizers import processors
 
 from listcoupling.data import prompt_choice
 from listcoupling.data.prompts import Prompts
+from tests import fakes
 
 
 def _tokenizer(start=False):
   """One token per letter."""
-  vocab = {letter: index for index, letter in enumerate('^abcdefgh')}
-  tokenizer = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token='a'))
-  every = tokenizers.Regex('.')
-  tokenizer.pre_tokenizer = pre_tokenizers.Split(every, 'isolated')
+  tokenizer = fakes.word_tokenizer('^abcdefgh', '.')
   if start:
     tokenizer.post_processor = processors.TemplateProcessing(
       single='^ $A', special_tokens=[('^', 0)]

@@ -1,7 +1,5 @@
 """The choice among settings, with rates given instead of measured."""
 
-import types
-
 import jax
 import pytest
 
@@ -28,8 +26,7 @@ def rate(monkeypatch):
     looks.append(look)
     value = rates.get(look, 1.0)
     value = value.pop(0) if isinstance(value, list) else value
-    figures = types.SimpleNamespace(tokens_per_second=value)
-    return types.SimpleNamespace(metrics=figures)
+    return fakes.timed(value)
 
   monkeypatch.setattr(tuning, 'generate', generate)
   return rates, looks

@@ -213,25 +213,38 @@ def serving(results):
   }
 
 
+def waiting(results):
+  """Requests that write 1 to 12 tokens, two slots a shard."""
+  calls = (1, 12, 12, 12, 3, 6, 2, 2, 5, 1)
+  options = GenerateOptions(
+    'autoregressive', max_new_tokens=12, temperature=0.0, stop_tokens=(12,)
+  )
+  out = generate_many(
+    gumbel.seed_key(KEY),
+    fakes.counting_model(13),
+    (),
+    12 - np.array(calls)[:, None],
+    np.ones(len(calls), int),
+    options,
+    batch_size=8,
+    mesh=mesh(dict(data=4)),
+  )
+  results['waiting'] = {
+    'calls': bool((out.metrics.target_calls == calls).all()),
+    'occupancy': out.metrics.occupancy,
+  }
+
+
 def refusals(results):
   """Messages of what does not fit."""
   target, drafter = network()
   rows, lengths = prompts()
 
   def message(sizes, count=ROWS, target=target):
-    try:
-      generate.generate(
-        gumbel.seed_key(KEY),
-        target,
-        drafter,
-        rows[:count],
-        lengths[:count],
-        OPTIONS,
-        mesh=mesh(sizes),
-      )
-    except ValueError as error:
-      return str(error)
-    return ''
+    return fakes.refusal(
+      generate.generate, gumbel.seed_key(KEY), target, drafter,
+      rows[:count], lengths[:count], OPTIONS, mesh=mesh(sizes),
+    )  # fmt: skip
 
   odd = TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
   odd, _ = random_pair(gumbel.seed_key(0), odd, draft_layers=1, gain=0.1)
@@ -297,7 +310,7 @@ def language_tables(results):
 def main(path, *names):
   """Runs all, or those named, and writes what was found."""
   results = {}
-  own = (networks, programs, tables, serving, refusals, rows)
+  own = (networks, programs, tables, serving, waiting, refusals, rows)
   for case in (*own, *training_cases.CASES, language_tables):
     if not names or case.__name__ in names:
       case(results)

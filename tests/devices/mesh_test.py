@@ -85,6 +85,22 @@ def test_a_queue_on_a_mesh_writes_what_each_request_writes_alone(results):
   assert found['occupancy'] == 1  # one slot a shard: it waits for no other
 
 
+def test_a_slot_of_a_mesh_waits_for_its_own_shard_alone(results):
+  """A shard looks up when one of its two rows ends, or after 8 blocks.
+
+  Calls of requests 0 to 9: 1 12 | 12 12 | 3 6 | 2 2, then 5 and 1.
+  """
+  blocks = [
+    1 + 5 + 6,  # 0 ends, 8 takes its slot and ends, 1 goes on alone
+    8 + 4,  # 2 and 3 end together
+    3 + 1 + 2,  # 4 ends, 9 takes its slot and ends, 5 goes on alone
+    2 + 0 + 0,  # 6 and 7 end together, nobody is left to come
+  ]
+  calls = 1 + 12 + 12 + 12 + 3 + 6 + 2 + 2 + 5 + 1
+  assert results['waiting']['calls']
+  assert results['waiting']['occupancy'] == calls / (2 * sum(blocks)) == 56 / 64
+
+
 def test_rows_are_dealt_over_devices_and_written_as_by_one(results):
   found = results['rows']
   *over_all, first, second = found['made']
@@ -184,11 +200,12 @@ def test_the_image_codec_is_trained_by_eight(results):
 
 def test_a_run_goes_on_on_another_mesh(results):
   found = results['another mesh']
-  assert found['saved on'] == {'data': 1, 'fsdp': 8, 'tp': 1}
+  assert found['saved on'] == {'data': 1, 'fsdp': 4, 'tp': 2}
   for name in ("{'data': 2, 'fsdp': 4}", 'one device'):
     assert found[name]['same bits'] and found[name]['resumed at'] == 3
     # Three steps, sums in another order: some last bits of a loss near 5.
     assert found[name]['difference'] < 16 * np.spacing(np.float32(5))
+  assert found['never shared'] < 16 * np.spacing(np.float32(5))
 
 
 def test_meshes_that_training_cannot_use_are_refused(results):

@@ -3,10 +3,10 @@
 python -m tests.devices.process_cases PROCESS PORT FOLDER
 """
 
+import functools
 import json
 import pathlib
 import sys
-import types
 
 import jax
 import numpy as np
@@ -28,9 +28,7 @@ def _tuned(process, target, drafter):
   mesh = placement.parse_mesh('data=2')
   target = target.place(target, mesh)
   clock = iter([(9.0, 1.0), (1.0, 9.0)][process] * 6)
-  tuning.generate = lambda *args: types.SimpleNamespace(
-    metrics=types.SimpleNamespace(tokens_per_second=next(clock))
-  )
+  tuning.generate = lambda *args: fakes.timed(next(clock))
   tuning.GRID = ((1, 2, 2),)
   options = GenerateOptions(max_new_tokens=4)
   return tuning.tune(
@@ -62,13 +60,8 @@ def generate_text(results, process, folder):
     if process == 0:
       results[f'{name} alone'] = text(name, None).tokens.tolist()
 
-  def message(**changed):
-    try:
-      text('table', placement.parse_mesh('data=2'), **changed)
-    except ValueError as error:
-      return str(error)
-    return ''
-
+  mesh = placement.parse_mesh('data=2')
+  message = functools.partial(fakes.refusal, text, 'table', mesh)
   results['other prompts'] = message(rows=rows + process)
   bad = GenerateOptions(temperature=-1.0) if process else options
   results['bad options'] = message(options=bad)

@@ -2,6 +2,7 @@
 
 from configs import toy as toy_config
 from listcoupling.experiments import run, toy
+from tests import fakes
 
 TEXTS = {'a': 'x, "y"', 'b': '', 'c': '1.50', 'd': 'é', 'e': 'z'}
 
@@ -49,13 +50,6 @@ def tables(results, process, folder):
   found['resumed'] = synthetic(folder / 'stopped')
   toy_table(folder / 'toy')
 
-  def message(call):
-    try:
-      call()
-    except ValueError as error:
-      return str(error)
-    return ''
-
   def other():
     with run.open_run(folder / 'other', {'seed': process}):
       pass
@@ -69,8 +63,8 @@ def tables(results, process, folder):
     with run.open_run(folder / 'failed', {'seed': 0}) as held:
       held.rows({0: 1, 1: 0}, inverse, key='x')
 
-  found['settings'] = message(other)
-  found['failed'] = message(failing)
+  found['settings'] = fakes.refusal(other)
+  found['failed'] = fakes.refusal(failing)
   found['written'] = (folder / 'other').exists()
   results['tables'] = found
 

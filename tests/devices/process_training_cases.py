@@ -12,6 +12,7 @@ from listcoupling import command_flags, files
 from listcoupling.decoding import placement
 from listcoupling.models import pretrained
 from listcoupling.training import language_model, vae
+from tests import fakes
 from tests.training import tiny_text
 
 STOPPED = 2  # Ctrl-C comes before this step
@@ -85,16 +86,9 @@ def train_images(results, process, folder):
 def refusals(results, process, folder):
   """Calls that differ, or leave a process out; nothing is written."""
 
-  def message(call):
-    try:
-      call()
-    except ValueError as error:
-      return str(error)
-    return ''
-
-  def train(config, mesh):
-    place = folder / 'refused'
-    return language_model.train_and_evaluate(config, place, mesh=mesh)
+  def message(config, mesh):
+    train, place = language_model.train_and_evaluate, folder / 'refused'
+    return fakes.refusal(train, config, place, mesh=mesh)
 
   config, mesh = text_config(folder), placement.parse_mesh('data=2')
   changed = text_config(folder)
@@ -104,11 +98,11 @@ def refusals(results, process, folder):
   own_mesh = command_flags.define_mesh()
   flags.FLAGS(['a script', f'--mesh=data={2 - process}'])
   results['refused'] = {
-    'settings': message(lambda: train(changed, mesh)),
-    'batch': message(lambda: train(bad, mesh)),
-    'no mesh': message(lambda: train(config, None)),
-    'one process': message(lambda: train(config, placement.parse_mesh('tp=1'))),
-    'flags': message(own_mesh),
+    'settings': message(changed, mesh),
+    'batch': message(bad, mesh),
+    'no mesh': message(config, None),
+    'one process': message(config, placement.parse_mesh('tp=1')),
+    'flags': fakes.refusal(own_mesh),
     'written': (folder / 'refused').exists(),
   }
 

@@ -23,6 +23,24 @@ FIT_SIZES = codeword_decoder.CodewordDecoderConfig(
 )  # fmt: skip
 
 
+class _Pixels:
+  latent_size, source_shape, side_shape = 1, (1, 1), (1, 1)
+
+
+@jax.tree_util.register_static
+class PixelVAE:
+  """A VAE whose latent is its one pixel, with noise of `variance`."""
+
+  config, variance = _Pixels, 0.01
+
+  def encode(self, params, image):
+    shape = image.shape[:-1]
+    return image[..., 0], jnp.full(shape, 0.5 * jnp.log(self.variance))
+
+  def decode(self, params, latent, side):
+    return latent[..., None]
+
+
 @functools.cache
 def random_vae(seed):
   """Parameters of a VAE of `SIZES`."""

@@ -28,18 +28,11 @@ def _posterior(t):
   return (1 - V) * t / (1 - V + S), 1 - (1 - V) ** 2 / (1 - V + S)
 
 
-class _Sizes:
-  latent_size, source_shape, side_shape = 1, (1, 1), (1, 1)
-
-
 @jax.tree_util.register_static
-class _Toy:
+class _Toy(fakes.PixelVAE):
   """A linear Gaussian model: pixel of the right half -> W, exact odds."""
 
-  config = _Sizes
-
-  def encode(self, params, image):
-    return image[..., 0], jnp.full(image.shape[:-1], 0.5 * jnp.log(V))
+  variance = V
 
   def estimate(self, params, latents, side):
     w, (mean, variance) = latents[..., 0], _posterior(side[..., 0, 0])

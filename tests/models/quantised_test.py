@@ -184,7 +184,7 @@ def test_kernels_stay_small_in_a_loop():
     return jax.lax.fori_loop(0, 5, body, x)
 
   def naive(x, kernel):
-    return x @ kernel.values.astype(x.dtype) * kernel.scales
+    return x @ kernel.values.astype(x.dtype) * kernel.scales[None]
 
   x = jnp.asarray(rng.normal(size=(3, size)), 'float32')
   run = jax.jit(loop, static_argnums=0)

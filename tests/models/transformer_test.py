@@ -52,13 +52,17 @@ def full_logits(tokens):
   return _full(TINY, tiny_params(), padded)[:batch, :length]
 
 
+def _places(entries):
+  return jnp.arange(entries)[None, None]
+
+
 def prefill(tokens, start, cache=None, entries=ENTRIES):
   """Causal call of S tokens at entries and positions start..start+S-1."""
   batch, length = tokens.shape
   if cache is None:
     cache = transformer.make_init_cache(TINY)(batch, entries)
-  positions = start[:, None] + jnp.arange(length)
-  mask = jnp.arange(entries) <= positions[..., None]
+  positions = start[:, None] + jnp.arange(length)[None]
+  mask = _places(entries) <= positions[..., None]
   return _call(tiny_params(), tokens, positions, mask, cache, start)
 
 
@@ -83,7 +87,7 @@ def test_incremental_needs_the_right_position():
   full = full_logits(tokens)
   _, cache = prefill(tokens[:, :5], jnp.zeros(2, jnp.int32))
   positions = jnp.full((2, 1), 6)
-  mask = jnp.arange(ENTRIES) <= positions[..., None] - 1
+  mask = _places(ENTRIES) <= positions[..., None] - 1
   logits, _ = _call(
     tiny_params(),
     tokens[:, 5:],
@@ -146,8 +150,8 @@ def test_padding_and_neighbours_change_nothing():
 
 def test_row_that_sees_nothing_is_finite():
   tokens = random_tokens(6, 2, 3)
-  mask = jnp.arange(ENTRIES) <= jnp.arange(3)[:, None]
-  mask = jnp.stack([mask, jnp.zeros_like(mask)])
+  mask = _places(ENTRIES) <= jnp.arange(3)[None, :, None]
+  mask = jnp.concatenate([mask, jnp.zeros_like(mask)])
   logits, _ = _call(
     tiny_params(),
     tokens,

@@ -1,7 +1,5 @@
 """Tables of speed: rows kept, times taken in turn, cases of both kinds."""
 
-import types
-
 import jax
 import numpy as np
 import pytest
@@ -199,8 +197,7 @@ def tuned(monkeypatch):
     runs.append(nodes)
     rate = _RATES.get(nodes, 50.0) + len(runs) % 5 / 4
     rate += {0.1: 5.0}.get(options.draft_cost, 0.0)
-    figures = types.SimpleNamespace(tokens_per_second=rate)
-    return types.SimpleNamespace(metrics=figures)
+    return fakes.timed(rate)
 
   monkeypatch.setattr(tuning, 'generate', generate)
   monkeypatch.setattr(speed.generate, 'generate', generate)

@@ -10,29 +10,13 @@ from listcoupling.compression import lattices
 from listcoupling.experiments.images import fitting
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
+from tests.image_codec import fakes
 
 R, K, L, NOISE = 4000, 2, 4, 0.5
 KEY = gumbel.seed_key(0)
 
 
-class _Sizes:
-  latent_size, source_shape, side_shape = 1, (1, 1), (1, 1)
-
-
-@jax.tree_util.register_static
-class _Pixel:
-  """A VAE whose latent is the pixel."""
-
-  config = _Sizes
-
-  def encode(self, params, image):
-    return image[..., 0], jnp.full(image.shape[:-1], jnp.log(0.1))
-
-  def decode(self, params, latent, side):
-    return latent[..., None]
-
-
-MODEL = schemes.Model(_Pixel(), ())
+MODEL = schemes.Model(fakes.PixelVAE(), ())
 
 
 @pytest.fixture(scope='module')
