@@ -115,11 +115,6 @@ def _settings(setup: Setup, config) -> dict[str, str]:
   return {method: method for method in config.methods}
 
 
-def _measure(setup: Setup, config, jobs: Sequence[Job]):
-  del jobs
-  return lambda job: measure(setup, job, config)
-
-
 def summarize(groups: dict, place: tuple[str, str], config) -> dict:
   """One row of the table: means of the seeds' means and standard errors."""
   dataset, method = place
@@ -161,9 +156,12 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.set(xlim=(0, 1.05), ylim=(len(own) - 0.4, -0.6))
 
 
-run = Table(COLUMNS, _settings, _measure, summarize).experiment(
-  consistency=plot
-)
+run = Table(
+  COLUMNS,
+  _settings,
+  lambda setup, config, jobs: lambda job: measure(setup, job, config),
+  summarize,
+).experiment(consistency=plot)
 
 
 def shipped_arguments(seed: int, batch: int, dtype: str, **options) -> tuple:
