@@ -46,7 +46,19 @@ def _total_variation(p, q):
 def gumbel_coupling_lower_bound(p, q) -> jax.Array:
   """(1 - TV) / (1 + TV): DMS; no communication-free protocol has a better.
 
-  Also the lower bound of Weighted MinHash. [N], [N] -> [].
+  Also the lower bound of Weighted MinHash.
+
+  Args:
+    p: [N] law of one party.
+    q: [N] law of the other.
+
+  Returns:
+    [] in [0, 1].
+
+  Example:
+    >>> p, q = jnp.array([.5, .5]), jnp.array([1., 0.])
+    >>> round(float(gumbel_coupling_lower_bound(p, q)), 4)
+    0.3333
   """
   distance = total_variation(p, q)
   return (1 - distance) / (1 + distance)
@@ -79,7 +91,20 @@ def weighted_minhash_probability(p, q) -> jax.Array:
   """`sum_i min(p_i, q_i) (1 + |p_i - q_i|) / sum_i max(p_i, q_i)`, exact.
 
   The first dart under either law lies under both, or the other party's first
-  dart, drawn from its own law, falls on the same token. [N], [N] -> [].
+  dart, drawn from its own law, falls on the same token. DMS have the bound
+  `gumbel_coupling_lower_bound` alone.
+
+  Args:
+    p: [N] law of one party.
+    q: [N] law of the other.
+
+  Returns:
+    [] probability that `weighted_minhash_coupling` matches.
+
+  Example:
+    >>> p, q = jnp.array([.5, .5]), jnp.array([1., 0.])
+    >>> float(weighted_minhash_probability(p, q))
+    0.5
   """
   return _weighted_minhash_probability(*validation.as_probability_pair(p, q))
 
@@ -284,7 +309,15 @@ def spectr_probability(p, q, num_drafts: int) -> jax.Array:
   """P[SpecTr k-SEQ accepts one of K drafts], iid from p.
 
   1 - (1 - b)^K, b = sum_i min(p_i, q_i / rho*) (Sun et al., arXiv
-  2310.15141). Arguments and value as for `specinfer_probability`.
+  2310.15141).
+
+  Args:
+    p: [N] law of every draft.
+    q: [N] target law.
+    num_drafts: K, static.
+
+  Returns:
+    [] probability.
 
   Example:
     >>> p, q = jnp.array([.5, .5]), jnp.array([1., 0.])

@@ -107,7 +107,8 @@ def weighted_minhash_coupling(
   """Each party keeps the first public dart under its own law.
 
   P[match] = `sum_i min(p_i, q_i) (1 + |p_i - q_i|) / sum_i max(p_i, q_i)` >=
-  (1 - TV) / (1 + TV). No communication.
+  (1 - TV) / (1 + TV), exact; Daliri, Musco, Suresh, arXiv 2408.07978, have the
+  bound. No communication.
 
   Args:
     key: typed key; consumed.
@@ -163,6 +164,9 @@ def low_communication_coupling(
   max_bits: int,
 ) -> tuple[Pair, jax.Array]:
   """A coupling near 1 - TV(p, q) with about 2 log2 N + O(1) bits.
+
+  That O(log(N / eps)) bits suffice for 1 - TV - eps is a theorem of Daliri,
+  Musco, Suresh, arXiv 2408.07978; this protocol is one of our own.
 
   On the darts of Weighted MinHash: A sends the index of its first dart D. If
   D lies under q, B takes it. Else B needs a dart under q but not under p: one

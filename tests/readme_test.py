@@ -78,7 +78,8 @@ def test_other_examples(index):
 
 
 def test_every_script_is_in_the_table_and_exists():
-  named = set(re.findall(r'^\| `(\w+\.py)` ', _section('Scripts'), re.M))
+  page = (_ROOT / 'docs' / 'howto' / 'scripts.md').read_text()
+  named = set(re.findall(r'^\| `(\w+\.py)` ', page, re.M))
   assert named == {path.name for path in (_ROOT / 'scripts').glob('*.py')}
 
 
@@ -86,8 +87,18 @@ def test_every_file_named_exists():
   folders = '(?:scripts|configs|colab|docs|listcoupling)'
   names = set(re.findall(rf'(?<![\w/]){folders}/[\w/.]+\w', _README))
   names.discard('docs/_build/html/index.html')  # made by the line before it
-  assert {'configs/toy.py', 'docs/images/race.png'} <= names
+  assert {'docs/results.md', 'docs/images/race.png'} <= names
   assert [name for name in names if not (_ROOT / name).exists()] == []
+
+
+def test_figures_are_those_of_the_results():
+  table = _README.split('| | this scheme |')[1].split('\n\n')[0]
+  figures = set(re.findall(r'-?\d*\.\d+', table))
+  assert len(figures) > 20
+  results = (_ROOT / 'docs' / 'results.md').read_text()
+  told = set(re.findall(r'-?\d*\.\d+', results))
+  assert figures - told == set()
+  assert {'-34.34', '.999999'} & told == set()
 
 
 def test_every_name_in_the_paper_table_exists():

@@ -123,6 +123,19 @@ def compare_methods(
     One row per method: block efficiency over the rows with its standard
     error (None for a single row), tokens per second, share of drafted tokens
     accepted, and the share of rows whose text is the plain sampler's.
+
+  Raises:
+    ValueError: as `generate`.
+
+  Example:
+    >>> import listcoupling as lc
+    >>> target, drafter = lc.shipped_pair()
+    >>> options = lc.GenerateOptions(max_new_tokens=4)
+    >>> [row] = compare_methods(
+    ...     jax.random.key(0), target, [drafter], np.array([[5]]),
+    ...     np.array([1]), options, methods=['autoregressive'], repeats=1)
+    >>> row['method'], row['block_efficiency']
+    ('autoregressive', 1.0)
   """
   texts = prompts, lengths
   reference = plain_text(key, target, *texts, options)
@@ -141,7 +154,7 @@ def compare_methods(
 
 
 def format_comparison(rows: Sequence[dict]) -> str:
-  """The rows of `compare_methods` as aligned text."""
+  """The rows of `compare_methods` as aligned text, a line each below names."""
   shown = [
     row | {'num_drafts': 0} if row['method'] == 'autoregressive' else row
     for row in rows

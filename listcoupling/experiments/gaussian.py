@@ -500,18 +500,12 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
       continue
     score, kind = SELECTED[scheme]
     rows = [i for i, job in enumerate(jobs) if job[:2] == (kind, count)]
-    best = [
-      _best([(jobs[i], sums[i, n]) for i in rows], score)
-      for n in range(max(config.num_decoders))
-    ]
-    settings = (np.array(x) for x in zip(*(job[2:] for job in best)))
-    chosen[scheme, count] = Job(kind, count, *settings)
+    best = []
+    for each in sums[rows].swapaxes(0, 1):  # [jobs, SIZE] of each n
+      scores = [cautious(figures(x), score) for x in each]
+      best.append(jobs[rows[int(np.argmin(scores))]][2:])
+    chosen[scheme, count] = Job(kind, count, *map(np.array, zip(*best)))
   return chosen
-
-
-def _best(pairs, score) -> Job:
-  """The job of the best of (job, sums [SIZE])."""
-  return min(pairs, key=lambda pair: cautious(figures(pair[1]), score))[0]
 
 
 def run_repeat(config, record: Run, seed, repeat, progress):

@@ -267,6 +267,12 @@ def _read(data: bytes) -> Container:
 def from_bytes(data: bytes) -> Container:
   """Reads what `to_bytes` wrote, messages and indices as int32.
 
+  Args:
+    data: all of a file.
+
+  Returns:
+    `Container`.
+
   Raises:
     ContainerError: it cannot be used. Nothing of a size that the header claims
       is made before that is compared with the length of `data`.
@@ -293,7 +299,20 @@ def from_bytes(data: bytes) -> Container:
 
 
 def write(path: str | os.PathLike, container: Container) -> int:
-  """Writes a file, whole or not at all; returns its size in bytes."""
+  """Writes a file, whole or not at all; returns its size in bytes.
+
+  Raises:
+    ValueError: as `to_bytes`, or if `path` is a folder, a device or a FIFO.
+    OSError: it could not be written; the message names it and the remedy.
+
+  Example:
+    >>> held = Container('gls', (0, 1), 8, 1, 4, (3, 2, 2), np.array([3, 0, 1]),
+    ...                  bytes(32))
+    >>> write('/tmp/listcoupling_doc.lcz', held) == OVERHEAD + 1  # 3 * 2 bits
+    True
+    >>> read('/tmp/listcoupling_doc.lcz').num_messages
+    4
+  """
   data = to_bytes(container)
   with files.replacing(path) as new:
     return new.write_bytes(data)

@@ -363,6 +363,13 @@ def shipped_codec() -> Trained:
 def load_named(directory, container: bitstream.Container) -> Trained:
   """The networks that a file names by their digest.
 
+  Args:
+    directory: as for `load_model`, or `SHIPPED`.
+    container: the file.
+
+  Returns:
+    `Trained`, with the digest of the file.
+
   Raises:
     bitstream.ModelError: if the folder has them not.
     FileNotFoundError, ValueError: as `load_model`.

@@ -29,7 +29,15 @@ class Blocks(NamedTuple):
 
 
 def cut(pictures, source_shape) -> Blocks:
-  """Pictures [P, height, width(, C)] as blocks of (H, W) or (H, W, C).
+  """Pictures as blocks, a right half and what lies to its left in each tile.
+
+  Args:
+    pictures: [P, height, width(, C)]; tiles are H x 2 W, filled up with the
+      nearest pixels. Of the size of a source they are sources themselves.
+    source_shape: (H, W) or (H, W, C) of the model.
+
+  Returns:
+    `Blocks` of R = P * tiles, those of one picture in a row.
 
   Raises:
     ValueError: for pictures smaller than a tile, or of other colours.
@@ -83,13 +91,27 @@ def _from_tiles(tiles, size) -> np.ndarray:
 def take_crops(
   trained: fits.Trained, left, num_decoders: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Side information for trials: parts of left halves [R, H, W(, C)].
+  """Side information for trials: parts of left halves.
+
+  Args:
+    trained: whose decoders will look at them.
+    left: [R, H, W(, C)], see `cut`.
+    num_decoders: K.
+    seed: of the places, where the model does not fix them.
 
   Returns:
     The parts, [R, K, h, w(, C)], and where they lie, [R, K, 2].
 
   Raises:
     ValueError: for a model whose side information is no part of a left half.
+
+  Example:
+    >>> trained = fits.load_model(
+    ...     fits.SHIPPED, scheme='list_quantiser', num_decoders=2,
+    ...     num_messages=16)
+    >>> parts, corners = take_crops(trained, np.zeros((3, 28, 14)), 2, seed=0)
+    >>> parts.shape, corners.shape  # all of the left half
+    ((3, 2, 28, 14), (3, 2, 2))
   """
   shape, kind = trained.model.config.side_shape, trained.side_kind
   corner = side_information.fixed_corner(kind, shape, left.shape[1:])

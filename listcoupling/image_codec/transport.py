@@ -232,6 +232,16 @@ def decode(
     bitstream.ContainerError: for a file of another model, or with a message
       that no candidate carries.
     ValueError: as `check_decoder`.
+
+  Example:
+    >>> from listcoupling import image_codec
+    >>> trained = image_codec.shipped_codec()
+    >>> blocks = image_codec.cut(np.zeros((2, 28, 28)), (28, 14))
+    >>> file = encode(
+    ...     trained, blocks.right, seed=0, num_decoders=2, num_messages=16)
+    >>> index, images = decode(trained, file, blocks.left, decoder=0)
+    >>> images.shape
+    (2, 28, 14)
   """
   check_model(trained, container)
   side = np.asarray(side, np.float32)

@@ -234,8 +234,16 @@ def _at(tree, path: tuple[str, ...]):
 def shipped_pair():
   """The (target, drafter) that the library ships; one tokenizer serves both.
 
+  1.3 and 0.2 million parameters, trained on the text of Python's own library;
+  data and figures are in shipped/README.md.
+
+  Returns:
+    Two `LanguageModel` in float32.
+
   Example:
     >>> target, drafter = shipped_pair()
+    >>> target.config.vocab_size, drafter.config.vocab_size
+    (1024, 1024)
   """
   return load_pretrained(SHIPPED / 'target'), load_pretrained(
     SHIPPED / 'drafter'

@@ -221,18 +221,20 @@ def images(results):
 
 
 def another_mesh(results):
-  """A run of fsdp=8 resumed from its middle on two others."""
+  """A distillation resumed from its middle on another mesh and on none."""
   folder = pathlib.Path(tempfile.mkdtemp())
   config = tiny_text.small_config(tiny_text.write_text(folder / 'text.txt'))
   config.update(
     batch_size=8, num_steps=6, eval_every=6, checkpoint_every=3, log_every=6
   )
+  config.update(teacher=str(pretrained.SHIPPED / 'drafter'), distillation=0.5)
+  config.model.update(vocab_size=1024, num_kv_heads=2)
 
   def train(name, mesh):
     found = language_model.train_and_evaluate(config, folder / name, mesh=mesh)
     return found, found.record['held_out']['cross_entropy']
 
-  first = make_mesh(fsdp=8)
+  first = make_mesh(fsdp=4, tp=2)
   model, loss = train('run', first)
   found = {'saved on': dict(model.model.params['embed'].sharding.mesh.shape)}
   shutil.rmtree(folder / 'run' / 'checkpoints' / '6')
@@ -259,6 +261,7 @@ def another_mesh(results):
       'same bits': largest(state, saved) == 0,
       'difference': abs(train(name, mesh)[1] - loss),
     }
+  found['never shared'] = abs(train('alone', None)[1] - loss)
   results['another mesh'] = found
   shutil.rmtree(folder)
 

@@ -2,10 +2,10 @@
 
   python -m tests.models.make_fixtures [DIRECTORY]
 
-Needs torch and transformers (pip install -e '.[peers]'); the files it writes
-do not. Each folder of `fixtures` is a checkpoint as transformers saves it and
-`expected.npz`: prompts, logits in float32, greedy continuations. Weights are
-random, far from their initial scale, so that every path through the net
+Needs torch and transformers (pip install -e '.[baselines]'); the files it
+writes do not. Each folder of `fixtures` is a checkpoint as transformers saves
+it and `expected.npz`: prompts, logits in float32, greedy continuations. Weights
+are random, far from their initial scale, so that every path through the net
 shows: norms away from one, biases away from zero.
 """
 

@@ -221,7 +221,8 @@ def _program(case: Case, layers, mesh: Mesh):
     placement.per_shard(loop.run, mesh, (True, False, False, True, True)),
     sampler=sampler,
   )
-  donated = dict(donate_argnums=(3, 4), out_shardings=_shardings(tuple(state)))
+  places = jax.tree.map(lambda leaf: leaf.sharding, tuple(state))
+  donated = dict(donate_argnums=(3, 4), out_shardings=places)
   return jax.jit(run, **donated), (keys, params, sampling, *state)
 
 
@@ -250,10 +251,6 @@ def _over_rows(tree, mesh: Mesh):
     return _shape(leaf, NamedSharding(mesh, spec))
 
   return jax.tree.map(place, tree)
-
-
-def _shardings(tree):
-  return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def _bytes(placed) -> int:

@@ -217,12 +217,9 @@ def decoding_cases(
     for batch in batches
     for num_drafts in drafts
     for method in methods
-    if num_drafts == min(drafts) or _drafts_several(METHODS[method])
+    if num_drafts == min(drafts)
+    or (METHODS[method].propose and not METHODS[method].single_draft)
   }
-
-
-def _drafts_several(method) -> bool:
-  return method.propose is not None and not method.single_draft
 
 
 def third_block(
@@ -617,10 +614,7 @@ def _against_limits(key, vocab_size, num_drafts, make, rounds):
   copy = jax.jit(lambda x: x + 1)
   functions['bits'] = functools.partial(bits, draw_key)
   functions['copy'] = functools.partial(copy, jnp.zeros(vocab_size))
-
-  @functools.cache
-  def times():
-    return milliseconds(functions, rounds=rounds)
+  times = functools.cache(lambda: milliseconds(functions, rounds=rounds))
 
   def measure(name):
     own, drawn, copied = (times()[each] for each in (name, 'bits', 'copy'))
