@@ -36,6 +36,7 @@ _EXTRAS = {
 }
 _FIELD = r'--?(?:no)?config\.([\w.]+)'
 _SCRIPT = r'(?:python )?scripts/(\w+)\.py'
+_NO_TPU = 'JAX TPU support not installed'  # so begins JAX's error
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHORTEST = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 _UNREAD = 141  # as a shell reports the signal of a pipe without a reader
@@ -261,7 +262,7 @@ def _is_told(error) -> bool:
   """Whether an error says what the user can mend; bugs are raised."""
   if not isinstance(error, RuntimeError):
     return True
-  told = 'Unable to initialize backend', 'RESOURCE_EXHAUSTED'
+  told = 'Unable to initialize backend', 'RESOURCE_EXHAUSTED', _NO_TPU
   return str(error).startswith(told)
 
 
@@ -322,6 +323,8 @@ def _words(error) -> str:
   """The message of an error, and the remedy for what is missing."""
   while isinstance(error, (AttributeError, KeyError)) and error.args:
     error = error.args[0]  # the message is within, as a repr or an error
+  if str(error).startswith(_NO_TPU):
+    return "needs libtpu: pip install 'listcoupling[aot]'"
   if extra := _extra(error):
     name = error.name.split('.')[0]
     return f"needs {name}: pip install 'listcoupling[{extra}]'"

@@ -52,6 +52,10 @@ def test_a_mistake_is_one_line(capsys, monkeypatch, error):
       ModuleNotFoundError('', name='jinja2.ext'),
       "needs jinja2: pip install 'listcoupling[chat]'",
     ),
+    (
+      RuntimeError('JAX TPU support not installed; cannot generate TPU'),
+      "needs libtpu: pip install 'listcoupling[aot]'",
+    ),
   ],
 )
 def test_what_is_missing_is_named_with_its_remedy(capsys, error, words):

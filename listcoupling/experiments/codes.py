@@ -121,7 +121,7 @@ def _plot_groups(rows, path, *, case: str, curves, unit: str) -> None:
     for ax, kind in zip(axes[:, 0], itertools.cycle(_KINDS)):
       ax.set_ylabel(f'{unit},\n{kind}', fontsize=8)
     if len(curves) > 1:
-      axes[0, 0].legend(fontsize=7)
+      plots.name_curves(axes[0, min(width, len(panels)) - 1])
     canvas.supxlabel('groups; the best is ringed', fontsize=9)
 
 
@@ -135,7 +135,8 @@ def _draw(pair, own, case, curves) -> None:
     best = [row[name] for row in own]
     curve.draw(pair[0], groups, best, [row.get(f'{name}_se') for row in own])
     least = int(np.argmin(best))
-    pair[0].plot(groups[least], best[least], 'o', ms=9, mfc='none', c=plots.RED)
+    ring = dict(marker='o', ms=9, mfc='none', c=plots.RED, clip_on=False)
+    pair[0].plot(groups[least], best[least], **ring)
     for other, line in ((mean, ':'), (worst, '--')):
       values = [row[other] for row in own]
       pair[1].plot(groups, values, curve.marker, ls=line, c=curve.color, ms=3)

@@ -352,25 +352,24 @@ def plot(rows: Sequence[dict], path: str | os.PathLike) -> None:
   distance = _column(rows, 'total_variation')
   with plots.figure(path, size=(5.6, 4.2)) as canvas:
     axes = canvas.add_subplot()
-    axes.plot(grid, 1 - grid, color=plots.BLACK, label='optimum, $1 - TV$')
-    bound = 'bound, $(1 - TV)/(1 + TV)$'
-    axes.plot(
-      grid, (1 - grid) / (1 + grid), '--', color=plots.BLACK, label=bound
-    )
-    for name, title, color, marker in (
-      ('gumbel', 'Gumbel', plots.RED, 'o'),
-      ('minhash', 'Weighted MinHash', plots.BLUE, 's'),
+    axes.plot(grid, 1 - grid, color=plots.BLACK)
+    axes.text(0.6, 0.43, 'optimum, $1 - TV$')
+    axes.plot(grid, (1 - grid) / (1 + grid), '--', color=plots.BLACK)
+    axes.text(0.03, 0.2, '- - bound, $(1 - TV)/(1 + TV)$')
+    for name, title, color, marker, place in (
+      ('gumbel', '○ Gumbel (dots: exact)', plots.RED, 'o', 0.95),
+      ('minhash', '□ Weighted MinHash', plots.BLUE, 's', 0.88),
     ):
-      sampled = plots.Curve(f'{title}, sampled', color, None, marker)
+      axes.text(0.98, place, title, color=color, ha='right')
+      sampled = plots.Curve(title, color, None, marker)
       values, errors = _column(rows, name), _column(rows, f'{name}_se')
       sampled.draw(axes, distance, values, errors, markerfacecolor='none')
-      exact = plots.Curve(f'{title}, exact', color, None, '.')
+      exact = plots.Curve(title, color, None, '.')
       exact.draw(axes, distance, _column(rows, f'{name}_exact'), markersize=2.5)
     axes.set_xlabel('total variation $TV$ of drafter and target')
     axes.set_ylabel('probability that the tokens match')
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.01)
-    axes.legend(loc='lower left')
 
 
 run = Experiment(FIELDS, _prepare, as_text, {'next_token.png': plot})

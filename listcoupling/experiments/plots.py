@@ -103,9 +103,11 @@ def panels(
   labels: tuple[str, str],
   size=(2.7, 2.8),
   sharey=True,
-  named=False,
 ) -> Iterator[list[tuple]]:
   """A figure of panels, one for each value of a column.
+
+  Curves are named in the last panel of a line that has them, see
+  `name_curves`.
 
   Args:
     path: see `figure`.
@@ -116,8 +118,6 @@ def panels(
     labels: of the axes x and y.
     size: of a panel, in inches.
     sharey: whether all panels have one scale.
-    named: whether the last panel of a line names the curves, see
-      `name_curves`; else there is one legend.
 
   Yields:
     Pairs of axes and the rows that they show.
@@ -131,50 +131,48 @@ def panels(
     grid = canvas.subplots(
       len(lines), len(columns), squeeze=False, sharey=sharey
     )
-    shown, last = [], {}
+    shown = []
     for axes, place in zip(grid.flat, itertools.product(lines, columns)):
       own = groups.get(place)
       axes.set_visible(own is not None)
       if own:
         axes.set_title(title(own[0]))
         shown.append((axes, own))
-        last[place[0]] = axes  # of its line
     for axes in grid[-1]:
       axes.set_xlabel(labels[0])
     for axes in grid[:, 0]:
       axes.set_ylabel(labels[1])
     yield shown
-    if named:
-      for axes in last.values():
-        name_curves(axes)
-    else:
-      legend(canvas)
+    for line in grid:
+      named = set()
+      for axes in line[::-1]:
+        named |= name_curves(axes, without=named)
 
 
-def legend(canvas) -> None:
-  """One legend of all axes, to their right."""
-  handles = {}
-  for axes in canvas.axes:
-    handles |= dict(zip(*reversed(axes.get_legend_handles_labels())))
-  if handles:
-    canvas.legend(handles.values(), handles.keys(), loc='outside right center')
+def name_curves(axes, size: float = _LABEL, *, without=frozenset()) -> set[str]:
+  """Names every curve at its end, in place of a legend.
 
-
-def name_curves(axes, size: float = _LABEL) -> None:
-  """Names every curve at its end, in its colour, in place of a legend.
-
+  A name has the colour of its curve and begins with its marker or its dashes.
   Names that would lie on each other move apart; a thin line leads to each.
 
   Args:
     axes: whose labelled curves are named.
     size: of the letters, points.
+    without: names that stand elsewhere.
+
+  Returns:
+    The names.
   """
   handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
-  lines = {name: getattr(x, 'lines', [x])[0] for name, x in handles.items()}
+  lines = {
+    name: getattr(x, 'lines', [x])[0]
+    for name, x in handles.items()
+    if name not in without
+  }
   ends = {name: _end(line) for name, line in lines.items()}
   ends = {name: end for name, end in ends.items() if end is not None}
   if not ends:
-    return
+    return set()
   axes.get_ylim()  # settles the limits that what follows goes by
   inside = axes.transAxes.inverted()
   places = [
@@ -185,14 +183,33 @@ def name_curves(axes, size: float = _LABEL) -> None:
   for (name, end), place in zip(
     ends.items(), spread(np.clip(places, 0, 1), 1.2 * size / height)
   ):
-    color = lines[name].get_color()
+    line = lines[name]
+    color = line.get_color()
     axes.annotate(
-      name, end, (1.06, place), lines[name].get_transform(), axes.transAxes,
+      _sign(line) + name, end, (1.06, place), line.get_transform(),
+      axes.transAxes,
       color=color, fontsize=size, va='center', annotation_clip=False,
       arrowprops=dict(
-        arrowstyle='-', color=color, lw=0.5, alpha=0.5, shrinkA=0, shrinkB=2
+        arrowstyle='-', color=color, lw=0.5, alpha=0.5, shrinkA=0, shrinkB=2,
+        relpos=(0, 0.5),  # not across the names beside it
       ),
     )  # fmt: skip
+  return set(ends)
+
+
+_SIGNS = {
+  'o': '●', 's': '■', '^': '▲', 'v': '▼', 'D': '◆', 'P': '✚', '.': '·',
+  'x': '×', '+': '+',
+}  # fmt: skip
+
+
+def _sign(line) -> str:
+  """How a curve is drawn, as a character or two before its name."""
+  sign = _SIGNS.get(line.get_marker(), '')
+  if sign == '●' and line.get_markerfacecolor() in ('none', 'white'):
+    sign = '○'
+  sign = sign or {'--': '- -', ':': '···'}.get(line.get_linestyle(), '')
+  return f'{sign} ' if sign else ''
 
 
 def _end(line):

@@ -63,7 +63,7 @@ COLUMNS = (
 # Lines are computed, markers sampled.
 _CURVES = {
   'optimum_without_replacement': plots.Curve(
-    'optimum, without replacement', plots.BLACK, (0, (1, 1.5))
+    'optimum, without replacement', plots.BLACK, ':'
   ),
   'optimum': plots.Curve('optimum, iid drafts', plots.BLACK),
   'shared_race': plots.Curve('shared-race list', plots.GREEN, marker='s'),
@@ -176,32 +176,19 @@ def _prepare(config, seed):
 
 
 def plot(rows: list[dict], path) -> None:
-  """Mean acceptance against the number of drafts K."""
+  """Mean acceptance against the number of drafts K; bars are one error."""
   counts = [row['num_drafts'] for row in rows]
   with plots.figure(path, size=(6.4, 3.8)) as canvas:
     axes = canvas.add_subplot()
     for name, curve in _CURVES.items():
       color = 'white' if name == 'gls' else curve.color
-      values = [row[name] for row in rows]
-      curve.draw(axes, counts, values, markerfacecolor=color)
-    exact, error = (
-      np.array([row[name] for row in rows])
-      for name in ('gls_exact', 'gls_exact_se')
-    )
-    axes.fill_between(
-      counts,
-      exact - error,
-      exact + error,
-      color=plots.RED,
-      alpha=0.15,
-      linewidth=0,
-    )
+      curve.of_rows(axes, rows, 'num_drafts', name, markerfacecolor=color)
     axes.set_xlabel('number of drafts $K$')
     axes.set_ylabel('mean acceptance probability')
     few = len(counts) <= 8
     axes.set_xticks([k for k in counts if few or k == counts[0] or k % 5 == 0])
     axes.set_ylim(top=1.01)
-    plots.legend(canvas)
+    plots.name_curves(axes)
 
 
 run = Experiment(

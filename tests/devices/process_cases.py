@@ -15,6 +15,8 @@ from jax.experimental import multihost_utils
 from listcoupling import gumbel
 from listcoupling.decoding import generate, placement, tuning
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.models.random_pair import random_pair
+from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 from tests.devices import (
   mesh_cases,
@@ -69,6 +71,43 @@ def generate_text(results, process, folder):
   results['tuned'] = _tuned(process, exact, drafter)
 
 
+def refused_meshes(results, process, folder):
+  """Arguments that fit no mesh, given by both processes and by one alone."""
+  del folder
+  exact, (drafter,) = fakes.random_pair(vocab_size=16, noise=0.5)
+  rows, tp = [[1, 2]] * 4, placement.parse_mesh('tp=2')
+  data, strange = (
+    placement.parse_mesh('data=2'),
+    jax.make_mesh((2,), ('model',)),
+  )
+  options = GenerateOptions(num_drafts=2, draft_length=2, max_new_tokens=4)
+
+  def message(mesh, rows=rows, target=exact, drafter=drafter):
+    call = target, drafter, rows, [2] * len(rows), options
+    write = generate.generate
+    return fakes.refusal(write, gumbel.seed_key(0), *call, mesh=mesh)
+
+  odd, heads = (
+    random_pair(
+      gumbel.seed_key(0),
+      TransformerConfig(size, 24, 1, count, count, 8, 32),
+      draft_layers=1,
+      gain=0.1,
+    )
+    for size, count in ((127, 2), (128, 3))
+  )
+  results['refused meshes'] = {
+    'name': message(strange),
+    'name of one': message(strange if process else data),
+    'batch': message(data, rows[:1]),
+    'batch of one': message(data, rows[: 4 - 3 * process]),
+    'vocabulary': message(tp, target=odd[0], drafter=odd[1]),
+    'heads': message(tp, target=heads[0], drafter=heads[1]),
+    'mesh of one': message(data if process else tp),
+    'after': message(data),
+  }
+
+
 def main(process, port, folder, *names):
   """Joins, runs all or those named, writes what was found."""
   process, folder = int(process), pathlib.Path(folder)
@@ -78,7 +117,7 @@ def main(process, port, folder, *names):
   np.testing.assert_equal(jax.process_count(), 2)
   results = {}
   cases = process_training_cases.CASES + process_table_cases.CASES
-  for case in (generate_text, *cases):
+  for case in (generate_text, refused_meshes, *cases):
     if not names or case.__name__ in names:
       case(results, process, folder)
   (folder / f'{process}.json').write_text(json.dumps(results))

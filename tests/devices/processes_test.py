@@ -87,6 +87,24 @@ def test_an_error_in_one_process_ends_the_call_in_both(results):
   assert [found['after'] for found in results] == ['', '']
 
 
+def test_what_does_not_fit_a_mesh_is_refused_by_both(results):
+  ours, theirs = (found['refused meshes'] for found in results)
+  words = {
+    'name': "axis 'model'",
+    'batch': '1 prompts cannot be shared',
+    'vocabulary': 'vocab_size=127',
+    'heads': 'heads=3',
+    'mesh of one': 'different mesh',
+    'after': '',
+  }
+  for name, word in words.items():
+    assert ours[name] == theirs[name] and word in ours[name], name
+  assert ours['after'] == ''
+  for name in ('name', 'batch'):
+    assert words[name] in theirs[f'{name} of one']
+    assert ours[f'{name} of one'].startswith('process 1 failed')
+
+
 def test_the_first_clock_counts_for_all(results):
   assert [found['tuned'] for found in results] == ['autoregressive'] * 2
 

@@ -1,14 +1,12 @@
 """Groups of decoders and lattices: rows, the best, refusals."""
 
-import contextlib
-
 import numpy as np
 import pytest
 
 from configs import binary_groups, gaussian_groups, gaussian_lattices
 from listcoupling import files, tables
 from listcoupling.compression import binary
-from listcoupling.experiments import codes, plots
+from listcoupling.experiments import codes
 
 
 def _binary(**changes):
@@ -46,7 +44,6 @@ def test_every_number_of_groups_has_its_best_bins(tmp_path):
   assert [row['best'] for row in read] == [one, two, four]
   kept = files.read_json(tmp_path / 'results.json')['table']
   assert [row['worst'] for row in kept] == [row['worst'] for row in rows]
-  assert (tmp_path / 'groups.png').exists()
   assert '0.2 0.2 0.2 0.2' in codes.run_binary_groups.as_text(rows)
 
 
@@ -69,21 +66,10 @@ def test_two_groups_beat_one_and_four_where_two_decoders_see_well(tmp_path):
     assert means == sorted(means)
   read = tables.read_csv(tmp_path / 'results.csv')
   assert [row['mse_db'] for row in read] == [row['mse_db'] for row in rows]
-  assert (tmp_path / 'groups.png').exists()
   assert '0.05 0.05 5 5' in codes.run_groups.as_text(rows)
 
 
-def test_mean_and_worst_are_drawn_under_the_best(tmp_path, monkeypatch):
-  drawn = []
-  figure = plots.figure
-
-  @contextlib.contextmanager
-  def watched(path, size):
-    with figure(path, size) as canvas:
-      yield canvas
-      drawn.extend(canvas.axes)
-
-  monkeypatch.setattr(plots, 'figure', watched)
+def test_mean_and_worst_are_drawn_under_the_best(tmp_path, drawn):
   rows = [
     {
       'num_messages': 2, 'flip_probabilities': '0.2 0.2', 'num_groups': g,
@@ -92,7 +78,7 @@ def test_mean_and_worst_are_drawn_under_the_best(tmp_path, monkeypatch):
     for g in (1, 2)
   ]  # fmt: skip
   codes.run_binary_groups.figures['groups.png'](rows, tmp_path / 'groups.png')
-  best, others = drawn
+  best, others = drawn['groups.png']
   assert best.lines[0].get_ydata().tolist() == [0.1, 0.2]
   assert best.lines[-1].get_xdata().tolist() == [1]  # the ring
   assert [x.get_ydata().tolist() for x in others.lines] == [
@@ -121,7 +107,7 @@ def _lattices(**changes):
   return config
 
 
-def test_a_better_lattice_is_ahead_of_the_cubic_one(tmp_path):
+def test_a_better_lattice_is_ahead_of_the_cubic_one(tmp_path, drawn):
   rows = codes.run_lattices(_lattices(), tmp_path)
   # 1.1 bits a symbol are no number of messages.
   assert [(r['lattice'], r['num_messages']) for r in rows] == [
@@ -132,8 +118,11 @@ def test_a_better_lattice_is_ahead_of_the_cubic_one(tmp_path):
   assert better['ahead_db'] == pytest.approx(cubic['mse_db'] - better['mse_db'])
   read = tables.read_csv(tmp_path / 'results.csv')
   assert [row['mse_db'] for row in read] == [row['mse_db'] for row in rows]
-  assert (tmp_path / 'lattices.png').stat().st_size
-  assert (tmp_path / 'lattices.pdf').stat().st_size
+  (axes,) = drawn['lattices.png']
+  assert axes.get_title() == 'K = 1'
+  ahead, *_, cells_alone = (line.get_ydata() for line in axes.lines)
+  assert ahead.tolist() == [better['ahead_db']]
+  assert set(cells_alone) == {better['known_db']}
   assert 'D4' in codes.run_lattices.as_text(rows)
 
 

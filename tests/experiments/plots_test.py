@@ -16,9 +16,8 @@ def test_curves_are_named_at_their_ends(tmp_path):
   path = tmp_path / 'figure.png'
   colors = plots.RED, plots.BLUE, plots.GREEN, plots.PINK, plots.SKY, 'black'
   with plots.panels(
-    path, rows, 'K', title=lambda row: f'{row["K"]}', labels=('x', 'y'),
-    named=True,
-  ) as panels:  # fmt: skip
+    path, rows, 'K', title=lambda row: f'{row["K"]}', labels=('x', 'y')
+  ) as panels:
     for axes, own in panels:
       for i, color in enumerate(colors):
         curve = plots.Curve(f'curve {i}', color)
@@ -34,6 +33,27 @@ def test_curves_are_named_at_their_ends(tmp_path):
   for (low, height), (above, _) in zip(heights, heights[1:]):
     assert low + height <= above + 1  # pixels
   assert path.stat().st_size and path.with_suffix('.pdf').stat().st_size
+
+
+def test_names_tell_how_a_curve_is_drawn_and_stand_in_its_last_panel(tmp_path):
+  rows = [{'K': k, 'x': x} for k in (1, 2) for x in (0.0, 1.0)]
+  styles = {
+    '○ open': ('-', 'o', {'markerfacecolor': 'white'}),
+    '■ points': (None, 's', {}),
+    '- - dashed': ('--', None, {}),
+    '··· dotted': (':', None, {}),
+    'plain': ('-', None, {}),
+  }
+  with plots.panels(
+    tmp_path / 'x.png', rows, 'K', title=lambda row: '', labels=('x', 'y')
+  ) as panels:
+    for (axes, own), count in zip(panels, (5, 4)):  # 'plain' in one alone
+      for i, (name, (line, marker, how)) in enumerate(styles.items()):
+        if i < count:
+          curve = plots.Curve(name.split()[-1], 'black', line, marker)
+          curve.draw(axes, [row['x'] for row in own], [i, i], **how)
+  first, last = ([t.get_text() for t in x.texts] for x in axes.figure.axes)
+  assert last == list(styles)[:4] and first == ['plain']
 
 
 def test_places_move_apart_no_further_than_they_must():

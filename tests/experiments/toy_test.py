@@ -63,14 +63,18 @@ def test_trial_is_the_public_sampler():
     assert bool(mine[1]) == bool(shared.is_match)
 
 
-def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch):
+def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch, drawn):
   config = _config()
   rows = toy.run(config, tmp_path, 0)
   assert tables.read_csv(tmp_path / 'results.csv') == rows
   record = files.read_json(tmp_path / 'results.json')
   assert record['settings']['seed'] == 0
   assert record['environment']['versions']['jax'] == jax.__version__
-  assert (tmp_path / 'toy.png').exists()
+  (axes,) = drawn['toy.png']
+  curves = dict(zip(*reversed(axes.get_legend_handles_labels())))
+  for label, name in (('GLS, exact', 'gls_exact'), ('SpecTr', 'spectr')):
+    values = curves[label].lines[0].get_ydata()
+    assert values.tolist() == [row[name] for row in rows]
   monkeypatch.setattr(toy, '_sampled', None)  # nothing is computed again
   assert toy.run(config, tmp_path, 0) == rows
   with pytest.raises(ValueError, match='other settings of config.trials'):

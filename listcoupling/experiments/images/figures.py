@@ -102,7 +102,6 @@ def rate_distortion(rows, path) -> None:
     title=lambda row: f'K = {row["num_decoders"]}',
     labels=('message, bits', 'squared error per pixel, best decoder'),
     size=(3.0, 3.0),
-    named=True,
   ) as panels:
     for axis, own in panels:
       _panel(axis, own, rows)
@@ -123,7 +122,6 @@ def sweep(rows, path) -> None:
     title=lambda row: f'{np.log2(row["num_messages"]):.3g} bits',
     labels=('best solid, mean dotted, worst dashed', 'squared error per pixel'),
     size=(3.2, 3.2),
-    named=True,
   ) as panels:
     for axis, own in panels:
       _sweep_panel(axis, own, sides)

@@ -133,25 +133,27 @@ def summarize(groups: dict, place: tuple[str, str], config) -> dict:
 
 
 def plot(rows: Sequence[dict], path) -> None:
-  """Bars of ROUGE-L between two runs: methods, grouped by data set."""
-  names = [name for name, _ in protocol.by_dataset(rows)]
-  methods = list(dict.fromkeys(row['method'] for row in rows))
-  width = 0.8 / len(methods)
-  with plots.figure(path, size=(2.4 + 1.4 * len(names), 3.0)) as canvas:
-    axes = canvas.subplots()
-    for place, method in enumerate(methods):
-      own = [row for row in rows if row['method'] == method]
-      axes.bar(
-        np.arange(len(own)) + (place - (len(methods) - 1) / 2) * width,
+  """Bars of ROUGE-L between two runs: a panel per data set, a bar a method."""
+  with plots.panels(
+    path,
+    rows,
+    'dataset',
+    title=lambda row: row['dataset'],
+    labels=('ROUGE-L of two runs', ''),
+    size=(2.2, 2.4),
+  ) as panels:
+    for axes, own in panels:
+      methods = [row['method'] for row in own]
+      axes.grid(axis='y', visible=False)
+      axes.barh(
+        range(len(own)),
         [row['rouge_l'] for row in own],
-        width,
-        yerr=[row['rouge_l_se'] or 0 for row in own],
-        color=protocol.COLORS[method],
-        label=method,
+        xerr=[row['rouge_l_se'] or 0 for row in own],
+        color=[protocol.COLORS[method] for method in methods],
+        height=0.7,
       )
-    axes.set_xticks(range(len(names)), names)
-    axes.set_ylabel('ROUGE-L of two runs')
-    plots.legend(canvas)
+      axes.set_yticks(range(len(own)), methods)
+      axes.set(xlim=(0, 1.05), ylim=(len(own) - 0.4, -0.6))
 
 
 run = Table(

@@ -100,7 +100,27 @@ def test_table_has_every_row(finished):
   text = images.run.as_text(rows)
   assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
   names = ['rate_distortion', *(f'examples_{s}' for s in table.SCHEMES)]
-  assert all((workdir / f'{name}.png').stat().st_size > 9000 for name in names)
+  assert all((workdir / f'{name}.png').exists() for name in names)
+
+
+def test_curves_are_the_rows(finished, tmp_path, drawn):
+  _, rows = finished
+  images.run.figures['rate_distortion.png'](rows, tmp_path / 'curves.png')
+  panels = drawn['curves.png']
+  assert [axes.get_title() for axes in panels] == ['K = 1', 'K = 2']
+  curves = dict(zip(*reversed(panels[1].get_legend_handles_labels())))
+  for label, scheme, num_groups in (
+    ('GLS', 'gls', 1),
+    ('GLS, a group each', 'gls', 2),
+    ('lattice', 'lattice', 2),
+  ):
+    (row,) = (
+      r
+      for r in rows
+      if (r['scheme'], r['num_decoders'], r.get('num_groups'))
+      == (scheme, 2, num_groups)
+    )
+    assert curves[label].lines[0].get_ydata().tolist() == [row['mse']]
 
 
 def test_what_is_finished_is_read(finished, monkeypatch):
@@ -347,7 +367,7 @@ def test_bad_settings_are_refused_before_writing(tmp_path, change, message):
 _SIDES = (('none', (1, 1), 0.0), ('noisy', (8, 4), 0.2))
 
 
-def test_side_information_is_swept(tmp_path, monkeypatch):
+def test_side_information_is_swept(tmp_path, drawn):
   """Side by side, on the same images; a bin pays where one knows enough."""
   config = _config(
     num_decoders=(K,), num_groups=(1,), schemes=('list_quantiser',),
@@ -371,7 +391,10 @@ def test_side_information_is_swept(tmp_path, monkeypatch):
   assert noisy['psnr_blind'] == by_name['none', 1]['psnr']
   kept = files.read_json(tmp_path / 'results.json')
   assert [r['mse'] for r in kept['table']] == [r['mse'] for r in rows]
-  assert (tmp_path / f'sweep_{K}.png').stat().st_size > 9000
+  (axes,) = drawn[f'sweep_{K}.png']
+  curves = dict(zip(*reversed(axes.get_legend_handles_labels())))
+  bins = curves['list quantiser, M = 2'].lines[0].get_ydata()
+  assert bins.tolist() == [by_name[name, 2]['mse'] for name in names]
   assert 'noisy_8x4_0.2' in images.run_sweep.as_text(rows)
 
 
