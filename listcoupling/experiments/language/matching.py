@@ -177,7 +177,9 @@ def _measure(setup: Setup, config, jobs: Sequence[Job]):
     setup.options, draft_temperatures=_temperature(config)
   )
 
-  @functools.lru_cache(maxsize=1)  # every K looks at the same text
+  # Every K looks at the same text; a device that shares a batch with others
+  # writes it anew, which is cheaper than keeping laws of many batches.
+  @functools.lru_cache(maxsize=1)
   def laws(dataset, seed, number):
     place = dataset, seed, number
     job = next(job for job in jobs if job[:3] == place)
