@@ -15,7 +15,7 @@ _VERSION = next(
 
 # The one place for the address of the project; links appear once it has one.
 _URL = ''
-_DOCS = ['furo>=2025.9', 'myst-nb>=1.3', 'sphinx>=8.1']
+_DOCS = ['docutils>=0.22', 'furo>=2025.9', 'myst-nb>=1.3', 'sphinx>=8.1']
 _EXPERIMENTS = [
   'importlib_resources>=6.5',  # tensorflow-datasets needs it undeclared
   'matplotlib>=3.10',

@@ -1,6 +1,6 @@
 """Groups of decoders of a binary source, exactly; see docs/results.md.
 
-python scripts/binary_groups.py --workdir /tmp/binary
+python scripts/binary_groups.py --workdir runs/binary
 
 Seconds. A case is messages, then how often each decoder's channel flips a bit.
 """

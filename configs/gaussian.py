@@ -1,6 +1,7 @@
 """Tables 10 and 11 and Fig. 2 of the Gaussian source, in full.
 
-    python scripts/gaussian.py --config configs/gaussian.py --workdir /tmp/g
+    python scripts/gaussian.py --config configs/gaussian.py \
+      --workdir runs/gaussian
 
 K = 1..4 decoders, 2..64 messages, the paper's grid of v, selection on 10^4
 trials, evaluation on 10^5 others, 10 repeats. Fewer repeats:

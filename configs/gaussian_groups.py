@@ -1,6 +1,6 @@
 """Groups of decoders between one for all and one for each, see docs/results.md.
 
-python scripts/gaussian_groups.py --workdir /tmp/groups
+python scripts/gaussian_groups.py --workdir runs/groups
 """
 
 from ml_collections import config_dict

@@ -1,6 +1,6 @@
 """Lattices A2, D4 and E8 on blocks of a Gaussian source, see docs/results.md.
 
-python scripts/gaussian_lattices.py --workdir /tmp/lattices
+python scripts/gaussian_lattices.py --workdir runs/lattices
 """
 
 from ml_collections import config_dict

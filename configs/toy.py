@@ -1,6 +1,6 @@
 """Fig. 6 of arXiv 2506.05632: 100 pairs of Dirichlet(1) laws on 10 atoms.
 
-    python scripts/toy.py --config configs/toy.py --workdir /tmp/toy
+    python scripts/toy.py --config configs/toy.py --workdir runs/toy
 
 About 35 s on two cores; figures in docs/results.md.
 """

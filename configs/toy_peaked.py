@@ -1,6 +1,7 @@
 """Peaked laws as in language models: q ~ exp(3 z), p ~ exp(3 z + e).
 
-    python scripts/toy.py --config configs/toy_peaked.py --workdir /tmp/peaked
+    python scripts/toy.py --config configs/toy_peaked.py \
+      --workdir runs/toy_peaked
 
 About 20 s on two cores; figures in docs/results.md.
 """

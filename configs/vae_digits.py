@@ -1,7 +1,7 @@
 """Codec on scikit-learn's 8 x 8 digits: small enough for any machine.
 
     python scripts/evaluate_compression.py --config configs/vae_digits.py \
-        --workdir /tmp/digits
+        --workdir runs/digits
 
 Trains and evaluates in two minutes on one busy core. The source is the right
 half (8 x 4), the side information of a decoder a 3 x 3 crop of the left half.

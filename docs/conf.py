@@ -5,6 +5,9 @@ import pathlib
 import re
 import shutil
 
+from docutils import nodes
+from docutils.utils.math import latex2mathml
+
 import listcoupling
 
 _HERE = pathlib.Path(__file__).parent
@@ -37,6 +40,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+html_math_renderer = 'mathml'
 html_theme = 'furo'
 html_static_path = ['static']
 html_css_files = ['site.css']
@@ -73,7 +77,19 @@ def _name_arrays(app, what, name, cls, options, lines):
   ]
 
 
+def _as_mathml(translator, node):
+  """Formulas that a browser draws by itself, without a network or a script."""
+  block = isinstance(node, nodes.math_block)
+  formula = latex2mathml.tex2mathml(node.astext(), as_block=block)
+  translator.body.append(
+    f'<div class="math">{formula}</div>' if block else formula
+  )
+  raise nodes.SkipNode
+
+
 def setup(app):
   """Fields are told before napoleon, which reads the sections; names after."""
+  how = (_as_mathml, None)
+  app.add_html_math_renderer('mathml', how, how)
   app.connect('autodoc-process-docstring', _add_fields, priority=100)
   app.connect('autodoc-process-docstring', _name_arrays, priority=900)

@@ -164,10 +164,11 @@ def draw_tree(path, prompt='def __init__(self, ', place=48):
     ax.plot([x, x + 0.8], [y, top], color=_BOB, lw=1.2, ls='--', zorder=1)
     _label(ax, x + 0.8, top, show(written[-1]), _BOB, bold=True)
     ax.text(x + 0.95, top, 'the token it adds', color=_BOB, va='center')
+    lowest = max(rows, key=rows.get)
     captions = (
       (0, top, 'the text so far ends here', _INK),
       (1.4, top, 'accepted: what the target would write anyway', _TAKEN),
-      (3.3, max(rows.values()) - 1, 'guessed in vain', _GREY),
+      (depths[lowest] + 0.4, rows[lowest], 'guessed in vain', _GREY),
     )
     for x, y, text, color in captions:
       ax.text(x - 0.15, y, text, color=color, va='center')

@@ -76,7 +76,7 @@ def tell_missing(error: BaseException, trace: types.TracebackType) -> bool:
   frames = [frame.f_globals for frame, _ in traceback.walk_tb(trace)]
   words = [x['__doc__'] for x in frames if x['__name__'] == '__main__']
   if {'--help', '-h', '--helpfull'} & {*sys.argv}:
-    print(_spoken(words[-1]))
+    print(_spoken(words[-1] or ''))
   _fail(sys.argv, error)
   return True
 
@@ -117,7 +117,7 @@ def _with_shipped(argv: list[str]) -> list[str]:
       flag, path, variant = found.groups('')
       if not os.path.exists(path) and path.startswith('configs/'):
         path = str(root() / path)
-      if not os.path.isfile(path):
+      if not os.path.exists(path) or os.path.isdir(path):
         raise ValueError(_no_config(found[2]))
       each = f'{flag}{path}{variant}'
     out.append(each)
@@ -393,7 +393,8 @@ def _place(argv, error) -> str | None:
   places = [(frame.filename, frame.lineno) for frame in frames]
   if isinstance(error, SyntaxError):
     places.append((error.filename, error.lineno))
-  given = {each.removeprefix('--config=').partition(':')[0] for each in argv}
+  paths = (re.sub('^--?config=', '', each) for each in argv)
+  given = {path.partition(':')[0] for path in paths}
   named = [f'{path}, line {line}' for path, line in places if path in given]
   return named[-1] if named else None
 

@@ -13,9 +13,13 @@ from listcoupling import interrupts
 
 def _tell(kind, error, trace):
   """Prints an exception that nobody caught."""
-  from listcoupling import command  # by now JAX is there, or what is missing
+  try:
+    from listcoupling import command
 
-  if not command.tell_missing(error, trace):
+    told = command.tell_missing(error, trace)
+  except ImportError:  # what it needs itself is missing
+    told = False
+  if not told:
     sys.__excepthook__(kind, error, trace)
 
 

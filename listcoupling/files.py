@@ -194,14 +194,13 @@ def read_json(
   """The JSON value in a file.
 
   Args:
-    path: the file.
+    path: of the file, which messages name.
     kind: type that the value must have: dict or list.
     max_bytes: a larger file is not read.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it is too large, holds no JSON, or a value of another type; the
-      message names the file.
+    ValueError: it is too large, holds no JSON or a value of another type.
 
   Example:
     >>> write_json('/tmp/listcoupling_doc.json', {'a': (1, 2.5)})
@@ -213,8 +212,7 @@ def read_json(
   size = path.stat().st_size
   if size > max_bytes:
     raise ValueError(
-      f'{path} has {size} bytes, more than the {max_bytes} that such a file '
-      'may have.'
+      f'{path} has {size} bytes; such a file may have at most {max_bytes}.'
     )
   try:
     value = json.loads(path.read_text(encoding='utf-8'))

@@ -136,6 +136,8 @@ def test_site_builds_without_warnings(tmp_path):
     timeout=600,
   )
   assert done.returncode == 0, done.stderr
+  theory = (tmp_path / 'html' / 'theory.html').read_text()
+  assert theory.count('<math') > 50 and '\\(' not in theory  # no script draws
   reference = (tmp_path / 'html' / 'api' / 'listcoupling.html').read_text()
   names, _ = _documented()
   for name in listcoupling.__all__:

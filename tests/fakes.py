@@ -66,7 +66,7 @@ def counting_model(size) -> LanguageModel:
 
 
 def timed(rate):
-  """What `generate` gives, where only the tokens per second are read."""
+  """A result of `generate` of which only the tokens per second are read."""
   figures = types.SimpleNamespace(tokens_per_second=rate)
   return types.SimpleNamespace(metrics=figures)
 

@@ -96,7 +96,7 @@ def test_damaged_json_is_named(text, tmp_path):
   path.write_text(text, encoding='latin-1')
   with pytest.raises(ValueError, match='x.json is damaged'):
     files.read_json(path)
-  with pytest.raises(ValueError, match='more than the 3'):
+  with pytest.raises(ValueError, match='at most 3'):
     path.write_text('[1234]')
     files.read_json(path, list, max_bytes=3)
 

@@ -19,6 +19,10 @@ import numpy as np
 from listcoupling import files
 from listcoupling.data import images as image_data
 
+_PICTURES = (
+  '.png', '.jpg', '.jpeg', '.gif', '.webp', '.bmp', '.tif', '.tiff',
+)  # fmt: skip
+
 
 class NamedImages(NamedTuple):
   """Images and the names of their files; () where there is one for all."""
@@ -265,9 +269,9 @@ def check_output(path) -> None:
   if path.suffix == '.npy':
     files.check_regular(path)
     return
-  import PIL.Image
+  import PIL.Image  # noqa: F401  missing, it is told before anything is done
 
-  if path.suffix.lower() in PIL.Image.registered_extensions():
+  if path.suffix.lower() in _PICTURES and not path.is_dir():
     raise ValueError(
       f'{path} names a picture; name a new folder for them, or a file that '
       'ends in .npy.'

@@ -87,13 +87,11 @@ def propose_chains(
     _propose, config=config, sampling=sampling, grouped=grouped
   )
   logits, states = open_block(params, state.drafters, text, config)
-  # At the root all slots stand at one node.
-  groups = jnp.zeros((batch, width), jnp.int32)
+  groups = jnp.zeros((batch, width), jnp.int32)  # all slots are at the root
   first = propose(keys[0], [leaf[:, -1:] for leaf in logits], groups)
 
   def step(carry, place):
-    tokens, groups, states = carry
-    depth, keys = place
+    (tokens, groups, states), (depth, keys) = carry, place
     logits, states = _extend(params, states, tokens, text, depth, config)
     groups = _regroup(groups, tokens)
     children = propose(keys, logits, groups)

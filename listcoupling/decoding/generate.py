@@ -205,7 +205,7 @@ def prepare(
     _check_positions(target, drafters, lengths, options)
     mesh = placement.choose_mesh(mesh, target.params)
     batch = placement.rows_on(mesh, len(prompts), rows_bucket(len(prompts)))
-    capacity = _capacity(prompts, options)
+    shape = batch, _capacity(prompts, options)
     keys = _row_keys(key, len(prompts), batch)
     agree(
       keys=jax.random.key_data(keys),
@@ -218,10 +218,8 @@ def prepare(
       on_block=on_block is None,
     )
   target, drafters = _place(target, drafters, mesh, vocab_size)
-  sampler, params = _sampler(
-    target, drafters, options, vocab_size, batch, capacity
-  )
-  tokens, all_lengths = _into_bucket(prompts, lengths, batch, capacity)
+  sampler, params = _sampler(target, drafters, options, vocab_size, *shape)
+  tokens, all_lengths = _into_bucket(prompts, lengths, *shape)
   return Call(
     sampler=sampler,
     options=options,

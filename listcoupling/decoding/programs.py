@@ -14,9 +14,10 @@ from concurrent import futures
 
 import jax
 
-SIZE = 32  # programs kept; one takes about 10 MB
+SIZE = 32  # programs kept on the same devices; one takes about 10 MB
 
-_programs = collections.OrderedDict()  # futures, the latest last
+# By the devices that their arguments lie on: futures, the latest last.
+_programs = collections.defaultdict(collections.OrderedDict)
 _lock = threading.Lock()
 _seconds = [0.0]  # of compiling
 
@@ -39,20 +40,22 @@ def get(
     wait for the first of them; if that one is interrupted, the next compiles.
   """
   leaves, structure = jax.tree.flatten(args)
+  signatures = tuple(map(_signature, leaves))
+  kept = _programs[_devices(signatures)]
   key = (
     function,
     tuple(sorted(static.items())),
     structure,
-    tuple(map(_signature, leaves)),
+    signatures,
     jax.config.jax_default_matmul_precision,
     jax.config.jax_debug_nans,
   )
   while True:
     with _lock:
-      known = _programs.pop(key, None)
-      program = _programs[key] = known or futures.Future()
-      while len(_programs) > SIZE:
-        _programs.popitem(last=False)
+      known = kept.pop(key, None)
+      program = kept[key] = known or futures.Future()
+      while len(kept) > SIZE:
+        kept.popitem(last=False)
     if known is None:
       # A function of its own: JAX forgets what it traced once it is dropped.
       jitted = jax.jit(
@@ -60,22 +63,22 @@ def get(
         donate_argnums=donate,
         out_shardings=out_shardings,
       )
-      _compile(key, program, jitted, args)
+      _compile(kept, key, program, jitted, args)
     try:
       return program.result()
     except futures.CancelledError:
       pass  # the thread that compiled it was interrupted
 
 
-def _compile(key, program, jitted, args):
+def _compile(kept, key, program, jitted, args):
   """Sets the result of `program`; one that fails is forgotten."""
   began = time.perf_counter()
   try:
     program.set_result(jitted.lower(*args).compile())
   except BaseException as error:
     with _lock:
-      if _programs.get(key) is program:
-        del _programs[key]
+      if kept.get(key) is program:
+        del kept[key]
     if isinstance(error, Exception):
       program.set_exception(error)
     else:
@@ -99,3 +102,9 @@ def clear() -> None:
 def _signature(leaf):
   placed = getattr(leaf, 'sharding', None)
   return leaf.shape, leaf.dtype, getattr(leaf, 'weak_type', False), placed
+
+
+def _devices(signatures):
+  """All devices of arrays; numpy's lie on none."""
+  places = {placed for *_, placed in signatures} - {None}
+  return frozenset().union(*(place.device_set for place in places))

@@ -97,19 +97,15 @@ def generate_text(
   options.check(target.config.vocab_size)
   validation.check_positive_int(batch_size, 'batch_size')
   validation.check_positive_int(num_samples, 'num_samples')
-  _check_strings(target.tokenizer, stop_strings, on_text)
+  tokenizer, texts = target.tokenizer, _as_texts(texts)
+  _check_strings(tokenizer, stop_strings, on_text)
   _check_switch(logprobs, 'logprobs', (False, True))
-  texts = _as_texts(texts)
-  rows = _prompt_rows(
-    target.tokenizer, texts, add_special_tokens, chat_template
-  )
+  rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
   keys = _keys(key, len(rows), num_samples)
   completions = []
   for first in range(0, len(keys), batch_size):
     batch = [i // num_samples for i in range(first, len(keys))[:batch_size]]
-    streams = _Streams(
-      target.tokenizer, len(batch), stop_strings, on_text, first
-    )
+    streams = _Streams(tokenizer, len(batch), stop_strings, on_text, first)
     own = keys[first : first + batch_size], [rows[i] for i in batch]
     out = _continue(*own, target, drafters, options, streams)
     done = [

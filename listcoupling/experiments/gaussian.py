@@ -503,7 +503,7 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
     best = []
     for each in sums[rows].swapaxes(0, 1):  # [jobs, SIZE] of each n
       scores = [cautious(figures(x), score) for x in each]
-      best.append(jobs[rows[int(np.argmin(scores))]][2:])
+      best.append(jobs[rows[int(np.nanargmin(scores))]][2:])
     chosen[scheme, count] = Job(kind, count, *map(np.array, zip(*best)))
   return chosen
 
@@ -689,7 +689,8 @@ def _beyond_the_bound(rows) -> list[str]:
   """Where trials miss more than by Proposition 4, proved for iid labels."""
   lines = []
   for scheme in RACES:
-    own = [r for r in rows if r['scheme'] == scheme and 'error_bound' in r]
+    own = [r for r in rows if r['scheme'] == scheme]
+    own = [r for r in own if r.get('error_bound') is not None]
     if own:
       beyond = sum(
         r['error_rate'] > r['error_bound'] + 5 * r['error_rate_se'] for r in own

@@ -47,10 +47,11 @@ _LABEL = 7.5  # size of the names at the ends of curves, points
 
 @contextlib.contextmanager
 def figure(path: str | os.PathLike, size=(5.2, 3.6)):
-  """Yields a `Figure` in the shared style; writes it to `path` at the end.
+  """Yields a `Figure` in the shared style; writes it at the end.
 
   Args:
-    path: PNG (or any format matplotlib knows), replaced in one step.
+    path: PNG (or any format matplotlib knows), replaced in one step; the same
+      figure as PDF lies beside it.
     size: width and height in inches.
   """
   paths = pathlib.Path(path), pathlib.Path(path).with_suffix('.pdf')

@@ -12,7 +12,8 @@ refused by name. A run that was stopped does what is missing.
 Several devices fill one table together, those of one process or of several
 (`jax.distributed`): all processes make the same calls and see the same folder,
 `Run.rows` and `Run.deal` share the work, process 0 holds the folder and writes
-the table. It has the same bytes as one device alone writes.
+the table. It has the bytes that one device alone writes, but for columns of
+times, for which each process keeps to one device.
 """
 
 import contextlib

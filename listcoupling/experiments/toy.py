@@ -218,6 +218,15 @@ _BATCH = 10_000  # draws at a time
 _VOCAB, _TAIL = 151_936, 0.01
 
 
+_COUPLING_COLUMNS = (
+  Column('coupling', 'coupling'),
+  Column('K', 'num_drafts'),
+  Column('sampled', 'sampled', '.4f'),
+  Column('theory', 'theory', '.4f'),
+  Column('bits', 'bits', '.1f'),
+)
+
+
 def coupling_table(
   seed: int, *, num_atoms: int = 10, num_drafts: int = 4, trials: int = 2000
 ) -> str:
@@ -247,17 +256,10 @@ def coupling_table(
     if function is not None:
       row |= _sampled_coupling(function, keys, jnp.log(p), jnp.log(q))
     rows.append(row)
-  columns = (
-    Column('coupling', 'coupling'),
-    Column('K', 'num_drafts'),
-    Column('sampled', 'sampled', '.4f'),
-    Column('theory', 'theory', '.4f'),
-    Column('bits', 'bits', '.1f'),
-  )
   return (
     f'One pair of Dirichlet(1) laws on {num_atoms} atoms, TV = '
     f'{float(bounds.total_variation(p, q)):.4f}, {trials} draws, seed {seed}\n'
-    + tables.as_text(rows, columns)
+    + tables.as_text(rows, _COUPLING_COLUMNS)
   )
 
 

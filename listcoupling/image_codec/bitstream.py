@@ -199,7 +199,8 @@ def unpack(data: bytes, count: int, base: int) -> np.ndarray:
     for i in reversed(range(part.start, part.stop)):
       number, digits[i] = divmod(number, base)
     if number:
-      raise ValueError(f'a number is too large for {part.stop} messages.')
+      count = part.stop - part.start
+      raise ValueError(f'a number is too large for {count} messages.')
   return digits
 
 
@@ -306,12 +307,13 @@ def write(path: str | os.PathLike, container: Container) -> int:
     OSError: it could not be written; the message names it and the remedy.
 
   Example:
+    >>> import tempfile
     >>> held = Container('gls', (0, 1), 8, 1, 4, (3, 2, 2), np.array([3, 0, 1]),
     ...                  bytes(32))
-    >>> write('/tmp/listcoupling_doc.lcz', held) == OVERHEAD + 1  # 3 * 2 bits
-    True
-    >>> read('/tmp/listcoupling_doc.lcz').num_messages
-    4
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   size = write(f'{folder}/coded.lcz', held)  # 3 messages of 2 bits
+    ...   size == OVERHEAD + 1, read(f'{folder}/coded.lcz').num_messages
+    (True, 4)
   """
   data = to_bytes(container)
   with files.replacing(path) as new:

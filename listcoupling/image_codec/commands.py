@@ -58,9 +58,8 @@ def _check_apart(values, outputs, inputs) -> None:
       place, taken = (
         pathlib.Path(os.path.realpath(values[name])) for name in (output, other)
       )
-      if taken in (place, *place.parents) and (
-        place == taken or taken.is_dir()
-      ):
+      is_below = taken in place.parents and (other in outputs or taken.is_dir())
+      if place == taken or is_below:
         raise ValueError(
           f'--{output} {values[output]} lies in the place of --{other} '
           f'{values[other]}; name another.'

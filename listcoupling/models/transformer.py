@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from listcoupling import kernels
 from listcoupling.decoding import language_model
 from listcoupling.models import quantised, rope, sharding
 from listcoupling.models.attention import (
@@ -160,9 +161,10 @@ class Block(nn.Module):
     return x, tuple(written)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'ordered'))
-def _layer(params, *arrays, config: TransformerConfig, ordered: bool):
+@functools.partial(jax.jit, static_argnames=('config', 'ordered', 'kernel'))
+def _layer(params, *arrays, config: TransformerConfig, ordered: bool, kernel):
   """A layer as a function: a network traces those of one shape once."""
+  del kernel  # `attend` has asked `kernels` while this was traced
   return Block(config, ordered).apply({'params': params}, *arrays)
 
 
@@ -183,7 +185,11 @@ class Transformer(nn.Module):
       return Block(self.config, self.ordered, name=name)
     params = self.get_variable('params', name)
     return functools.partial(
-      _layer, params, config=self.config, ordered=self.ordered
+      _layer,
+      params,
+      config=self.config,
+      ordered=self.ordered,
+      kernel=kernels.ATTENTION,
     )
 
   @nn.compact

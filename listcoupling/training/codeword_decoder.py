@@ -168,6 +168,11 @@ def train(
       f'codewords and latents must be [C, R, K] = {shape} and [C, R, K, D], '
       f'got {pool.codewords.shape} and {pool.latents.shape}.'
     )
+  size = (*shape, *pool.source.shape[1:])
+  if pool.starts is not None and pool.starts.shape != size:
+    raise ValueError(
+      f'starts must be [C, R, K, H, W] = {size}, got {pool.starts.shape}.'
+    )
   init_key = gumbel.domain_key(key, _Domain.CODEWORD_DECODER_INIT)
   params, loss = _train(
     key,

@@ -5,6 +5,7 @@ import dataclasses
 import threading
 import time
 from concurrent import futures
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -125,9 +126,25 @@ def test_the_store_is_bounded_and_keeps_the_latest(monkeypatch):
     programs.get(abs, np.zeros(size, np.float32)) for size in (1, 2, 1, 3, 1)
   ]
   assert made[0] is made[2] is made[4]
-  assert len(programs._programs) == 2
+  assert [len(kept) for kept in programs._programs.values()] == [2]
   assert made[1] is not programs.get(abs, np.zeros(2, np.float32))
   np.testing.assert_array_equal(made[3](np.float32([-1, 2, -3])), [1, 2, 3])
+
+
+def test_each_device_has_room_of_its_own(monkeypatch):
+  """What runs on many does not drop what another one needs next."""
+  monkeypatch.setattr(programs, 'SIZE', 1)
+
+  class Place(NamedTuple):
+    device_set: frozenset
+
+  monkeypatch.setattr(
+    programs, '_signature', lambda leaf: (leaf.shape, Place(frozenset(leaf)))
+  )
+  ones, twos = np.ones(2), np.full(2, 2.0)
+  made = [programs.get(abs, each) for each in (ones, twos, ones, twos)]
+  assert made[0] is made[2] and made[1] is made[3]
+  assert made[0] is not made[1]
 
 
 def test_threads_that_ask_together_share_one_program():
@@ -151,7 +168,8 @@ def test_a_program_that_cannot_be_made_is_not_kept():
   for _ in range(2):
     with pytest.raises(ValueError, match='no such program'):
       programs.get(wrong, np.zeros(3))
-  assert not any(key[0] is wrong for key in programs._programs)
+  kept = programs._programs.values()
+  assert not any(key[0] is wrong for each in kept for key in each)
 
 
 def test_whoever_waits_for_an_interrupted_thread_compiles_itself():

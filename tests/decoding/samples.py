@@ -14,17 +14,15 @@ PROMPTS = ((2,), (0, 3, 1))  # of different length, alternating over the rows
 LENGTH = 3  # tokens whose joint law is checked
 
 
-def texts(options, *, seed=0, num_drafters=2, noise=1.5):
+def texts(options, *, num_drafters=2):
   """First tokens [ROWS, LENGTH] and the target."""
-  target, drafters = fakes.random_pair(VOCAB, noise, 3, num_drafters)
+  target, drafters = fakes.random_pair(VOCAB, 1.5, 3, num_drafters)
   prompts = np.zeros((ROWS, 3), int)
   prompts[::2, :1], prompts[1::2] = PROMPTS
   lengths = np.where(np.arange(ROWS) % 2, 3, 1)
   if options.method == 'autoregressive':
     drafters = []
-  out = generate(
-    jax.random.key(seed), target, drafters, prompts, lengths, options
-  )
+  out = generate(jax.random.key(0), target, drafters, prompts, lengths, options)
   return out.tokens[:, :LENGTH], target
 
 

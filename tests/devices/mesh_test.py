@@ -1,6 +1,5 @@
 """Eight host devices write what one writes, and exchange little."""
 
-import csv
 import json
 import os
 import pathlib
@@ -15,11 +14,6 @@ from jax.sharding import AxisType, Mesh
 from listcoupling.decoding import placement
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-_MEASURED = {
-  'tokens_per_second',
-  'token_rate_percent',
-  'token_rate_percent_se',
-}
 _EPSILON = 1e-3  # sums are split differently: float32 logits of size 10
 
 
@@ -48,16 +42,15 @@ def test_networks_write_the_same_text(results, name):
   assert found['block_efficiency'] > 2
 
 
-@pytest.mark.parametrize('sizes', [dict(data=8), dict(data=4, tp=2)], ids=str)
-def test_tables_write_the_same_ten_thousand_tokens(results, sizes):
-  found = results[f'table {sizes}']
+def test_tables_write_the_same_ten_thousand_tokens(results):
+  found = results['table']
   # Each shard stops once its own rows are done.
   on_mesh, on_one = found.pop('occupancy')
   assert on_one < on_mesh <= 1
   assert found == {'tokens': 40 * 256, 'same': True}
 
 
-def test_blocks_are_streamed_from_a_mesh(results):
+def test_blocks_are_streamed_from_a_mesh_of_rows_alone(results):
   found = results['streamed']
   assert found['same'] and found['last'] == 40 * 256
   assert 256 / 4 <= found['blocks'] < 256
@@ -113,19 +106,16 @@ def test_rows_are_dealt_over_devices_and_written_as_by_one(results):
   assert found['csv'].splitlines() == ['x,third', *lines]
 
 
-@pytest.mark.parametrize('table', ['matching', 'block_efficiency'])
-def test_language_tables_are_dealt_over_devices(results, table):
-  dealt, alone = results[table]
-  assert (dealt['devices'], alone['devices']) == (2, 1)
-  rows, others = (
-    list(csv.DictReader(found['csv'].splitlines())) for found in (dealt, alone)
-  )
-  assert len(rows) == len(others) > 0
-  if table == 'matching':
-    assert dealt['csv'] == alone['csv']
-  for row, other in zip(rows, others):
-    assert {k for k in row if row[k] != other[k]} <= _MEASURED
-    assert not any('nan' in value for value in row.values())
+def test_language_tables_are_dealt_over_devices(results):
+  dealt, alone = results['matching']
+  assert (dealt['devices'], alone['devices']) == ([0, 1], [0])
+  assert dealt['csv'] == alone['csv']
+  assert len(dealt['csv'].splitlines()) > 1 and 'nan' not in dealt['csv']
+
+
+def test_token_rates_are_measured_on_one_device(results):
+  (found,) = results['block_efficiency']
+  assert found['devices'] == [0] and 'gsm8k' in found['csv']
 
 
 def test_stored_shards_are_gathered_in_the_loop_where_they_are_used(results):

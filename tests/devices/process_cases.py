@@ -72,7 +72,7 @@ def generate_text(results, process, folder):
 
 
 def refused_meshes(results, process, folder):
-  """What does not fit a mesh, given by both processes and by one alone."""
+  """Arguments that fit no mesh, given by both processes and by one alone."""
   del folder
   exact, (drafter,) = fakes.random_pair(vocab_size=16, noise=0.5)
   rows, tp = [[1, 2]] * 4, placement.parse_mesh('tp=2')

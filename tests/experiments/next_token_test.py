@@ -124,7 +124,7 @@ def test_files_and_text(finished):
   stored = tables.read_csv(workdir / 'results.csv')
   assert stored == rows
   record = files.read_json(workdir / 'results.json')
-  assert record['summary']['pareto'] == 3 and record['seconds'] > 0
+  assert record['summary']['pareto'] == 3
   assert record['settings']['text']['tokens'] > 1000
   shown = next_token.as_text(rows)
   assert 'Gumbel >= Weighted MinHash (exact values) at 3 of 3' in shown

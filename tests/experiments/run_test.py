@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from listcoupling import files, tables
 from listcoupling.experiments.run import environment, open_run
 
 _SETTINGS = {'config': {'k': (1, 2), 'names': {}}, 'models': {'target': 'ab'}}
-_JOBS = {'a': 0, 'b': 1, 'c': 2}
+_TWO = {'a': 0, 'b': 1}
+_JOBS = _TWO | {'c': 2}
 
 
 def _compute(number):
@@ -53,11 +55,14 @@ def test_nothing_kept_is_not_promised(tmp_path):
 
 
 def test_the_machine_that_computed_last_is_on_record(tmp_path):
-  _fill(tmp_path, jobs={'a': 0, 'b': 1})
+  began = time.perf_counter()
+  _fill(tmp_path, lambda n: time.sleep(0.05) or _compute(n), jobs=_TWO)
+  whole = time.perf_counter() - began
   own = files.read_json(tmp_path / 'results.json')
-  assert own['environment'] == files.plain(environment()) and own['seconds'] > 0
+  assert own['environment'] == files.plain(environment())
+  assert 2 * 0.05 <= own['seconds'] <= whole
   before = (tmp_path / 'results.json').read_bytes()
-  _fill(tmp_path, _never, jobs={'a': 0, 'b': 1})
+  _fill(tmp_path, _never, jobs=_TWO)
   assert (tmp_path / 'results.json').read_bytes() == before
   with open_run(tmp_path, _SETTINGS) as run:
     run.note(summary={'mean': np.float32(0.5)})

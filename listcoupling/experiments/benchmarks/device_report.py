@@ -84,11 +84,9 @@ def full() -> Sizes:
 
 def toy() -> Sizes:
   """The same run in seconds on a CPU."""
-  config = TransformerConfig(*(512, 64, 3, 4, 2, 16, 128))
-  return Sizes(
-    config,
+  return full()._replace(
+    target=TransformerConfig(*(512, 64, 3, 4, 2, 16, 128)),
     draft_layers=1,
-    gain=0.1,
     methods=('gumbel_tree',),
     batches=(2,),
     capacities=(64, 64),

@@ -227,10 +227,11 @@ def _against_plain(row) -> str | None:
   """Ahead of the list quantiser without bins, behind or level; None: no cell.
 
   By two standard errors of the best decoder. A list quantiser counts with the
-  size of a bin that was chosen on other images; M = 1 is level with itself.
+  size of a bin that was chosen on other images; M = 1 is level with itself, a
+  larger size without it beside it is no cell.
   """
   gap, error = row.get('ahead'), row.get('ahead_se') or 0.0
-  if row.get('is_chosen') and gap is None:
+  if row.get('is_chosen') and row['bin_size'] == 1:
     return 'level'
   if gap is None or row.get('is_chosen') is False:
     return None

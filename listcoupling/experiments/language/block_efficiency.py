@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling import tables
+from listcoupling.decoding import programs
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
@@ -97,17 +98,16 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def measure(setup: Setup, job: Job, *, warm_up: bool = False) -> dict:
+def measure(setup: Setup, job: Job) -> dict:
   """Columns of a job: tokens and target calls of every row, and the rate.
 
   Args:
     setup: of `protocol.prepare`.
     job: what to run.
-    warm_up: run it once before, off the clock: the first run of a program is
-      slow.
   """
-  options = options_of(setup, job.setting)
-  for _ in range(2 if warm_up else 1):
+  options, compiling = options_of(setup, job.setting), programs.seconds()
+  out = protocol.continue_prompts(setup, job, options)
+  if programs.seconds() > compiling:  # the first run of a program is slow
     out = protocol.continue_prompts(setup, job, options)
   real = slice(job.batch.size)
   metrics = out.metrics
@@ -118,19 +118,6 @@ def measure(setup: Setup, job: Job, *, warm_up: bool = False) -> dict:
     'accepted': int(metrics.accepted_tokens[real].sum()),
     'tokens_per_second': metrics.tokens_per_second,
   }
-
-
-def _measure(setup: Setup, config, jobs: Sequence[Job]):
-  del config, jobs
-  warm = set()
-
-  def compute(job):
-    program = job.setting, protocol.program_shape(setup, job)
-    row = measure(setup, job, warm_up=program not in warm)
-    warm.add(program)
-    return row
-
-  return compute
 
 
 def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
@@ -236,7 +223,8 @@ def plot(rows: Sequence[dict], path) -> None:
 run = Table(
   COLUMNS,
   protocol.checked(settings_of, options_of),
-  _measure,
+  lambda setup, config, jobs: lambda job: measure(setup, job),
   summarize,
   legend=LEGEND,
+  timed=True,
 ).experiment(block_efficiency=plot)

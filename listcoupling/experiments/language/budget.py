@@ -384,6 +384,7 @@ run = (
     _measure,
     summarize,
     FIELDS,
+    timed=True,
   )
   .experiment(budget=plot)
   ._replace(as_text=as_text)

@@ -177,7 +177,9 @@ def _measure(setup: Setup, config, jobs: Sequence[Job]):
     setup.options, draft_temperatures=_temperature(config)
   )
 
-  @functools.lru_cache(maxsize=1)  # every K looks at the same text
+  # Every K looks at the same text; a device that shares a batch with others
+  # writes it anew, which is cheaper than keeping laws of many batches.
+  @functools.lru_cache(maxsize=1)
   def laws(dataset, seed, number):
     place = dataset, seed, number
     job = next(job for job in jobs if job[:3] == place)
@@ -224,12 +226,9 @@ def plot(rows: Sequence[dict], path) -> None:
     sharey=False,
   ) as panels:
     for axes, own in panels:
-      counts = [row['num_drafts'] for row in own]
       for name, curve in _CURVES.items():
-        values = [row[name] for row in own]
-        error = None if curve.line else [row[f'{name}_se'] for row in own]
-        curve.draw(axes, counts, values, error, markerfacecolor='white')
-      axes.set_xticks(counts)
+        curve.of_rows(axes, own, 'num_drafts', name, markerfacecolor='white')
+      axes.set_xticks([row['num_drafts'] for row in own])
 
 
 run = Table(COLUMNS, _settings, _measure, summarize, FIELDS).experiment(

@@ -3,7 +3,8 @@
 The tables of arXiv 2506.05632, section 5, run the same pair of models on the
 same prompts and differ in what they measure. All go through data sets, seeds
 and batches alike; a setting is what their rows differ in. The settings take
-turns on every batch, so that a machine that slows down slows all of them.
+turns on every batch, so that a machine that slows down slows all of them; a
+table with token rates keeps to one device of a process.
 
 Legend: S seeds, B prompts, R rows of a batch, P prompt tokens.
 """
@@ -85,9 +86,9 @@ class Setup(NamedTuple):
   record: dict  # for results.json
   identity: dict  # what must be the same for a run to be resumed
 
-  def on(self, device: jax.Device | None) -> 'Setup':
-    """The same with the models on a device; None leaves them."""
-    if device is None:
+  def on(self, device: jax.Device | str | None) -> 'Setup':
+    """The same with the models on a device; what is none leaves them."""
+    if not isinstance(device, jax.Device):  # or the name of a platform
       return self
     target, drafter = (
       model._replace(params=jax.device_put(model.params, device))
@@ -179,6 +180,8 @@ class Table(NamedTuple):
       row) pairs by (data set, setting) and the place of the row among them.
     fields: of the config.
     legend: below the printed table.
+    timed: rows hold token rates: all are measured on one device of a process.
+      Rows of other tables are dealt over its devices.
   """
 
   columns: Sequence[tables.Column]
@@ -187,6 +190,7 @@ class Table(NamedTuple):
   summarize: Callable[[dict, tuple[str, Any], Any], dict]
   fields: Mapping[str, Any] = FIELDS
   legend: str = ''
+  timed: bool = False
 
   def experiment(self, **figures) -> Experiment:
     """The experiment, with figures by the name of their PNG."""
@@ -210,7 +214,9 @@ class Table(NamedTuple):
 
     def fill(record):
       named = {job.name: job for job in jobs}
-      measured = record.rows(named, measure, key='job', table='batches.csv')
+      measured = record.rows(
+        named, measure, key='job', table='batches.csv', timed=self.timed
+      )
       groups = {}
       for job, row in zip(named.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
@@ -383,13 +389,6 @@ def continue_prompts(
     choice.lengths[rows],
     options,
   )
-
-
-def program_shape(setup: Setup, job: Job) -> tuple[int, int]:
-  """(rows, padded prompt tokens): batches alike in it share programs."""
-  rows = job.batch.rows
-  longest = int(setup.choices[job.dataset].lengths[rows].max())
-  return len(rows), -(-longest // _BUCKET) * _BUCKET
 
 
 def checked(settings_of, options_of) -> Callable[[Setup, Any], dict[str, Any]]:

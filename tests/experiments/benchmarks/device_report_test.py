@@ -21,7 +21,7 @@ def test_a_toy_run_measures_every_section(tmp_path):
   for row in kept['sections']['parity']:
     assert row['rows_that_differ'] == 0 and row['tokens'] == 4 * 64
   for row in kept['sections']['blocks']:
-    assert 1 <= row['tokens_per_block'] <= 3 and row['tokens_per_s'] > 0
+    assert 1 <= row['tokens_per_block'] <= 3
   (row,) = kept['sections']['tuned']
   assert row['batch'] == 2 and row['to_plain'] >= 1
   assert (row['method'] == 'gumbel_tree') == (row['nodes'] == 2)

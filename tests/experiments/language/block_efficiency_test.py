@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,9 @@ from configs import (
 from listcoupling import files, tables
 from listcoupling.config_fields import check_config
 from listcoupling.data.prompt_choice import Batch
+from listcoupling.decoding import programs
 from listcoupling.decoding.generate import generate
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.language import (
   block_efficiency,
   matching,
@@ -70,25 +74,30 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   assert text[5].startswith('mbpp: 5 prompts')
 
 
-def test_no_program_is_timed_cold(folder, monkeypatch):
-  path = folder / 'mbpp' / 'mbpp.jsonl'
-  lines = (
-    f'{{"task_id": {n}, "text": "{"a" * 150}"}}\n' for n in range(11, 16)
-  )
-  path.write_text(''.join(lines))
+def test_no_program_is_timed_cold(monkeypatch):
+  """Nor is one that was dropped after its first run."""
   seen = []
 
-  def measure(setup, job, *, warm_up):
-    size = job.batch.size
-    seen.append((job.dataset, job.setting.method, warm_up))
-    return _found(' '.join('3' * size), ' '.join('2' * size), 10.0)
+  def run(setup, job, options):
+    compiling = programs.seconds()
+    programs.get(abs, np.zeros(3))
+    seen.append('cold' if programs.seconds() > compiling else 'warm')
+    counts = np.ones(2, int)
+    metrics = types.SimpleNamespace(
+      target_calls=counts, drafted_tokens=counts, accepted_tokens=counts,
+      tokens_per_second=seen[-1],
+    )  # fmt: skip
+    return types.SimpleNamespace(lengths=counts, metrics=metrics)
 
-  monkeypatch.setattr(block_efficiency, 'measure', measure)
-  block_efficiency.run(_config(folder), folder / 'work')
-  # The longer prompts of the second data set are a program of their own.
-  warm = [(name, method) for name, method, cold in seen if cold]
-  names = [(n, m) for n in ('gsm8k', 'mbpp') for m in ('single', 'gls')]
-  assert warm == names and len(seen) == 2 * 2 * 2 * 2
+  monkeypatch.setattr(protocol, 'continue_prompts', run)
+  setup = types.SimpleNamespace(options=GenerateOptions())
+  job = _job(block_efficiency.Setting('single', 1, ''))
+  for dropped in (True, False, True):
+    if dropped:
+      programs.clear()
+    row = block_efficiency.measure(setup, job)
+    assert row['tokens_per_second'] == 'warm'
+  assert seen == ['cold', 'warm', 'warm', 'cold', 'warm']
 
 
 def _job(setting, seed=0, rows=(0, 1), number=0):

@@ -3,12 +3,25 @@
 import pathlib
 import subprocess
 import sys
+import types
 
+import jax
 import numpy as np
 import pytest
 
-from configs import decoding_iid
-from listcoupling.experiments.language import protocol
+from configs import (
+  decoding_budget,
+  decoding_consistency,
+  decoding_iid,
+  decoding_matching,
+)
+from listcoupling.experiments.language import (
+  block_efficiency,
+  budget,
+  consistency,
+  matching,
+  protocol,
+)
 from tests.experiments.language import fakes
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -63,6 +76,41 @@ def test_a_seed_gives_a_prompt_its_own_text():
   assert keys[0] == again[3] and keys[1] == again[1]
   assert keys[1] != protocol.row_keys(0, 'mbpp', np.array([1]))[0]
   assert keys[1] != protocol.row_keys(1, 'gsm8k', np.array([1]))[0]
+
+
+@pytest.mark.parametrize(
+  'table, file, timed',
+  [
+    (block_efficiency, decoding_iid, True),
+    (budget, decoding_budget, True),
+    (matching, decoding_matching, False),
+    (consistency, decoding_consistency, False),
+  ],
+  ids=['block_efficiency', 'budget', 'matching', 'consistency'],
+)
+def test_rates_are_measured_on_one_device(folder, table, file, timed):
+  class Stop(Exception):
+    pass
+
+  def rows(jobs, compute, **settings):
+    seen.append(settings['timed'])
+    raise Stop
+
+  seen = []
+  config = fakes.config_of(folder, file.get_config(), datasets=('gsm8k',))
+  _, fill = table.run.prepare(config, 0)
+  with pytest.raises(Stop):
+    fill(types.SimpleNamespace(rows=rows))
+  assert seen == [timed]
+
+
+def test_models_go_to_a_device_and_not_to_a_platform(folder):
+  setup = protocol.prepare(fakes.config_of(folder))
+  (device,) = jax.devices()[:1]
+  for none in (None, device.platform):
+    assert setup.on(none) is setup
+  moved = setup.on(device).target.params
+  assert moved.devices() == {device}
 
 
 def test_a_pair_is_named_by_both_or_neither():
