@@ -96,7 +96,7 @@ _SECTIONS = {
   'toy laws': ['Toy laws'],
   'next-token laws': ['Next-token laws along text'],
   'GSM8K, tokens': ['iid drafts: [GLS] Tables 1, 3, 5, 6'],
-  'the same, ROUGE-L': ['Same seed, another drafter: [GLS] Table 9'],
+  'GSM8K, a trained pair': ['Same seed, another drafter: [GLS] Table 9'],
   'Gaussian source': [
     'Gaussian source: [GLS] Tables 10, 11',
     'Groups of decoders and lattices',
