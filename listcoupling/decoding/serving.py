@@ -93,7 +93,6 @@ def _serve(queue: Call, size, on_done):
   waiting = list(range(queue.prompt_lengths.size))[::-1]
   done = {}  # of each request its tokens, their number and figures
   state = info = None
-  shards = queue.mesh.shape['data'] if queue.mesh else 1
   row_blocks, before = 0, np.zeros(size, int)
   while waiting or (slots >= 0).any():
     fresh = np.zeros(size, bool)
@@ -105,7 +104,7 @@ def _serve(queue: Call, size, on_done):
     state, info = _span(call, state, info)
     calls = placement.fetch(info.target_calls)
     ran = calls - np.where(fresh, 0, before)
-    row_blocks += metrics.row_blocks(ran, size, shards)
+    row_blocks += metrics.row_blocks(ran, size, _shards(queue))
     before = calls
     ended = placement.fetch(state.done) & (slots >= 0)
     for slot, *result in _results(call, state, info, ended):
@@ -123,10 +122,19 @@ def _serve(queue: Call, size, on_done):
 
 def _span(call, state, info):
   """Blocks until it is worth a look."""
-  shards = 1 if call.mesh is None else call.mesh.shape['data']
-  enough = max(1, call.lengths.size // shards // _SHARE)
-  program = call.compiled(loop.span, state, info, blocks=_SPAN, enough=enough)
+  program = call.compiled(
+    loop.span, state, info, blocks=_SPAN, enough=_enough(call)
+  )
   return program(*call.arguments, state, info)
+
+
+def _shards(call) -> int:
+  return 1 if call.mesh is None else call.mesh.shape['data']
+
+
+def _enough(call) -> int:
+  """Slots of a shard that are done before it is worth a look."""
+  return max(1, call.lengths.size // _shards(call) // _SHARE)
 
 
 def _results(call, state, info, ended):
@@ -160,21 +168,38 @@ def _take(keys, rows):
 
 def _refill(call, fresh, state, info):
   """State and info with new rows read where `fresh`."""
-  new = call.prefill(~fresh)
   if state is None:
-    return new
-  args = placement.put_rows(fresh, call.mesh), new, (state, info)
+    return call.prefill(~fresh)
+  new, source = _read(call, np.flatnonzero(fresh))
+  rows = placement.put_rows((fresh, source), call.mesh)
+  args = *rows, new, (state, info)
   shardings = placement.like((state, info), call.mesh)
-  return programs.get(_select, *args, donate=(2,), out_shardings=shardings)(
+  return programs.get(_select, *args, donate=(3,), out_shardings=shardings)(
     *args
   )
 
 
-def _select(fresh, new, old):
-  """Rows of `new` where `fresh` [B], of `old` elsewhere."""
+def _read(call, slots):
+  """State and info of prompts that were read, and each slot's row in them.
+
+  A few are read as a batch of their own; on a mesh that shares rows, or where
+  there are many, all slots are, and those that go on write nothing.
+  """
+  size = call.lengths.size
+  source, few = np.arange(size, dtype=np.int32), rows_bucket(2 * _enough(call))
+  if len(slots) > few or _shards(call) > 1:
+    return call.prefill(~np.isin(source, slots)), source
+  rows, source = np.resize(slots, few), np.zeros_like(source)
+  source[slots] = np.arange(len(slots))
+  part = call._replace(tokens=call.tokens[rows], lengths=call.lengths[rows])
+  return part.prefill(np.arange(few) >= len(slots)), source
+
+
+def _select(fresh, source, new, old):
+  """Rows `source` [B] of `new` where `fresh` [B], of `old` elsewhere."""
 
   def leaf(new, old):
     chosen = fresh.reshape(-1, *(1,) * (new.ndim - 1))
-    return jnp.where(chosen, new, old)
+    return jnp.where(chosen, jnp.take(new, source, axis=0, mode='clip'), old)
 
   return jax.tree.map(leaf, new, old)

@@ -199,7 +199,7 @@ def name_curves(axes, size: float = _LABEL, *, without=frozenset()) -> set[str]:
 
 _SIGNS = {
   'o': '●', 's': '■', '^': '▲', 'v': '▼', 'D': '◆', 'P': '✚', '.': '·',
-  'x': '×', '+': '+',
+  'x': '×', '+': '+', 'X': '✖', '<': '◀', '>': '▶',
 }  # fmt: skip
 
 

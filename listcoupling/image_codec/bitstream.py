@@ -32,7 +32,7 @@ SCHEMES = tuple(_LABELS)
 LABELS = (*_LABELS['gls'], 'kmeans', 'cosets')
 DEFAULT_LABELS = {name: labels[0] for name, labels in _LABELS.items()}
 MAX_IMAGES, MAX_CANDIDATES, MAX_DECODERS = 1 << 22, 1 << 18, 256
-MAGIC, VERSION = b'\x89LCMP\r\n\x1a', 4
+MAGIC, VERSION, _CHECKSUM = b'\x89LCMP\r\n\x1a', 4, 16  # bytes of the last
 _HEADER = np.dtype([
   ('magic', 'V8'), ('version', '<u2'),
   ('flags', '<u2'),  # 1 shared race, 2 with indices
@@ -42,7 +42,6 @@ _HEADER = np.dtype([
   ('shape', '<u4', 4),  # the last is 0 for grey
   ('picture', '<u4', 2), ('name_bytes', '<u4'), ('model_digest', 'V32'),
 ])  # fmt: skip
-_CHECKSUM = 16
 _TINY, _HUGE = map(float, (np.finfo('f4').tiny, np.finfo('f4').max))
 OVERHEAD = _HEADER.itemsize + _CHECKSUM  # neither messages, indices nor names
 
@@ -150,18 +149,14 @@ def check(container: Container) -> None:
       raise ContainerError(f'{name} must {words}, got {got:.300}.')
 
 
-@functools.lru_cache(64)
-def _number_size(count: int, base: int) -> int:
-  return ((base**count - 1).bit_length() + 7) // 8
-
-
 def _numbers(count: int, base: int) -> Iterator[tuple[slice, int]]:
   """Which digits make each number, and its bytes: most of the bits are used."""
   bits = math.log2(base)
   most = max(range(512, 1025), key=lambda size: (size * bits - 1e-6) % 8)
   for start in range(0, count, most):
     stop = min(start + most, count)
-    yield slice(start, stop), _number_size(stop - start, base)
+    largest = base ** (stop - start) - 1
+    yield slice(start, stop), (largest.bit_length() + 7) // 8
 
 
 def packed_size(count: int, base: int) -> int:
@@ -199,20 +194,12 @@ def unpack(data: bytes, count: int, base: int) -> np.ndarray:
     for i in reversed(range(part.start, part.stop)):
       number, digits[i] = divmod(number, base)
     if number:
-      count = part.stop - part.start
-      raise ValueError(f'a number is too large for {count} messages.')
+      raise ValueError('a number is too large for its messages.')
   return digits
 
 
 def to_bytes(container: Container) -> bytes:
-  """The file as bytes; ValueError for fields that make no sense.
-
-  Example:
-    >>> held = Container('gls', (0, 1), 8, 1, 4, (3, 2, 2), np.array([3, 0, 1]),
-    ...                  bytes(32))
-    >>> from_bytes(to_bytes(held)).messages.tolist()
-    [3, 0, 1]
-  """
+  """The file as `write` writes it; ValueError for fields of no sense."""
   check(container)
   c, names = container, '\0'.join(container.names).encode()
   header = (
@@ -266,13 +253,7 @@ def _read(data: bytes) -> Container:
 
 
 def from_bytes(data: bytes) -> Container:
-  """Reads what `to_bytes` wrote, messages and indices as int32.
-
-  Args:
-    data: all of a file.
-
-  Returns:
-    `Container`.
+  """Reads all bytes of a file; messages and indices are int32 [R].
 
   Raises:
     ContainerError: it cannot be used. Nothing of a size that the header claims
@@ -310,10 +291,9 @@ def write(path: str | os.PathLike, container: Container) -> int:
     >>> import tempfile
     >>> held = Container('gls', (0, 1), 8, 1, 4, (3, 2, 2), np.array([3, 0, 1]),
     ...                  bytes(32))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...   size = write(f'{folder}/coded.lcz', held)  # 3 messages of 2 bits
-    ...   size == OVERHEAD + 1, read(f'{folder}/coded.lcz').num_messages
-    (True, 4)
+    >>> with tempfile.NamedTemporaryFile() as file:  # 3 messages of 2 bits
+    ...   write(file.name, held) - OVERHEAD, read(file.name).messages.tolist()
+    (1, [3, 0, 1])
   """
   data = to_bytes(container)
   with files.replacing(path) as new:

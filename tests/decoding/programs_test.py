@@ -132,7 +132,7 @@ def test_the_store_is_bounded_and_keeps_the_latest(monkeypatch):
 
 
 def test_each_device_has_room_of_its_own(monkeypatch):
-  """What runs on many does not drop what another one needs next."""
+  """Programs of many do not drop one that another needs next."""
   monkeypatch.setattr(programs, 'SIZE', 1)
 
   class Place(NamedTuple):

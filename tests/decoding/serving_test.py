@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from listcoupling.decoding import serving
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
@@ -68,6 +69,21 @@ def test_occupancy_counts_the_blocks_that_a_slot_waits():
   np.testing.assert_array_equal(found.metrics.target_calls, calls)
   # Request 1 goes on alone for 3 blocks: 12 blocks of 2 slots.
   assert found.metrics.occupancy == (1 + 12 + 3 + 5) / (2 * (1 + 3 + 5 + 3))
+
+
+def test_slots_that_end_together_are_refilled_with_their_own(monkeypatch):
+  twins = np.array([0, 0, 1, 1, *range(4, REQUESTS)])
+  keys = jax.random.split(KEY, REQUESTS)[twins]
+  call = TARGET, DRAFTER, PROMPTS[twins], LENGTHS[twins], OPTIONS
+  counts, read = [], serving._read
+  monkeypatch.setattr(
+    serving,
+    '_read',
+    lambda call, slots: counts.append(len(slots)) or read(call, slots),
+  )
+  found = serving.generate_many(keys, *call, batch_size=4)
+  assert 2 in counts  # read as a batch of their own
+  np.testing.assert_array_equal(found.tokens, generate(keys, *call).tokens)
 
 
 def test_slots_make_sense():

@@ -104,7 +104,6 @@ def refused_meshes(results, process, folder):
     'vocabulary': message(tp, target=odd[0], drafter=odd[1]),
     'heads': message(tp, target=heads[0], drafter=heads[1]),
     'mesh of one': message(data if process else tp),
-    'after': message(data),
   }
 
 

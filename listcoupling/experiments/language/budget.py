@@ -33,7 +33,7 @@ _WHY = (
   'Behind: the text of a race is a function of seed and target, so that a '
   'draft is only a guess of it, right with probability {race:.3f}; a scheme '
   'that may reject takes its text from the draft with {overlap:.3f} (1 - TV). '
-  'Columns 1 x n: tokens of one chain whose drafts match so often.'
+  'Columns 1 x n: tokens of one chain if all its drafts matched so often.'
 )
 _LEFT_OUT = (
   'draft_length',

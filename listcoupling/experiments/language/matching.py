@@ -226,12 +226,9 @@ def plot(rows: Sequence[dict], path) -> None:
     sharey=False,
   ) as panels:
     for axes, own in panels:
-      counts = [row['num_drafts'] for row in own]
       for name, curve in _CURVES.items():
-        values = [row[name] for row in own]
-        error = None if curve.line else [row[f'{name}_se'] for row in own]
-        curve.draw(axes, counts, values, error, markerfacecolor='white')
-      axes.set_xticks(counts)
+        curve.of_rows(axes, own, 'num_drafts', name, markerfacecolor='white')
+      axes.set_xticks([row['num_drafts'] for row in own])
 
 
 run = Table(COLUMNS, _settings, _measure, summarize, FIELDS).experiment(

@@ -1,0 +1,62 @@
+"""Pictures of the image codec: what is in them and that it fits."""
+
+import contextlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from listcoupling.experiments import plots
+from listcoupling.experiments.images import figures
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+  """Figures that are drawn and the place of their heading, by file."""
+  found, figure = {}, plots.figure
+
+  @contextlib.contextmanager
+  def watched(path, size):
+    with figure(path, size) as canvas:
+      yield canvas
+      canvas.canvas.draw()
+      heading = canvas._suptitle  # in the style of the figure
+      found[path.name] = canvas, heading and heading.get_window_extent()
+
+  monkeypatch.setattr(plots, 'figure', watched)
+  return found
+
+
+def test_the_heading_of_examples_fits_two_decoders(tmp_path, drawn):
+  rng, found = np.random.default_rng(0), np.array([[1, 0], [1, 1], [0, 0]])
+  left, right = rng.uniform(size=(2, 3, 8, 4))
+  sent = SimpleNamespace(
+    images=rng.uniform(size=(3, 2, 8, 4)), found=found.astype(bool),
+    error=rng.uniform(size=(3, 2)),
+  )  # fmt: skip
+  figures.examples(
+    SimpleNamespace(left=left, right=right), rng.uniform(size=(3, 2, 3, 3)),
+    sent, tmp_path / 'examples.png', title='lists, 4 bits to 2 decoders',
+  )  # fmt: skip
+  canvas, heading = drawn['examples.png']
+  assert 0 <= heading.x0 and heading.x1 <= canvas.bbox.width
+  assert 'lists, 4' in canvas._suptitle.get_text()
+  colours = [axis.spines['top'].get_edgecolor() for axis in canvas.axes[3:6:2]]
+  assert colours[0] == colours[1]  # the first row: found by both
+
+
+def test_a_sweep_shows_a_best_that_is_far_below_the_worst(tmp_path, drawn):
+  rows = [
+    {
+      'side': side, 'scheme': 'list_quantiser', 'num_messages': 4,
+      'num_decoders': 2, 'num_groups': 1, 'bin_size': 1, 'mse': best,
+      'mse_se': 0.0, 'mse_mean': 0.1, 'mse_worst': 0.2,
+    }
+    for side, best in (('none', 0.01), ('crop_3x3', 0.005))
+  ]  # fmt: skip
+  figures.sweep(rows, tmp_path / 'sweep.png')
+  (axis,) = drawn['sweep.png'][0].axes
+  heights = axis.transAxes.inverted().transform(
+    axis.transData.transform([(0, row['mse']) for row in rows])
+  )[:, 1]
+  assert heights[0] - heights[1] > 0.1  # of the height; .03 on a linear scale
