@@ -3,10 +3,12 @@
 import functools
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import jax
 import pytest
@@ -187,6 +189,50 @@ def test_a_script_without_its_extra_says_so_while_it_starts(tmp_path):
   assert 'listcoupling[' not in done.stderr
 
 
+def test_odd_scripts_lack_their_packages_without_a_second_error(tmp_path):
+  """One without words on itself, and one that lacks what all need."""
+  missing = 'raise ModuleNotFoundError("", name="matplotlib")'
+  (tmp_path / 'bare.py').write_text(
+    f'from listcoupling import early_exits\n{missing}\n'
+  )
+  (tmp_path / 'base.py').write_text(
+    'import sys\nfrom listcoupling import early_exits\n'
+    'sys.modules["absl"] = None\nimport absl\n'
+  )
+  bare, base = (
+    subprocess.run(
+      [sys.executable, f'{name}.py', '--help'],
+      capture_output=True,
+      text=True,
+      cwd=tmp_path,
+      env=os.environ | {'PYTHONPATH': str(_ROOT)},
+      check=False,
+    )
+    for name in ('bare', 'base')
+  )
+  assert (bare.returncode, bare.stdout) == (1, '\n')
+  assert bare.stderr.startswith('bare.py: needs matplotlib: pip install')
+  assert base.returncode == 1 and base.stderr.startswith('Traceback')
+  assert base.stderr.splitlines()[-1].startswith('ModuleNotFoundError: import')
+  assert 'excepthook' not in base.stderr
+
+
+def test_the_packages_of_an_extra_are_those_of_setup():
+  text = (_ROOT / 'setup.py').read_text()
+  told = re.search(r'_EXPERIMENTS = \[(.*?)\n\]', text, re.S)[1]
+  asked = {name.lower() for name in re.findall(r"'([\w-]+)>=", told)}
+  asked = {name.replace('_', '-') for name in asked}
+  asked.discard('pillow')  # of another extra as well
+  bring = metadata.packages_distributions()
+  brought = [
+    {name.lower().replace('_', '-') for name in bring[module]}
+    for module in command._EXPERIMENTS
+  ]
+  assert all(names & asked for names in brought)
+  assert asked <= set.union(*brought)
+  assert len(asked) == len(brought)
+
+
 # One process for all: importing takes longer than what is tested.
 _SCRIPT = """
 import io, sys
@@ -229,6 +275,7 @@ _CASES = {
   ('--workdir=x', '--config='): "'' is none",
   ('--workdir=x', '--config=syntax.py'): 'syntax.py, line 1: SyntaxError: ',
   ('--workdir=x', '--config=zero.py'): 'zero.py, line 2: ZeroDivisionError: ',
+  ('--workdir=x', '-config=zero.py'): 'zero.py, line 2: ZeroDivisionError: ',
   ('--wordkir=x',): "'wordkir'. Did you mean: workdir",
   ('--workdir=x', '--seed=-1'): 'seed=-1: -1 is not an integer in the range',
   ('--workdir=x', f'--seed={2**32}'): '[0, 4294967295]',
@@ -271,6 +318,8 @@ def test_configs_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):
     f'{_ROOT}/configs/gaussian.py:small',
     *given[4:],
   ]
+  os.mkfifo(tmp_path / 'pipe')  # as of a shell's <(...)
+  assert command._with_shipped(['x', '--config=pipe'])[1] == '--config=pipe'
   (tmp_path / 'configs' / 'toy.py').unlink()
   assert command._with_shipped(given)[1] == f'--config={_ROOT}/configs/toy.py'
 

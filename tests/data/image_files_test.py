@@ -225,6 +225,9 @@ def test_names_go_to_the_output(tmp_path):
     image_files.write_images(tmp_path, images)
   with pytest.raises(ValueError, match='out.jpeg names a picture'):
     image_files.write_images(tmp_path / 'out.jpeg', images)
+  image_files.check_output(tmp_path / 'scan.fit')  # few suffixes are pictures
+  (tmp_path / 'empty.png').mkdir()
+  image_files.check_output(tmp_path / 'empty.png')
   os.mkfifo(tmp_path / 'x.npy')
   with pytest.raises(ValueError, match='no regular file'):
     image_files.check_output(tmp_path / 'x.npy')

@@ -111,6 +111,30 @@ def test_the_text_says_in_which_cells_expectations_fail():
   assert 'modulo_mse' not in text  # nothing to hold it against
 
 
+def test_rows_of_a_file_are_shown_as_they_were(tmp_path):
+  """Empty cells: the bound is not proved for every scheme."""
+
+  def row(scheme, rate, **more):
+    return {
+      'scheme': scheme, 'num_decoders': 2, 'num_messages': 2, 'mse_db': -1.5,
+      'mean_db': -2.5, 'error_rate': rate, 'error_rate_se': 0.01, **more,
+    }  # fmt: skip
+
+  rows = [
+    row('gls', 0.25, error_bound=0.5),
+    row('shared_race', 0.25),
+    row('interval', 0.75, error_bound=0.5),
+  ]
+  tables.write_csv(tmp_path / 'rows.csv', rows)
+  text = gaussian.as_text(tables.read_csv(tmp_path / 'rows.csv'))
+  assert text == gaussian.as_text(rows)
+  told = [x for x in text.splitlines() if 'Proposition 4' in x]
+  assert told == [
+    'gls: P[error] above Proposition 4 in 0 of 1 rows',
+    'interval: P[error] above Proposition 4 in 1 of 1 rows',
+  ]
+
+
 def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path):
   jobs = [gaussian.Job('modulo', 4, 1.0, 2.0)]
   key = jax.random.key(0)
@@ -155,6 +179,18 @@ def test_a_setting_of_rare_failures_is_not_chosen_by_its_luck():
   assert first < second  # by the figures alone it would be
   chosen = gaussian.select(jobs, sums, config)
   assert chosen['lattice_mse', 2].period.tolist() == [2.0]
+
+
+def test_a_setting_without_figures_is_not_chosen():
+  config = _config(schemes=('interval',), num_messages=(2,))
+  config.num_decoders = (1,)
+  jobs = [gaussian.Job('interval', 2, v, 1.0) for v in (0.1, 0.2)]
+  sums = gaussian.moments(gaussian.by_list_size(np.full((4, 2, 1), 0.5)))
+  sums[0] = np.nan
+  chosen = gaussian.select(jobs, sums, config)
+  assert chosen['interval', 2].test_variance.tolist() == [0.2]
+  with pytest.raises(ValueError, match='All-NaN'):
+    gaussian.select(jobs, sums * np.nan, config)
 
 
 def _figures(error):

@@ -322,6 +322,8 @@ def _run(arguments):
     ('encode --images=images.npy --file=images.npy --overwrite', '--file'),
     ('encode --images=images.npy --file=new --crops=new', '--crops new; name'),
     ('encode --images=images.npy --file=c/x --crops=c', '--file c/x lies in'),
+    ('encode --images=images.npy --file=n/x --crops=n', '--file n/x lies in'),
+    ('encode --images=images.npy --file=n --crops=n/x', '--crops n/x lies in'),
     ('decode --file=coded --side=s.npy --output=s.npy', 'place of --side'),
     ('decode --file=coded --side=s.npy --output=s.png', 'names a picture'),
   ],

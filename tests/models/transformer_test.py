@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from listcoupling.models import transformer
+from listcoupling import kernels
+from listcoupling.models import attention, transformer
 from listcoupling.models.transformer_config import (
   RopeScaling,
   TransformerConfig,
@@ -79,6 +80,22 @@ def test_incremental_equals_full():
     jnp.concatenate(parts, axis=1), full, rtol=0, atol=1e-5
   )
   assert full.dtype == jnp.float32
+
+
+def test_a_layer_is_traced_for_each_choice_of_kernels(monkeypatch):
+  seen, params = [], tiny_params()
+
+  def attend(*args):
+    seen.append(kernels.ATTENTION)
+    return attention.attend(*args)
+
+  monkeypatch.setattr(transformer, 'attend', attend)
+  transformer._layer.clear_cache()
+  for choice in (True, False, True):
+    monkeypatch.setattr(kernels, 'ATTENTION', choice)
+    logits = functools.partial(transformer.causal_logits, TINY)
+    jax.eval_shape(logits, params, random_tokens(2, 1, 3))
+  assert seen == [True, False]  # once for all layers, and again for another
 
 
 def test_incremental_needs_the_right_position():

@@ -98,6 +98,15 @@ def test_the_loss_is_of_the_decoders_in_use():
   assert loss == pytest.approx(0.4 * wrong / 2, rel=1e-4)
 
 
+def test_starts_that_do_not_fit_are_refused():
+  """They would be gathered as they are, without an error."""
+  pool = _pool(KEY, images=4)._replace(starts=jnp.zeros((2, 3, 2, 1, 2)))
+  with pytest.raises(ValueError, match=r'starts must be .* \(2, 4, 2, 1, 2\)'):
+    training.train(
+      KEY, WORDS, pool, config=CONFIG, steps=1, batch_size=2, learning_rate=0.1
+    )
+
+
 def test_the_rate_falls_to_a_fiftieth():
   optimizer = training._optimizer(10, 0.5)
   one, found = jnp.ones(1), []

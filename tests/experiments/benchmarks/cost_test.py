@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Costs on paper, what grows with what, and of a program beside them."""
 
 import math
@@ -97,7 +96,7 @@ ENTRY %main (p: bf16[8,4]) -> bf16[8,4] {
   %sort.2 = (f32[8,50]{1,0}, s32[8,50]{1,0}) sort(%u, %v), dimensions={1}
   %sort.3 = (f32[500]{0}, u8[99]{0}) custom-call(%w), custom_call_target="__cub$DeviceRadixSort"
 }
-"""
+"""  # noqa: E501
 
 
 def test_collectives_count_what_they_deliver():

@@ -501,6 +501,7 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
     row('list_quantiser', -0.9, bin_size=4, is_chosen=False),
     row('list_quantiser', None, bin_size=1, is_chosen=True),
     row('list_quantiser', -0.0021, bin_size=2, is_chosen=True),
+    row('list_quantiser', None, bin_size=2, is_chosen=True),  # M = 1 is absent
     row('lattice', 0.0019, bin_size=None),
     row('lattice', -0.0019, num_groups=2),
   ]
