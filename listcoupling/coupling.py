@@ -8,8 +8,8 @@ an encoder and K decoders that rerun its races. `grouped_streams` rebuilds the
 races of a list from the one race that the target reads.
 
 Legend: N atoms, K drafts or decoders, g streams of a group. Functions take one
-pair of laws and are mapped with `jax.vmap`. Results are indices: nothing here
-has a gradient.
+pair of laws and are mapped with `jax.vmap`. Results are indices: a gradient
+taken around them sees constants.
 """
 
 import functools

@@ -297,6 +297,8 @@ def first_arrival(times: jax.Array) -> jax.Array:
   Returns:
     [...] int32; the lowest index on ties.
   """
+  # An index has no gradient; around it others may be taken.
+  times = jax.lax.stop_gradient(times)
   times = jnp.where(times != times, -jnp.inf, times)  # minima may lose NaN
   best, index = jax.lax.platform_dependent(
     times, cpu=_least_by_passes, default=_least_by_pairs

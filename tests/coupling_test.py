@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import listcoupling as lc
 from listcoupling import bounds, coupling, gumbel
 from tests import statistics
 from tests.small_laws import (
@@ -44,6 +45,31 @@ def test_proposals_of_a_list_are_independent():
   sample = draw_pairs(coupling.gumbel_list_sampling, num_drafts=2)
   pairs = sample.proposals[:, 0] * P.size + sample.proposals[:, 1]
   statistics.assert_law(pairs, np.outer(P, P).ravel())
+
+
+@pytest.mark.parametrize(
+  'draw',
+  [
+    functools.partial(lc.gumbel_list_sampling, num_drafts=2),
+    functools.partial(lc.shared_race_list_sampling, num_drafts=2),
+    lc.gumbel_coupling,
+    lc.maximal_coupling,
+    lc.weighted_minhash_coupling,
+    lambda key, p, q: lc.low_communication_coupling(key, p, q, max_bits=8)[0],
+  ],
+)
+@pytest.mark.parametrize('party', [0, 1])
+def test_a_gradient_taken_around_a_draw_sees_a_constant(draw, party):
+  laws = [logits(P), logits(Q)]
+
+  def reward(law):
+    sample = draw(jax.random.key(3), *laws[:party], law, *laws[party + 1 :])
+    return jnp.where(sample.is_match, 2.0, 3.0) * law[0]
+
+  value, gradient = jax.jit(jax.value_and_grad(reward))(laws[party])
+  expected = np.zeros(P.size)
+  expected[0] = value / laws[party][0]
+  np.testing.assert_allclose(gradient, expected, rtol=1e-6)
 
 
 def test_target_is_blind_to_the_drafts():

@@ -385,3 +385,22 @@ def test_float64_weights_keep_their_differences_under_an_offset():
   assert int(decoded[0]) == int(decoded[1])
   # In float32 the offset leaves nothing of the differences.
   assert len(set(weights.astype(np.float32).tolist())) <= 2
+
+
+def test_a_gradient_taken_around_the_codec_sees_constants():
+  labels = jnp.array([0, 1, 0, 1])
+
+  def loss(log_weights):
+    key = jax.random.key(0)
+    index, message = compression.encode(
+      key, log_weights, labels, num_decoders=2
+    )
+    guess = compression.decode(
+      key, log_weights, labels, message, decoder=1, num_decoders=2
+    )
+    return log_weights[index] + 10 * log_weights[guess]
+
+  weights = jnp.array([0.0, 0.1, 0.2, 0.3])
+  gradient = jax.jit(jax.grad(loss))(weights)
+  assert sorted(set(gradient.tolist()) - {0}) in ([1, 10], [11])
+  assert gradient.sum() == 11
