@@ -114,10 +114,13 @@ def check_key(key, shape=(), name: str = 'key') -> None:
   """Raises ValueError unless `key` is typed, threefry, partitionable."""
   dtype = getattr(key, 'dtype', None)
   if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    found, remedy = shown(key), 'jax.random.key(seed) makes one'
+    if dtype is not None:
+      found = f'{type(key).__name__} of dtype {dtype}'
+      remedy = 'jax.random.wrap_key_data(key) wraps a legacy key'
     raise ValueError(
-      f'{name} must be a typed key such as jax.random.key(0), got '
-      f'{type(key).__name__} of dtype {dtype}; wrap a legacy key with '
-      'jax.random.wrap_key_data(key).'
+      f'{name} must be a typed key such as jax.random.key(0), got {found}; '
+      f'{remedy}.'
     )
   if key.shape != shape:
     remedy = (

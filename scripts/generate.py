@@ -50,7 +50,7 @@ def main(_):
   options, prompts, writing = _OPTIONS(), _PROMPTS(), _WRITING()
   as_json, samples = _FORMAT.value == 'json', writing['num_samples']
   if _STREAM.value and (as_json or len(prompts) * samples > 1):
-    raise ValueError('--stream prints one text, and not as --format=json.')
+    raise ValueError('--stream is for one prompt, one sample, no JSON.')
   if writing['logprobs'] and not as_json:
     raise ValueError('--logprobs are printed by --format=json alone.')
   if _TUNE.value and _COMPARE.value:
@@ -67,7 +67,8 @@ def main(_):
     if _TUNE.value:
       first = [x for x in prompts for _ in range(samples)]
       given, first = options, encode(first[: writing['batch_size']])
-      options = lc.decoding.tune(*pair, *first, given)
+      tell = functools.partial(print, file=sys.stderr)
+      options = lc.decoding.tune(*pair, *first, given, on_turn=tell)
       words = command_flags.written(options, given) or 'what was given'
       print(f'fastest: {words}', file=sys.stderr)
     report, show = _write(*pair, prompts, options, **writing, **how)

@@ -182,7 +182,7 @@ def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
   if chats and chat_template is None:
     raise ValueError(
       f'row {min(chats)}: messages need a chat_template; read_chat_template '
-      "takes the checkpoint's."
+      "takes the checkpoint's, the flag --chat too."
     )
   filled = chat_template.render_rows(chats) if chats else {}
   for row, text in enumerate(texts):
@@ -212,7 +212,7 @@ def _check_ids(ids, row):
     ids = np.asarray(None)  # lists of different lengths
   if ids.ndim != 1 or not ids.size or ids.dtype.kind not in 'iu':
     raise ValueError(
-      f'row {row}: a prompt must be a list of at least one token id, got '
+      f'row {row}: a prompt must be a string or at least one token id, got '
       f'{ids.tolist()!r:.80}.'
     )
   bad = ids[(ids < 0) | (ids > np.iinfo(np.int32).max)]

@@ -9,7 +9,7 @@ Legend: W beam width, L depths, N nodes.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -43,6 +43,8 @@ def tune(
   prompts,
   lengths,
   options: GenerateOptions,
+  *,
+  on_turn: Callable[[str], None] | None = None,
 ) -> GenerateOptions:
   """Measures plain sampling and a grid of trees, and returns the fastest.
 
@@ -56,6 +58,7 @@ def tune(
     lengths: [B].
     options: the law and the length of the texts. Few new tokens tell what
       short texts cost, many what the drafter has to say once it is known.
+    on_turn: gets a line after each turn of the settings: the fastest so far.
 
   Returns:
     `options` with method, num_drafts, draft_length and num_nodes of the
@@ -78,15 +81,12 @@ def tune(
       'tune needs at least one drafter to compare with plain sampling, got '
       'none.'
     )
-  rates = measure(
-    key, target, drafters, prompts, lengths, settings(options, len(drafters))
-  )
-  best = _fastest(rates)
+  arguments = key, target, drafters, prompts, lengths
+  grid = settings(options, len(drafters))
+  best = _fastest(measure(*arguments, grid, on_turn))
   if METHODS[best.method].best_first and best.draft_length > 1:
     costs = [dataclasses.replace(best, draft_cost=cost) for cost in COSTS]
-    best = _fastest(
-      measure(key, target, drafters, prompts, lengths, [best, *costs])
-    )
+    best = _fastest(measure(*arguments, [best, *costs], on_turn))
   return best
 
 
@@ -124,7 +124,7 @@ def settings(
 
 
 def measure(
-  key, target, drafters, prompts, lengths, candidates
+  key, target, drafters, prompts, lengths, candidates, on_turn=None
 ) -> dict[GenerateOptions, list[float]]:
   """Tokens per second of each candidate, tried in turn.
 
@@ -148,4 +148,22 @@ def measure(
       running = [
         each for each in running if np.median(rates[each]) >= _SHARE * fastest
       ]
+    if on_turn:
+      on_turn(_line(turn, rates, running))
   return rates
+
+
+def _line(turn, rates, running) -> str:
+  """How far `measure` is."""
+  line = f'turn {turn} of {_TRIES}: '
+  if not turn:
+    return line + f'{len(running)} settings are compiled'
+  medians = {each: np.median(rates[each]) for each in running}
+  best = max(medians, key=medians.get)
+  shape = ''
+  if METHODS[best.method].best_first:
+    shape = f' of {best.num_nodes} nodes, {best.draft_length} deep'
+  return line + (
+    f'{best.method}{shape} leads {len(running)} settings with '
+    f'{medians[best]:.0f} tokens/s'
+  )

@@ -198,6 +198,7 @@ def decode(values: Mapping) -> dict:
     **size_report(container, size),
     'decoder': decoder,
     'whole': whole,
+    'output': os.fspath(values['output']),
     **quality_report(container, index, images, source),
   }
 

@@ -132,7 +132,9 @@ def test_whole_pictures_come_back_in_tiles(folder, tmp_path):
   values |= dict(
     side=tmp_path / 'crops' / 'decoder_1.npz', output=tmp_path / 'out'
   )
-  assert commands.decode(values)['whole'] is True
+  report = commands.decode(values)
+  assert report['whole'] is True
+  assert report['output'] == str(tmp_path / 'out')
   found = image_files.read_named_images(tmp_path / 'out')
   assert found.names == tuple(f'p{i}.png' for i in range(R // 4))
   assert found.pixels.shape == pixels.shape
