@@ -212,7 +212,7 @@ def _check_ids(ids, row):
     ids = np.asarray(None)  # lists of different lengths
   if ids.ndim != 1 or not ids.size or ids.dtype.kind not in 'iu':
     raise ValueError(
-      f'row {row}: a prompt must be a string or at least one token id, got '
+      f'row {row}: a prompt must be a list of at least one token id, got '
       f'{ids.tolist()!r:.80}.'
     )
   bad = ids[(ids < 0) | (ids > np.iinfo(np.int32).max)]

@@ -79,7 +79,7 @@ def test_options_that_make_no_sense_are_refused(changes, words):
 
 BAD_INPUTS = dict(
   legacy_key=(dict(key=jax.random.PRNGKey(0)), ['typed key', 'uint32']),
-  integer_key=(dict(key=0), ['key', 'int']),
+  integer_key=(dict(key=0), ['key', 'got 0', 'jax.random.key(seed)']),
   too_many_keys=(dict(key=jax.random.split(KEY, 3)), ['(2,)', '(3,)']),
   other_generator=(
     dict(key=jax.random.key(0, impl='rbg')),

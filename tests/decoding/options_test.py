@@ -127,7 +127,6 @@ STRANGE_CALLS = [
   (dict(prompt_lengths=None), ['prompt_lengths']),
   (dict(key=jax.random.split(KEY, 3)), ['key', '(1,)', '(3,)', 'split']),
   (dict(key=jax.random.PRNGKey(0)), ['key', 'wrap_key_data']),
-  (dict(key=7), ['got 7', 'jax.random.key(seed)']),
   (dict(target='gpt2'), ['target', 'load_pretrained']),
   (dict(options=None), ['options', 'GenerateOptions']),
   (dict(on_block='print'), ['on_block', 'print']),
