@@ -122,7 +122,9 @@ def define_encoding() -> Callable[[], dict[str, Any]]:
   """
   chat = flags.DEFINE_bool('chat', False, "Fill in the target's chat template.")
   special = flags.DEFINE_bool(
-    'add_special_tokens', None, 'Those around a text; else unless --chat.'
+    'add_special_tokens',
+    None,
+    'Begin texts as the tokenizer says; left out: unless --chat.',
   )
 
   def encoding():

@@ -50,7 +50,7 @@ def test_the_fastest_is_chosen_and_the_law_is_kept(rate):
 
 def test_who_leads_is_told_after_every_turn(rate):
   rates, _ = rate
-  rates |= {16: 100.0, 8: 150.0}
+  rates |= {16: 140.0, 8: 150.0}
   lines = []
   tune(KEY, TARGET, DRAFTER, [[1, 2]], [2], OPTIONS, on_turn=lines.append)
   assert len(lines) == 2 * (1 + tuning._TRIES)  # once more with costs
@@ -58,7 +58,7 @@ def test_who_leads_is_told_after_every_turn(rate):
     lines[0] == f'turn 0 of 9: {len(settings(OPTIONS))} settings are compiled'
   )
   lead = 'gumbel_tree of 8 nodes, 8 deep leads'
-  assert lines[1] == f'turn 1 of 9: {lead} 2 settings with 150 tokens/s'
+  assert lines[1] == f'turn 1 of 9: {lead} 3 settings with 150 tokens/s'
 
 
 def test_one_slow_try_does_not_decide(rate):
