@@ -96,6 +96,11 @@ def test_the_loss_is_of_the_decoders_in_use():
   assert loss == pytest.approx(0.1 * wrong / 2, rel=1e-4)
   _, loss = training.train(KEY, WORDS, both, **options, mean_weight=0.4)
   assert loss == pytest.approx(0.4 * wrong / 2, rel=1e-4)
+  # Grey codewords add nothing to the answers that it begins with.
+  starts = jnp.broadcast_to(WORDS[1], (1, 4, 2, 1, 2))
+  begun, grey = pool._replace(starts=starts), np.full_like(WORDS, 0.5)
+  _, loss = training.train(KEY, grey, begun, **options)
+  assert loss == pytest.approx(0, abs=1e-6)
 
 
 def test_starts_that_do_not_fit_are_refused():
