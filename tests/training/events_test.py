@@ -39,9 +39,11 @@ def test_numbers_and_pictures_are_kept_and_the_file_is_closed(
   assert picture.step == 5 and picture.summary.value[0].image.height == 2
 
 
-def test_without_a_folder_nothing_is_written():
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
   with events.Events(None, 0) as board:
     board.scalars({'loss': 0.5}, 1)
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_names_the_folder(tmp_path, monkeypatch):
