@@ -148,7 +148,7 @@ _LOG_ODDS = {
 
 @functools.cache
 def _slopes(kind, optimum):
-  """[1000, 4] of the loss of new batches at an optimum, in four directions."""
+  """[4000, 4] of the loss of new batches at an optimum, in four directions."""
 
   def loss(step, key):
     side_key, noise_key, loss_key = jax.random.split(key, 3)
@@ -164,7 +164,7 @@ def _slopes(kind, optimum):
       logits, loss_key, latent, side[:, :, None], kind, 4
     )
 
-  keys = jax.random.split(jax.random.key(3), 1000)
+  keys = jax.random.split(jax.random.key(3), 4000)
   slopes = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(jnp.zeros(4), keys)
   return np.asarray(slopes, np.float64)
 
