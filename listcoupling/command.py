@@ -25,7 +25,6 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 _EXPERIMENTS = (
   'importlib_resources', 'matplotlib', 'ml_collections', 'optax', 'orbax',
   'pyarrow', 'rouge_score', 'sklearn', 'tensorboardX', 'tensorflow_datasets',
-  'tqdm',
 )  # fmt: skip
 _EXTRAS = {
   **dict.fromkeys(_EXPERIMENTS, 'experiments'),
