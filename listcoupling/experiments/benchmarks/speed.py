@@ -39,7 +39,6 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
 from listcoupling.decoding.serving import generate_many
 from listcoupling.decoding.text import encode_prompts
-from listcoupling.experiments.benchmarks import baselines
 from listcoupling.experiments.run import environment, open_run
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
@@ -68,11 +67,13 @@ def in_turn(
   return found
 
 
-def timed(function: Callable[[], T]) -> tuple[T, float]:
-  """The result of a function and its seconds."""
+def timed(function: Callable[[], T], repeats: int = 1) -> tuple[T, float]:
+  """The result of a function and its seconds, over calls in a row."""
   began = time.perf_counter()
-  result = jax.block_until_ready(function())
-  return result, time.perf_counter() - began
+  for _ in range(repeats):
+    result = function()
+  jax.block_until_ready(result)
+  return result, (time.perf_counter() - began) / repeats
 
 
 def milliseconds(
@@ -112,17 +113,39 @@ def run(
     return record.rows(jobs, lambda measure: measure(), key='case', timed=True)
 
 
-SIZES = ('shipped', '25M')
+class Size(NamedTuple):
+  """A random target and the drafter of its first layers."""
+
+  config: TransformerConfig
+  draft_layers: int
+  gain: float  # of a layer, beside embeddings of 1
+
+  def pair(self, key: jax.Array) -> tuple[LanguageModel, LanguageModel]:
+    """Draws both."""
+    return random_pair(
+      key, self.config, draft_layers=self.draft_layers, gain=self.gain
+    )
+
+
+def make_config(
+  vocab: int, hidden: int, layers: int, heads: int, kv_heads: int, wide: int
+) -> TransformerConfig:
+  """A decoder whose head is not its embeddings."""
+  return TransformerConfig(
+    vocab, hidden, layers, heads, kv_heads, hidden // heads, wide,
+    tie_embeddings=False,
+  )  # fmt: skip
+
+
+SIZES = {
+  '1M': Size(make_config(1024, 128, 4, 4, 2, 448), 1, 0.2),
+  '25M': Size(make_config(1024, 512, 8, 8, 4, 1408), 1, 0.13),
+  '100M': Size(make_config(8192, 768, 12, 12, 4, 2560), 2, 0.1),
+}
 # (K, L, N) beside those that `tune` tries and plain sampling.
 WIDER = (
-  (1, 1, 1),
-  (1, 3, 3),
-  (1, 6, 6),
-  (2, 2, 4),
-  (2, 8, 16),
-  (4, 4, 8),
-  (4, 12, 32),
-  (8, 4, 32),
+  *((1, 1, 1), (1, 3, 3), (1, 6, 6), (2, 2, 4)),
+  *((2, 8, 16), (4, 4, 8), (4, 12, 32), (8, 4, 32)),
 )
 _SHORT = GenerateOptions(max_new_tokens=64)
 _LONG = GenerateOptions(draft_length=4, max_new_tokens=128)
@@ -133,6 +156,7 @@ _PROMPTS = (
   'class Parser(object):\n',
   'import os\nimport sys\n',
 )
+Cases = dict[str, Callable[[], dict]]  # what measures a row, by its name
 
 
 class Workload(NamedTuple):
@@ -155,10 +179,17 @@ class Workload(NamedTuple):
     drafters = [] if options.method == 'autoregressive' else [self.drafter]
     return self.key, self.target, drafters, self.prompts, self.lengths, options
 
-  def rate(self, options: GenerateOptions) -> float:
-    """Tokens per second of one run."""
-    out = generate.generate(*self.arguments(options))
-    return out.metrics.tokens_per_second
+  def rates(
+    self, settings: Mapping[K, GenerateOptions], rounds: int
+  ) -> dict[K, np.ndarray]:
+    """Tokens per second of each setting, round by round."""
+
+    def rate(options):
+      out = generate.generate(*self.arguments(options))
+      return out.metrics.tokens_per_second
+
+    runs = {name: functools.partial(rate, x) for name, x in settings.items()}
+    return {name: np.array(x) for name, x in in_turn(runs, rounds).items()}
 
 
 def load_workload(key: jax.Array, size: str) -> Workload:
@@ -166,17 +197,11 @@ def load_workload(key: jax.Array, size: str) -> Workload:
 
   Args:
     key: typed key.
-    size: of `SIZES`: the shipped pair, or a random one of 25M and 4M.
+    size: 'shipped', or '25M' of `SIZES`.
   """
   pair = shipped = pretrained.shipped_pair()
   if size != 'shipped':
-    own = baselines.SIZES[size]
-    pair = random_pair(
-      gumbel.domain_key(key, Domain.MODEL_INIT),
-      own.config,
-      draft_layers=own.draft_layers,
-      gain=own.gain,
-    )
+    pair = SIZES[size].pair(gumbel.domain_key(key, Domain.MODEL_INIT))
   prompts = encode_prompts(shipped[0].tokenizer, _PROMPTS)
   return Workload(gumbel.domain_key(key, Domain.TEXTS), *pair, *prompts)
 
@@ -189,7 +214,7 @@ def decoding_cases(
   options: GenerateOptions = _LONG,
   methods: Sequence[str] = tuple(METHODS),
   rounds: int = 3,
-) -> dict[str, Callable[[], dict]]:
+) -> Cases:
   """Tokens per second and block efficiency of every method, K and B.
 
   Methods of one draft stand once, at the least K.
@@ -245,7 +270,7 @@ def overhead_cases(
   *,
   settings: Sequence[GenerateOptions] | None = None,
   rounds: int = 20,
-) -> dict[str, Callable[[], dict]]:
+) -> Cases:
   """Time of a block at batch 1 against its model calls alone, same shapes.
 
   Trees of 8 to 32 nodes and three schemes of K chains, unless `settings` are
@@ -323,7 +348,7 @@ def memory_cases(
   capacity: int = 2048,
   batch: int = 1,
   drafts: Sequence[int] = (1, 8),
-) -> dict[str, Callable[[], dict]]:
+) -> Cases:
   """Compiled memory of the whole loop for rows of `capacity` tokens."""
   prompts = np.ones((batch, capacity - 64), np.int32)
   lengths = np.full(batch, prompts.shape[1])
@@ -363,44 +388,30 @@ def capacity_cases(
   batches: Sequence[int] = (1, 8),
   options: GenerateOptions = _LONG,
   rounds: int = 5,
-) -> dict[str, Callable[[], dict]]:
+) -> Cases:
   """Rates of the same short texts in rows of little and of much capacity.
 
   Plain sampling stands beside the method of `options`.
   """
 
   def measure(batch, method):
-    own = workload.resized(batch)
+    own = dataclasses.replace(options, method=method)
     settings = {
-      capacity: dataclasses.replace(
-        options, method=method, cache_length=capacity
+      f'tokens_per_second_at_{size}': dataclasses.replace(
+        own, cache_length=size
       )
-      for capacity in capacities
+      for size in capacities
     }
-    rates = _rates(own, settings, rounds)
-    short, long = (float(np.median(rates[each])) for each in capacities)
-    return {
-      'batch': batch,
-      'method': method,
-      f'tokens_per_second_at_{capacities[0]}': short,
-      f'tokens_per_second_at_{capacities[1]}': long,
-      'ratio': long / short,
-    }
+    rates = workload.resized(batch).rates(settings, rounds)
+    row = {name: float(np.median(found)) for name, found in rates.items()}
+    short, long = row.values()
+    return {'batch': batch, 'method': method, **row, 'ratio': long / short}
 
   return {
     f'{method}, batch {batch}': functools.partial(measure, batch, method)
     for batch in batches
     for method in ('autoregressive', options.method)
   }
-
-
-def _rates(workload, settings, rounds) -> dict:
-  """Tokens per second of settings by name, round by round."""
-  runs = {
-    name: functools.partial(workload.rate, each)
-    for name, each in settings.items()
-  }
-  return in_turn(runs, rounds)
 
 
 def serving_cases(
@@ -410,7 +421,7 @@ def serving_cases(
   batch_size: int = 32,
   options: GenerateOptions = _REQUESTED,
   rounds: int = 3,
-) -> dict[str, Callable[[], dict]]:
+) -> Cases:
   """Row-blocks that wait, and rates: a queue against batch after batch.
 
   Both write the same texts, which end at different lengths.
@@ -421,14 +432,14 @@ def serving_cases(
     'fixed batches': functools.partial(_batches, *call, batch_size),
     'queue': functools.partial(generate_many, *call, batch_size=batch_size),
   }
-  ways = {name: functools.partial(timed, way) for name, way in ways.items()}
-  measured = functools.cache(functools.partial(in_turn, ways, rounds))
+  clocks = {name: functools.partial(timed, way) for name, way in ways.items()}
+  measured = functools.cache(lambda: in_turn(clocks, rounds))
 
   def measure(name):
-    seconds = {
-      way: np.median([own for _, own in runs])
-      for way, runs in measured().items()
-    }
+    own, batches = (
+      np.median([seconds for _, seconds in measured()[way]])
+      for way in (name, 'fixed batches')
+    )
     out = measured()[name][0][0]
     return dict(
       requests=requests,
@@ -436,8 +447,8 @@ def serving_cases(
       tokens=int(out.lengths.sum()),
       longest=int(out.lengths.max()),
       waiting=1 - out.metrics.occupancy,
-      tokens_per_second=float(out.lengths.sum() / seconds[name]),
-      ratio_to_batches=float(seconds['fixed batches'] / seconds[name]),
+      tokens_per_second=float(out.lengths.sum() / own),
+      ratio_to_batches=float(batches / own),
     )
 
   return {name: functools.partial(measure, name) for name in ways}
@@ -445,14 +456,10 @@ def serving_cases(
 
 def _batches(keys, target, drafter, prompts, lengths, options, size):
   """The requests batch after batch; `occupancy` is that of all batches."""
-  outs = []
-  for first in range(0, len(prompts), size):
-    own = slice(first, first + size)
-    outs.append(
-      generate.generate(
-        keys[own], target, drafter, prompts[own], lengths[own], options
-      )
-    )
+  outs = [
+    generate.generate(keys[x], target, drafter, prompts[x], lengths[x], options)
+    for x in (slice(i, i + size) for i in range(0, len(prompts), size))
+  ]
   calls = [out.metrics.target_calls for out in outs]
   turned = sum(each.size * each.max() for each in calls)
   used = sum(each.sum() for each in calls)
@@ -468,26 +475,32 @@ def tune_cases(
   *,
   options: GenerateOptions = _SHORT,
   rounds: int = 7,
-) -> dict[str, Callable[[], dict]]:
+) -> Cases:
   """The choice of `tune` at batch 1 against every setting of a wider grid.
 
   Rows have tokens_per_second with its standard error and of_best, the rate as
   a share of the fastest setting's; `chosen` is the last.
   """
-  workload = workload.resized(1)
-  settings = _wider(options)
+  key, target, drafter, *prompts = workload = workload.resized(1)
+  plain, *trees = tuning.settings(options)
+  wider = [
+    dataclasses.replace(
+      trees[0], num_drafts=width, draft_length=length, num_nodes=nodes
+    )
+    for width, length, nodes in WIDER
+  ]
+  settings = {_in_words(each): each for each in (plain, *trees, *wider)}
+  last = 'the choice of tune'
 
   @functools.cache
   def measured():
-    key, target, drafter, *prompts = workload
     choice = tuning.tune(key, target, [drafter], *prompts, options)
-    every = {each: each for each in [*settings, choice]}
-    rates = _rates(workload, every, rounds)
-    return choice, {each: np.array(own) for each, own in rates.items()}
+    every = {each: each for each in (*settings.values(), choice)}
+    return choice, workload.rates(every, rounds)
 
-  def measure(setting):
+  def measure(name):
     choice, rates = measured()
-    own = setting or choice
+    own = settings.get(name, choice)
     best = max(each.mean() for each in rates.values())
     return dict(
       method=own.method,
@@ -497,13 +510,10 @@ def tune_cases(
       draft_cost=own.draft_cost,
       **tables.means({'tokens_per_second': rates[own]}),
       of_best=float(rates[own].mean() / best),
-      chosen=setting is None,
+      chosen=name == last,
     )
 
-  cases = {
-    _in_words(each): functools.partial(measure, each) for each in settings
-  }
-  return cases | {'the choice of tune': functools.partial(measure, None)}
+  return {name: functools.partial(measure, name) for name in (*settings, last)}
 
 
 def _in_words(options) -> str:
@@ -511,17 +521,6 @@ def _in_words(options) -> str:
     f'{options.method}, W = {options.num_drafts}, L = {options.draft_length}, '
     f'N = {options.num_nodes or 0}'
   )
-
-
-def _wider(options) -> list[GenerateOptions]:
-  """Plain sampling, the grid of `tune` and `WIDER`."""
-  plain, *trees = tuning.settings(options)
-  return [plain, *trees] + [
-    dataclasses.replace(
-      trees[0], num_drafts=width, draft_length=length, num_nodes=nodes
-    )
-    for width, length, nodes in WIDER
-  ]
 
 
 VOCABULARIES = (1000, 32_000, 151_936, 262_144)
@@ -577,7 +576,7 @@ def sampler_cases(
   drafts: Sequence[int] = DRAFTS,
   compared: tuple[int, int] = (151_936, 8),
   rounds: int = 20,
-) -> dict[str, Callable[[], dict]]:
+) -> Cases:
   """Draws against the two limits of the machine: random bits and a copy.
 
   Args:
@@ -642,7 +641,7 @@ def vocabulary_cases(
   options: GenerateOptions = _BLOCK,
   methods: Sequence[str] = SCHEMES,
   rounds: int = 7,
-) -> dict[str, Callable[[], dict]]:
+) -> Cases:
   """A block and each scheme's verification, under every one of `FILTERS`.
 
   Args:
@@ -680,7 +679,7 @@ def vocabulary_cases(
 def _block(key, config, options, rounds) -> dict:
   """The row of a whole block."""
   init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
-  pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
+  pair = Size(config, 1, 0.1).pair(init_key)
   prompts = np.array([[1, 2, 3]]), np.array([3])
   workload = Workload(key, *pair, *prompts)
   functions = {}
