@@ -144,9 +144,9 @@ SIZES = {
 }
 # (K, L, N) beside those that `tune` tries and plain sampling.
 WIDER = (
-  *((1, 1, 1), (1, 3, 3), (1, 6, 6), (2, 2, 4)),
-  *((2, 8, 16), (4, 4, 8), (4, 12, 32), (8, 4, 32)),
-)
+  (1, 1, 1), (1, 3, 3), (1, 6, 6), (2, 2, 4), (2, 8, 16), (4, 4, 8),
+  (4, 12, 32), (8, 4, 32),
+)  # fmt: skip
 _SHORT = GenerateOptions(max_new_tokens=64)
 _LONG = GenerateOptions(draft_length=4, max_new_tokens=128)
 _REQUESTED = GenerateOptions(max_new_tokens=256)
