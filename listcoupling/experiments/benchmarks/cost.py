@@ -43,15 +43,6 @@ class Cost(NamedTuple):
   sent: float = 0.0  # bytes of results that devices exchange
   exchanges: float = 0.0  # how many
 
-  def times(self, count: float) -> 'Cost':
-    """The same so many times."""
-    return Cost(*(count * part for part in self))
-
-
-def total(costs: Sequence[Cost]) -> Cost:
-  """The sum."""
-  return Cost(*map(sum, zip(*costs)))
-
 
 def weights(config: TransformerConfig) -> int:
   """Numbers that a token is multiplied with, the head's included."""
@@ -197,36 +188,23 @@ def _llama(hidden, layers, heads, head_dim, intermediate, tied=False):
   )  # fmt: skip
 
 
+_LARGEST = _llama(8192, 80, 64, 128, 28672)
 PAIRS = {
-  '70B + 1B': (
-    _llama(8192, 80, 64, 128, 28672),
-    _llama(2048, 16, 32, 64, 8192, tied=True),
-  ),
-  '70B + 8B': (
-    _llama(8192, 80, 64, 128, 28672),
-    _llama(4096, 32, 32, 128, 14336),
-  ),
+  '70B + 1B': (_LARGEST, _llama(2048, 16, 32, 64, 8192, tied=True)),
+  '70B + 8B': (_LARGEST, _llama(4096, 32, 32, 128, 14336)),
 }
 
 
-class Tree(NamedTuple):
-  """A shape, and the tokens per block it gave on pairs of tables."""
-
-  num_nodes: int
-  num_drafts: int
-  draft_length: int
-  written: dict[str, float]  # by pair: tables at sigma 1 and .5
-
-
-# `language.table_pairs.tokens_per_call`, 64 rows of 384 tokens of one pair.
+# (N, K, L) and the tokens per block it gave on pairs of tables at sigma 1 and
+# .5: `language.table_pairs.tokens_per_call`, 64 rows of 384 tokens of one pair.
 # Errors over rows are below .03; pairs at one distance differ by .02 to .08.
-TREES = (
-  Tree(4, 4, 3, {'70B + 1B': 2.42, '70B + 8B': 3.11}),
-  Tree(8, 4, 4, {'70B + 1B': 2.94, '70B + 8B': 3.96}),
-  Tree(16, 8, 5, {'70B + 1B': 3.47, '70B + 8B': 4.87}),
-  Tree(32, 8, 6, {'70B + 1B': 4.02, '70B + 8B': 5.83}),
-  Tree(64, 8, 6, {'70B + 1B': 4.49, '70B + 8B': 6.25}),
-)
+TREES = {
+  (4, 4, 3): {'70B + 1B': 2.42, '70B + 8B': 3.11},
+  (8, 4, 4): {'70B + 1B': 2.94, '70B + 8B': 3.96},
+  (16, 8, 5): {'70B + 1B': 3.47, '70B + 8B': 4.87},
+  (32, 8, 6): {'70B + 1B': 4.02, '70B + 8B': 5.83},
+  (64, 8, 6): {'70B + 1B': 4.49, '70B + 8B': 6.25},
+}
 
 
 def paper_cases(
@@ -248,10 +226,10 @@ def paper_cases(
     own = dict(batch=batch, used=used, devices=machine.devices)
     plain = batch / machine.seconds(block(target, None, **own))
     rates = {}
-    for tree in TREES:
-      shape, written = tree._asdict(), tree.written[pair]
-      parts = block(target, drafter, **own, **shape | {'written': written})
-      rates[tree.num_nodes] = batch * written / machine.seconds(parts)
+    for (nodes, width, length), tokens in TREES.items():
+      shape = dict(num_nodes=nodes, num_drafts=width, draft_length=length)
+      parts = block(target, drafter, written=tokens[pair], **shape, **own)
+      rates[nodes] = batch * tokens[pair] / machine.seconds(parts)
     best = max(rates, key=rates.get)
     return {
       'machine': machine.name,
@@ -457,17 +435,14 @@ def _figures(key, pair, options, mesh) -> dict:
 
 def _on_paper(pair, options, shared, count) -> Cost:
   """A block in float32 with one draft step, of devices that share weights."""
-  target, drafter = (model.config for model in pair)
-  return total(
-    block(
-      target,
-      drafter,
-      _BATCH * shared // count,
-      _PROMPT,
-      num_nodes=options.tree_nodes(),
-      num_drafts=options.num_drafts,
-      draft_length=options.draft_length,
-      devices=shared,
-      number=4,
-    )
+  parts = block(
+    *(model.config for model in pair),
+    _BATCH * shared // count,
+    _PROMPT,
+    num_nodes=options.tree_nodes(),
+    num_drafts=options.num_drafts,
+    draft_length=options.draft_length,
+    devices=shared,
+    number=4,
   )
+  return Cost(*map(sum, zip(*parts)))

@@ -538,23 +538,16 @@ LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
 def _samplers(p, q, num_drafts: int) -> dict[str, Callable]:
   """Functions of a key by name; JAX's own draws are timed beside ours."""
   shape = num_drafts, p.size
+  own = dict(draft_logits=p, target_logits=q, num_drafts=num_drafts)
+  high = functools.partial(jax.random.gumbel, shape=shape, mode='high')
+  shared, choose = coupling.shared_race_list_sampling, jax.random.categorical
   return {
-    'exponential noise': lambda key: gumbel.exponential_streams(
-      key, p.size, num_drafts
-    ),
-    'jax.random.gumbel, low': lambda key: jax.random.gumbel(key, shape),
-    'jax.random.gumbel, high': lambda key: jax.random.gumbel(
-      key, shape, mode='high'
-    ),
-    'GLS draw': lambda key: coupling.gumbel_list_sampling(
-      key, p, q, num_drafts=num_drafts
-    ),
-    'K categorical draws': lambda key: jax.random.categorical(
-      key, p, shape=(num_drafts,)
-    ),
-    'shared-race draw (one race)': lambda key: (
-      coupling.shared_race_list_sampling(key, p, q, num_drafts=num_drafts)
-    ),
+    'exponential noise': lambda k: gumbel.exponential_streams(k, *shape[::-1]),
+    'jax.random.gumbel, low': lambda k: jax.random.gumbel(k, shape),
+    'jax.random.gumbel, high': high,
+    'GLS draw': lambda k: coupling.gumbel_list_sampling(k, **own),
+    'K categorical draws': lambda k: choose(k, p, shape=shape[:1]),
+    'shared-race draw (one race)': lambda k: shared(k, **own),
   }
 
 
@@ -562,11 +555,8 @@ def _races(p, q, num_drafts: int) -> dict[str, Callable]:
   """The race that decoding runs: one law, K streams."""
   del q
   streams = jnp.arange(num_drafts, dtype=jnp.int32)
-  return {
-    f'race of {num_drafts} streams': lambda key: race_kernel.race(
-      key, p, None, streams
-    )
-  }
+  name = f'race of {num_drafts} streams'
+  return {name: lambda key: race_kernel.race(key, p, None, streams)}
 
 
 def sampler_cases(

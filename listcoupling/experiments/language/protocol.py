@@ -24,7 +24,11 @@ from listcoupling import files, gumbel, tables
 from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
-from listcoupling.decoding.generate import Generation, generate
+from listcoupling.decoding.generate import (
+  Generation,
+  check_tokenizers,
+  generate,
+)
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
@@ -39,28 +43,23 @@ _TEXT = Field(str, empty=True)
 _COUNT = Field(int, least=1)
 FIELDS = {
   'experiment': Field(str),
-  'target': _TEXT,
-  'drafter': _TEXT,
+  **dict.fromkeys(('target', 'drafter', 'prompts'), _TEXT),
+  'single_temperature': _TEXT,
   'dtype': Field(str),
   'datasets': Field(str, among=tuple(prompt_data.FORMATS), many=True),
-  'prompts': _TEXT,
   'source': Field(str, among=prompt_data.SOURCES),
-  'num_prompts': _COUNT,
   'prompt_seed': Field(int, least=0),
   'max_prompt_tokens': Field(int, least=2),
   'long_prompts': Field(str, among=prompt_choice.LONG_PROMPTS),
   'templates': dict.fromkeys(prompt_data.FORMATS, _TEXT),
   'methods': Field(str, among=tuple(METHODS), many=True),
   'num_drafts': Field(int, least=1, many=True),
-  'draft_length': _COUNT,
   'draft_temperatures': Field(str, many=True),
-  'single_temperature': _TEXT,
   'temperature': Field(float, least=0),
   'top_k': Field(int, least=0),
-  'max_new_tokens': _COUNT,
   'stop_tokens': Field(str, many=True, empty=True),
-  'seeds': _COUNT,
-  'batch_size': _COUNT,
+  **dict.fromkeys(('num_prompts', 'seeds', 'batch_size'), _COUNT),
+  **dict.fromkeys(('draft_length', 'max_new_tokens'), _COUNT),
 }
 COLORS = {
   'gumbel_tree': plots.GREEN,
@@ -162,11 +161,7 @@ def load_pair(config) -> tuple[LanguageModel, LanguageModel]:
     if model.tokenizer is None:
       raise ValueError(f'{name} has no tokenizer.json, which text needs.')
   target, drafter = pair
-  if target.tokenizer.get_vocab() != drafter.tokenizer.get_vocab():
-    raise ValueError(
-      f'{names[0]} and {names[1]} have different tokenizers; their laws are on '
-      'different tokens.'
-    )
+  check_tokenizers(target, drafter)
   bits = config.get('drafter_bits', 0)
   return target, quantised_drafter(target, bits) if bits else drafter
 
@@ -210,7 +205,16 @@ class Table(NamedTuple):
     if self.options is not None:
       for setting in settings.values():
         self.options(setup, setting).check(setup.target.config.vocab_size)
-    jobs = {job.name: job for job in jobs_of(setup, config, seed, settings)}
+    named = [
+      Job(dataset, seed + number, index, batch, setting, label)
+      for dataset in config.datasets
+      for number in range(config.seeds)
+      for index, batch in enumerate(
+        prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
+      )
+      for label, setting in settings.items()
+    ]
+    jobs = {job.name: job for job in named}
     setup_on = functools.cache(setup.on)  # each device has the models once
 
     def measure(job):
@@ -346,28 +350,6 @@ def _describe(prompts, choice) -> dict:
     'tokens': int(choice.lengths.sum()),
     'names': ' '.join(choice.names),
   }
-
-
-def jobs_of(
-  setup: Setup, config, seed: int, settings: Mapping[str, Any]
-) -> list[Job]:
-  """All jobs of a table: by data set, seed, batch and setting.
-
-  Args:
-    setup: of `prepare`.
-    config: with datasets, seeds and batch_size.
-    seed: the first one.
-    settings: by label.
-  """
-  return [
-    Job(dataset, seed + number, index, batch, setting, label)
-    for dataset in config.datasets
-    for number in range(config.seeds)
-    for index, batch in enumerate(
-      prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
-    )
-    for label, setting in settings.items()
-  ]
 
 
 def row_keys(seed: int, dataset: str, rows: np.ndarray) -> jax.Array:
