@@ -15,7 +15,7 @@ import collections
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,8 +25,8 @@ from jax.sharding import Mesh
 from listcoupling import gumbel
 from listcoupling.decoding import generate, loop
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments.benchmarks.speed import Size, Table, grid
 from listcoupling.gumbel import Domain
-from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 
 _NUMBER = 2  # bytes of a weight, a cache entry, an activation: bfloat16
@@ -207,12 +207,12 @@ TREES = {
 }
 
 
-def paper_cases(
+def paper(
   *,
   machines: Sequence[Machine] = (H100, V5P),
   batches: Sequence[int] = (1, 8, 32, 128),
   used: int = 2048,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """Tokens per second of plain sampling and of trees, large pairs on machines.
 
   Args:
@@ -220,9 +220,10 @@ def paper_cases(
     batches: B.
     used: T.
   """
+  by_name = {machine.name: machine for machine in machines}
 
-  def measure(machine, pair, batch):
-    target, drafter = PAIRS[pair]
+  def measure(pair, machine, batch):
+    machine, (target, drafter) = by_name[machine], PAIRS[pair]
     own = dict(batch=batch, used=used, devices=machine.devices)
     plain = batch / machine.seconds(block(target, None, **own))
     rates = {}
@@ -232,23 +233,13 @@ def paper_cases(
       rates[nodes] = batch * tokens[pair] / machine.seconds(parts)
     best = max(rates, key=rates.get)
     return {
-      'machine': machine.name,
-      'pair': pair,
-      'batch': batch,
       'plain_tokens_per_s': plain,
       **{f'n{nodes}_to_plain': rate / plain for nodes, rate in rates.items()},
       'best_nodes': best,
       'best_tokens_per_s': rates[best],
     }
 
-  return {
-    f'{pair} on {machine.name}, batch {batch}': functools.partial(
-      measure, machine, pair, batch
-    )
-    for machine in machines
-    for pair in PAIRS
-    for batch in batches
-  }
+  return Table(grid(machine=by_name, pair=PAIRS, batch=batches), measure)
 
 
 COLLECTIVES = (
@@ -357,7 +348,7 @@ _BATCH, _PROMPT = 8, 64
 
 
 def add_host_devices() -> None:
-  """Makes this process see as many CPU devices as `scaling_cases` can use.
+  """Makes this process see as many CPU devices as `scaling` can use.
 
   Before JAX is used; afterwards the table has as many rows as it can.
   """
@@ -367,13 +358,13 @@ def add_host_devices() -> None:
     pass
 
 
-def scaling_cases(
+def scaling(
   key: jax.Array,
   *,
   counts: Sequence[int] = COUNTS,
   config: TransformerConfig = _CONFIG,
   options: GenerateOptions = _ONE_STEP,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """A block of a tree on each number of devices, by 'tp' and by 'data'.
 
   Args:
@@ -382,32 +373,29 @@ def scaling_cases(
     config: of the target; the drafter has its first layer.
     options: of the block.
   """
-  pair = random_pair(
-    gumbel.domain_key(key, Domain.MODEL_INIT), config, draft_layers=1, gain=0.1
-  )
+  pair = Size(config, 1, 0.1).pair(gumbel.domain_key(key, Domain.MODEL_INIT))
   alone = functools.cache(lambda: _figures(key, pair, options, None))
 
-  def measure(axis, count):
-    mesh = Mesh(np.array(jax.devices()[:count]), (axis,)) if count > 1 else None
-    row = _figures(key, pair, options, mesh)
+  def measure(axis, devices):
+    mesh = Mesh(np.array(jax.devices()[:devices]), (axis,))
+    row = _figures(key, pair, options, mesh if devices > 1 else None)
     share = row['megaflop'] / alone()['megaflop']
-    paper = _on_paper(pair, options, count if axis == 'tp' else 1, count)
+    shared = devices if axis == 'tp' else 1
+    expected = _on_paper(pair, options, shared, devices)
     return {
-      'devices': count,
       **row,
       'to_one_device': share,
-      'times_devices': share * count,
-      'paper_megaflop': paper.operations / 1e6,
-      'paper_sent_kb': paper.sent / 1e3,
-      'megaflop_to_paper': row['megaflop'] * 1e6 / paper.operations,
+      'times_devices': share * devices,
+      'paper_megaflop': expected.operations / 1e6,
+      'paper_sent_kb': expected.sent / 1e3,
+      'megaflop_to_paper': row['megaflop'] * 1e6 / expected.operations,
     }
 
-  return {
-    f'{axis}={count}': functools.partial(measure, axis, count)
-    for count in counts
-    for axis in (('tp',) if count == 1 else ('tp', 'data'))
-    if count <= jax.device_count()
-  }
+  counts = [count for count in counts if count <= jax.device_count()]
+  settings = grid(devices=counts, axis=('tp', 'data'))
+  return Table(
+    [x for x in settings if x['devices'] > 1 or x['axis'] == 'tp'], measure
+  )
 
 
 def _figures(key, pair, options, mesh) -> dict:
