@@ -15,7 +15,6 @@ rates of speculative decoding on random pairs are optimistic, for either
 library.
 """
 
-import contextlib
 import functools
 import itertools
 import os
@@ -164,10 +163,7 @@ def measure(size: str, todo: Sequence[Setting], folder) -> list[dict]:
 
 def _ours(target, drafter, new_tokens, setting, prompts, seed) -> Figure:
   options = GenerateOptions(
-    method=setting.method,
-    num_drafts=max(setting.num_drafts, 1),
-    draft_length=4,
-    max_new_tokens=new_tokens,
+    setting.method, max(setting.num_drafts, 1), 4, new_tokens
   )
   key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TEXTS)
   lengths = np.full(len(prompts), prompts.shape[1])
@@ -258,37 +254,11 @@ def _load(directory):
 
 
 def _logits(model, tokens: np.ndarray) -> np.ndarray:
-  """[B, S, V] of whole sequences [B, S]."""
+  """[B, S, V] of sequences [B, S]."""
   import torch
 
   with torch.no_grad():
     return model(torch.tensor(tokens)).logits.numpy()
-
-
-@contextlib.contextmanager
-def _counted(model):
-  """Yields a list of the times at which a forward of `model` ended."""
-  calls = []
-  handle = model.register_forward_hook(
-    lambda *_: calls.append(time.perf_counter())
-  )
-  try:
-    yield calls
-  finally:
-    handle.remove()
-
-
-@contextlib.contextmanager
-def _threads(count: int):
-  """Runs torch's kernels on `count` threads."""
-  import torch
-
-  before = torch.get_num_threads()
-  torch.set_num_threads(count)
-  try:
-    yield
-  finally:
-    torch.set_num_threads(before)
 
 
 def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
@@ -312,20 +282,21 @@ def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
     ]
     own.num_assistant_tokens_schedule = 'constant'
     extra['assistant_model'] = assistant
-  ids = torch.tensor(prompts)
+  ids, ends = torch.tensor(prompts), []  # when each forward ended
+  torch.set_num_threads(setting.threads)
   torch.manual_seed(seed)
-  with _threads(setting.threads), _counted(model) as calls, torch.no_grad():
+  noting = model.register_forward_hook(
+    lambda *_: ends.append(time.perf_counter())
+  )
+  with noting, torch.no_grad():
     began = time.perf_counter()
+    mask = torch.ones_like(ids)
     out = model.generate(
-      ids,
-      attention_mask=torch.ones_like(ids),
-      generation_config=options,
-      **extra,
+      ids, attention_mask=mask, generation_config=options, **extra
     )
     ended = time.perf_counter()
-  count = out.shape[0] * (out.shape[1] - ids.shape[1])
+  length = out.shape[1] - ids.shape[1]
+  count = out.shape[0] * length
   return Figure(
-    count / (ended - began),
-    count / (ended - calls[0]),
-    (out.shape[1] - ids.shape[1]) / len(calls),
+    count / (ended - began), count / (ended - ends[0]), length / len(ends)
   )

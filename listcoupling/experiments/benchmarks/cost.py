@@ -210,16 +210,10 @@ TREES = {
 def paper(
   *,
   machines: Sequence[Machine] = (H100, V5P),
-  batches: Sequence[int] = (1, 8, 32, 128),
-  used: int = 2048,
+  batches: Sequence[int] = (1, 8, 32, 128),  # B
+  used: int = 2048,  # T
 ) -> Table:
-  """Tokens per second of plain sampling and of trees, large pairs on machines.
-
-  Args:
-    machines: see `Machine`.
-    batches: B.
-    used: T.
-  """
+  """Tokens per second, plain and with trees: large pairs on large machines."""
   by_name = {machine.name: machine for machine in machines}
 
   def measure(pair, machine, batch):
@@ -367,11 +361,8 @@ def scaling(
 ) -> Table:
   """A block of a tree on each number of devices, by 'tp' and by 'data'.
 
-  Args:
-    key: typed key.
-    counts: of devices; those that are not at hand are left out.
-    config: of the target; the drafter has its first layer.
-    options: of the block.
+  Counts past the devices at hand are left out; the drafter has the first layer
+  of the target, whose config is given.
   """
   pair = Size(config, 1, 0.1).pair(gumbel.domain_key(key, Domain.MODEL_INIT))
   alone = functools.cache(lambda: _figures(key, pair, options, None))

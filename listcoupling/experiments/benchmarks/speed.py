@@ -575,20 +575,12 @@ def _draw(key, laws, name, num_drafts):
 def sampler(
   key,
   *,
-  vocabularies: Sequence[int] = VOCABULARIES,
+  vocabularies: Sequence[int] = VOCABULARIES,  # of the races
   drafts: Sequence[int] = DRAFTS,
-  compared: tuple[int, int] = (151_936, 8),
+  compared: tuple[int, int] = (151_936, 8),  # V and K, all side by side
   rounds: int = 20,
 ) -> Table:
-  """Draws against the two limits of the machine: random bits and a copy.
-
-  Args:
-    key: typed key.
-    vocabularies: V of the races.
-    drafts: K of the races.
-    compared: V and K of all samplers that stand side by side.
-    rounds: see `in_turn`.
-  """
+  """Draws against the two limits of the machine: random bits and a copy."""
 
   @functools.cache  # all that are compared are timed in turn
   def times(names, vocab_size, num_drafts):
@@ -636,12 +628,8 @@ def vocabulary(
 ) -> Table:
   """A block and each scheme's verification, under every one of `FILTERS`.
 
-  Args:
-    key: typed key.
-    config: of the target; the drafter has its first layer.
-    options: of the block, a tree at batch 1.
-    methods: whose verification is timed, over K chains of L tokens.
-    rounds: see `in_turn`.
+  The block is at batch 1, its drafter the first layer of the target; the
+  verification is over K chains of L tokens.
   """
 
   @functools.cache  # all are timed in turn

@@ -118,11 +118,6 @@ def measure(setup: Setup, config, job: Job) -> dict:
 def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   """Columns of a row of the table.
 
-  Args:
-    groups: (data set, setting) to its (job, row) pairs.
-    place: of the row among them.
-    config: of the run.
-
   Returns:
     block_efficiency and token_rate_percent with their standard errors over
     seeds (`_se`); block_efficiency_prompt_se, over prompts; minus_specinfer,

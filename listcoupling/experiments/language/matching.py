@@ -31,16 +31,21 @@ from listcoupling.experiments.plots import Curve
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
 
-VALUES = (
-  'bound',
-  'exact',
-  'specinfer',
-  'spectr',
-  'optimum',
-  'optimum_without_replacement',
-  'sampled',
-  'shared_race',
-)
+COMPUTED = {
+  'bound': bounds.list_matching_bound,
+  'exact': bounds.list_matching_probability,
+  'specinfer': bounds.specinfer_probability,
+  'spectr': bounds.spectr_probability,
+  'optimum': bounds.optimal_list_acceptance,
+  'optimum_without_replacement': functools.partial(
+    bounds.optimal_list_acceptance, replace=False
+  ),
+}
+SAMPLED = {
+  'sampled': coupling.gumbel_list_sampling,
+  'shared_race': coupling.shared_race_list_sampling,
+}
+VALUES = (*COMPUTED, *SAMPLED)
 FIELDS = protocol.FIELDS | {'repetitions': Field(int, least=1)}
 COLUMNS = (
   Column('K', 'num_drafts'),
@@ -120,25 +125,14 @@ def _laws(logits, *, temperatures, size, options):
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
 def step_values(key, p, q, *, num_drafts: int, repetitions: int) -> jax.Array:
   """Values of `VALUES` at one token: [8]."""
-  optimum = bounds.optimal_list_acceptance
   sampled = []
-  samplers = coupling.gumbel_list_sampling, coupling.shared_race_list_sampling
-  for sampler_key, sampler in zip(jax.random.split(key), samplers):
+  for sampler_key, sampler in zip(jax.random.split(key), SAMPLED.values()):
     keys = jax.random.split(sampler_key, repetitions)
     draw = functools.partial(sampler, num_drafts=num_drafts)
     matches = jax.vmap(draw, (0, None, None))(keys, jnp.log(p), jnp.log(q))
     sampled.append(jnp.mean(matches.is_match))
-  return jnp.stack(
-    [
-      bounds.list_matching_bound(p, q, num_drafts),
-      bounds.list_matching_probability(p, q, num_drafts),
-      bounds.specinfer_probability(p, q, num_drafts),
-      bounds.spectr_probability(p, q, num_drafts),
-      optimum(p, q, num_drafts),
-      optimum(p, q, num_drafts, replace=False),
-      *sampled,
-    ]
-  )
+  computed = [value(p, q, num_drafts) for value in COMPUTED.values()]
+  return jnp.stack([*computed, *sampled])
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
