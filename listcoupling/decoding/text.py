@@ -18,7 +18,11 @@ import tokenizers
 from listcoupling import gumbel, validation
 from listcoupling.decoding import analysis
 from listcoupling.decoding.chat import ChatTemplate
-from listcoupling.decoding.generate import generate, with_stops
+from listcoupling.decoding.generate import (
+  check_prompts,
+  generate,
+  with_stops,
+)
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.metrics import Metrics
 from listcoupling.decoding.options import GenerateOptions
@@ -102,12 +106,17 @@ def generate_text(
   _check_switch(logprobs, 'logprobs', (False, True))
   rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
   keys = _keys(key, len(rows), num_samples)
+  check_prompts(*pad_prompts(rows), target, options)  # before the first batch
   completions = []
   for first in range(0, len(keys), batch_size):
     batch = [i // num_samples for i in range(first, len(keys))[:batch_size]]
     streams = _Streams(tokenizer, len(batch), stop_strings, on_text, first)
     own = keys[first : first + batch_size], [rows[i] for i in batch]
-    out = _continue(*own, target, drafters, options, streams)
+    try:
+      out = _continue(*own, target, drafters, options, streams)
+    except validation.ItemError as error:  # its index is in the batch
+      index = batch[error.index]
+      raise validation.ItemError(error.name, index, error.words) from error
     done = [
       _completion(
         texts[i], rows[i], out, b, streams.rows[b], options.stop_tokens
@@ -120,18 +129,14 @@ def generate_text(
 
 def _continue(keys, rows, target, drafters, options, streams):
   """A batch as `generate` continues it; `streams` have all of its text."""
-  try:
-    out = generate(
-      keys,
-      target,
-      drafters,
-      *pad_prompts(rows),
-      options,
-      on_block=streams if streams.are_watched else None,
-    )
-  except ValueError as error:
-    # Its rows are those of the batch.
-    raise ValueError(f'texts from {streams.first} on: {error}') from error
+  out = generate(
+    keys,
+    target,
+    drafters,
+    *pad_prompts(rows),
+    options,
+    on_block=streams if streams.are_watched else None,
+  )
   streams(out.tokens, out.lengths, last=True)
   return out
 
@@ -171,18 +176,18 @@ def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
   tokenizer, rows, chats = _whole(tokenizer), [], {}
   for row, text in enumerate(texts):
     if not isinstance(text, (str, Sequence, np.ndarray, jax.Array)):
-      raise ValueError(
-        f'row {row}: a prompt must be a string, a list of messages or of token '
-        f'ids, got {type(text).__name__}.'
-      )
+      kinds = 'a string, a list of messages or of token ids'
+      found = type(text).__name__
+      raise _refusal(row, f'must be {kinds}, got {found}.')
     if any(isinstance(each, Mapping) for each in text):
       chats[row] = text
     elif chat_template is not None and isinstance(text, str):
       chats[row] = [{'role': 'user', 'content': text}]
   if chats and chat_template is None:
-    raise ValueError(
-      f'row {min(chats)}: messages need a chat_template; read_chat_template '
-      "takes the checkpoint's, the flag --chat too."
+    raise _refusal(
+      min(chats),
+      'holds messages, which need a chat_template; read_chat_template takes '
+      "the checkpoint's, the flag --chat too.",
     )
   filled = chat_template.render_rows(chats) if chats else {}
   for row, text in enumerate(texts):
@@ -211,16 +216,17 @@ def _check_ids(ids, row):
   except ValueError:
     ids = np.asarray(None)  # lists of different lengths
   if ids.ndim != 1 or not ids.size or ids.dtype.kind not in 'iu':
-    raise ValueError(
-      f'row {row}: a prompt must be a list of at least one token id, got '
-      f'{ids.tolist()!r:.80}.'
+    raise _refusal(
+      row, f'must hold at least one token id, got {ids.tolist()!r:.80}.'
     )
   bad = ids[(ids < 0) | (ids > np.iinfo(np.int32).max)]
   if bad.size:
-    raise ValueError(
-      f'row {row}: token ids lie in 0 .. 2^31 - 1, got {bad[0]}.'
-    )
+    raise _refusal(row, f'must hold ids in 0 .. 2^31 - 1, got {bad[0]}.')
   return ids.tolist()
+
+
+def _refusal(row, words):
+  return validation.ItemError('prompts', row, words)
 
 
 def _keys(key, num_prompts, num_samples):
@@ -341,14 +347,11 @@ def _encode(tokenizer, text, row, add_special_tokens):
   try:
     ids = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
   except TypeError as error:
-    raise ValueError(
-      f'row {row}: prompt {text[:80]!r} holds half a surrogate pair, which no '
-      'text has; repair it.'
-    ) from error
+    words = 'holds half a surrogate pair, which no text has; repair it'
+    raise _refusal(row, f'{words}: {text[:80]!r}.') from error
   if not ids:
-    raise ValueError(
-      f'row {row}: prompt {text[:80]!r} has no tokens; give at least one '
-      'character.'
+    raise _refusal(
+      row, f'has no tokens, got {text[:80]!r}; give at least one character.'
     )
   if add_special_tokens and ids[:1] == ids[1:2]:
     _warn_if_doubled(tokenizer, ids[0], row)
@@ -376,8 +379,8 @@ def _warn_if_doubled(tokenizer, first: int, row: int):
   if tokenizer.encode('', add_special_tokens=True).ids[:1] == [first]:
     token = tokenizer.id_to_token(first)
     warnings.warn(
-      f'row {row}: the prompt begins with {token!r}, which the tokenizer puts '
-      'there, too; the model sees it twice. Take it out, or set '
+      f'prompts[{row}] begins with {token!r}, which the tokenizer puts there, '
+      'too; the model sees it twice. Take it out, or set '
       'add_special_tokens=False.',
       stacklevel=4,
     )
