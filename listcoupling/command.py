@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import app, flags, logging
@@ -29,7 +29,6 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 _EXPERIMENTS = (
   'importlib_resources', 'matplotlib', 'ml_collections', 'optax', 'orbax',
   'pyarrow', 'rouge_score', 'sklearn', 'tensorboardX', 'tensorflow_datasets',
-  'tqdm',
 )  # fmt: skip
 _EXTRAS = {
   **dict.fromkeys(_EXPERIMENTS, 'experiments'),
@@ -144,6 +143,31 @@ def define_seed(default: int | None, words: str) -> flags.FlagHolder:
   return flags.DEFINE_integer('seed', default, words, 0, gumbel.MAX_SEED)
 
 
+def define_processes() -> Callable[[], None]:
+  """Defines --distributed, --coordinator, --processes and --process.
+
+  Returns:
+    A function that joins the other processes if asked to, to be called before
+    anything is on a device.
+  """
+  distributed = flags.DEFINE_bool(
+    'distributed', False, 'One of several processes, see --coordinator.'
+  )
+  coordinator = flags.DEFINE_string(
+    'coordinator', None, 'host:port of process 0; found on Slurm and TPU pods.'
+  )
+  processes = flags.DEFINE_integer('processes', None, 'Number, likewise.')
+  process = flags.DEFINE_integer('process', None, 'Of this one, from 0.')
+
+  def join():
+    if distributed.value:
+      jax.distributed.initialize(
+        coordinator.value, processes.value, process.value
+      )
+
+  return join
+
+
 def run(main, *, choices: tuple[str, ...] = ()) -> None:
   """Runs `guard(main)` under absl and exits.
 
@@ -220,13 +244,11 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
     workdir: the default; None where it has to be given.
     seed: words on --seed.
   """
-  from listcoupling import command_flags  # other scripts are alone
-
   given, number = define_config(config), define_seed(0, seed)
   folder = flags.DEFINE_string(
     'workdir', workdir, 'For the results; resumed.', required=workdir is None
   )
-  join = command_flags.define_processes()
+  join = define_processes()
 
   def main(_):
     table = choose(given.value)

@@ -65,6 +65,7 @@ class Curve(NamedTuple):
   color: str
   line: Any = '-'
   marker: str | None = None
+  hollow: bool = False  # the marker
 
   def draw(self, axes, x, y, error=None, **changes) -> None:
     """Draws points (x, y) with bars of `error`, None where it is unknown."""
@@ -76,6 +77,8 @@ class Curve(NamedTuple):
       linestyle=self.line or 'none',
       marker=self.marker,
     )
+    if self.hollow:
+      style['markerfacecolor'] = 'white'
     axes.errorbar(x, y, error, **style | changes)
 
   def of_rows(
@@ -98,10 +101,10 @@ class Curve(NamedTuple):
 def panels(
   path: str | os.PathLike,
   rows: Sequence[Mapping[str, Any]],
-  across: str,
+  across: str | None,
   *,
   down: str | None = None,
-  title: Callable[[Mapping[str, Any]], str],
+  title: Callable[[Mapping[str, Any]], str] = lambda row: '',
   labels: tuple[str, str],
   size=(2.7, 2.8),
   sharey=True,
@@ -114,7 +117,7 @@ def panels(
   Args:
     path: see `figure`.
     rows: of a table.
-    across: column whose values stand side by side.
+    across: column whose values stand side by side; None: one panel.
     down: column whose values stand one below the other.
     title: of a panel, from its first row.
     labels: of the axes x and y.
@@ -126,7 +129,8 @@ def panels(
   """
   groups = {}
   for row in rows:
-    groups.setdefault((row[down] if down else 0, row[across]), []).append(row)
+    place = tuple(name and row[name] for name in (down, across))
+    groups.setdefault(place, []).append(row)
   lines, columns = (list(dict.fromkeys(part)) for part in zip(*groups))
   whole = 2.0 + size[0] * len(columns), 0.4 + size[1] * len(lines)
   with figure(path, whole) as canvas:
@@ -149,6 +153,37 @@ def panels(
       named = set()
       for axes in line[::-1]:
         named |= name_curves(axes, without=named)
+
+
+def columns(
+  rows: Sequence[Mapping[str, Any]],
+  path: str | os.PathLike,
+  *,
+  x: str,
+  curves: Mapping[str, Curve],
+  across: str | None = None,
+  **how: Any,
+) -> None:
+  """Draws columns of a table against another one, with standard errors.
+
+  Args:
+    rows: of the table.
+    path: see `figure`.
+    x: column; whole numbers have a tick each, from nine on the first and every
+      fifth.
+    curves: by column, those that the rows have are drawn.
+    across: see `panels`.
+    **how: see `panels`.
+  """
+  with panels(path, rows, across, **how) as shown:
+    for axes, own in shown:
+      for name, curve in curves.items():
+        if name in own[0]:
+          curve.of_rows(axes, own, x, name)
+      at = [row[x] for row in own]
+      if all(isinstance(value, int) for value in at):
+        few = len(at) <= 8
+        axes.set_xticks([n for n in at if few or n == at[0] or n % 5 == 0])
 
 
 def name_curves(axes, size: float = _LABEL, *, without=frozenset()) -> set[str]:

@@ -11,6 +11,7 @@ from listcoupling.image_codec import lattice_space
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
 from listcoupling.training import codeword_decoder as training
+from tests import statistics
 from tests.image_codec import fakes
 
 R, K, L, NOISE = 4000, 2, 4, 0.5
@@ -38,10 +39,32 @@ def known():
   )  # fmt: skip
 
 
+def _taken_as_it_is(known):
+  """[R, K, 1] squared errors of side information that is not shrunk."""
+  count = len(known.latents)
+  return np.asarray(known.latents[:, None] - known.sides[:count, :, 0]) ** 2
+
+
+def _assert_between(squares, least, known):
+  """Not below the posterior's variance, and better than what is not shrunk.
+
+  By 5 standard errors of images; the decoders of one image are alike.
+  """
+  each = squares.mean((1, 2))
+  error = statistics.SIGMAS / len(each) ** 0.5
+  assert each.mean() > least - error * each.std()
+  gain = _taken_as_it_is(known).mean((1, 2)) - each
+  assert gain.mean() > error * gain.std()
+
+
 def test_what_side_information_leaves_is_the_unit(known):
   """The posterior of N(0, 1) seen through N(0, s) has variance s / (1 + s)."""
   left = np.asarray(known.latents[:, None] - known.means)
-  assert np.mean(left**2) == pytest.approx(NOISE / (1 + NOISE), rel=0.15)
+  _assert_between(left**2, NOISE / (1 + NOISE), known)
+  with pytest.raises(AssertionError):  # control: the decoders' own view
+    _assert_between(_taken_as_it_is(known), NOISE / (1 + NOISE), known)
+  with pytest.raises(AssertionError):  # control: less than can be known
+    _assert_between(0.5 * left**2, NOISE / (1 + NOISE), known)
   for transform in known.transforms:  # of one axis all are alike
     assert np.mean((left @ transform) ** 2) == pytest.approx(1, rel=1e-4)
 
@@ -80,9 +103,11 @@ def test_axes_are_stretched_between_pixels_and_decoders():
   scale = np.diag(1 / spread)
   ratio = (pixels @ pixels.T) @ np.linalg.inv(scale @ scale)
   np.testing.assert_allclose(ratio, ratio[0, 0] * np.eye(2), atol=1e-4)
-  white = np.cov((left @ doubt).T)
-  np.testing.assert_allclose(white, np.eye(2), atol=0.05)
+  white = (left @ doubt).T @ (left @ doubt) / len(left)
+  np.testing.assert_allclose(white, np.eye(2), atol=1e-5)
+  ratios = []
   for transform in (pixels, between, doubt):
-    variance = np.var(left @ transform, 0)
-    assert variance.prod() == pytest.approx(1, rel=0.05)
-    assert variance[0] > variance[1] * 0.9  # the widest axis comes first
+    squares = np.mean((left @ transform) ** 2, 0)
+    assert squares.prod() == pytest.approx(1, rel=1e-5)  # the cell's volume
+    ratios.append(squares[0] / squares[1])  # the widest axis comes first
+  assert ratios[0] > ratios[1] > ratios[2] == pytest.approx(1, rel=1e-5)
