@@ -383,7 +383,7 @@ def _check_models(target, drafters, options):
   sizes = [target.config.vocab_size]
   for drafter in drafters:
     check_drafter(drafter)
-    _check_tokenizers(target, drafter)
+    check_tokenizers(target, drafter)
     own = drafter.config if isinstance(drafter, LanguageModel) else drafter
     sizes.append(own.vocab_size)
   return max(sizes), options
@@ -433,8 +433,8 @@ def _warn_of_drafters(drafters, lengths, options):
       )
 
 
-def _check_tokenizers(target, drafter):
-  """Refuses two known tokenizers that disagree on any token."""
+def check_tokenizers(target, drafter) -> None:
+  """Refuses two known tokenizers that disagree on any token: ValueError."""
   ours, theirs = target.tokenizer, getattr(drafter, 'tokenizer', None)
   if ours is None or theirs is None:
     return

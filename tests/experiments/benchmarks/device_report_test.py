@@ -12,14 +12,15 @@ _ABSENT = ('ml_collections', 'tensorflow_datasets', 'tensorboardX', 'sklearn')
 
 def test_a_toy_run_measures_every_section(tmp_path):
   path = tmp_path / 'report.json'
-  sizes = device_report.toy()
+  sizes = device_report.TOY
   rows = list(device_report.run(sizes, path, seconds=1e6))
   assert not [row for _, row in rows if 'error' in row], rows
   kept = json.loads(path.read_text())
   assert list(kept['sections']) == list(device_report.SECTIONS)
   assert all(kept['sections'].values())
   for row in kept['sections']['parity']:
-    assert row['rows_that_differ'] == 0 and row['tokens'] == 4 * 64
+    assert row['diverging_rows'] == 0
+    assert row['identical'] == row['tokens'] == 4 * 64
   for row in kept['sections']['blocks']:
     assert 1 <= row['tokens_per_block'] <= 3
   (row,) = kept['sections']['tuned']
