@@ -121,7 +121,7 @@ def _at_root(context: Context, length: int) -> _Walk:
 def _advanced(walk: _Walk, token, alive, sampling) -> _Walk:
   """One depth further: the token [B], and the nodes [B, S] that hold it."""
   accepted = walk.running & jnp.any(alive, axis=1)
-  node = jnp.where(accepted, gumbel.argmax(alive), 0).astype(jnp.int32)
+  node = jnp.where(accepted, gumbel.argmax(alive), 0)
   old = walk.result
   return _Walk(
     walk.depth + 1,
@@ -213,14 +213,14 @@ def _walk_chains(row, chains, *, config, sampling, choose):
     token = choose(key, law, _Judged(tokens, laws, live), config)
     live = live & (tokens == token) & (token >= 0)
     accepted = running & jnp.any(live)
-    node = (1 + depth * width + gumbel.argmax(live)).astype(jnp.int32)
+    node = 1 + depth * width + gumbel.argmax(live)
     seen = None if seen is None else seen.at[token].set(True)
     going = accepted & ~is_stop(token, sampling)
     next_ = jnp.where(accepted, node, 0), live, going, seen
     return next_, (token, running, node, accepted)
 
   start = (jnp.int32(0), jnp.ones(width, bool), jnp.bool_(True), row.seen)
-  depths = jnp.arange(length + 1)
+  depths = jnp.arange(length + 1, dtype=jnp.int32)
   keys = jax.vmap(gumbel.position_key, (None, 0))(
     row.keys, row.root + 1 + depths
   )
