@@ -210,10 +210,8 @@ def blocks(sizes: Sizes) -> Iterator[dict]:
 
 def prefill(sizes: Sizes) -> Iterator[dict]:
   """Reading prompts: a whole call for one new token."""
-  sizes, pair = (
-    sizes._replace(new_tokens=1),
-    sizes.pair.draw(gumbel.seed_key(5)),
-  )
+  pair = sizes.pair.draw(gumbel.seed_key(5))
+  sizes = sizes._replace(new_tokens=1)
   count = sum(x.size for x in jax.tree.leaves(pair[0].params))
   for batch, prompt in sizes.prefills:
     own = sizes.workload(pair, batch, prompt)
