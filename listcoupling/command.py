@@ -3,15 +3,19 @@
 Output that nobody reads any more, as behind `| head`, ends a script quietly.
 """
 
+import contextlib
 import difflib
 import errno
 import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
+import threading
 import traceback
 import types
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import app, flags, logging
@@ -25,7 +29,6 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent
 _EXPERIMENTS = (
   'importlib_resources', 'matplotlib', 'ml_collections', 'optax', 'orbax',
   'pyarrow', 'rouge_score', 'sklearn', 'tensorboardX', 'tensorflow_datasets',
-  'tqdm',
 )  # fmt: skip
 _EXTRAS = {
   **dict.fromkeys(_EXPERIMENTS, 'experiments'),
@@ -140,6 +143,31 @@ def define_seed(default: int | None, words: str) -> flags.FlagHolder:
   return flags.DEFINE_integer('seed', default, words, 0, gumbel.MAX_SEED)
 
 
+def define_processes() -> Callable[[], None]:
+  """Defines --distributed, --coordinator, --processes and --process.
+
+  Returns:
+    A function that joins the other processes if asked to, to be called before
+    anything is on a device.
+  """
+  distributed = flags.DEFINE_bool(
+    'distributed', False, 'One of several processes, see --coordinator.'
+  )
+  coordinator = flags.DEFINE_string(
+    'coordinator', None, 'host:port of process 0; found on Slurm and TPU pods.'
+  )
+  processes = flags.DEFINE_integer('processes', None, 'Number, likewise.')
+  process = flags.DEFINE_integer('process', None, 'Of this one, from 0.')
+
+  def join():
+    if distributed.value:
+      jax.distributed.initialize(
+        coordinator.value, processes.value, process.value
+      )
+
+  return join
+
+
 def run(main, *, choices: tuple[str, ...] = ()) -> None:
   """Runs `guard(main)` under absl and exits.
 
@@ -154,7 +182,7 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
 
   def quiet(argv):
     try:
-      with interrupts.raised():
+      with stops():
         status = guard(main, choices)(argv)
     except KeyboardInterrupt:  # once more, while the first one was reported
       status = interrupts.STOPPED
@@ -166,6 +194,29 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
     app.run(quiet, flags_parser=_parse)
   except SystemExit as end:
     finish(end.code)
+
+
+@contextlib.contextmanager
+def stops() -> Iterator[None]:
+  """Ctrl-C raises KeyboardInterrupt within, in spite of finalizers.
+
+  Python drops the exceptions of finalizers and of hooks of the collector, and
+  a Ctrl-C that meets one with them; such a one is sent once more.
+  """
+  before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+
+  def again(dropped):
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+      return hook(dropped)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+  sys.unraisablehook = again
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    sys.unraisablehook = hook
 
 
 def finish(status: int | str | None, words: str = '') -> None:
@@ -193,13 +244,11 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
     workdir: the default; None where it has to be given.
     seed: words on --seed.
   """
-  from listcoupling import command_flags  # other scripts are alone
-
   given, number = define_config(config), define_seed(0, seed)
   folder = flags.DEFINE_string(
     'workdir', workdir, 'For the results; resumed.', required=workdir is None
   )
-  join = command_flags.define_processes()
+  join = define_processes()
 
   def main(_):
     table = choose(given.value)

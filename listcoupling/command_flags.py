@@ -16,46 +16,23 @@ from typing import Any
 import jax
 from absl import flags
 
+from listcoupling import command
 from listcoupling.data import prompt_files
 from listcoupling.decoding import placement
 
 flags.disclaim_key_flags()  # they belong to the script that asks for them
 
 
-def define_processes() -> Callable[[], None]:
-  """Defines --distributed, --coordinator, --processes and --process.
-
-  Returns:
-    A function that joins the other processes if asked to, to be called before
-    anything is on a device.
-  """
-  distributed = flags.DEFINE_bool(
-    'distributed', False, 'One of several processes, see --coordinator.'
-  )
-  coordinator = flags.DEFINE_string(
-    'coordinator', None, 'host:port of process 0; found on Slurm and TPU pods.'
-  )
-  processes = flags.DEFINE_integer('processes', None, 'Number, likewise.')
-  process = flags.DEFINE_integer('process', None, 'Of this one, from 0.')
-
-  def join():
-    if distributed.value:
-      jax.distributed.initialize(
-        coordinator.value, processes.value, process.value
-      )
-
-  return join
-
-
 def define_mesh() -> Callable[[], Any]:
-  """Defines --mesh and the flags of `define_processes`.
+  """Defines --mesh and the flags of `command.define_processes`.
 
   Returns:
     A function that joins the other processes and makes the mesh or None. It
     raises ValueError for no such mesh, or not the same one in all processes.
   """
   words = 'Devices by axis: data (rows), fsdp, tp; such as data=2,tp=4.'
-  axes, join = flags.DEFINE_string('mesh', '', words), define_processes()
+  axes = flags.DEFINE_string('mesh', '', words)
+  join = command.define_processes()
 
   def mesh():
     join()

@@ -204,6 +204,26 @@ def means(columns: Mapping[str, Any]) -> dict[str, float | None]:
   return row
 
 
+def ratios(
+  columns: Mapping[str, np.ndarray], below: np.ndarray
+) -> dict[str, float | None]:
+  """Each column's sum over that of `below` and, as x_se, its standard error.
+
+  Args:
+    columns: [B] sums over the members of a cluster, such as a prompt.
+    below: [B], likewise.
+
+  Example:
+    >>> ratios({'x': np.array([2.0, 4.0])}, np.array([1.0, 2.0]))
+    {'x': 2.0, 'x_se': 0.0}
+  """
+  row = {}
+  for name, above in columns.items():
+    row[name] = float(above.sum() / below.sum())
+    row[f'{name}_se'] = cluster_error(ratio_terms(above, below))
+  return row
+
+
 def binomial_error(rate: float, count: int) -> float:
   """Standard error of a share of `count` independent draws.
 

@@ -12,6 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 
 
+class ItemError(ValueError):
+  """What is wrong with one of several, as `name[index]`: no count from 1.
+
+  Example:
+    >>> raise ItemError('prompts', 3, 'has no tokens.')
+    Traceback (most recent call last):
+    ...
+    listcoupling.validation.ItemError: prompts[3] has no tokens.
+  """
+
+  def __init__(self, name: str, index: int, words: str):
+    super().__init__(name, index, words)
+    self.name, self.index, self.words = name, int(index), words
+
+  def __str__(self):
+    return f'{self.name}[{self.index}] {self.words}'
+
+
 def is_concrete(*values) -> bool:
   """Whether every value can be looked at now, outside of any trace."""
   return not any(

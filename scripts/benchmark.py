@@ -23,41 +23,37 @@ import pathlib
 from absl import flags
 
 from listcoupling import command, gumbel, tables
-from listcoupling.experiments.benchmarks import (
-  baselines,
-  cost,
-  speed,
-)
+from listcoupling.experiments.benchmarks import baselines, cost, speed
 
 _OF_PAIRS = {
-  'decoding': speed.decoding_cases,
-  'overhead': speed.overhead_cases,
-  'capacity': speed.capacity_cases,
-  'memory': speed.memory_cases,
-  'serving': speed.serving_cases,
-  'tune': speed.tune_cases,
+  'decoding': speed.decoding,
+  'overhead': speed.overhead,
+  'capacity': speed.capacity,
+  'memory': speed.memory,
+  'serving': speed.serving,
+  'tune': speed.tune,
 }
 _ALONE = {
-  'sampler': speed.sampler_cases,
-  'vocabulary': speed.vocabulary_cases,
-  'scaling': cost.scaling_cases,
-  'costs': lambda key: cost.paper_cases(),
+  'sampler': speed.sampler,
+  'vocabulary': speed.vocabulary,
+  'scaling': cost.scaling,
+  'costs': lambda key: cost.paper(),
 }
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/benchmark', 'For the tables.')
 _SEED = command.define_seed(0, 'Of all draws but those of baselines.')
 _SIZE = flags.DEFINE_enum(
-  'size', 'shipped', speed.SIZES, 'Or a random pair of 25M + 4M.'
+  'size', 'shipped', ['shipped', '25M'], 'Or a random pair of 25M + 4M.'
 )
 _SIZES = flags.DEFINE_list(
-  'sizes', list(baselines.SIZES), 'Checkpoints of baselines; or shipped.'
+  'sizes', list(speed.SIZES), 'Checkpoints of baselines; or shipped.'
 )
 
 
-def _cases(table):
+def _table(name):
   key = gumbel.seed_key(_SEED.value)
-  if table in _ALONE:
-    return _ALONE[table](key)
-  return _OF_PAIRS[table](speed.load_workload(key, _SIZE.value))
+  if name in _ALONE:
+    return _ALONE[name](key)
+  return _OF_PAIRS[name](speed.load_workload(key, _SIZE.value))
 
 
 def main(argv):
@@ -69,7 +65,7 @@ def main(argv):
     rows = baselines.run(_SIZES.value, workdir)
   else:
     settings = {'table': table, 'size': _SIZE.value, 'seed': _SEED.value}
-    rows = speed.run(lambda: _cases(table), workdir, settings)
+    rows = speed.run(lambda: _table(table), workdir, settings)
   print(tables.as_text(rows))
   print(f'results.csv and results.json are in {workdir}')
 

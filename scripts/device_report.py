@@ -32,7 +32,7 @@ def main(argv):
       f'--only names {", ".join(sorted(unknown))}; sections are '
       f'{", ".join(device_report.SECTIONS)}.'
     )
-  sizes = device_report.toy() if _TOY.value else device_report.full()
+  sizes = device_report.TOY if _TOY.value else device_report.FULL
   path = pathlib.Path(_WORKDIR.value) / 'device_report.json'
   failed = False
   for name, row in device_report.run(

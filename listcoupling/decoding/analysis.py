@@ -106,7 +106,7 @@ def rows_of(prompts, prompt_lengths, generation) -> np.ndarray:
   return rows
 
 
-def _generated(prompt_lengths, generation, width):
+def generated(prompt_lengths, generation, width: int) -> np.ndarray:
   """[B, T] True at tokens whose successor was generated."""
   before = np.asarray(prompt_lengths)[:, None] - 1
   places = np.arange(width)
@@ -165,7 +165,7 @@ def expected_acceptance(
     True
   """
   rows = rows_of(prompts, prompt_lengths, generation)
-  chosen = _generated(prompt_lengths, generation, rows.shape[1])
+  chosen = generated(prompt_lengths, generation, rows.shape[1])
   size = target.config.vocab_size
   temperatures = options.slot_temperatures()
 
@@ -254,7 +254,7 @@ def canonical_margins(
       minimum length.
 
   Returns:
-    [B, M] float: perturbed logit of the written token minus the best other
+    [B, M] float, the perturbed logit of the written token minus the best other
     one. Negative where this forward would have chosen another token; NaN past
     the end of a row.
   """
@@ -283,6 +283,37 @@ def canonical_margins(
   )
   valid = np.arange(width) < np.asarray(generation.lengths)[:, None]
   return np.where(valid, np.asarray(margins), np.nan)
+
+
+def differences(
+  tokens: np.ndarray, expected: np.ndarray, margins: np.ndarray | None = None
+) -> dict[str, float]:
+  """How far two runs of a batch wrote the same.
+
+  Args:
+    tokens: [B, M].
+    expected: [B, M].
+    margins: [B, M] of `canonical_margins`, if they are known.
+
+  Returns:
+    The numbers of tokens, of identical ones and of diverging_rows, and the
+    largest_margin, in size, at a row's first divergence; NaN without one.
+
+  Example:
+    >>> differences(np.array([[1, 2]]), np.array([[1, 3]]), np.array([[4, -5]]))
+    {'tokens': 2, 'identical': 1, 'diverging_rows': 1, 'largest_margin': 5.0}
+  """
+  same = np.asarray(tokens == expected)
+  rows = np.flatnonzero(~same.all(axis=1))
+  largest = np.nan
+  if margins is not None and rows.size:
+    largest = np.abs(margins[rows, same[rows].argmin(axis=1)]).max()
+  return {
+    'tokens': same.size,
+    'identical': int(same.sum()),
+    'diverging_rows': rows.size,
+    'largest_margin': float(largest),
+  }
 
 
 def common_atoms(

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from listcoupling import files, hub
+from listcoupling import files, hub, validation
 
 _PROCESS = pathlib.Path(__file__).with_name('chat_process.py')
 _MOST_SOURCE = 1 << 20  # bytes; a hub's largest template has some 30 kB
@@ -80,7 +80,8 @@ class ChatTemplate(NamedTuple):
     variables = {'add_generation_prompt': True}
     texts, refusal = _fill_in(self, list(rows.values()), variables)
     if refusal:
-      raise ValueError(f'row {list(rows)[len(texts)]}: {refusal}')
+      index = list(rows)[len(texts)]
+      raise validation.ItemError('prompts', index, f'is refused: {refusal}')
     return dict(zip(rows, texts, strict=True))
 
 

@@ -201,8 +201,8 @@ def prepare(
     raise ValueError(f'on_block must be callable or None, got {on_block!r}.')
   with placement.agreement(mesh, target) as agree:
     vocab_size, options = _check_models(target, drafters, options)
-    prompts, lengths = _check_prompts(prompts, lengths, target)
-    _check_positions(target, drafters, lengths, options)
+    prompts, lengths = check_prompts(prompts, lengths, target, options)
+    _warn_of_drafters(drafters, lengths, options)
     mesh = placement.choose_mesh(mesh, target.params)
     batch = placement.rows_on(mesh, len(prompts), rows_bucket(len(prompts)))
     shape = batch, _capacity(prompts, options)
@@ -383,20 +383,26 @@ def _check_models(target, drafters, options):
   sizes = [target.config.vocab_size]
   for drafter in drafters:
     check_drafter(drafter)
-    _check_tokenizers(target, drafter)
+    check_tokenizers(target, drafter)
     own = drafter.config if isinstance(drafter, LanguageModel) else drafter
     sizes.append(own.vocab_size)
   return max(sizes), options
 
 
-def _check_positions(target, drafters, lengths, options):
-  """Refuses rows that outgrow the target's positions; warns of drafters'."""
+def _longest(lengths, options):
+  """Index of the longest prompt, tokens of its text, words on them."""
   row = int(np.argmax(lengths))
   needed = int(lengths[row]) + options.max_new_tokens
-  asked = (
-    f'row {row} may reach {needed} tokens ({lengths[row]} of the prompt and '
+  words = (
+    f'may reach {needed} tokens ({lengths[row]} of the prompt and '
     f'max_new_tokens={options.max_new_tokens})'
   )
+  return row, needed, words
+
+
+def _check_positions(target, lengths, options):
+  """Refuses prompts that outgrow the target's positions."""
+  row, needed, asked = _longest(lengths, options)
   limit = getattr(target.config, 'max_positions', None)
   hard = getattr(target.config, 'hard_limit', '')  # what insisting cannot mend
   if limit is not None and needed > limit and (hard or not options.allow_long):
@@ -405,23 +411,30 @@ def _check_positions(target, drafters, lengths, options):
       if hard
       else ('write fewer, or insist with allow_long=True')
     )
-    raise ValueError(
+    raise validation.ItemError(
+      'prompts',
+      row,
       f'{asked}, past the {limit} positions that the target was made for '
-      f'(max_position_embeddings); {remedy}.'
+      f'(max_position_embeddings); {remedy}.',
     )
+
+
+def _warn_of_drafters(drafters, lengths, options):
+  """Warns of drafters made for shorter texts."""
+  row, needed, asked = _longest(lengths, options)
   for d, drafter in enumerate(drafters):
     config = getattr(drafter, 'config', None)
     limit = getattr(config, 'max_positions', None)
     if limit is not None and needed > limit:
       warnings.warn(
-        f'{asked}, past the {limit} positions of drafter {d}: the text is '
-        'unharmed, its drafts may be poor there.',
+        f'prompts[{row}] {asked}, past the {limit} positions of drafters[{d}]: '
+        'the text is unharmed, its drafts may be poor there.',
         stacklevel=4,
       )
 
 
-def _check_tokenizers(target, drafter):
-  """Refuses two known tokenizers that disagree on any token."""
+def check_tokenizers(target, drafter) -> None:
+  """Refuses two known tokenizers that disagree on any token: ValueError."""
   ours, theirs = target.tokenizer, getattr(drafter, 'tokenizer', None)
   if ours is None or theirs is None:
     return
@@ -442,7 +455,15 @@ def _differing_token(ours, theirs):
   return min(ours ^ theirs, key=lambda item: item[1], default=None)
 
 
-def _check_prompts(prompts, lengths, target):
+def check_prompts(
+  prompts, lengths, target: LanguageModel, options: GenerateOptions
+) -> tuple[np.ndarray, np.ndarray]:
+  """Prompts [B, P] and lengths [B] as int32, if the target can take them.
+
+  Raises:
+    ValueError: for other shapes or types, tokens outside the vocabulary, or
+      texts that outgrow the target's positions.
+  """
   vocab_size = target.config.vocab_size
   try:
     prompts, lengths = np.asarray(prompts), np.asarray(lengths)
@@ -472,10 +493,14 @@ def _check_prompts(prompts, lengths, target):
   prompts = prompts[:, : lengths.max()]
   prompts = np.where(np.arange(prompts.shape[1]) < lengths[:, None], prompts, 0)
   if prompts.min() < 0 or prompts.max() >= vocab_size:
-    bad = prompts[(prompts < 0) | (prompts >= vocab_size)][0]
-    raise ValueError(
-      f'prompts hold token {bad}, outside the vocabulary of {vocab_size}.'
+    row, place = np.argwhere((prompts < 0) | (prompts >= vocab_size))[0]
+    raise validation.ItemError(
+      'prompts',
+      row,
+      f'holds token {prompts[row, place]}, outside the vocabulary of '
+      f'{vocab_size}.',
     )
+  _check_positions(target, lengths, options)
   return prompts.astype(np.int32), lengths.astype(np.int32)
 
 
@@ -484,18 +509,20 @@ def _check_outcome(tokens, lengths, figures, options):
   empty = (tokens < 0) & (np.arange(tokens.shape[1]) < lengths[:, None])
   if empty.any():
     row, place = np.argwhere(empty)[0]
-    raise ValueError(
-      f'row {row}: the target has no possible token at new token {place} (NaN '
-      'or all -inf logits); repair the model, or relax logit_bias and '
-      'min_new_tokens.'
+    raise validation.ItemError(
+      'prompts',
+      row,
+      f'leaves the target no possible token after {place} new ones (NaN or all '
+      '-inf logits); repair the model, or relax logit_bias and min_new_tokens.',
     )
   invalid = figures.invalid_drafts
   # Without replacement a small support leaves slots empty by right.
   if METHODS[options.method].rejection and options.replacement:
     for row in np.flatnonzero(invalid)[:1]:
-      raise ValueError(
-        f'row {row}: {invalid[row]} drafts had no possible token (NaN or all '
-        f'-inf logits of a drafter), which method {options.method!r} cannot '
-        'verify; repair the drafter or use gumbel_tree, which such drafts '
-        'cannot harm.'
+      raise validation.ItemError(
+        'prompts',
+        row,
+        f'got {invalid[row]} drafts without a possible token (NaN or all -inf '
+        f'logits of a drafter), which method {options.method!r} cannot verify; '
+        'repair the drafter or use gumbel_tree, which such drafts cannot harm.',
       )

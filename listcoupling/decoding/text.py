@@ -6,6 +6,8 @@ Legend: B rows of a batch, R texts asked for, P prompt tokens, M new tokens.
 """
 
 import bisect
+import itertools
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +20,11 @@ import tokenizers
 from listcoupling import gumbel, validation
 from listcoupling.decoding import analysis
 from listcoupling.decoding.chat import ChatTemplate
-from listcoupling.decoding.generate import generate, with_stops
+from listcoupling.decoding.generate import (
+  check_prompts,
+  generate,
+  with_stops,
+)
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.metrics import Metrics
 from listcoupling.decoding.options import GenerateOptions
@@ -51,6 +57,7 @@ def generate_text(
   logprobs: bool = False,
   chat_template: ChatTemplate | None = None,
   on_text: Callable[[int, str], None] | None = None,
+  on_done: Callable[[int, Completion], None] | None = None,
 ) -> list[Completion]:
   """Continues any number of texts, in batches.
 
@@ -76,9 +83,11 @@ def generate_text(
     chat_template: from `read_chat_template`; a string is then what a user says.
     on_text: called with the number of a text, from 0, and what was added to
       it, as it comes.
+    on_done: called with the number of a text and its completion, when its batch
+      is done.
 
   Returns:
-    R = len(texts) * num_samples completions: all samples of the first prompt,
+    R = len(texts) * num_samples completions, all samples of the first prompt,
     then those of the second, and so on.
 
   Raises:
@@ -99,39 +108,46 @@ def generate_text(
   validation.check_positive_int(num_samples, 'num_samples')
   tokenizer, texts = target.tokenizer, _as_texts(texts)
   _check_strings(tokenizer, stop_strings, on_text)
+  if on_done is not None and not callable(on_done):
+    raise ValueError(f'on_done must be callable or None, got {on_done!r:.80}.')
   _check_switch(logprobs, 'logprobs', (False, True))
   rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
   keys = _keys(key, len(rows), num_samples)
+  check_prompts(*pad_prompts(rows), target, options)  # before the first batch
   completions = []
   for first in range(0, len(keys), batch_size):
     batch = [i // num_samples for i in range(first, len(keys))[:batch_size]]
     streams = _Streams(tokenizer, len(batch), stop_strings, on_text, first)
     own = keys[first : first + batch_size], [rows[i] for i in batch]
-    out = _continue(*own, target, drafters, options, streams)
+    try:
+      out = _continue(*own, target, drafters, options, streams)
+    except validation.ItemError as error:  # its index is in the batch
+      index = batch[error.index]
+      raise validation.ItemError(error.name, index, error.words) from error
     done = [
       _completion(
         texts[i], rows[i], out, b, streams.rows[b], options.stop_tokens
       )
       for b, i in enumerate(batch)
     ]
-    completions += _scored(done, target) if logprobs else done
+    done = _scored(done, target) if logprobs else done
+    completions += done
+    for number, completion in enumerate(done, first):
+      if on_done is not None:
+        on_done(number, completion)
   return completions
 
 
 def _continue(keys, rows, target, drafters, options, streams):
   """A batch as `generate` continues it; `streams` have all of its text."""
-  try:
-    out = generate(
-      keys,
-      target,
-      drafters,
-      *pad_prompts(rows),
-      options,
-      on_block=streams if streams.are_watched else None,
-    )
-  except ValueError as error:
-    # Its rows are those of the batch.
-    raise ValueError(f'texts from {streams.first} on: {error}') from error
+  out = generate(
+    keys,
+    target,
+    drafters,
+    *pad_prompts(rows),
+    options,
+    on_block=streams if streams.are_watched else None,
+  )
   streams(out.tokens, out.lengths, last=True)
   return out
 
@@ -171,18 +187,18 @@ def _prompt_rows(tokenizer, texts, add_special_tokens, chat_template):
   tokenizer, rows, chats = _whole(tokenizer), [], {}
   for row, text in enumerate(texts):
     if not isinstance(text, (str, Sequence, np.ndarray, jax.Array)):
-      raise ValueError(
-        f'row {row}: a prompt must be a string, a list of messages or of token '
-        f'ids, got {type(text).__name__}.'
-      )
+      kinds = 'a string, a list of messages or of token ids'
+      found = type(text).__name__
+      raise _refusal(row, f'must be {kinds}, got {found}.')
     if any(isinstance(each, Mapping) for each in text):
       chats[row] = text
     elif chat_template is not None and isinstance(text, str):
       chats[row] = [{'role': 'user', 'content': text}]
   if chats and chat_template is None:
-    raise ValueError(
-      f'row {min(chats)}: messages need a chat_template; read_chat_template '
-      "takes the checkpoint's, the flag --chat too."
+    raise _refusal(
+      min(chats),
+      'holds messages, which need a chat_template; read_chat_template takes '
+      "the checkpoint's, the flag --chat too.",
     )
   filled = chat_template.render_rows(chats) if chats else {}
   for row, text in enumerate(texts):
@@ -211,16 +227,17 @@ def _check_ids(ids, row):
   except ValueError:
     ids = np.asarray(None)  # lists of different lengths
   if ids.ndim != 1 or not ids.size or ids.dtype.kind not in 'iu':
-    raise ValueError(
-      f'row {row}: a prompt must be a list of at least one token id, got '
-      f'{ids.tolist()!r:.80}.'
+    raise _refusal(
+      row, f'must hold at least one token id, got {ids.tolist()!r:.80}.'
     )
   bad = ids[(ids < 0) | (ids > np.iinfo(np.int32).max)]
   if bad.size:
-    raise ValueError(
-      f'row {row}: token ids lie in 0 .. 2^31 - 1, got {bad[0]}.'
-    )
+    raise _refusal(row, f'must hold ids in 0 .. 2^31 - 1, got {bad[0]}.')
   return ids.tolist()
+
+
+def _refusal(row, words):
+  return validation.ItemError('prompts', row, words)
 
 
 def _keys(key, num_prompts, num_samples):
@@ -341,14 +358,11 @@ def _encode(tokenizer, text, row, add_special_tokens):
   try:
     ids = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
   except TypeError as error:
-    raise ValueError(
-      f'row {row}: prompt {text[:80]!r} holds half a surrogate pair, which no '
-      'text has; repair it.'
-    ) from error
+    words = 'holds half a surrogate pair, which no text has; repair it'
+    raise _refusal(row, f'{words}: {text[:80]!r}.') from error
   if not ids:
-    raise ValueError(
-      f'row {row}: prompt {text[:80]!r} has no tokens; give at least one '
-      'character.'
+    raise _refusal(
+      row, f'has no tokens, got {text[:80]!r}; give at least one character.'
     )
   if add_special_tokens and ids[:1] == ids[1:2]:
     _warn_if_doubled(tokenizer, ids[0], row)
@@ -376,8 +390,8 @@ def _warn_if_doubled(tokenizer, first: int, row: int):
   if tokenizer.encode('', add_special_tokens=True).ids[:1] == [first]:
     token = tokenizer.id_to_token(first)
     warnings.warn(
-      f'row {row}: the prompt begins with {token!r}, which the tokenizer puts '
-      'there, too; the model sees it twice. Take it out, or set '
+      f'prompts[{row}] begins with {token!r}, which the tokenizer puts there, '
+      'too; the model sees it twice. Take it out, or set '
       'add_special_tokens=False.',
       stacklevel=4,
     )
@@ -527,6 +541,39 @@ def printer(tokenizer: tokenizers.Tokenizer) -> _Printer:
   return _Printer(tokenizer)
 
 
+def write(*arguments, stream: bool = False, **how) -> dict:
+  """`generate_text` at a terminal; a bar on stderr, or the text as it comes.
+
+  Args:
+    *arguments: of `generate_text`.
+    stream: whether the text, of which there is one, is printed at once.
+    **how: of `generate_text`.
+
+  Returns:
+    `report` of the texts.
+  """
+  import tqdm  # of scripts alone
+
+  began = time.perf_counter()
+  total = len(arguments[3]) * how.get('num_samples', 1)
+  bar = tqdm.tqdm(
+    desc='compiling', total=total, unit='text', leave=False, disable=None
+  )
+
+  def on_text(number, new):
+    bar.close()
+    show(number, new)
+
+  def on_done(*_):
+    bar.set_description('writing', refresh=False)
+    bar.update()
+
+  with bar:
+    how['on_text'] = on_text if stream else None
+    texts = generate_text(*arguments, on_done=on_done, **how)
+  return report(texts, time.perf_counter() - began)
+
+
 def report(completions: Sequence[Completion], seconds: float) -> dict:
   """Completions as plain Python values, for JSON.
 
@@ -570,13 +617,13 @@ def report(completions: Sequence[Completion], seconds: float) -> dict:
 
 def format_report(report_: dict) -> str:
   """A `report` for people: each text under its prompt, then the figures."""
-  parts = []
-  for number, row in enumerate(report_['rows'], 1):
-    prompt = row['prompt']
-    if not isinstance(prompt, str):  # token ids or messages
-      prompt = str(prompt)
-    text = row['token_ids'] if row['text'] is None else row['text']
-    parts += [f'== Prompt {number}\n{prompt}', f'-- Text {number}\n{text}']
+  parts, texts = [], enumerate(report_['rows'], 1)
+  prompts = itertools.groupby(texts, lambda text: str(text[1]['prompt']))
+  for number, (prompt, own) in enumerate(prompts, 1):
+    parts.append(f'== Prompt {number}\n{prompt}')
+    for place, row in own:
+      text = row['token_ids'] if row['text'] is None else row['text']
+      parts.append(f'-- Text {place}\n{text}')
   return '\n'.join([*parts, format_rates(report_)])
 
 

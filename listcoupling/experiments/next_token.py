@@ -76,6 +76,14 @@ ROUNDING = 2e-6
 _CHUNK = 1 << 17
 _NAMES = tuple(column.name for column in COLUMNS[2:])
 _EDGES = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
+# Below the table, filled in from its summary.
+_CHECKS = """
+Gumbel >= Weighted MinHash (exact values) at {pareto} of {positions} \
+positions; smallest difference {smallest_gain:.1e}, rounding {rounding:.0e}
+both within (1 - TV) / (1 + TV) and 1 - TV at {above_bound} of {positions} \
+positions
+sampled against exact, {repetitions} repetitions: largest |z| {largest_z:.2f}, \
+root mean square {root_mean_square_z:.2f}"""
 
 
 def contexts(seed: int, config, tokenizer) -> tuple[np.ndarray, dict]:
@@ -109,27 +117,23 @@ def contexts(seed: int, config, tokenizer) -> tuple[np.ndarray, dict]:
   return tokens[starts[:, None] + np.arange(config.context_length)], record
 
 
-def next_token_logits(model, windows: np.ndarray) -> np.ndarray:
-  """Logits [M, V] float32 of the token after each window [M, S]."""
-
-  @jax.jit
-  def last(params, window):
-    return transformer.causal_logits(model.config, params, window[None])[0, -1]
-
-  return np.stack([last(model.params, window) for window in windows])
+@functools.partial(jax.jit, static_argnums=0)
+def _last_logits(config, params, window):
+  """[V] float32 of the token after a window [S]."""
+  return transformer.causal_logits(config, params, window[None])[0, -1]
 
 
 def pair_logits(config, windows, target, drafter):
   """Drafter's and target's logits [M, V]; -inf beyond a vocabulary."""
-  rows = [next_token_logits(model, windows) for model in (drafter, target)]
+  rows = [
+    np.stack([_last_logits(model.config, model.params, x) for x in windows])
+    for model in (drafter, target)
+  ]
   width = max(row.shape[1] for row in rows)
+  beyond = [((0, 0), (0, width - row.shape[1])) for row in rows]
   return tuple(
-    np.pad(
-      row / config.temperature,
-      ((0, 0), (0, width - row.shape[1])),
-      constant_values=-np.inf,
-    )
-    for row in rows
+    np.pad(row / config.temperature, each, constant_values=-np.inf)
+    for row, each in zip(rows, beyond)
   )
 
 
@@ -173,7 +177,6 @@ def row(seed: int, config, position: int, draft_logits, target_logits) -> dict:
   )
   distance = float(bounds.total_variation(p, q))
   table = {
-    'position': position,
     'repetitions': config.repetitions,
     'total_variation': distance,
     'lower_bound': (1 - distance) / (1 + distance),
@@ -206,8 +209,7 @@ def _prepare(config, seed):
     return pair_logits(config, windows, **models)
 
   def compute(position):
-    p_logits, q_logits = (law[position] for law in laws())
-    return row(seed, config, position, p_logits, q_logits)
+    return row(seed, config, position, *(law[position] for law in laws()))
 
   def fill(record):
     jobs = {i: i for i in range(config.num_positions)}
@@ -249,13 +251,13 @@ def is_training_split(
 
 def training_splits(config, sha256: str) -> dict[str, bool | None]:
   """`is_training_split` of both models; warns unless both are True."""
-  directories = {
-    name: config[name] or pretrained.SHIPPED / name
-    for name in ('target', 'drafter')
-  }
   splits = {
-    name: is_training_split(directory, sha256, config.held_out_fraction)
-    for name, directory in directories.items()
+    name: is_training_split(
+      config[name] or pretrained.SHIPPED / name,
+      sha256,
+      config.held_out_fraction,
+    )
+    for name in ('target', 'drafter')
   }
   if not all(splits.values()):
     logging.warning(
@@ -280,6 +282,11 @@ def _z_scores(rows, name: str) -> np.ndarray:
   return difference / np.sqrt(variance / repetitions)
 
 
+def _means(rows) -> dict[str, float | None]:
+  """Mean over positions of every column that is shown, and its error."""
+  return tables.means({name: _column(rows, name) for name in _NAMES})
+
+
 def summary(rows: Sequence[dict]) -> dict:
   """The table as a whole.
 
@@ -294,29 +301,21 @@ def summary(rows: Sequence[dict]) -> dict:
     (1 - TV) / (1 + TV) and 1 - TV; `largest_z` and `root_mean_square_z`,
     sampled against exact in standard errors.
   """
-  gain = _column(rows, 'gumbel_exact') - _column(rows, 'minhash_exact')
-  inside = [
-    (_column(rows, f'{name}_exact') >= _column(rows, 'lower_bound') - ROUNDING)
-    & (_column(rows, f'{name}_exact') <= _column(rows, 'optimum') + ROUNDING)
-    for name in COUPLINGS
-  ]
-  scores = np.stack([_z_scores(rows, n) for n in COUPLINGS])
-  means = _means(rows)
+  exact = np.stack([_column(rows, f'{name}_exact') for name in COUPLINGS])
+  least, most = _column(rows, 'lower_bound'), _column(rows, 'optimum')
+  inside = (exact >= least - ROUNDING) & (exact <= most + ROUNDING)
+  gain, means = exact[0] - exact[1], _means(rows)
+  scores = np.stack([_z_scores(rows, name) for name in COUPLINGS])
   return {
     'positions': len(rows),
     'mean': {name: means[name] for name in _NAMES},
     'standard_error': {name: means[f'{name}_se'] for name in _NAMES},
     'pareto': int(np.sum(gain >= -ROUNDING)),
     'smallest_gain': gain.min(),
-    'above_bound': int(np.sum(inside[0] & inside[1])),
+    'above_bound': int(np.sum(inside.all(axis=0))),
     'largest_z': np.abs(scores).max(),
     'root_mean_square_z': np.sqrt(np.mean(scores**2)),
   }
-
-
-def _means(rows) -> dict[str, float | None]:
-  """Mean over positions of every column that is shown, and its error."""
-  return tables.means({name: _column(rows, name) for name in _NAMES})
 
 
 def as_text(rows: Sequence[dict]) -> str:
@@ -330,26 +329,14 @@ def as_text(rows: Sequence[dict]) -> str:
       count = {'bin': f'{low:.1f} to {high:.1f}', 'positions': len(part)}
       shown.append(count | means)
   shown.append({'bin': 'all', 'positions': len(rows), **_means(rows)})
-  found, total = summary(rows), len(rows)
-  return '\n'.join(
-    [
-      tables.as_text(shown, COLUMNS),
-      f'Gumbel >= Weighted MinHash (exact values) at {found["pareto"]} of '
-      f'{total} positions; smallest difference {found["smallest_gain"]:.1e}, '
-      f'rounding {ROUNDING:.0e}',
-      f'both within (1 - TV) / (1 + TV) and 1 - TV at {found["above_bound"]} '
-      f'of {total} positions',
-      f'sampled against exact, {rows[0]["repetitions"]} repetitions: largest '
-      f'|z| {found["largest_z"]:.2f}, root mean square '
-      f'{found["root_mean_square_z"]:.2f}',
-    ]
+  return tables.as_text(shown, COLUMNS) + _CHECKS.format(
+    rounding=ROUNDING, repetitions=rows[0]['repetitions'], **summary(rows)
   )
 
 
 def plot(rows: Sequence[dict], path: str | os.PathLike) -> None:
   """Match rate against total variation, one point per position."""
   grid = np.linspace(0, 1, 201)
-  distance = _column(rows, 'total_variation')
   with plots.figure(path, size=(5.6, 4.2)) as canvas:
     axes = canvas.add_subplot()
     axes.plot(grid, 1 - grid, color=plots.BLACK)
@@ -361,15 +348,18 @@ def plot(rows: Sequence[dict], path: str | os.PathLike) -> None:
       ('minhash', '□ Weighted MinHash', plots.BLUE, 's', 0.88),
     ):
       axes.text(0.98, place, title, color=color, ha='right')
-      sampled = plots.Curve(title, color, None, marker)
-      values, errors = _column(rows, name), _column(rows, f'{name}_se')
-      sampled.draw(axes, distance, values, errors, markerfacecolor='none')
-      exact = plots.Curve(title, color, None, '.')
-      exact.draw(axes, distance, _column(rows, f'{name}_exact'), markersize=2.5)
-    axes.set_xlabel('total variation $TV$ of drafter and target')
-    axes.set_ylabel('probability that the tokens match')
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.01)
+      for own, mark, how in (
+        (name, marker, {'markerfacecolor': 'none'}),
+        (f'{name}_exact', '.', {'markersize': 2.5}),
+      ):
+        curve = plots.Curve(title, color, None, mark)
+        curve.of_rows(axes, rows, 'total_variation', own, **how)
+    axes.set(
+      xlabel='total variation $TV$ of drafter and target',
+      ylabel='probability that the tokens match',
+      xlim=(0, 1),
+      ylim=(0, 1.01),
+    )
 
 
 run = Experiment(FIELDS, _prepare, as_text, {'next_token.png': plot})

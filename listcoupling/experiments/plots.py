@@ -19,15 +19,8 @@ from matplotlib.figure import Figure
 from listcoupling import files
 
 # Okabe and Ito's palette, told apart with any colour vision.
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = (
-  '#000000',
-  '#E69F00',
-  '#56B4E9',
-  '#009E73',
-  '#0072B2',
-  '#D55E00',
-  '#CC79A7',
-)
+BLACK, ORANGE, SKY, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
+BLUE, RED, PINK = '#0072B2', '#D55E00', '#CC79A7'
 INDIGO = '#332288'  # of Tol's palette, for a curve more
 STYLE = {
   'font.size': 9,
@@ -72,6 +65,7 @@ class Curve(NamedTuple):
   color: str
   line: Any = '-'
   marker: str | None = None
+  hollow: bool = False  # the marker
 
   def draw(self, axes, x, y, error=None, **changes) -> None:
     """Draws points (x, y) with bars of `error`, None where it is unknown."""
@@ -83,23 +77,34 @@ class Curve(NamedTuple):
       linestyle=self.line or 'none',
       marker=self.marker,
     )
+    if self.hollow:
+      style['markerfacecolor'] = 'white'
     axes.errorbar(x, y, error, **style | changes)
 
-  def of_rows(self, axes, rows, x: str, y: str, **changes) -> None:
-    """Draws column y of rows, with its standard error, against column x."""
-    errors = [row.get(f'{y}_se') for row in rows]
+  def of_rows(
+    self, axes, rows, x: str, y: str, *, errors: float = 1, **changes
+  ) -> None:
+    """Draws column y of rows against x, bars of so many standard errors."""
+    bars = [errors * (row.get(f'{y}_se') or 0) for row in rows]
     values = [row[y] for row in rows]
-    self.draw(axes, [row[x] for row in rows], values, errors, **changes)
+    self.draw(axes, [row[x] for row in rows], values, bars, **changes)
+
+  def others(self, axes, rows, x: str, mean: str, worst: str) -> None:
+    """Draws thin lines of the columns of the mean and of the worst decoder."""
+    for name, line in ((mean, ':'), (worst, '--')):
+      values = [row[name] for row in rows]
+      at = [row[x] for row in rows]
+      axes.plot(at, values, ls=line, lw=0.8, color=self.color)
 
 
 @contextlib.contextmanager
 def panels(
   path: str | os.PathLike,
   rows: Sequence[Mapping[str, Any]],
-  across: str,
+  across: str | None,
   *,
   down: str | None = None,
-  title: Callable[[Mapping[str, Any]], str],
+  title: Callable[[Mapping[str, Any]], str] = lambda row: '',
   labels: tuple[str, str],
   size=(2.7, 2.8),
   sharey=True,
@@ -112,7 +117,7 @@ def panels(
   Args:
     path: see `figure`.
     rows: of a table.
-    across: column whose values stand side by side.
+    across: column whose values stand side by side; None: one panel.
     down: column whose values stand one below the other.
     title: of a panel, from its first row.
     labels: of the axes x and y.
@@ -124,7 +129,8 @@ def panels(
   """
   groups = {}
   for row in rows:
-    groups.setdefault((row[down] if down else 0, row[across]), []).append(row)
+    place = tuple(name and row[name] for name in (down, across))
+    groups.setdefault(place, []).append(row)
   lines, columns = (list(dict.fromkeys(part)) for part in zip(*groups))
   whole = 2.0 + size[0] * len(columns), 0.4 + size[1] * len(lines)
   with figure(path, whole) as canvas:
@@ -147,6 +153,37 @@ def panels(
       named = set()
       for axes in line[::-1]:
         named |= name_curves(axes, without=named)
+
+
+def columns(
+  rows: Sequence[Mapping[str, Any]],
+  path: str | os.PathLike,
+  *,
+  x: str,
+  curves: Mapping[str, Curve],
+  across: str | None = None,
+  **how: Any,
+) -> None:
+  """Draws columns of a table against another one, with standard errors.
+
+  Args:
+    rows: of the table.
+    path: see `figure`.
+    x: column; whole numbers have a tick each, from nine on the first and every
+      fifth.
+    curves: by column, those that the rows have are drawn.
+    across: see `panels`.
+    **how: see `panels`.
+  """
+  with panels(path, rows, across, **how) as shown:
+    for axes, own in shown:
+      for name, curve in curves.items():
+        if name in own[0]:
+          curve.of_rows(axes, own, x, name)
+      at = [row[x] for row in own]
+      if all(isinstance(value, int) for value in at):
+        few = len(at) <= 8
+        axes.set_xticks([n for n in at if few or n == at[0] or n % 5 == 0])
 
 
 def name_curves(axes, size: float = _LABEL, *, without=frozenset()) -> set[str]:

@@ -33,18 +33,20 @@ from listcoupling import (
 )
 from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
+from listcoupling.experiments.plots import Curve
 from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
-COMPUTED = (
-  'gls_exact',
-  'gls_bound',
-  'optimum',
-  'optimum_without_replacement',
-)
-METHODS = SAMPLED + COMPUTED
+_largest = bounds.optimal_list_acceptance
+COMPUTED = {
+  'gls_exact': bounds.list_matching_probability,
+  'gls_bound': bounds.list_matching_bound,
+  'optimum': _largest,
+  'optimum_without_replacement': functools.partial(_largest, replace=False),
+}
+METHODS = (*SAMPLED, *COMPUTED)
 PAIRS = ('dirichlet', 'peaked')
 FIELDS = {
   'pairs': Field(str, among=PAIRS),
@@ -62,16 +64,16 @@ COLUMNS = (
 )
 # Lines are computed, markers sampled.
 _CURVES = {
-  'optimum_without_replacement': plots.Curve(
+  'optimum_without_replacement': Curve(
     'optimum, without replacement', plots.BLACK, ':'
   ),
-  'optimum': plots.Curve('optimum, iid drafts', plots.BLACK),
-  'shared_race': plots.Curve('shared-race list', plots.GREEN, marker='s'),
-  'spectr': plots.Curve('SpecTr', plots.SKY, None, '^'),
-  'specinfer': plots.Curve('SpecInfer', plots.ORANGE, None, 'v'),
-  'gls': plots.Curve('GLS, sampled', plots.RED, None, 'o'),
-  'gls_exact': plots.Curve('GLS, exact', plots.RED),
-  'gls_bound': plots.Curve('GLS, Theorem 1', plots.RED, '--'),
+  'optimum': Curve('optimum, iid drafts', plots.BLACK),
+  'shared_race': Curve('shared-race list', plots.GREEN, marker='s'),
+  'spectr': Curve('SpecTr', plots.SKY, None, '^'),
+  'specinfer': Curve('SpecInfer', plots.ORANGE, None, 'v'),
+  'gls': Curve('GLS, sampled', plots.RED, None, 'o', hollow=True),
+  'gls_exact': Curve('GLS, exact', plots.RED),
+  'gls_bound': Curve('GLS, Theorem 1', plots.RED, '--'),
 }
 
 
@@ -137,16 +139,13 @@ def _sampled(key, p, q, num_drafts, *, trials, width):
 
 def _computed(p, q, num_drafts) -> np.ndarray:
   """Values of `COMPUTED`, [pairs, len(COMPUTED)]."""
-  limit = min(num_drafts, p.shape[1])  # more draws than atoms add nothing
-  functions = (
-    functools.partial(bounds.list_matching_probability, num_drafts=num_drafts),
-    functools.partial(bounds.list_matching_bound, num_drafts=num_drafts),
-    functools.partial(bounds.optimal_list_acceptance, num_drafts=num_drafts),
-    functools.partial(
-      bounds.optimal_list_acceptance, num_drafts=limit, replace=False
-    ),
-  )
-  return np.stack([jax.vmap(f)(p, q) for f in functions], axis=-1)
+  values = []
+  for name, function in COMPUTED.items():
+    count = num_drafts
+    if name == 'optimum_without_replacement':
+      count = min(count, p.shape[1])  # more draws than atoms add nothing
+    values.append(jax.vmap(functools.partial(function, num_drafts=count))(p, q))
+  return np.stack(values, axis=-1)
 
 
 def row(seed: int, config, num_drafts: int) -> dict:
@@ -175,29 +174,20 @@ def _prepare(config, seed):
   return {}, fill
 
 
-def plot(rows: list[dict], path) -> None:
-  """Mean acceptance against the number of drafts K; bars are one error."""
-  counts = [row['num_drafts'] for row in rows]
-  with plots.figure(path, size=(6.4, 3.8)) as canvas:
-    axes = canvas.add_subplot()
-    for name, curve in _CURVES.items():
-      color = 'white' if name == 'gls' else curve.color
-      curve.of_rows(axes, rows, 'num_drafts', name, markerfacecolor=color)
-    axes.set_xlabel('number of drafts $K$')
-    axes.set_ylabel('mean acceptance probability')
-    few = len(counts) <= 8
-    axes.set_xticks([k for k in counts if few or k == counts[0] or k % 5 == 0])
-    axes.set_ylim(top=1.01)
-    plots.name_curves(axes)
-
-
+# Mean acceptance against the number of drafts K; bars are one error.
+plot = functools.partial(
+  plots.columns,
+  x='num_drafts',
+  curves=_CURVES,
+  labels=('number of drafts $K$', 'mean acceptance probability'),
+  size=(4.4, 3.4),
+)
 run = Experiment(
   FIELDS,
   _prepare,
   functools.partial(tables.as_text, columns=COLUMNS),
   {'toy.png': plot},
 )
-
 
 EXACT_COLUMNS = (
   Column('law', 'law'),
@@ -214,10 +204,6 @@ TAIL_COLUMNS = (
   Column('z', 'z', '.1f'),
   Column('spread, p', 'spread', '.3g'),
 )
-_BATCH = 10_000  # draws at a time
-_VOCAB, _TAIL = 151_936, 0.01
-
-
 _COUPLING_COLUMNS = (
   Column('coupling', 'coupling'),
   Column('K', 'num_drafts'),
@@ -225,6 +211,8 @@ _COUPLING_COLUMNS = (
   Column('theory', 'theory', '.4f'),
   Column('bits', 'bits', '.1f'),
 )
+_BATCH = 10_000  # draws at a time
+_VOCAB, _TAIL = 151_936, 0.01
 
 
 def coupling_table(
@@ -253,9 +241,7 @@ def coupling_table(
   rows = []
   for name, count, function, theory in _couplings(p, q, num_drafts):
     row = {'coupling': name, 'num_drafts': count, 'theory': theory}
-    if function is not None:
-      row |= _sampled_coupling(function, keys, jnp.log(p), jnp.log(q))
-    rows.append(row)
+    rows.append(row | (_drawn(function, keys, p, q) if function else {}))
   return (
     f'One pair of Dirichlet(1) laws on {num_atoms} atoms, TV = '
     f'{float(bounds.total_variation(p, q)):.4f}, {trials} draws, seed {seed}\n'
@@ -265,46 +251,48 @@ def coupling_table(
 
 def _couplings(p, q, num_drafts):
   """Yields name, K, sampler (or None) and what theory says (or None)."""
-  largest = 1 - float(bounds.total_variation(p, q))
-  yield 'maximal', 1, rejection.maximal_coupling, largest
   low = functools.partial(
     weighted_minhash.low_communication_coupling, max_bits=200
   )
-  yield 'low communication', 1, low, largest
-  exact = float(bounds.gumbel_coupling_probability(p, q))
-  yield 'Gumbel', 1, coupling.gumbel_coupling, exact
-  exact = float(bounds.weighted_minhash_probability(p, q))
-  yield 'Weighted MinHash', 1, weighted_minhash.weighted_minhash_coupling, exact
-  lists = (
+  minhash = weighted_minhash.weighted_minhash_coupling
+  for name, function, theory in (
+    ('maximal', rejection.maximal_coupling, 1 - bounds.total_variation(p, q)),
+    ('low communication', low, 1 - bounds.total_variation(p, q)),
+    ('Gumbel', coupling.gumbel_coupling,
+     bounds.gumbel_coupling_probability(p, q)),
+    ('Weighted MinHash', minhash, bounds.weighted_minhash_probability(p, q)),
+  ):  # fmt: skip
+    yield name, 1, function, float(theory)
+  for name, function, theory in (
     ('GLS', coupling.gumbel_list_sampling, bounds.list_matching_probability),
     ('SpecInfer', rejection.specinfer_step, None),
     ('SpecTr', rejection.spectr_step, None),
-    ('optimum, iid drafts', None, bounds.optimal_list_acceptance),
+    ('optimum, iid drafts', None, COMPUTED['optimum']),
     ('shared-race list', coupling.shared_race_list_sampling, None),
-    (
-      'optimum, top-K',
-      None,
-      functools.partial(bounds.optimal_list_acceptance, replace=False),
-    ),
-  )
-  for name, function, theory in lists:
+    ('optimum, top-K', None, COMPUTED['optimum_without_replacement']),
+  ):
     if function is not None:
       function = functools.partial(function, num_drafts=num_drafts)
-    value = None if theory is None else float(theory(p, q, num_drafts))
-    yield name, num_drafts, function, value
+    theory = theory and float(theory(p, q, num_drafts))
+    yield name, num_drafts, function, theory
 
 
-def _sampled_coupling(function, keys, log_p, log_q) -> dict:
-  sample = jax.jit(jax.vmap(function, (0, None, None)))(keys, log_p, log_q)
+def _drawn(function, keys, p, q) -> dict:
+  """Share of draws that match, with its error; mean bits if any are sent."""
+  logits = jnp.log(p), jnp.log(q)
+
+  @jax.jit
+  def draw(keys):
+    return jax.lax.map(lambda k: function(k, *logits), keys, batch_size=_BATCH)
+
+  sample = draw(keys)
   row = {}
   if not hasattr(sample, 'is_match'):
     sample, bits = sample
     row['bits'] = float(jnp.mean(bits))
-  rate = float(jnp.mean(sample.is_match))
-  return row | {
-    'sampled': rate,
-    'sampled_se': tables.binomial_error(rate, len(keys)),
-  }
+  rate = float(np.mean(sample.is_match))
+  error = tables.binomial_error(rate, len(keys))
+  return row | {'sampled': rate, 'sampled_se': error}
 
 
 def exact_rows(seed: int, *, trials: int) -> list[dict]:
@@ -319,22 +307,24 @@ def exact_rows(seed: int, *, trials: int) -> list[dict]:
     `exact`, `bound` (Theorem 1), and `z`, sampled minus exact in standard
     errors.
   """
-  rows = []
+  rows, key = [], gumbel.seed_key(seed)
   for name, p, q, counts in _laws(seed):
     for count in counts:
-      rate = _match_rate(seed, p, q, count, trials)
+      draw_key = gumbel.domain_key(key, Domain.TRIALS, count)
+      draw = functools.partial(coupling.gumbel_list_sampling, num_drafts=count)
+      drawn = _drawn(draw, jax.random.split(draw_key, trials), p, q)
       exact = float(bounds.list_matching_probability(p, q, count))
       error = tables.binomial_error(exact, trials)
       rows.append(
-        dict(
-          law=name,
-          num_drafts=count,
-          sampled=rate,
-          sampled_se=error,
-          exact=exact,
-          bound=float(bounds.list_matching_bound(p, q, count)),
-          z=(rate - exact) / error,
-        )
+        {
+          'law': name,
+          'num_drafts': count,
+          'sampled': drawn['sampled'],
+          'sampled_se': error,
+          'exact': exact,
+          'bound': float(bounds.list_matching_bound(p, q, count)),
+          'z': (drawn['sampled'] - exact) / error,
+        }
       )
   return rows
 
@@ -353,23 +343,6 @@ def _laws(seed: int):
   yield 'peaked, N=100', p / p.sum(), q / q.sum(), few
   drafts = rng.dirichlet(np.ones(10), 4)
   yield '4 different drafts', drafts, rng.dirichlet(np.ones(10)), (4,)
-
-
-def _match_rate(seed, p, q, num_drafts, trials) -> float:
-  """Share of draws whose target is in the list."""
-  draw = functools.partial(
-    coupling.gumbel_list_sampling,
-    draft_logits=jnp.log(p),
-    target_logits=jnp.log(q),
-    num_drafts=num_drafts,
-  )
-
-  @jax.jit
-  def matches(keys):
-    return jax.lax.map(lambda k: draw(k).is_match, keys, batch_size=_BATCH)
-
-  key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TRIALS, num_drafts)
-  return float(np.mean(matches(jax.random.split(key, trials))))
 
 
 def tail_rows(seed: int, *, trials: int) -> Iterator[dict]:
@@ -407,31 +380,23 @@ def _noises() -> dict:
   """Function of a key, and how many races it runs, by name."""
   rest = jnp.full(_VOCAB, np.log(_TAIL / (_VOCAB - 1)))
   law, flat = rest.at[0].set(np.log(1 - _TAIL)), jnp.zeros(_VOCAB)
-  tiny = np.finfo(np.float32).tiny
   lists = functools.partial(coupling.gumbel_list_sampling, num_drafts=8)
 
-  def race(noise):
-    return lambda key: gumbel.race(noise(key), law)[None]
+  def race(noise, *shape):
+    return lambda key: gumbel.race(noise(key, *shape), law)[None], 1
+
+  def tiny(key):
+    least = np.finfo(np.float32).tiny
+    return -jnp.log(jax.random.uniform(key, (_VOCAB,), minval=least))
+
+  def negated(key):
+    return jnp.exp(-jax.random.gumbel(key, (_VOCAB,)))
 
   return {
-    'listcoupling.gumbel': (
-      race(lambda key: gumbel.exponential(key, _VOCAB)),
-      1,
-    ),
+    'listcoupling.gumbel': race(gumbel.exponential, _VOCAB),
     'GLS, target of K = 8': (lambda key: lists(key, flat, law).target[None], 8),
     'GLS, proposals, K = 8': (lambda key: lists(key, law, flat).proposals, 8),
-    'jax.random.gumbel': (
-      race(lambda key: jnp.exp(-jax.random.gumbel(key, (_VOCAB,)))),
-      1,
-    ),
-    '-log(uniform(tiny))': (
-      race(
-        lambda key: -jnp.log(jax.random.uniform(key, (_VOCAB,), minval=tiny))
-      ),
-      1,
-    ),
-    'jax.random.exponential': (
-      race(lambda key: jax.random.exponential(key, (_VOCAB,))),
-      1,
-    ),
+    'jax.random.gumbel': race(negated),
+    '-log(uniform(tiny))': race(tiny),
+    'jax.random.exponential': race(jax.random.exponential, (_VOCAB,)),
   }

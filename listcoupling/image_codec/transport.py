@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from listcoupling import gumbel
+from listcoupling import gumbel, validation
 from listcoupling.data import image_files
 from listcoupling.image_codec import bitstream, fits
 from listcoupling.image_codec import scheme as schemes
@@ -209,7 +209,7 @@ def encode(
   )
   if np.any(encoding.index < 0):
     row = int(np.argmax(encoding.index < 0))
-    raise ValueError(f'image {row} gives no candidate any weight.')
+    raise validation.ItemError('images', row, 'gives no candidate any weight.')
   indices = encoding.index if with_indices else None
   return container._replace(messages=encoding.message, indices=indices)
 
@@ -258,7 +258,7 @@ def decode(
   if np.any(index < 0):
     row = int(np.argmax(index < 0))
     raise bitstream.ContainerError(
-      f'no candidate of image {row} carries its message {messages[row]}: not a '
+      f'messages[{row}] is {messages[row]}, which no candidate carries: not a '
       'file of this encoder.'
     )
   return index, images

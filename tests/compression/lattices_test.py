@@ -61,10 +61,17 @@ def test_second_moments_are_the_known_ones(lattice, size, _):
   statistics.assert_mean(
     (miss**2).mean(1) / code.volume ** (2 / size), _MOMENTS[lattice]
   )
-  cell = (code.cell**2).mean() / code.volume ** (2 / size)
-  assert cell == pytest.approx(_MOMENTS[lattice], rel=0.02)
-  inside = lattices.nearest_point(code.cell * (1 - 1e-5), lattice)
-  assert not np.asarray(inside).any()
+  for num_points in (64, 2048):
+    code = lattices.make_code(
+      lattice, 1, num_groups=1, size=size, num_points=num_points
+    )
+    each = (code.cell**2).mean(1) / code.volume ** (2 / size)
+    error = each.std() / np.sqrt(len(each))  # of as many random points
+    assert abs(each.mean() - _MOMENTS[lattice]) < error  # they lie evenly
+    inside = lattices.nearest_point(code.cell * (1 - 1e-5), lattice)
+    assert not np.asarray(inside).any()
+  for other in set(_MOMENTS) - {lattice}:  # control: the cell of another
+    assert abs(each.mean() - _MOMENTS[other]) > error
 
 
 def _code(lattice, size, count):

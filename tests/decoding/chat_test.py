@@ -132,7 +132,7 @@ def test_rows_are_filled_in_together_and_named():
   rows = {number: [{'content': number}] for number in (2, 1, -1)}
   assert template.render_rows(rows) == {2: '0', 1: '1', -1: '-1'}
   assert template.render_rows({}) == {}
-  with pytest.raises(ValueError, match='row 7: .*by zero'):
+  with pytest.raises(ValueError, match=r'prompts\[7\] .*by zero'):
     template.render_rows(rows | {7: [{'content': 0}], 8: []})
   with pytest.raises(ValueError, match='what JSON holds: got function'):
     template.render([], tools=[lambda: 1])

@@ -158,7 +158,7 @@ def test_a_broken_drafter_is_refused_by_rejection():
 
 
 def test_a_target_without_a_possible_token_is_refused():
-  with pytest.raises(ValueError, match='row 0.*target.*no possible token'):
+  with pytest.raises(ValueError, match=r'prompts\[0\] .*no possible token'):
     write(target=broken(TARGET))
 
 

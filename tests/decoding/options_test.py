@@ -210,12 +210,12 @@ def test_the_checkpoint_ends_the_text_unless_told():
 def test_positions_past_the_target_are_refused_and_a_drafters_warned_of():
   write(OPTIONS, CHECKPOINT, prompts=((1, 2, 3, 4),))  # 20, the limit
   prompts = ((1, 2, 3, 4, 5),)
-  with pytest.raises(ValueError, match='row 0.*21 tokens.*20 positions') as e:
+  with pytest.raises(ValueError, match=r'prompts\[0\].*21.*20 positions') as e:
     write(OPTIONS, CHECKPOINT, prompts=prompts)
   assert 'allow_long=True' in str(e.value)
   insist = dataclasses.replace(OPTIONS, allow_long=True)
   reference = write(insist, CHECKPOINT, prompts=prompts)
-  with pytest.warns(UserWarning, match='20 positions of drafter 0'):
+  with pytest.warns(UserWarning, match=r'20 positions of drafters\[0\]'):
     drafter = DRAFTER._replace(config=_Config(VOCAB))
     stops = dataclasses.replace(OPTIONS, stop_tokens=3)
     out = write(stops, TARGET, drafter, prompts)

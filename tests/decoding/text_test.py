@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from listcoupling import gumbel
+from listcoupling import gumbel, validation
 from listcoupling.decoding import analysis, chat, text
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
@@ -60,7 +60,7 @@ def test_special_tokens_are_switched_and_a_doubled_one_is_named():
     text.encode_prompts(tokenizer, '<s>def', add_special_tokens=False)
     text.encode_prompts(TOKENIZER, '  def  def')
   assert prompts[0].tolist() == [start, *bare[0].tolist()]
-  with pytest.warns(UserWarning, match="row 1: .*'<s>'.*sees it twice"):
+  with pytest.warns(UserWarning, match=r"prompts\[1\] .*'<s>'.*sees it twice"):
     text.encode_prompts(tokenizer, ['def', '<s>def'])
 
 
@@ -68,18 +68,18 @@ def test_special_tokens_are_switched_and_a_doubled_one_is_named():
   ('tokenizer', 'texts', 'message'),
   [
     (None, ['a'], 'no tokenizer.json'),
-    (TOKENIZER, ['a', ''], "row 1: prompt '' has no tokens"),
-    (TOKENIZER, ['a', 3], 'row 1: .*must be a string.*got int'),
+    (TOKENIZER, ['a', ''], r"prompts\[1\] has no tokens, got ''"),
+    (TOKENIZER, ['a', 3], r'prompts\[1\] must be a string.*got int'),
     (TOKENIZER, [], 'no prompts'),
     (TOKENIZER, 5, 'prompts must be a string or a sequence.*got 5'),
     (TOKENIZER, None, 'prompts must be .*got None'),
     (TOKENIZER, b'def', "prompts must be .*got b'def'"),
-    (TOKENIZER, [[1.5, 2]], r'row 0: .*token id, got \[1.5, 2.0\]'),
-    (TOKENIZER, [[1], ['a']], r"row 1: .*token id, got \['a'\]"),
-    (TOKENIZER, [[[1], [1, 2]]], 'row 0: .*token id'),
-    (TOKENIZER, [[1], [2**40]], 'row 1: .*got 1099511627776'),
-    (TOKENIZER, [[-1]], 'row 0: .*got -1'),
-    (TOKENIZER, ['a', '\ud800'], 'row 1: .*surrogate'),
+    (TOKENIZER, [[1.5, 2]], r'prompts\[0\] .*token id, got \[1.5, 2'),
+    (TOKENIZER, [[1], ['a']], r"prompts\[1\] .*token id, got \['a'\]"),
+    (TOKENIZER, [[[1], [1, 2]]], r'prompts\[0\] .*token id'),
+    (TOKENIZER, [[1], [2**40]], r'prompts\[1\] .*got 1099511627776'),
+    (TOKENIZER, [[-1]], r'prompts\[0\] .*got -1'),
+    (TOKENIZER, ['a', '\ud800'], r'prompts\[1\] .*surrogate'),
     ('gpt2', ['a'], 'tokenizer must be .*load_pretrained, got str'),
   ],
 )
@@ -90,7 +90,7 @@ def test_prompts_that_are_none_are_refused(tokenizer, texts, message):
 
 @pytest.mark.parametrize('row', [[], [1.5], [[1]], ['a']])
 def test_rows_that_hold_no_ids_are_refused(row):
-  with pytest.raises(ValueError, match='row 1: a prompt must be a list'):
+  with pytest.raises(ValueError, match=r'prompts\[1\] must hold at least one'):
     text.pad_prompts([[1], row])
 
 
@@ -239,7 +239,7 @@ def test_chat_templates_make_prompts_of_messages(alone):
   assert prompts[0] == prompts[1] == '#<user>import <assistant>'
   assert done[1].prompt == messages
   assert done[3].prompt_tokens == (1,)
-  with pytest.raises(ValueError, match='row 0: messages need a chat_template'):
+  with pytest.raises(ValueError, match=r'prompts\[0\] .*need a chat_template'):
     _texts([messages])
 
 
@@ -255,17 +255,56 @@ def test_chat_templates_make_prompts_of_messages(alone):
     (dict(stop_strings='abc'), "sequence of non-empty strings, got 'abc'"),
     (dict(stop_strings=['']), 'non-empty'),
     (dict(stop_strings=None), 'non-empty strings, got None'),
+    (dict(on_done=5), 'on_done must be callable or None, got 5'),
     (dict(on_text=5), 'on_text must be callable or None, got 5'),
     (dict(logprobs='x'), "logprobs must be one of .*, got 'x'"),
     (dict(add_special_tokens='x'), 'add_special_tokens must be one of'),
     (dict(chat_template='x'), 'read_chat_template gives, got str'),
-    (dict(prompts=[b'a']), "row 0: .* got b'a'"),
-    (dict(prompts=['a', '']), 'row 1'),
-    (dict(prompts=['a', 1.5]), 'row 1.*float'),
+    (dict(prompts=[b'a']), r"prompts\[0\] .* got b'a'"),
+    (dict(prompts=['a', '']), r'prompts\[1\]'),
+    (dict(prompts=['a', 1.5]), r'prompts\[1\].*float'),
     (dict(key=KEY[None]), r'\(4,\)'),
-    (dict(prompts=[[1], [9999]], batch_size=1), 'texts from 1 on: .* 9999'),
+    (dict(prompts=[[1], [9999]], batch_size=1), r'prompts\[1\] .* 9999'),
+    (dict(prompts=[[1], [1] * 9999], batch_size=1), r'prompts\[1\] may reach'),
   ],
 )
-def test_bad_requests_are_named(settings, message):
+def test_bad_requests_are_named_before_a_text_begins(settings, message):
   with pytest.raises(ValueError, match=message):
-    _texts(**settings)
+    _texts(**{'on_text': pytest.fail, **settings})
+
+
+def test_texts_are_handed_on_batch_by_batch_and_counted_at_a_terminal(capsys):
+  done = []
+  texts = _texts(
+    prompts=['a', [1]],
+    num_samples=2,
+    batch_size=3,
+    on_done=lambda *text: done.append(text),
+  )
+  assert [number for number, _ in done] == [0, 1, 2, 3]
+  assert [one.tokens for _, one in done] == [one.tokens for one in texts]
+  found = text.write(
+    KEY, PAIR[0], [PAIR[1]], ['a', [1]], OPTIONS, num_samples=2, batch_size=3
+  )
+  assert [row['text'] for row in found['rows']] == [one.text for one in texts]
+  assert not capsys.readouterr().out
+  shown = text.format_report(found)
+  places = [
+    shown.index(words)
+    for words in (
+      '== Prompt 1\na\n-- Text 1\n', '\n-- Text 2\n',
+      '== Prompt 2\n[1]\n-- Text 3\n', '\n-- Text 4\n',
+    )
+  ]  # fmt: skip
+  assert places == sorted(places) and shown.count('== Prompt') == 2
+
+
+def test_a_prompt_that_fails_late_is_named_among_all(monkeypatch):
+  """Its batch knows it by another index."""
+
+  def refuse(keys, *_, **__):
+    raise validation.ItemError('prompts', len(keys) - 1, 'fails.')
+
+  monkeypatch.setattr(text, 'generate', refuse)
+  with pytest.raises(ValueError, match=r'^prompts\[1\] fails.$'):
+    _texts(prompts=['a', 'b', 'c'], num_samples=2, batch_size=4)

@@ -312,8 +312,7 @@ def language_tables(results):
 
     return noted
 
-  matching.laws_along = noting(matching.laws_along)
-  block_efficiency.measure = noting(block_efficiency.measure)
+  protocol.continue_prompts = noting(protocol.continue_prompts)
   matched, rates = decoding_matching.get_config(), decoding_iid.get_config()
   matched.repetitions, rates.methods = 20, ('single',)
   with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from listcoupling.experiments.benchmarks.baselines import SIZES
+from listcoupling.experiments.benchmarks.speed import SIZES
 from listcoupling.models import transformer
 from listcoupling.models.random_pair import overlap, random_pair
 

@@ -15,7 +15,8 @@ rates of speculative decoding on random pairs are optimistic, for either
 library.
 """
 
-import contextlib
+import functools
+import itertools
 import os
 import pathlib
 import time
@@ -25,47 +26,24 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm import auto as tqdm
 
-from listcoupling import gumbel, tables
+from listcoupling import gumbel
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments.benchmarks import speed
 from listcoupling.experiments.run import environment, open_run
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained, transformer
-from listcoupling.models.random_pair import overlap, random_pair
-from listcoupling.models.transformer_config import TransformerConfig
+from listcoupling.models.random_pair import overlap
 
 _PROMPT = 24
 _LIBRARIES = ('torch', 'transformers')
 # Drafts per block of assisted generation: ours, and the library's own choice
 # (20, ended early where the drafter's confidence falls under 0.4).
 ASSISTED = {'assisted, L=4': (4, 0.0), 'assisted, default': (20, 0.4)}
-
-
-class Size(NamedTuple):
-  """A random target, the drafter of its first layers, and the effort."""
-
-  config: TransformerConfig
-  draft_layers: int
-  gain: float  # of a layer, beside embeddings of 1
-  new_tokens: int = 96
-  rounds: int = 5
-
-
-def _config(vocab, hidden, layers, heads, kv_heads, intermediate):
-  return TransformerConfig(
-    vocab, hidden, layers, heads, kv_heads, hidden // heads, intermediate,
-    tie_embeddings=False,
-  )  # fmt: skip
-
-
-SIZES = {
-  '1M': Size(_config(1024, 128, 4, 4, 2, 448), 1, 0.2),
-  '25M': Size(_config(1024, 512, 8, 8, 4, 1408), 1, 0.13),
-  '100M': Size(_config(8192, 768, 12, 12, 4, 2560), 2, 0.1, 48, 3),
-}
-NAMES = (*SIZES, 'shipped')
+NAMES = (*speed.SIZES, 'shipped')
+_EFFORT = {'100M': (48, 3)}  # new tokens and rounds; of the others:
+_USUAL = 96, 5
 
 
 class Setting(NamedTuple):
@@ -133,17 +111,12 @@ def run(sizes: Sequence[str], workdir) -> list[dict]:
   _check_libraries()
   own = {'environment': environment()}
   own |= {name: metadata.version(name) for name in _LIBRARIES}
-  rows, todo = [], settings(os.cpu_count())
   with open_run(workdir, own) as record:
-    for size in sizes:
-      if record.load(size) is None:
-        record.save(size, measure(size, todo, record.workdir))
-      kept = record.load(size)
-      figures = dict(zip(todo, kept.pop('figures')))
-      about = {name: value.item() for name, value in kept.items()}
-      rows += summarize(figures, {'size': size, **about})
-      tables.write_csv(record.workdir / 'results.csv', rows)
-  return rows
+    return record.results(
+      {size: size for size in sizes},
+      lambda size: measure(size, settings(os.cpu_count()), record.workdir),
+      timed=True,
+    )
 
 
 def write_pair(size: str, folder: pathlib.Path) -> tuple:
@@ -152,56 +125,45 @@ def write_pair(size: str, folder: pathlib.Path) -> tuple:
     return pretrained.SHIPPED / 'target', pretrained.SHIPPED / 'drafter'
   folders = folder / f'{size}-target', folder / f'{size}-drafter'
   key = gumbel.domain_key(gumbel.seed_key(0), Domain.MODEL_INIT)
-  own = SIZES[size]
-  pair = random_pair(
-    key, own.config, draft_layers=own.draft_layers, gain=own.gain
-  )
-  for model, directory in zip(pair, folders):
+  for model, directory in zip(speed.SIZES[size].pair(key), folders):
     pretrained.save_pretrained(model, directory)
   return folders
 
 
-def measure(size: str, todo: Sequence[Setting], folder) -> dict:
-  """Figures [settings, rounds, 3] of one size, and about the pair."""
-  effort = SIZES.get(size, SIZES['1M'])
-  new_tokens, rounds = effort.new_tokens, effort.rounds
+def measure(size: str, todo: Sequence[Setting], folder) -> list[dict]:
+  """Rows of one size; its checkpoints are written to a folder."""
+  new_tokens, rounds = _EFFORT.get(size, _USUAL)
   folders = write_pair(size, pathlib.Path(folder))
   target, drafter = map(pretrained.load_pretrained, folders)
   theirs, assistant = map(_load, folders)
   prompts = np.random.default_rng(0).integers(
     0, target.config.vocab_size, (8, _PROMPT)
   )
-  difference = largest_difference(target, theirs, prompts[:2])
-  runners = {
-    'listcoupling': lambda *x: _ours(target, drafter, new_tokens, *x),
-    'transformers': lambda *x: _theirs(theirs, assistant, new_tokens, *x),
-  }
-  figures = np.zeros((len(todo), rounds, 3))
-  with tqdm.tqdm(total=len(todo) * (rounds + 1), desc=size) as bar:
-    for turn in range(rounds + 1):  # the first one warms up
-      for place, setting in enumerate(todo):
-        bar.set_postfix_str(f'{setting.method}, batch {setting.batch}')
-        own = prompts[: setting.batch]
-        figure = runners[setting.library](setting, own, turn)
-        if turn:
-          figures[place, turn - 1] = figure
-        bar.update()
-  return {
-    'figures': figures,
+  about = {
+    'size': size,
     'parameters': sum(x.size for x in jax.tree.leaves(target.params)),
     'new_tokens': new_tokens,
     'rounds': rounds,
-    'logit_difference': difference,
+    'logit_difference': largest_difference(target, theirs, prompts[:2]),
     'overlap': overlap(target, drafter, prompts),
   }
+  runners = {
+    'listcoupling': functools.partial(_ours, target, drafter),
+    'transformers': functools.partial(_theirs, theirs, assistant),
+  }
+
+  def call(setting):
+    own, seeds = prompts[: setting.batch], itertools.count()
+    run = functools.partial(runners[setting.library], new_tokens, setting, own)
+    return lambda: run(next(seeds))
+
+  calls = {setting: call(setting) for setting in todo}
+  return summarize(speed.in_turn(calls, rounds, show=True), about)
 
 
 def _ours(target, drafter, new_tokens, setting, prompts, seed) -> Figure:
   options = GenerateOptions(
-    method=setting.method,
-    num_drafts=max(setting.num_drafts, 1),
-    draft_length=4,
-    max_new_tokens=new_tokens,
+    setting.method, max(setting.num_drafts, 1), 4, new_tokens
   )
   key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TEXTS)
   lengths = np.full(len(prompts), prompts.shape[1])
@@ -226,13 +188,16 @@ def largest_difference(ours, theirs, prompts) -> float:
   return worst
 
 
-def summarize(figures: Mapping[Setting, np.ndarray], about: dict) -> list[dict]:
+def summarize(
+  figures: Mapping[Setting, Sequence[Figure]], about: dict
+) -> list[dict]:
   """Medians, and ratios to the fastest setting of transformers.
 
   Args:
-    figures: [rounds, 3] of every setting.
+    figures: of every setting, a round each.
     about: columns that all rows share.
   """
+  figures = {setting: np.array(runs) for setting, runs in figures.items()}
   median = {s: float(np.median(runs[:, 0])) for s, runs in figures.items()}
 
   def best(batch, start):
@@ -289,37 +254,11 @@ def _load(directory):
 
 
 def _logits(model, tokens: np.ndarray) -> np.ndarray:
-  """[B, S, V] of whole sequences [B, S]."""
+  """[B, S, V] of sequences [B, S]."""
   import torch
 
   with torch.no_grad():
     return model(torch.tensor(tokens)).logits.numpy()
-
-
-@contextlib.contextmanager
-def _counted(model):
-  """Yields a list of the times at which a forward of `model` ended."""
-  calls = []
-  handle = model.register_forward_hook(
-    lambda *_: calls.append(time.perf_counter())
-  )
-  try:
-    yield calls
-  finally:
-    handle.remove()
-
-
-@contextlib.contextmanager
-def _threads(count: int):
-  """Runs torch's kernels on `count` threads."""
-  import torch
-
-  before = torch.get_num_threads()
-  torch.set_num_threads(count)
-  try:
-    yield
-  finally:
-    torch.set_num_threads(before)
 
 
 def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
@@ -343,20 +282,21 @@ def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
     ]
     own.num_assistant_tokens_schedule = 'constant'
     extra['assistant_model'] = assistant
-  ids = torch.tensor(prompts)
+  ids, ends = torch.tensor(prompts), []  # when each forward ended
+  torch.set_num_threads(setting.threads)
   torch.manual_seed(seed)
-  with _threads(setting.threads), _counted(model) as calls, torch.no_grad():
+  noting = model.register_forward_hook(
+    lambda *_: ends.append(time.perf_counter())
+  )
+  with noting, torch.no_grad():
     began = time.perf_counter()
+    mask = torch.ones_like(ids)
     out = model.generate(
-      ids,
-      attention_mask=torch.ones_like(ids),
-      generation_config=options,
-      **extra,
+      ids, attention_mask=mask, generation_config=options, **extra
     )
     ended = time.perf_counter()
-  count = out.shape[0] * (out.shape[1] - ids.shape[1])
+  length = out.shape[1] - ids.shape[1]
+  count = out.shape[0] * length
   return Figure(
-    count / (ended - began),
-    count / (ended - calls[0]),
-    (out.shape[1] - ids.shape[1]) / len(calls),
+    count / (ended - began), count / (ended - ends[0]), length / len(ends)
   )

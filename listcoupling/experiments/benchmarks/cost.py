@@ -15,7 +15,7 @@ import collections
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,8 +25,8 @@ from jax.sharding import Mesh
 from listcoupling import gumbel
 from listcoupling.decoding import generate, loop
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.experiments.benchmarks.speed import Size, Table, grid
 from listcoupling.gumbel import Domain
-from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 
 _NUMBER = 2  # bytes of a weight, a cache entry, an activation: bfloat16
@@ -42,15 +42,6 @@ class Cost(NamedTuple):
   words: float = 0.0  # random
   sent: float = 0.0  # bytes of results that devices exchange
   exchanges: float = 0.0  # how many
-
-  def times(self, count: float) -> 'Cost':
-    """The same so many times."""
-    return Cost(*(count * part for part in self))
-
-
-def total(costs: Sequence[Cost]) -> Cost:
-  """The sum."""
-  return Cost(*map(sum, zip(*costs)))
 
 
 def weights(config: TransformerConfig) -> int:
@@ -197,80 +188,52 @@ def _llama(hidden, layers, heads, head_dim, intermediate, tied=False):
   )  # fmt: skip
 
 
+_LARGEST = _llama(8192, 80, 64, 128, 28672)
 PAIRS = {
-  '70B + 1B': (
-    _llama(8192, 80, 64, 128, 28672),
-    _llama(2048, 16, 32, 64, 8192, tied=True),
-  ),
-  '70B + 8B': (
-    _llama(8192, 80, 64, 128, 28672),
-    _llama(4096, 32, 32, 128, 14336),
-  ),
+  '70B + 1B': (_LARGEST, _llama(2048, 16, 32, 64, 8192, tied=True)),
+  '70B + 8B': (_LARGEST, _llama(4096, 32, 32, 128, 14336)),
 }
 
 
-class Tree(NamedTuple):
-  """A shape, and the tokens per block it gave on pairs of tables."""
-
-  num_nodes: int
-  num_drafts: int
-  draft_length: int
-  written: dict[str, float]  # by pair: tables at sigma 1 and .5
-
-
-# `language.table_pairs.tokens_per_call`, 64 rows of 384 tokens of one pair.
+# (N, K, L) and the tokens per block it gave on pairs of tables at sigma 1 and
+# .5: `language.table_pairs.tokens_per_call`, 64 rows of 384 tokens of one pair.
 # Errors over rows are below .03; pairs at one distance differ by .02 to .08.
-TREES = (
-  Tree(4, 4, 3, {'70B + 1B': 2.42, '70B + 8B': 3.11}),
-  Tree(8, 4, 4, {'70B + 1B': 2.94, '70B + 8B': 3.96}),
-  Tree(16, 8, 5, {'70B + 1B': 3.47, '70B + 8B': 4.87}),
-  Tree(32, 8, 6, {'70B + 1B': 4.02, '70B + 8B': 5.83}),
-  Tree(64, 8, 6, {'70B + 1B': 4.49, '70B + 8B': 6.25}),
-)
+TREES = {
+  (4, 4, 3): {'70B + 1B': 2.42, '70B + 8B': 3.11},
+  (8, 4, 4): {'70B + 1B': 2.94, '70B + 8B': 3.96},
+  (16, 8, 5): {'70B + 1B': 3.47, '70B + 8B': 4.87},
+  (32, 8, 6): {'70B + 1B': 4.02, '70B + 8B': 5.83},
+  (64, 8, 6): {'70B + 1B': 4.49, '70B + 8B': 6.25},
+}
 
 
-def paper_cases(
+def paper(
   *,
   machines: Sequence[Machine] = (H100, V5P),
-  batches: Sequence[int] = (1, 8, 32, 128),
-  used: int = 2048,
-) -> dict[str, Callable[[], dict]]:
-  """Tokens per second of plain sampling and of trees, large pairs on machines.
+  batches: Sequence[int] = (1, 8, 32, 128),  # B
+  used: int = 2048,  # T
+) -> Table:
+  """Tokens per second, plain and with trees: large pairs on large machines."""
+  by_name = {machine.name: machine for machine in machines}
 
-  Args:
-    machines: see `Machine`.
-    batches: B.
-    used: T.
-  """
-
-  def measure(machine, pair, batch):
-    target, drafter = PAIRS[pair]
+  def measure(pair, machine, batch):
+    machine, (target, drafter) = by_name[machine], PAIRS[pair]
     own = dict(batch=batch, used=used, devices=machine.devices)
     plain = batch / machine.seconds(block(target, None, **own))
     rates = {}
-    for tree in TREES:
-      shape, written = tree._asdict(), tree.written[pair]
-      parts = block(target, drafter, **own, **shape | {'written': written})
-      rates[tree.num_nodes] = batch * written / machine.seconds(parts)
+    for (nodes, width, length), tokens in TREES.items():
+      shape = dict(num_nodes=nodes, num_drafts=width, draft_length=length)
+      parts = block(target, drafter, written=tokens[pair], **shape, **own)
+      rates[nodes] = batch * tokens[pair] / machine.seconds(parts)
     best = max(rates, key=rates.get)
     return {
-      'machine': machine.name,
-      'pair': pair,
-      'batch': batch,
       'plain_tokens_per_s': plain,
       **{f'n{nodes}_to_plain': rate / plain for nodes, rate in rates.items()},
       'best_nodes': best,
       'best_tokens_per_s': rates[best],
     }
 
-  return {
-    f'{pair} on {machine.name}, batch {batch}': functools.partial(
-      measure, machine, pair, batch
-    )
-    for machine in machines
-    for pair in PAIRS
-    for batch in batches
-  }
+  return Table(grid(machine=by_name, pair=PAIRS, batch=batches), measure)
 
 
 COLLECTIVES = (
@@ -379,7 +342,7 @@ _BATCH, _PROMPT = 8, 64
 
 
 def add_host_devices() -> None:
-  """Makes this process see as many CPU devices as `scaling_cases` can use.
+  """Makes this process see as many CPU devices as `scaling` can use.
 
   Before JAX is used; afterwards the table has as many rows as it can.
   """
@@ -389,47 +352,41 @@ def add_host_devices() -> None:
     pass
 
 
-def scaling_cases(
+def scaling(
   key: jax.Array,
   *,
   counts: Sequence[int] = COUNTS,
   config: TransformerConfig = _CONFIG,
   options: GenerateOptions = _ONE_STEP,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """A block of a tree on each number of devices, by 'tp' and by 'data'.
 
-  Args:
-    key: typed key.
-    counts: of devices; those that are not at hand are left out.
-    config: of the target; the drafter has its first layer.
-    options: of the block.
+  Counts past the devices at hand are left out; the drafter has the first layer
+  of the target, whose config is given.
   """
-  pair = random_pair(
-    gumbel.domain_key(key, Domain.MODEL_INIT), config, draft_layers=1, gain=0.1
-  )
+  pair = Size(config, 1, 0.1).pair(gumbel.domain_key(key, Domain.MODEL_INIT))
   alone = functools.cache(lambda: _figures(key, pair, options, None))
 
-  def measure(axis, count):
-    mesh = Mesh(np.array(jax.devices()[:count]), (axis,)) if count > 1 else None
-    row = _figures(key, pair, options, mesh)
+  def measure(axis, devices):
+    mesh = Mesh(np.array(jax.devices()[:devices]), (axis,))
+    row = _figures(key, pair, options, mesh if devices > 1 else None)
     share = row['megaflop'] / alone()['megaflop']
-    paper = _on_paper(pair, options, count if axis == 'tp' else 1, count)
+    shared = devices if axis == 'tp' else 1
+    expected = _on_paper(pair, options, shared, devices)
     return {
-      'devices': count,
       **row,
       'to_one_device': share,
-      'times_devices': share * count,
-      'paper_megaflop': paper.operations / 1e6,
-      'paper_sent_kb': paper.sent / 1e3,
-      'megaflop_to_paper': row['megaflop'] * 1e6 / paper.operations,
+      'times_devices': share * devices,
+      'paper_megaflop': expected.operations / 1e6,
+      'paper_sent_kb': expected.sent / 1e3,
+      'megaflop_to_paper': row['megaflop'] * 1e6 / expected.operations,
     }
 
-  return {
-    f'{axis}={count}': functools.partial(measure, axis, count)
-    for count in counts
-    for axis in (('tp',) if count == 1 else ('tp', 'data'))
-    if count <= jax.device_count()
-  }
+  counts = [count for count in counts if count <= jax.device_count()]
+  settings = grid(devices=counts, axis=('tp', 'data'))
+  return Table(
+    [x for x in settings if x['devices'] > 1 or x['axis'] == 'tp'], measure
+  )
 
 
 def _figures(key, pair, options, mesh) -> dict:
@@ -457,17 +414,14 @@ def _figures(key, pair, options, mesh) -> dict:
 
 def _on_paper(pair, options, shared, count) -> Cost:
   """A block in float32 with one draft step, of devices that share weights."""
-  target, drafter = (model.config for model in pair)
-  return total(
-    block(
-      target,
-      drafter,
-      _BATCH * shared // count,
-      _PROMPT,
-      num_nodes=options.tree_nodes(),
-      num_drafts=options.num_drafts,
-      draft_length=options.draft_length,
-      devices=shared,
-      number=4,
-    )
+  parts = block(
+    *(model.config for model in pair),
+    _BATCH * shared // count,
+    _PROMPT,
+    num_nodes=options.tree_nodes(),
+    num_drafts=options.num_drafts,
+    draft_length=options.draft_length,
+    devices=shared,
+    number=4,
   )
+  return Cost(*map(sum, zip(*parts)))

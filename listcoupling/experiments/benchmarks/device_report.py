@@ -11,6 +11,7 @@ Legend: B batch, P prompt, T capacity of a row, V vocabulary, R rows.
 
 import concurrent.futures
 import functools
+import itertools
 import pathlib
 import time
 import traceback
@@ -27,11 +28,11 @@ from listcoupling import files, gumbel, race_kernel
 from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis, tuning
 from listcoupling.decoding.generate import generate
+from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
 from listcoupling.models import pretrained
 from listcoupling.models import vae as vae_model
-from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import vae as vae_training
 
@@ -39,9 +40,7 @@ from listcoupling.training import vae as vae_training
 class Sizes(NamedTuple):
   """How large everything is."""
 
-  target: TransformerConfig
-  draft_layers: int
-  gain: float
+  pair: speed.Size
   methods: tuple[str, ...]  # the first and the last on long rows, too
   batches: tuple[int, ...]  # B
   capacities: tuple[int, ...]  # T, the first for all methods
@@ -54,64 +53,72 @@ class Sizes(NamedTuple):
   images: int  # in a batch of the VAE
   vae: vae_model.VAEConfig
 
+  def draw(self) -> tuple[LanguageModel, LanguageModel]:
+    """The pair."""
+    return self.pair.pair(gumbel.seed_key(5))
 
-def full() -> Sizes:
-  """A 1B target, a drafter of 120M beside the embeddings, in bfloat16."""
-  config = TransformerConfig(
-    *(128256, 2048, 16, 32, 8, 64, 8192),
-    rope_theta=5e5,
-    tie_embeddings=False,
-    max_positions=32768,
-    dtype='bfloat16',
-  )
-  return Sizes(
-    config,
+  def workload(self, pair, batch: int, prompt: int) -> speed.Workload:
+    """Random prompts for it."""
+    shape, size = (batch, prompt), self.pair.config.vocab_size
+    key = gumbel.seed_key(3)
+    prompts = jax.random.randint(key, shape, 0, size, jnp.int32)
+    lengths = np.full(batch, prompt)
+    return speed.Workload(gumbel.seed_key(4), *pair, prompts, lengths)
+
+  def options(self, method: str, capacity: int) -> GenerateOptions:
+    """Of generations in rows of T."""
+    return GenerateOptions(
+      method=method,
+      draft_length=self.draft_length,
+      max_new_tokens=self.new_tokens,
+      cache_length=capacity,
+    )
+
+
+FULL = Sizes(  # a 1B target, a drafter of 120M beside the embeddings
+  speed.Size(
+    TransformerConfig(
+      *(128256, 2048, 16, 32, 8, 64, 8192),
+      rope_theta=5e5,
+      tie_embeddings=False,
+      max_positions=32768,
+      dtype='bfloat16',
+    ),
     draft_layers=2,
     gain=0.1,
-    methods=('autoregressive', 'single', 'gumbel_tree'),
-    batches=(1, 8, 32),
-    capacities=(512, 8192),
-    draft_length=4,
-    new_tokens=128,
-    tuned=1 + len(tuning.GRID),
-    prefills=((1, 8064), (32, 2048)),
-    sampler=(256, 151936),
-    trials=4096,
-    images=64,
-    vae=vae_model.VAEConfig(),
-  )
-
-
-def toy() -> Sizes:
-  """The same run in seconds on a CPU."""
-  return full()._replace(
-    target=TransformerConfig(*(512, 64, 3, 4, 2, 16, 128)),
-    draft_layers=1,
-    methods=('gumbel_tree',),
-    batches=(2,),
-    capacities=(64, 64),
-    draft_length=2,
-    new_tokens=8,
-    tuned=2,
-    prefills=((1, 64),),
-    sampler=(8, 1000),
-    trials=8,
-    images=4,
-    vae=vae_model.VAEConfig(kind='dense', hidden_size=8),
-  )
+  ),
+  methods=('autoregressive', 'single', 'gumbel_tree'),
+  batches=(1, 8, 32),
+  capacities=(512, 8192),
+  draft_length=4,
+  new_tokens=128,
+  tuned=1 + len(tuning.GRID),
+  prefills=((1, 8064), (32, 2048)),
+  sampler=(256, 151936),
+  trials=4096,
+  images=64,
+  vae=vae_model.VAEConfig(),
+)
+TOY = Sizes(  # the same run in seconds on a CPU
+  speed.Size(TransformerConfig(512, 64, 3, 4, 2, 16, 128), 1, 0.1),
+  methods=('gumbel_tree',),
+  batches=(2,),
+  capacities=(64, 64),
+  draft_length=2,
+  new_tokens=8,
+  tuned=2,
+  prefills=((1, 64),),
+  sampler=(8, 1000),
+  trials=8,
+  images=4,
+  vae=vae_model.VAEConfig(kind='dense', hidden_size=8),
+)
 
 
 def _timed(function: Callable, repeats: int = 1):
   """(result, seconds of one call, seconds the first call took longer)."""
-
-  def repeated():
-    for _ in range(repeats):
-      out = function()
-    return out
-
   _, first = speed.timed(function)
-  out, seconds = speed.timed(repeated)
-  seconds /= repeats
+  out, seconds = speed.timed(function, repeats)
   return out, seconds, max(first - seconds, 0.0)
 
 
@@ -127,12 +134,9 @@ def sampler(sizes: Sizes) -> Iterator[dict]:
   def bits(key):
     return jnp.max(jax.random.bits(key, (size,), jnp.uint32))
 
-  repeats = 20
-  copy = jax.jit(lambda x: x + 1)
-  _, copied, _ = _timed(lambda: copy(logits), repeats)
-  bare = jax.jit(jax.vmap(bits))
-  _, drawn, _ = _timed(lambda: bare(keys), repeats)
-  read = copied / 2  # a race reads what a copy reads and writes
+  copy, bare = jax.jit(lambda x: x + 1), jax.jit(jax.vmap(bits))
+  _, copied, _ = _timed(lambda: copy(logits), 20)
+  _, drawn, _ = _timed(lambda: bare(keys), 20)
   yield {
     'what': 'limits',
     'copy_gb_per_s': 8 * logits.size / copied / 1e9,
@@ -140,122 +144,62 @@ def sampler(sizes: Sizes) -> Iterator[dict]:
   }
   for streams in (1, 4):
     draw = jax.jit(jax.vmap(functools.partial(race, streams=streams)))
-    _, seconds, compiling = _timed(
-      functools.partial(draw, keys, logits), repeats
-    )
+    _, seconds, compiling = _timed(functools.partial(draw, keys, logits), 20)
     yield {
       'what': f'race of {streams} streams',
       'ms': 1e3 * seconds,
-      'share_of_limit': max(read, streams * drawn) / seconds,
+      # A race reads what a copy reads and writes.
+      'share_of_limit': max(copied / 2, streams * drawn) / seconds,
       'compile_seconds': compiling,
     }
 
 
 def parity(sizes: Sizes) -> Iterator[dict]:
   """The shipped pair in float32, here and on the CPU."""
-  cpu = jax.devices('cpu')[0]
-  prompts = np.arange(1, 33, dtype=np.int32).reshape(4, 8)
-  lengths = np.full(4, 8)
-  written = {}
-  for device in (cpu, jax.devices()[0]):
+  prompts = np.arange(1, 33, dtype=np.int32).reshape(4, 8), np.full(4, 8)
+  key, length, written = gumbel.seed_key(2), 8 * sizes.new_tokens, {}
+  for device in (jax.devices('cpu')[0], jax.devices()[0]):
     with jax.default_device(device), jax.default_matmul_precision('highest'):
-      models = [
+      target, drafter = (
         model._replace(params=jax.device_put(model.params, device))
         for model in pretrained.shipped_pair()
-      ]
-      key = gumbel.seed_key(2)
+      )
       for method in ('autoregressive', 'gumbel_tree'):
-        options = GenerateOptions(
-          method=method,
-          num_drafts=2,
-          draft_length=sizes.draft_length,
-          max_new_tokens=8 * sizes.new_tokens,
-        )
-        out = generate(key, models[0], models[1:], prompts, lengths, options)
-        written[device, method] = out
-      if device == cpu:
-        margins = analysis.canonical_margins(
-          key,
-          models[0],
-          prompts,
-          lengths,
-          written[cpu, 'autoregressive'],
-          options,
-        )
-  reference = written.pop((cpu, 'autoregressive'))
-  for (device, method), out in written.items():
-    yield {
-      'what': f'{method} on {device.platform}',
-      **_agreement(reference, out, margins),
-    }
+        options = GenerateOptions(method, 2, sizes.draft_length, length)
+        out = generate(key, target, [drafter], *prompts, options)
+        if not written:
+          margins = analysis.canonical_margins(
+            key, target, *prompts, out, options
+          )
+        written[f'{method} on {device.platform}'] = out.tokens
+  reference = written.pop('autoregressive on cpu')
+  for what, tokens in written.items():
+    yield {'what': what, **analysis.differences(tokens, reference, margins)}
 
 
-def _agreement(reference, other, margins) -> dict:
-  """Tokens up to the first that differs, and how close that race was."""
-  agreed, at = 0, []
-  for b, row in enumerate(reference.tokens != other.tokens):
-    if row.any():
-      at.append(float(margins[b, row.argmax()]))
-    agreed += int(row.argmax()) if row.any() else row.size
-  return {
-    'tokens': agreed,
-    'rows_that_differ': len(at),
-    'largest_margin': max(at, default=0.0),
-  }
-
-
-def _pair(sizes):
-  return random_pair(
-    gumbel.seed_key(5),
-    sizes.target,
-    draft_layers=sizes.draft_layers,
-    gain=sizes.gain,
-  )
-
-
-def _call(pair, sizes, *, method, batch, capacity, prompt):
-  """`generate` and all of its arguments."""
-  options = GenerateOptions(
-    method=method,
-    draft_length=sizes.draft_length,
-    max_new_tokens=sizes.new_tokens,
-    cache_length=capacity,
-  )
-  shape, size = (batch, prompt), sizes.target.vocab_size
-  prompts = jax.random.randint(gumbel.seed_key(3), shape, 0, size, jnp.int32)
-  lengths = np.full(batch, prompt)
-  return functools.partial(
-    generate, gumbel.seed_key(4), pair[0], pair[1:], prompts, lengths, options
-  )
-
-
-def _side_by_side(function, cases):
+def _side_by_side(functions):
   """Compilers do not disturb each other; their programs run again alone."""
   with concurrent.futures.ThreadPoolExecutor(6) as pool:
-    return list(pool.map(function, cases))
+    return list(pool.map(speed.timed, functions))
 
 
-def _block_settings(sizes) -> list[dict]:
-  """Every method at every batch on short rows, two on long ones, too."""
+def blocks(sizes: Sizes) -> Iterator[dict]:
+  """Rates of every method on short rows, of two on long and full ones, too."""
   short, *longer = sizes.capacities
   two = sorted({sizes.methods[0], sizes.methods[-1]})
   places = [(short, 32, sizes.methods)]
   for capacity in longer:
     full = capacity - sizes.new_tokens
     places += [(capacity, prompt, two) for prompt in (32, full)]
-  return [
-    dict(method=method, batch=batch, capacity=capacity, prompt=prompt)
-    for capacity, prompt, methods in places
-    for batch in sizes.batches
-    for method in methods
-  ]
-
-
-def blocks(sizes: Sizes) -> Iterator[dict]:
-  """Rates of blocks, on short rows and on full ones."""
-  pair, settings = _pair(sizes), _block_settings(sizes)
-  calls = [_call(pair, sizes, **setting) for setting in settings]
-  first = _side_by_side(speed.timed, calls)
+  pair, settings, calls = sizes.draw(), [], []
+  for capacity, prompt, methods in places:
+    for batch, method in itertools.product(sizes.batches, methods):
+      setting = dict(method=method, batch=batch, capacity=capacity)
+      settings.append(setting | {'prompt': prompt})
+      own = sizes.workload(pair, batch, prompt)
+      options = sizes.options(method, capacity)
+      calls.append(functools.partial(generate, *own.arguments(options)))
+  first = _side_by_side(calls)
   for setting, call, (_, compiling) in zip(settings, calls, first):
     out, seconds = speed.timed(call)
     per_second = out.metrics.tokens_per_second
@@ -271,17 +215,12 @@ def blocks(sizes: Sizes) -> Iterator[dict]:
 
 def prefill(sizes: Sizes) -> Iterator[dict]:
   """Reading prompts: a whole call for one new token."""
-  pair = _pair(sizes)
+  sizes, pair = sizes._replace(new_tokens=1), sizes.draw()
   count = sum(x.size for x in jax.tree.leaves(pair[0].params))
   for batch, prompt in sizes.prefills:
-    call = _call(
-      pair,
-      sizes._replace(new_tokens=1),
-      method='autoregressive',
-      batch=batch,
-      capacity=prompt + 1,
-      prompt=prompt,
-    )
+    own = sizes.workload(pair, batch, prompt)
+    options = sizes.options('autoregressive', prompt + 1)
+    call = functools.partial(generate, *own.arguments(options))
     _, seconds, compiling = _timed(call)
     yield {
       'batch': batch,
@@ -297,13 +236,10 @@ def gaussian(sizes: Sizes) -> Iterator[dict]:
   settings = poisson_functional.make_settings(
     [0.01, 0.005], [16, 64], num_decoders=2
   )
-
-  def run():
-    return poisson_functional.simulate(
-      gumbel.seed_key(6), range(sizes.trials), settings
-    )
-
-  out, seconds, compiling = _timed(run)
+  key, trials = gumbel.seed_key(6), range(sizes.trials)
+  out, seconds, compiling = _timed(
+    lambda: poisson_functional.simulate(key, trials, settings)
+  )
   yield {
     'trials_per_s': sizes.trials * len(settings.num_messages) / seconds,
     'squared_error': float(out.squared_error[:, 0, 0, 0].mean()),
@@ -327,8 +263,7 @@ def vae(sizes: Sizes) -> Iterator[dict]:
   )
 
   @jax.jit
-  def step(state):
-    params, own = state
+  def step(params, own):
     grads, _ = jax.grad(vae_training.loss_fn, has_aux=True)(
       params, gumbel.seed_key(9), *halves, rest, sizes.vae
     )
@@ -337,26 +272,20 @@ def vae(sizes: Sizes) -> Iterator[dict]:
     return optax.apply_updates(params, updates), own
 
   state = params, optimizer.init(params)
-  _, seconds, compiling = _timed(lambda: step(state), 20)
+  _, seconds, compiling = _timed(lambda: step(*state), 20)
   yield {'step_ms': 1e3 * seconds, 'compile_seconds': compiling}
 
 
 def tuned(sizes: Sizes) -> Iterator[dict]:
   """The fastest of plain sampling and a grid of trees, at every batch."""
-  pair = _pair(sizes)
+  pair = sizes.draw()
   for batch in sizes.batches:
-    call = _call(
-      pair,
-      sizes,
-      method='gumbel_tree',
-      batch=batch,
-      capacity=sizes.capacities[0],
-      prompt=32,
-    )
-    *arguments, options = call.args
+    own = sizes.workload(pair, batch, 32)
+    options = sizes.options('gumbel_tree', sizes.capacities[0])
+    *arguments, options = own.arguments(options)
     tried = tuning.settings(options)[: sizes.tuned]
     began = time.perf_counter()
-    _side_by_side(functools.partial(generate, *arguments), tried)
+    _side_by_side(functools.partial(generate, *arguments, x) for x in tried)
     compiling = time.perf_counter() - began
     rates = {
       each: float(np.median(found))
@@ -376,13 +305,8 @@ def tuned(sizes: Sizes) -> Iterator[dict]:
 
 
 SECTIONS = {
-  'sampler': sampler,
-  'parity': parity,
-  'blocks': blocks,
-  'prefill': prefill,
-  'gaussian': gaussian,
-  'vae': vae,
-  'tuned': tuned,
+  section.__name__: section
+  for section in (sampler, parity, blocks, prefill, gaussian, vae, tuned)
 }
 
 
@@ -401,25 +325,25 @@ def run(
     (section, row). A section that fails has a row with `error`, one that was
     cut short a row with `cut`.
   """
-  began = time.perf_counter()
-  device = jax.devices()[0]
+  began, device = time.perf_counter(), jax.devices()[0]
   report = {
     'device': device.device_kind,
     'platform': device.platform,
     'jax': jax.__version__,
-    'sections': {},
+    'sections': {name: [] for name in only},
   }
+
+  def keep(name, row):
+    report['sections'][name].append(row)
+    report['seconds'] = time.perf_counter() - began
+    files.write_json(path, report)
+    return name, row
+
   for name in only:
-    rows = report['sections'].setdefault(name, [])
     for row in _guarded(SECTIONS[name](sizes)):
-      rows.append(row)
-      report['seconds'] = time.perf_counter() - began
-      files.write_json(path, report)
-      yield name, row
-      if time.perf_counter() - began > seconds:
-        rows.append({'cut': f'after {seconds:.0f} s'})
-        files.write_json(path, report)
-        yield name, rows[-1]
+      yield keep(name, row)
+      if report['seconds'] > seconds:
+        yield keep(name, {'cut': f'after {seconds:.0f} s'})
         return
 
 

@@ -11,6 +11,7 @@ capacity of a row, R requests, V vocabulary, A atoms of a law.
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,6 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
 from listcoupling.decoding.serving import generate_many
 from listcoupling.decoding.text import encode_prompts
-from listcoupling.experiments.benchmarks import baselines
 from listcoupling.experiments.run import environment, open_run
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
@@ -68,11 +68,13 @@ def in_turn(
   return found
 
 
-def timed(function: Callable[[], T]) -> tuple[T, float]:
-  """The result of a function and its seconds."""
+def timed(function: Callable[[], T], repeats: int = 1) -> tuple[T, float]:
+  """The result of a function and its seconds, over calls in a row."""
   began = time.perf_counter()
-  result = jax.block_until_ready(function())
-  return result, time.perf_counter() - began
+  for _ in range(repeats):
+    result = function()
+  jax.block_until_ready(result)
+  return result, (time.perf_counter() - began) / repeats
 
 
 def milliseconds(
@@ -87,18 +89,37 @@ def milliseconds(
   return {name: 1e3 * float(np.median(own)) for name, own in times.items()}
 
 
+class Table(NamedTuple):
+  """What is measured, row by row."""
+
+  settings: Sequence[Mapping[str, Any]]  # first columns of the rows
+  measure: Callable[..., dict]  # of a setting by name, the other columns
+
+  def row(self, setting: Mapping[str, Any]) -> dict:
+    """One row of the table."""
+    return {**setting, **self.measure(**setting)}
+
+
+def grid(**columns: Sequence) -> list[dict]:
+  """Settings with every value of every column.
+
+  Example:
+    >>> grid(a=(1, 2), b='x')
+    [{'a': 1, 'b': 'x'}, {'a': 2, 'b': 'x'}]
+  """
+  rows = itertools.product(*columns.values())
+  return [dict(zip(columns, row)) for row in rows]
+
+
 def run(
-  cases: Callable[[], Mapping[str, Callable[[], dict]]],
-  workdir,
-  settings: Mapping[str, Any],
+  table: Callable[[], Table], workdir, settings: Mapping[str, Any]
 ) -> list[dict]:
   """Measures a table row by row; a run that was stopped goes on.
 
   Args:
-    cases: gives functions that measure a row, by its name, once the folder is
-      known to be theirs.
+    table: makes it, once the folder is known to be its own.
     workdir: folder of results.csv and results.json.
-    settings: that the cases depend on.
+    settings: that the table depends on.
 
   Returns:
     The rows of results.csv.
@@ -108,22 +129,49 @@ def run(
   """
   settings = {**settings, 'environment': environment()}
   with open_run(pathlib.Path(workdir), settings) as record:
-    jobs = cases()
-    return record.rows(jobs, lambda measure: measure(), key='case', timed=True)
+    made = table()
+    jobs = {_in_words(setting): setting for setting in made.settings}
+    return record.rows(jobs, made.row, key='case', timed=True)
 
 
-SIZES = ('shipped', '25M')
+def _in_words(setting) -> str:
+  return ', '.join(f'{name} {value}' for name, value in setting.items())
+
+
+class Size(NamedTuple):
+  """A random target and the drafter of its first layers."""
+
+  config: TransformerConfig
+  draft_layers: int
+  gain: float  # of a layer, beside embeddings of 1
+
+  def pair(self, key: jax.Array) -> tuple[LanguageModel, LanguageModel]:
+    """Draws both."""
+    return random_pair(
+      key, self.config, draft_layers=self.draft_layers, gain=self.gain
+    )
+
+
+def make_config(
+  vocab: int, hidden: int, layers: int, heads: int, kv_heads: int, wide: int
+) -> TransformerConfig:
+  """A decoder whose head is not its embeddings."""
+  return TransformerConfig(
+    vocab, hidden, layers, heads, kv_heads, hidden // heads, wide,
+    tie_embeddings=False,
+  )  # fmt: skip
+
+
+SIZES = {
+  '1M': Size(make_config(1024, 128, 4, 4, 2, 448), 1, 0.2),
+  '25M': Size(make_config(1024, 512, 8, 8, 4, 1408), 1, 0.13),
+  '100M': Size(make_config(8192, 768, 12, 12, 4, 2560), 2, 0.1),
+}
 # (K, L, N) beside those that `tune` tries and plain sampling.
 WIDER = (
-  (1, 1, 1),
-  (1, 3, 3),
-  (1, 6, 6),
-  (2, 2, 4),
-  (2, 8, 16),
-  (4, 4, 8),
-  (4, 12, 32),
-  (8, 4, 32),
-)
+  (1, 1, 1), (1, 3, 3), (1, 6, 6), (2, 2, 4), (2, 8, 16), (4, 4, 8),
+  (4, 12, 32), (8, 4, 32),
+)  # fmt: skip
 _SHORT = GenerateOptions(max_new_tokens=64)
 _LONG = GenerateOptions(draft_length=4, max_new_tokens=128)
 _REQUESTED = GenerateOptions(max_new_tokens=256)
@@ -155,10 +203,17 @@ class Workload(NamedTuple):
     drafters = [] if options.method == 'autoregressive' else [self.drafter]
     return self.key, self.target, drafters, self.prompts, self.lengths, options
 
-  def rate(self, options: GenerateOptions) -> float:
-    """Tokens per second of one run."""
-    out = generate.generate(*self.arguments(options))
-    return out.metrics.tokens_per_second
+  def rates(
+    self, settings: Mapping[K, GenerateOptions], rounds: int
+  ) -> dict[K, np.ndarray]:
+    """Tokens per second of each setting, round by round."""
+
+    def rate(options):
+      out = generate.generate(*self.arguments(options))
+      return out.metrics.tokens_per_second
+
+    runs = {name: functools.partial(rate, x) for name, x in settings.items()}
+    return {name: np.array(x) for name, x in in_turn(runs, rounds).items()}
 
 
 def load_workload(key: jax.Array, size: str) -> Workload:
@@ -166,22 +221,16 @@ def load_workload(key: jax.Array, size: str) -> Workload:
 
   Args:
     key: typed key.
-    size: of `SIZES`: the shipped pair, or a random one of 25M and 4M.
+    size: 'shipped', or '25M' of `SIZES`.
   """
   pair = shipped = pretrained.shipped_pair()
   if size != 'shipped':
-    own = baselines.SIZES[size]
-    pair = random_pair(
-      gumbel.domain_key(key, Domain.MODEL_INIT),
-      own.config,
-      draft_layers=own.draft_layers,
-      gain=own.gain,
-    )
+    pair = SIZES[size].pair(gumbel.domain_key(key, Domain.MODEL_INIT))
   prompts = encode_prompts(shipped[0].tokenizer, _PROMPTS)
   return Workload(gumbel.domain_key(key, Domain.TEXTS), *pair, *prompts)
 
 
-def decoding_cases(
+def decoding(
   workload: Workload,
   *,
   batches: Sequence[int] = (1, 8, 32),
@@ -189,7 +238,7 @@ def decoding_cases(
   options: GenerateOptions = _LONG,
   methods: Sequence[str] = tuple(METHODS),
   rounds: int = 3,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """Tokens per second and block efficiency of every method, K and B.
 
   Methods of one draft stand once, at the least K.
@@ -202,24 +251,24 @@ def decoding_cases(
 
   def measure(batch, num_drafts, method):
     key, target, drafter, *prompts = workload.resized(batch)
-    row = comparison.measure_method(
+    return comparison.measure_method(
       *(key, target, [drafter], *prompts),
       dataclasses.replace(options, method=method, num_drafts=num_drafts),
       reference=plain_text(batch),
       repeats=rounds,
     )
-    return {'batch': batch, **row}
 
-  return {
-    f'{method}, K = {num_drafts}, batch {batch}': functools.partial(
-      measure, batch, num_drafts, method
-    )
-    for batch in batches
-    for num_drafts in drafts
-    for method in methods
-    if num_drafts == min(drafts)
-    or (METHODS[method].propose and not METHODS[method].single_draft)
+  several = {
+    name
+    for name, own in METHODS.items()
+    if own.propose and not own.single_draft
   }
+  settings = [
+    setting
+    for setting in grid(batch=batches, num_drafts=drafts, method=methods)
+    if setting['num_drafts'] == min(drafts) or setting['method'] in several
+  ]
+  return Table(settings, measure)
 
 
 def third_block(
@@ -240,26 +289,24 @@ def third_block(
   return call, state, lambda: block(*call.arguments, state, info)
 
 
-def overhead_cases(
+_TREES = grid(method=('gumbel_tree',), num_drafts=(4,), num_nodes=(8, 16, 32))
+_CHAINS = grid(method=('gumbel_chains', 'gls', 'specinfer'), num_drafts=(4, 8))
+
+
+def overhead(
   workload: Workload,
   *,
-  settings: Sequence[GenerateOptions] | None = None,
+  settings: Sequence[Mapping[str, Any]] = (*_TREES, *_CHAINS),
   rounds: int = 20,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """Time of a block at batch 1 against its model calls alone, same shapes.
 
-  Trees of 8 to 32 nodes and three schemes of K chains, unless `settings` are
-  given. A tree that stops drafting early makes fewer calls than are counted.
+  Settings are fields of `GenerateOptions`. A tree that stops drafting early
+  makes fewer calls than are counted.
   """
-  if settings is None:
-    settings = [GenerateOptions(num_nodes=n) for n in (8, 16, 32)]
-    settings += [
-      GenerateOptions(method=method, num_drafts=num_drafts)
-      for method in ('gumbel_chains', 'gls', 'specinfer')
-      for num_drafts in (4, 8)
-    ]
 
-  def measure(options):
+  def measure(**setting):
+    options = GenerateOptions(**setting)
     call, state, block = third_block(workload.resized(1), options)
     models = jax.jit(functools.partial(_model_calls, sampler=call.sampler))
     times = milliseconds(
@@ -267,21 +314,14 @@ def overhead_cases(
       rounds=rounds,
     )
     return dict(
-      method=options.method,
       batch=1,
-      num_drafts=options.num_drafts,
       num_nodes=options.tree_nodes(),
       block_ms=times['block'],
       models_ms=times['models'],
       overhead=1 - times['models'] / times['block'],
     )
 
-  return {
-    f'{each.method}, K = {each.num_drafts}, N = {each.tree_nodes()}': (
-      functools.partial(measure, each)
-    )
-    for each in settings
-  }
+  return Table(settings, measure)
 
 
 def _model_calls(params, state, sampler):
@@ -317,13 +357,13 @@ def _model_calls(params, state, sampler):
   return opened, drafted, logits, draft_state, cache
 
 
-def memory_cases(
+def memory(
   workload: Workload,
   *,
   capacity: int = 2048,
   batch: int = 1,
   drafts: Sequence[int] = (1, 8),
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """Compiled memory of the whole loop for rows of `capacity` tokens."""
   prompts = np.ones((batch, capacity - 64), np.int32)
   lengths = np.full(batch, prompts.shape[1])
@@ -337,7 +377,6 @@ def memory_cases(
     state, info = jax.eval_shape(call.prefill)
     analysis = call.compiled(loop.run, state, info).memory_analysis()
     return dict(
-      num_drafts=num_drafts,
       capacity=capacity,
       batch=batch,
       cache_entries=workload.target.capacity(state.cache),
@@ -348,7 +387,7 @@ def memory_cases(
       argument_bytes=analysis.argument_size_in_bytes,
     )
 
-  return {f'K = {k}': functools.partial(measure, k) for k in drafts}
+  return Table(grid(num_drafts=drafts), measure)
 
 
 def _bytes(pytree) -> int:
@@ -356,61 +395,44 @@ def _bytes(pytree) -> int:
   return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
-def capacity_cases(
+def capacity(
   workload: Workload,
   *,
   capacities: tuple[int, int] = (512, 8192),
   batches: Sequence[int] = (1, 8),
   options: GenerateOptions = _LONG,
   rounds: int = 5,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """Rates of the same short texts in rows of little and of much capacity.
 
   Plain sampling stands beside the method of `options`.
   """
 
   def measure(batch, method):
-    own = workload.resized(batch)
+    own = dataclasses.replace(options, method=method)
     settings = {
-      capacity: dataclasses.replace(
-        options, method=method, cache_length=capacity
+      f'tokens_per_second_at_{size}': dataclasses.replace(
+        own, cache_length=size
       )
-      for capacity in capacities
+      for size in capacities
     }
-    rates = _rates(own, settings, rounds)
-    short, long = (float(np.median(rates[each])) for each in capacities)
-    return {
-      'batch': batch,
-      'method': method,
-      f'tokens_per_second_at_{capacities[0]}': short,
-      f'tokens_per_second_at_{capacities[1]}': long,
-      'ratio': long / short,
-    }
+    rates = workload.resized(batch).rates(settings, rounds)
+    row = {name: float(np.median(found)) for name, found in rates.items()}
+    short, long = row.values()
+    return {**row, 'ratio': long / short}
 
-  return {
-    f'{method}, batch {batch}': functools.partial(measure, batch, method)
-    for batch in batches
-    for method in ('autoregressive', options.method)
-  }
+  methods = 'autoregressive', options.method
+  return Table(grid(batch=batches, method=methods), measure)
 
 
-def _rates(workload, settings, rounds) -> dict:
-  """Tokens per second of settings by name, round by round."""
-  runs = {
-    name: functools.partial(workload.rate, each)
-    for name, each in settings.items()
-  }
-  return in_turn(runs, rounds)
-
-
-def serving_cases(
+def serving(
   workload: Workload,
   *,
   requests: int = 256,
   batch_size: int = 32,
   options: GenerateOptions = _REQUESTED,
   rounds: int = 3,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """Row-blocks that wait, and rates: a queue against batch after batch.
 
   Both write the same texts, which end at different lengths.
@@ -421,38 +443,34 @@ def serving_cases(
     'fixed batches': functools.partial(_batches, *call, batch_size),
     'queue': functools.partial(generate_many, *call, batch_size=batch_size),
   }
-  ways = {name: functools.partial(timed, way) for name, way in ways.items()}
-  measured = functools.cache(functools.partial(in_turn, ways, rounds))
+  clocks = {name: functools.partial(timed, way) for name, way in ways.items()}
+  measured = functools.cache(lambda: in_turn(clocks, rounds))
 
-  def measure(name):
-    seconds = {
-      way: np.median([own for _, own in runs])
-      for way, runs in measured().items()
-    }
-    out = measured()[name][0][0]
+  def measure(way):
+    own, batches = (
+      np.median([seconds for _, seconds in measured()[name]])
+      for name in (way, 'fixed batches')
+    )
+    out = measured()[way][0][0]
     return dict(
       requests=requests,
       batch_size=batch_size,
       tokens=int(out.lengths.sum()),
       longest=int(out.lengths.max()),
       waiting=1 - out.metrics.occupancy,
-      tokens_per_second=float(out.lengths.sum() / seconds[name]),
-      ratio_to_batches=float(seconds['fixed batches'] / seconds[name]),
+      tokens_per_second=float(out.lengths.sum() / own),
+      ratio_to_batches=float(batches / own),
     )
 
-  return {name: functools.partial(measure, name) for name in ways}
+  return Table(grid(way=ways), measure)
 
 
 def _batches(keys, target, drafter, prompts, lengths, options, size):
   """The requests batch after batch; `occupancy` is that of all batches."""
-  outs = []
-  for first in range(0, len(prompts), size):
-    own = slice(first, first + size)
-    outs.append(
-      generate.generate(
-        keys[own], target, drafter, prompts[own], lengths[own], options
-      )
-    )
+  outs = [
+    generate.generate(keys[x], target, drafter, prompts[x], lengths[x], options)
+    for x in (slice(i, i + size) for i in range(0, len(prompts), size))
+  ]
   calls = [out.metrics.target_calls for out in outs]
   turned = sum(each.size * each.max() for each in calls)
   used = sum(each.sum() for each in calls)
@@ -463,65 +481,54 @@ def _batches(keys, target, drafter, prompts, lengths, options, size):
   )
 
 
-def tune_cases(
+def tune(
   workload: Workload,
   *,
   options: GenerateOptions = _SHORT,
   rounds: int = 7,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """The choice of `tune` at batch 1 against every setting of a wider grid.
 
   Rows have tokens_per_second with its standard error and of_best, the rate as
   a share of the fastest setting's; `chosen` is the last.
   """
-  workload = workload.resized(1)
-  settings = _wider(options)
-
-  @functools.cache
-  def measured():
-    key, target, drafter, *prompts = workload
-    choice = tuning.tune(key, target, [drafter], *prompts, options)
-    every = {each: each for each in [*settings, choice]}
-    rates = _rates(workload, every, rounds)
-    return choice, {each: np.array(own) for each, own in rates.items()}
-
-  def measure(setting):
-    choice, rates = measured()
-    own = setting or choice
-    best = max(each.mean() for each in rates.values())
-    return dict(
-      method=own.method,
-      beam=own.num_drafts,
-      depths=own.draft_length,
-      num_nodes=own.num_nodes or 0,
-      draft_cost=own.draft_cost,
-      **tables.means({'tokens_per_second': rates[own]}),
-      of_best=float(rates[own].mean() / best),
-      chosen=setting is None,
-    )
-
-  cases = {
-    _in_words(each): functools.partial(measure, each) for each in settings
-  }
-  return cases | {'the choice of tune': functools.partial(measure, None)}
-
-
-def _in_words(options) -> str:
-  return (
-    f'{options.method}, W = {options.num_drafts}, L = {options.draft_length}, '
-    f'N = {options.num_nodes or 0}'
-  )
-
-
-def _wider(options) -> list[GenerateOptions]:
-  """Plain sampling, the grid of `tune` and `WIDER`."""
+  key, target, drafter, *prompts = workload = workload.resized(1)
   plain, *trees = tuning.settings(options)
-  return [plain, *trees] + [
+  tried = [plain, *trees] + [
     dataclasses.replace(
       trees[0], num_drafts=width, draft_length=length, num_nodes=nodes
     )
     for width, length, nodes in WIDER
   ]
+
+  @functools.cache
+  def measured():
+    choice = tuning.tune(key, target, [drafter], *prompts, options)
+    every = {each: each for each in (*tried, choice)}
+    return choice, workload.rates(every, rounds)
+
+  def measure(chosen, **shape):
+    choice, rates = measured()
+    own = choice if chosen else next(x for x in tried if _shape(x) == shape)
+    best = max(each.mean() for each in rates.values())
+    return dict(
+      **_shape(own),
+      draft_cost=own.draft_cost,
+      **tables.means({'tokens_per_second': rates[own]}),
+      of_best=float(rates[own].mean() / best),
+    )
+
+  settings = [{'chosen': False, **_shape(each)} for each in tried]
+  return Table([*settings, {'chosen': True}], measure)
+
+
+def _shape(options) -> dict:
+  return dict(
+    method=options.method,
+    beam=options.num_drafts,
+    depths=options.draft_length,
+    num_nodes=options.num_nodes or 0,
+  )
 
 
 VOCABULARIES = (1000, 32_000, 151_936, 262_144)
@@ -536,91 +543,67 @@ _BLOCK = GenerateOptions(max_new_tokens=64)
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
 
 
-def _samplers(p, q, num_drafts: int) -> dict[str, Callable]:
+_RACE = 'race'  # that decoding runs: one law, K streams
+
+
+def _draws(p, q, num_drafts: int) -> dict[str, Callable]:
   """Functions of a key by name; JAX's own draws are timed beside ours."""
-  shape = num_drafts, p.size
+  shape, streams = (num_drafts, p.size), jnp.arange(num_drafts, dtype=jnp.int32)
+  high = functools.partial(jax.random.gumbel, shape=shape, mode='high')
+  shared, choose = coupling.shared_race_list_sampling, jax.random.categorical
   return {
-    'exponential noise': lambda key: gumbel.exponential_streams(
-      key, p.size, num_drafts
+    _RACE: lambda k: race_kernel.race(k, p, None, streams),
+    'exponential noise': lambda k: gumbel.exponential_streams(k, *shape[::-1]),
+    'jax.random.gumbel, low': lambda k: jax.random.gumbel(k, shape),
+    'jax.random.gumbel, high': high,
+    'GLS draw': lambda k: coupling.gumbel_list_sampling(
+      k, p, q, num_drafts=num_drafts
     ),
-    'jax.random.gumbel, low': lambda key: jax.random.gumbel(key, shape),
-    'jax.random.gumbel, high': lambda key: jax.random.gumbel(
-      key, shape, mode='high'
-    ),
-    'GLS draw': lambda key: coupling.gumbel_list_sampling(
-      key, p, q, num_drafts=num_drafts
-    ),
-    'K categorical draws': lambda key: jax.random.categorical(
-      key, p, shape=(num_drafts,)
-    ),
-    'shared-race draw (one race)': lambda key: (
-      coupling.shared_race_list_sampling(key, p, q, num_drafts=num_drafts)
+    'K categorical draws': lambda k: choose(k, p, shape=shape[:1]),
+    'shared-race draw (one race)': lambda k: shared(
+      k, p, q, num_drafts=num_drafts
     ),
   }
 
 
-def _races(p, q, num_drafts: int) -> dict[str, Callable]:
-  """The race that decoding runs: one law, K streams."""
-  del q
-  streams = jnp.arange(num_drafts, dtype=jnp.int32)
-  return {
-    f'race of {num_drafts} streams': lambda key: race_kernel.race(
-      key, p, None, streams
-    )
-  }
+@functools.partial(jax.jit, static_argnames=('name', 'num_drafts'))
+def _draw(key, laws, name, num_drafts):
+  # The laws are arguments: XLA would work out in advance what it knows of them.
+  return _draws(*laws, num_drafts)[name](key)
 
 
-def sampler_cases(
+def sampler(
   key,
   *,
-  vocabularies: Sequence[int] = VOCABULARIES,
+  vocabularies: Sequence[int] = VOCABULARIES,  # of the races
   drafts: Sequence[int] = DRAFTS,
-  compared: tuple[int, int] = (151_936, 8),
+  compared: tuple[int, int] = (151_936, 8),  # V and K, all side by side
   rounds: int = 20,
-) -> dict[str, Callable[[], dict]]:
-  """Draws against the two limits of the machine: random bits and a copy.
+) -> Table:
+  """Draws against the two limits of the machine: random bits and a copy."""
 
-  Args:
-    key: typed key.
-    vocabularies: V of the races.
-    drafts: K of the races.
-    compared: V and K of all samplers that stand side by side.
-    rounds: see `in_turn`.
-  """
-  shapes = [(v, k, _races) for v in vocabularies for k in drafts]
-  cases = {}
-  for vocab_size, num_drafts, make in [*shapes, (*compared, _samplers)]:
-    cases |= _against_limits(key, vocab_size, num_drafts, make, rounds)
-  return cases
+  @functools.cache  # all that are compared are timed in turn
+  def times(names, vocab_size, num_drafts):
+    laws_key = gumbel.domain_key(key, Domain.LAWS)
+    laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
+    draw_key = gumbel.domain_key(key, Domain.TRIALS)
+    shape = (num_drafts, vocab_size)
+    bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
+    copy = jax.jit(lambda x: x + 1)
+    functions = {
+      name: functools.partial(_draw, draw_key, laws, name, num_drafts)
+      for name in names
+    } | {
+      'bits': functools.partial(bits, draw_key),
+      'copy': functools.partial(copy, jnp.zeros(vocab_size)),
+    }
+    return milliseconds(functions, rounds=rounds)
 
-
-def _against_limits(key, vocab_size, num_drafts, make, rounds):
-  """A case per function; all of one shape are timed in turn, once."""
-  laws_key = gumbel.domain_key(key, Domain.LAWS)
-  laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
-  draw_key = gumbel.domain_key(key, Domain.TRIALS)
-
-  # The laws are arguments: XLA would work out in advance what it knows of them.
-  def draw(key, laws, name):
-    return make(*laws, num_drafts)[name](key)
-
-  draw = jax.jit(draw, static_argnames='name')
-  functions = {
-    name: functools.partial(draw, draw_key, laws, name)
-    for name in make(*laws, num_drafts)
-  }
-  shape = (num_drafts, vocab_size)
-  bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
-  copy = jax.jit(lambda x: x + 1)
-  functions['bits'] = functools.partial(bits, draw_key)
-  functions['copy'] = functools.partial(copy, jnp.zeros(vocab_size))
-  times = functools.cache(lambda: milliseconds(functions, rounds=rounds))
-
-  def measure(name):
-    own, drawn, copied = (times()[each] for each in (name, 'bits', 'copy'))
+  def measure(draw, vocab_size, num_drafts):
+    names = (_RACE,) if draw == _RACE else others
+    found = times(names, vocab_size, num_drafts)
+    own, drawn, copied = (found[each] for each in (draw, 'bits', 'copy'))
     return dict(
-      vocab_size=vocab_size,
-      num_drafts=num_drafts,
       milliseconds=own,
       ratio_to_bits=own / drawn,
       ratio_to_copy=own / copied,
@@ -628,29 +611,25 @@ def _against_limits(key, vocab_size, num_drafts, make, rounds):
       share_of_limit=max(drawn, copied / 2) / own,
     )
 
-  return {
-    f'{name}, V = {vocab_size}': functools.partial(measure, name)
-    for name in functions
-    if name not in ('bits', 'copy')
-  }
+  _, *others = _draws(jnp.zeros(1), None, 1)
+  others, (size, count) = tuple(others), compared
+  races = grid(draw=(_RACE,), vocab_size=vocabularies, num_drafts=drafts)
+  side = grid(draw=others, vocab_size=(size,), num_drafts=(count,))
+  return Table([*races, *side], measure)
 
 
-def vocabulary_cases(
+def vocabulary(
   key,
   *,
   config: TransformerConfig = LARGE,
   options: GenerateOptions = _BLOCK,
   methods: Sequence[str] = SCHEMES,
   rounds: int = 7,
-) -> dict[str, Callable[[], dict]]:
+) -> Table:
   """A block and each scheme's verification, under every one of `FILTERS`.
 
-  Args:
-    key: typed key.
-    config: of the target; the drafter has its first layer.
-    options: of the block, a tree at batch 1.
-    methods: whose verification is timed, over K chains of L tokens.
-    rounds: see `in_turn`.
+  The block is at batch 1, its drafter the first layer of the target; the
+  verification is over K chains of L tokens.
   """
 
   @functools.cache  # all are timed in turn
@@ -664,23 +643,21 @@ def vocabulary_cases(
     }
     return milliseconds(functions, rounds=rounds)
 
-  def verification(method):
+  def measure(what, method):
+    if what == 'block':
+      return _block(key, config, options, rounds)
     own = {name: verified()[method, name] for name in FILTERS}
-    return _row(own) | dict(
-      top_k_to_gls=own['top_k'] / verified()['gls', 'top_k']
-    )
+    gls = verified()['gls', 'top_k']
+    return _row(own) | dict(top_k_to_gls=own['top_k'] / gls)
 
-  block = functools.partial(_block, key, config, options, rounds)
-  return {f'block of {options.method}': block} | {
-    f'verification by {name}': functools.partial(verification, name)
-    for name in methods
-  }
+  blocks = grid(what=('block',), method=(options.method,))
+  return Table(blocks + grid(what=('verification',), method=methods), measure)
 
 
 def _block(key, config, options, rounds) -> dict:
   """The row of a whole block."""
   init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
-  pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
+  pair = Size(config, 1, 0.1).pair(init_key)
   prompts = np.array([[1, 2, 3]]), np.array([3])
   workload = Workload(key, *pair, *prompts)
   functions = {}

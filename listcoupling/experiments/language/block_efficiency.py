@@ -22,7 +22,6 @@ from listcoupling import tables
 from listcoupling.decoding import programs
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.tables import Column
@@ -61,8 +60,8 @@ class Setting(NamedTuple):
     return '-'.join(parts)
 
 
-def settings_of(config) -> list[Setting]:
-  """The rows of the table; `single` is always among them.
+def settings_of(config) -> dict[str, Setting]:
+  """The rows of the table by name; `single` is always among them.
 
   Methods of one draft stand once, at config.single_temperature. SpecTr needs
   drafts of one law and is left out where the temperatures differ.
@@ -70,22 +69,23 @@ def settings_of(config) -> list[Setting]:
   methods = list(config.methods)
   if REFERENCE not in methods:
     methods.insert(0, REFERENCE)
-  rows = []
+  rows, several = [], []
   for method in methods:
     if method == 'autoregressive':
       rows.append(Setting(method, 0, ''))
     elif METHODS[method].single_draft:
       rows.append(Setting(method, 1, config.single_temperature))
-  once = {setting.method for setting in rows}
+    else:
+      several.append(method)
   for text in config.draft_temperatures:
     varied = len(set(protocol.temperatures(text) or ())) > 1
     rows += [
       Setting(method, num_drafts, text)
       for num_drafts in config.num_drafts
-      for method in methods
-      if method not in once and not (method == 'spectr' and varied)
+      for method in several
+      if not (method == 'spectr' and varied)
     ]
-  return rows
+  return {row.name: row for row in rows}
 
 
 def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
@@ -98,22 +98,17 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def measure(setup: Setup, job: Job) -> dict:
-  """Columns of a job: tokens and target calls of every row, and the rate.
-
-  Args:
-    setup: of `protocol.prepare`.
-    job: what to run.
-  """
+def measure(setup: Setup, config, job: Job) -> dict:
+  """Columns of a job: tokens and target calls of every row, and the rate."""
+  del config
   options, compiling = options_of(setup, job.setting), programs.seconds()
   out = protocol.continue_prompts(setup, job, options)
   if programs.seconds() > compiling:  # the first run of a program is slow
     out = protocol.continue_prompts(setup, job, options)
-  real = slice(job.batch.size)
-  metrics = out.metrics
+  real, metrics = slice(job.batch.size), out.metrics
   return {
-    'tokens': tables.join(out.lengths[real]),
-    'calls': tables.join(metrics.target_calls[real]),
+    'tokens': out.lengths,
+    'calls': metrics.target_calls,
     'drafted': int(metrics.drafted_tokens[real].sum()),
     'accepted': int(metrics.accepted_tokens[real].sum()),
     'tokens_per_second': metrics.tokens_per_second,
@@ -121,12 +116,7 @@ def measure(setup: Setup, job: Job) -> dict:
 
 
 def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
-  """One row of the table.
-
-  Args:
-    groups: (data set, setting) to its (job, row) pairs.
-    place: of the row among them.
-    config: of the run.
+  """Columns of a row of the table.
 
   Returns:
     block_efficiency and token_rate_percent with their standard errors over
@@ -142,42 +132,37 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
     for (name, other), theirs in groups.items()
     if name == dataset and other.method == REFERENCE
   )
-  ratios = np.median(_rates(pairs) / _rates(reference), axis=1)
-  tokens, calls = _tokens_and_calls(pairs)
+  rates = _rates(pairs)
+  ratios = np.median(rates / _rates(reference), axis=1)
+  tokens, calls = protocol.per_prompt(pairs, ('tokens', 'calls'))
   drafted, accepted = (
     sum(row[name] for _, row in pairs) for name in ('drafted', 'accepted')
   )
   pooled, terms = _pooled(pairs)
   row = {
-    'dataset': dataset,
-    **setting._asdict(),
     **tables.means({'block_efficiency': tokens.sum(1) / calls.sum(1)}),
     'block_efficiency_prompt_se': tables.cluster_error(terms),
     **tables.means({'token_rate_percent': 100 * (ratios - 1)}),
-    'tokens_per_second': float(np.median(_rates(pairs))),
+    'tokens_per_second': float(np.median(rates)),
     'acceptance_rate': accepted / max(drafted, 1),
     'minus_specinfer': None,
     'minus_specinfer_se': None,
-    'seeds': tokens.shape[0],
-    'prompts': tokens.shape[1],
+    'draft_length': config.draft_length,
+    'temperature': config.temperature,
   }
   other = dataset, setting._replace(method='specinfer')
   if other in groups and other != place:
     their_pooled, their_terms = _pooled(groups[other])
     row['minus_specinfer'] = float(pooled - their_pooled)
     row['minus_specinfer_se'] = tables.cluster_error(terms - their_terms)
-  shared = 'draft_length', 'temperature'
-  return row | {name: config[name] for name in shared}
-
-
-def _tokens_and_calls(pairs):
-  """Both [S, B]."""
-  return protocol.per_prompt(pairs, ('tokens', 'calls')).values()
+  return row
 
 
 def _pooled(pairs):
   """Block efficiency of all texts, and each prompt's share [B] of its error."""
-  tokens, calls = (each.sum(axis=0) for each in _tokens_and_calls(pairs))
+  tokens, calls = (
+    each.sum(0) for each in protocol.per_prompt(pairs, ('tokens', 'calls'))
+  )
   return tokens.sum() / calls.sum(), tables.ratio_terms(tokens, calls)
 
 
@@ -190,41 +175,22 @@ def _rates(pairs) -> np.ndarray:
 
 
 def plot(rows: Sequence[dict], path) -> None:
-  """Bars of tokens per target call: one panel per data set."""
-  shown = [row for row in rows if row['method'] != 'autoregressive']
-  most = max(len(own) for _, own in protocol.by_dataset(shown))
-  with plots.panels(
+  """Bars of tokens per target call, by data set."""
+  protocol.bars(
+    [row for row in rows if row['method'] != 'autoregressive'],
     path,
-    shown,
-    'dataset',
-    title=lambda row: row['dataset'],
-    labels=('tokens per target call', ''),
-    size=(2.8, 0.6 + 0.2 * most),
-    sharey=False,
-  ) as panels:
-    for number, (axes, own) in enumerate(panels):
-      own = own[::-1]
-      axes.grid(axis='y', visible=False)
-      axes.barh(
-        range(len(own)),
-        [row['block_efficiency'] for row in own],
-        xerr=[row['block_efficiency_se'] or 0 for row in own],
-        color=[protocol.COLORS[row['method']] for row in own],
-        height=0.7,
-      )
-      labels = [
-        f'{row["method"]}  K={row["num_drafts"]}  {row["draft_temperatures"]}'
-        for row in own
-      ]
-      axes.set_yticks(*((range(len(own)), labels) if not number else ([],)))
-      axes.set_ylim(-0.6, len(own) - 0.4)
+    column='block_efficiency',
+    title='tokens per target call',
+    label='{method}  K={num_drafts}  {draft_temperatures}'.format_map,
+  )
 
 
 run = Table(
   COLUMNS,
-  protocol.checked(settings_of, options_of),
-  lambda setup, config, jobs: lambda job: measure(setup, job),
+  settings_of,
+  measure,
   summarize,
+  options_of,
   legend=LEGEND,
   timed=True,
 ).experiment(block_efficiency=plot)

@@ -24,6 +24,7 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import matching, protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
+from listcoupling.tables import Column
 
 PLAIN = 'autoregressive'
 TREE = 'gumbel_tree'
@@ -35,22 +36,23 @@ _WHY = (
   'that may reject takes its text from the draft with {overlap:.3f} (1 - TV). '
   'Columns 1 x n: tokens of one chain if all its drafts matched so often.'
 )
-_LEFT_OUT = (
-  'draft_length',
-  'draft_temperatures',
-  'single_temperature',
-  'temperature',
-)
-FIELDS = {
-  name: field
-  for name, field in protocol.FIELDS.items()
-  if name not in _LEFT_OUT
-} | {
+FIELDS = protocol.FIELDS | {
   'num_nodes': Field(int, least=1, many=True),
   'temperatures': Field(float, least=0, many=True),
   'distinct': Field(str, among=tuple(METHODS), many=True, empty=True),
   'drafter_bits': Field(int, among=(0, 4, 8)),
 }
+for _name in ('draft_length', 'draft_temperatures', 'single_temperature'):
+  del FIELDS[_name]
+del FIELDS['temperature']
+_LEADS = (
+  Column('n', 'num_nodes'),
+  Column('ahead by', 'gap', '+.2f'),
+  Column('of', 'scheme'),
+  Column('race, 1 x n', 'race', '.2f'),
+  Column('1 - TV, 1 x n', 'overlap', '.2f'),
+  Column('where', 'where'),
+)
 
 
 class Setting(NamedTuple):
@@ -75,11 +77,11 @@ class Setting(NamedTuple):
     return f'{scheme}-n{self.num_nodes}-K{self.num_drafts}-T{self.temperature}'
 
 
-def settings_of(config) -> list[Setting]:
-  """Plain sampling, then every shape of every method by nodes."""
+def settings_of(config) -> dict[str, Setting]:
+  """Plain sampling, then every shape of every method by nodes; by name."""
   rows = []
   for temperature in config.temperatures:
-    rows.append(Setting(PLAIN, 0, 0, 0, False, temperature))
+    rows.append(_plain(temperature))
     rows += [
       Setting(method, nodes, width, length, distinct, temperature)
       for nodes in config.num_nodes
@@ -89,7 +91,11 @@ def settings_of(config) -> list[Setting]:
       for distinct in (False, True)
       if not distinct or (method in config.distinct and width > 1)
     ]
-  return rows
+  return {row.name: row for row in rows}
+
+
+def _plain(temperature) -> Setting:
+  return Setting(PLAIN, 0, 0, 0, False, temperature)
 
 
 def shapes(
@@ -126,80 +132,49 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def _measure(setup: Setup, config, jobs: Sequence[Job]):
-  del config, jobs
-  plain = {}  # of the batch at hand
+def measure(setup: Setup, config, job: Job) -> dict:
+  """Columns of a job; plain sampling with its keys is run once for all."""
+  del config
+  setting = job.setting
+  place = job.dataset, job.seed, job.number, setting.temperature
 
-  def compute(job):
-    place = job.dataset, job.seed, job.number, job.setting.temperature
-    if place not in plain:
-      plain.clear()
-      plain[place] = _generate(setup, job, PLAIN)
-    return measure(setup, job, plain[place])
+  def generate(own):
+    return protocol.continue_prompts(setup, job, options_of(setup, own))
 
-  return compute
-
-
-def _generate(setup, job, method):
-  setting = job.setting._replace(method=method, distinct=False)
-  if method == job.setting.method:
-    setting = job.setting
-  options = options_of(setup, setting)
-  plain = method == PLAIN
-  return protocol.continue_prompts(setup, job, options, plain=plain)
-
-
-def measure(setup: Setup, job: Job, plain) -> dict:
-  """Columns of a job.
-
-  Args:
-    setup: of `protocol.prepare`.
-    job: what to run.
-    plain: `Generation` of plain sampling with the same keys.
-  """
-  method = job.setting.method
-  out = plain if method == PLAIN else _generate(setup, job, method)
-  real = slice(job.batch.size)
-  same = np.all(out.tokens == plain.tokens, axis=1)
+  plain = setup.once(place, lambda: generate(_plain(setting.temperature)))
+  out = plain if setting.method == PLAIN else generate(setting)
   row = {
-    'tokens': tables.join(out.lengths[real]),
-    'calls': tables.join(out.metrics.target_calls[real]),
-    'same': tables.join(same[real].astype(int)),
+    'tokens': out.lengths,
+    'calls': out.metrics.target_calls,
+    'same': np.all(out.tokens == plain.tokens, axis=1),
     'tokens_per_second': out.metrics.tokens_per_second,
   }
-  return row | (_agreement(setup, job) if method == PLAIN else {})
+  return row | (_agreement(setup, job) if setting.method == PLAIN else {})
 
 
 def _agreement(setup, job) -> dict:
   """Overlap and race of one draft: means over tokens for each prompt."""
-  options = options_of(setup, job.setting)
-  setup = setup._replace(options=options)
-  laws = matching.laws_along(setup, *matching.write_text(setup, job), options)
-  overlap, race = _values(laws.draft, laws.target)
+  laws = matching.laws_along(setup, job, options_of(setup, job.setting))
+  count = np.bincount(laws.owner, minlength=job.batch.size)
   return {
-    name: tables.join(
-      [
-        np.mean(np.asarray(values)[: laws.owner.size][laws.owner == row])
-        for row in range(job.batch.size)
-      ]
-    )
-    for name, values in (('overlap', overlap), ('race', race))
+    name: np.bincount(laws.owner, values[: laws.owner.size]) / count
+    for name, values in _values(laws.draft, laws.target).items()
   }
 
 
 @jax.jit
 def _values(draft, target):
   def one(pair):
-    return (
-      1 - bounds.total_variation(*pair),
-      bounds.gumbel_coupling_probability(*pair),
-    )
+    return {
+      'overlap': 1 - bounds.total_variation(*pair),
+      'race': bounds.gumbel_coupling_probability(*pair),
+    }
 
   return jax.lax.map(one, (draft, target))
 
 
 def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
-  """One row: a setting on one data set.
+  """Columns of a row.
 
   Returns:
     tokens_per_call with its standard error over prompts (`_se`);
@@ -208,22 +183,18 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   """
   del config
   dataset, setting = place
-  own = protocol.per_prompt(groups[place], ('tokens', 'calls', 'same'))
-  tokens, calls = own['tokens'].sum(0), own['calls'].sum(0)
-  plain = Setting(PLAIN, 0, 0, 0, False, setting.temperature)
-  agreement = protocol.per_prompt(groups[dataset, plain], ('overlap', 'race'))
-  terms = tables.ratio_terms(tokens, calls)
+  tokens, calls, same = protocol.per_prompt(
+    groups[place], ('tokens', 'calls', 'same')
+  )
+  names = 'overlap', 'race'
+  plain = groups[dataset, _plain(setting.temperature)]
+  agreement = [own.mean(0) for own in protocol.per_prompt(plain, names)]
+  rates = [row['tokens_per_second'] for _, row in groups[place]]
   return {
-    'dataset': dataset,
-    **setting._asdict(),
-    'tokens_per_call': float(tokens.sum() / calls.sum()),
-    'tokens_per_call_se': tables.cluster_error(terms),
-    'tokens_per_second': float(
-      np.median([row['tokens_per_second'] for _, row in groups[place]])
-    ),
-    'same_text': float(own['same'].mean()),
-    **tables.means({name: each.mean(0) for name, each in agreement.items()}),
-    'prompts': tokens.size,
+    **tables.ratios({'tokens_per_call': tokens.sum(0)}, calls.sum(0)),
+    'tokens_per_second': float(np.median(rates)),
+    'same_text': float(same.mean()),
+    **tables.means(dict(zip(names, agreement))),
   }
 
 
@@ -232,11 +203,9 @@ def best_shapes(rows: Iterable[dict]) -> list[dict]:
   best = {}
   for row in rows:
     names = 'dataset', 'temperature', 'method', 'distinct', 'num_nodes'
-    key = tuple(row[name] for name in names)
-    if key not in best or (
-      row['tokens_per_call'] > best[key]['tokens_per_call']
-    ):
-      best[key] = row
+    own = best.setdefault(tuple(row[name] for name in names), row)
+    if row['tokens_per_call'] > own['tokens_per_call']:
+      best[tuple(row[name] for name in names)] = row
   return list(best.values())
 
 
@@ -263,43 +232,37 @@ def lead(rows: Sequence[dict]) -> tuple[float, float, dict]:
   )
 
 
-def _blocks(rows):
-  """(data set, temperature) and its best shapes, one after another."""
-  groups = itertools.groupby(
-    best_shapes(rows), key=lambda row: (row['dataset'], row['temperature'])
-  )
-  return [(place, list(group)) for place, group in groups]
-
-
 def as_text(rows: Sequence[dict]) -> str:
   """Methods against nodes, the best shape as K x L, by data set."""
   parts = []
-  for (dataset, temperature), own in _blocks(rows):
-    plain = next(row for row in own if row['method'] == PLAIN)
-    lines = [
+  groups = itertools.groupby(
+    best_shapes(rows), key=lambda row: (row['dataset'], row['temperature'])
+  )
+  for (dataset, temperature), own in groups:
+    (plain,), schemes = _plain_and_schemes(own)
+    parts.append(
       f'{dataset}, temperature {temperature}: {plain["prompts"]} prompts, '
       f'1 - TV {plain["overlap"]:.3f}, race {plain["race"]:.3f}, plain '
-      f'{plain["tokens_per_second"]:.0f} tokens/s'
-    ]
-    schemes = _by_scheme(row for row in own if row['method'] != PLAIN)
-    lines.append(
-      tables.as_text([_line(name, found) for name, found in schemes.items()])
+      f'{plain["tokens_per_second"]:.0f} tokens/s\n'
+      + tables.as_text([_line(name, own) for name, own in schemes.items()])
+      + (_leads(plain, schemes) if TREE in schemes else '')
     )
-    if TREE in schemes:
-      lines.append(_leads(own))
-    parts.append('\n'.join(lines))
   return '\n\n'.join(parts)
 
 
-def _by_scheme(rows) -> dict[str, list[dict]]:
-  schemes = {}
+def _plain_and_schemes(rows) -> tuple[list[dict], dict[str, list[dict]]]:
+  """Rows of plain sampling, and those of each scheme by its name."""
+  plain, schemes = [], {}
   for row in rows:
-    schemes.setdefault(_setting(row).scheme, []).append(row)
-  return schemes
+    if row['method'] == PLAIN:
+      plain.append(row)
+    else:
+      schemes.setdefault(_scheme(row), []).append(row)
+  return plain, schemes
 
 
-def _setting(row) -> Setting:
-  return Setting(*(row[name] for name in Setting._fields))
+def _scheme(row) -> str:
+  return Setting(*(row[name] for name in Setting._fields)).scheme
 
 
 def _line(name, rows) -> dict:
@@ -330,27 +293,29 @@ def chain_tokens(match: float, num_nodes: int) -> float:
   return sum(match**depth for depth in range(num_nodes + 1))
 
 
-def _leads(rows) -> str:
+def _leads(plain, schemes) -> str:
   """The tree's lead at each n, and why it is none where it is behind."""
-  lines = []
-  for count in sorted({row['num_nodes'] for row in rows} - {0}):
-    own = [row for row in rows if row['num_nodes'] == count]
+  lines, by_nodes = [], {}
+  for row in itertools.chain(*schemes.values()):
+    by_nodes.setdefault(row['num_nodes'], []).append(row)
+  for count, own in sorted(by_nodes.items()):
     if len(own) > 1:
       gap, error, other = lead(own)
-      shape = f'{other["num_drafts"]} x {other["draft_length"]}'
       lines.append(
         {
-          'n': count,
-          'ahead by': f'{gap:+.2f} ± {error:.2f}',
-          'of': f'{_setting(other).scheme}, {shape}',
-          'race, 1 x n': f'{chain_tokens(other["race"], count):.2f}',
-          '1 - TV, 1 x n': f'{chain_tokens(other["overlap"], count):.2f}',
+          'num_nodes': count,
+          'gap': gap,
+          'gap_se': error,
+          'scheme': f'{_scheme(other)}, {other["num_drafts"]} x '
+          f'{other["draft_length"]}',
+          'race': chain_tokens(other['race'], count),
+          'overlap': chain_tokens(other['overlap'], count),
           'where': 'behind' if gap < 0 else 'ahead',
         }
       )
-  told = f'{TREE} and the best other\n{tables.as_text(lines)}'
+  told = f'\n{TREE} and the best other\n{tables.as_text(lines, _LEADS)}'
   if any(line['where'] == 'behind' for line in lines):
-    told += '\n' + _WHY.format(**rows[0])
+    told += '\n' + _WHY.format(**plain)
   return told
 
 
@@ -366,7 +331,7 @@ def plot(rows: Sequence[dict], path) -> None:
     size=(2.2, 2.4),
   ) as panels:
     for axes, own in panels:
-      for scheme, line in _by_scheme(own).items():
+      for scheme, line in _plain_and_schemes(own)[1].items():
         color = protocol.COLORS[line[0]['method']]
         style = '--' if line[0]['distinct'] else '-'
         curve = plots.Curve(scheme, color, style, 'o')
@@ -378,14 +343,7 @@ def plot(rows: Sequence[dict], path) -> None:
 
 
 run = (
-  Table(
-    (),
-    protocol.checked(settings_of, options_of),
-    _measure,
-    summarize,
-    FIELDS,
-    timed=True,
-  )
+  Table((), settings_of, measure, summarize, options_of, FIELDS, timed=True)
   .experiment(budget=plot)
   ._replace(as_text=as_text)
 )

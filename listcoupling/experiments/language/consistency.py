@@ -16,7 +16,6 @@ Legend: R rows of a batch.
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -31,8 +30,8 @@ from listcoupling.decoding.generate import generate
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.text import encode_prompts
-from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
+from listcoupling.experiments.language.block_efficiency import Setting
 from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.models import pretrained
 from listcoupling.tables import Column
@@ -73,14 +72,12 @@ def rouge_l(first: str, second: str) -> float:
   return _scorer().score(first, second)['rougeL'].fmeasure
 
 
-def continuations(
-  setup: Setup, job: Job, config, draft: str
-) -> list[list[int]]:
+def continuations(setup: Setup, job: Job, draft: str) -> list[list[int]]:
   """Token ids of the new text of every row, under one draft temperature."""
   options = dataclasses.replace(
     setup.options,
-    method=job.setting,
-    num_drafts=config.num_drafts[0],
+    method=job.setting.method,
+    num_drafts=job.setting.num_drafts,
     draft_temperatures=protocol.temperatures(draft),
   )
   out = protocol.continue_prompts(setup, job, options)
@@ -88,80 +85,45 @@ def continuations(
   return [tokens[:count].tolist() for tokens, count in rows]
 
 
-def measure(setup: Setup, job: Job, config) -> dict:
+def measure(setup: Setup, config, job: Job) -> dict:
   """Columns of a job: ROUGE-L of the texts, equality of the token ids."""
-  pairs = list(
-    zip(
-      *(
-        continuations(setup, job, config, draft)
-        for draft in config.draft_temperatures
-      )
-    )
-  )
-  decode = setup.target.tokenizer.decode
+  runs = (continuations(setup, job, x) for x in config.draft_temperatures)
+  pairs, decode = list(zip(*runs)), setup.target.tokenizer.decode
   return {
-    'rouge_l': tables.join([rouge_l(decode(a), decode(b)) for a, b in pairs]),
-    'same': tables.join([float(a == b) for a, b in pairs]),
+    'rouge_l': [rouge_l(decode(a), decode(b)) for a, b in pairs],
+    'same': [float(a == b) for a, b in pairs],
   }
 
 
-def _settings(setup: Setup, config) -> dict[str, str]:
-  del setup
+def settings_of(config) -> dict[str, Setting]:
+  """The rows of the table: one K, two draft temperatures."""
   for name, count in (('draft_temperatures', 2), ('num_drafts', 1)):
     if len(config[name]) != count:
       raise ValueError(
         f'config.{name} must hold {count} here, got {config[name]}.'
       )
-  return {method: method for method in config.methods}
-
-
-def summarize(groups: dict, place: tuple[str, str], config) -> dict:
-  """One row of the table: means of the seeds' means and standard errors."""
-  dataset, method = place
-  own = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
-  seeds, prompts = own['same'].shape
+  texts = ' then '.join(config.draft_temperatures)
   return {
-    'dataset': dataset,
-    'method': method,
-    'num_drafts': 1 if METHODS[method].single_draft else config.num_drafts[0],
-    'draft_temperatures': ' then '.join(config.draft_temperatures),
-    **tables.means({'rouge_l': own['rouge_l'].mean(axis=1)}),
-    **tables.means({'same_tokens': own['same'].mean(axis=1)}),
-    'seeds': seeds,
-    'prompts': prompts,
+    method: Setting(
+      method, 1 if METHODS[method].single_draft else config.num_drafts[0], texts
+    )
+    for method in config.methods
   }
 
 
-def plot(rows: Sequence[dict], path) -> None:
-  """Bars of ROUGE-L between two runs: a panel per data set, a bar a method."""
-  with plots.panels(
-    path,
-    rows,
-    'dataset',
-    title=lambda row: row['dataset'],
-    labels=('ROUGE-L of two runs', ''),
-    size=(2.2, 2.4),
-  ) as panels:
-    for axes, own in panels:
-      methods = [row['method'] for row in own]
-      axes.grid(axis='y', visible=False)
-      axes.barh(
-        range(len(own)),
-        [row['rouge_l'] for row in own],
-        xerr=[row['rouge_l_se'] or 0 for row in own],
-        color=[protocol.COLORS[method] for method in methods],
-        height=0.7,
-      )
-      axes.set_yticks(range(len(own)), methods)
-      axes.set(xlim=(0, 1.05), ylim=(len(own) - 0.4, -0.6))
+def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
+  """Columns of a row: means of the seeds' means and standard errors."""
+  del config
+  rouge, same = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
+  return tables.means({'rouge_l': rouge.mean(1), 'same_tokens': same.mean(1)})
 
 
-run = Table(
-  COLUMNS,
-  _settings,
-  lambda setup, config, jobs: lambda job: measure(setup, job, config),
-  summarize,
-).experiment(consistency=plot)
+plot = functools.partial(
+  protocol.bars, column='rouge_l', title='ROUGE-L of two runs', size=2.2
+)
+run = Table(COLUMNS, settings_of, measure, summarize).experiment(
+  consistency=plot
+)
 
 
 def shipped_arguments(seed: int, batch: int, dtype: str, **options) -> tuple:
@@ -188,7 +150,7 @@ def unexplained(rows: Sequence[dict], dtype: str | None) -> int:
   """Rows of canonical methods that differ beyond rounding.
 
   Args:
-    rows: of `count_changes` or `count_meshes`.
+    rows: of `count_changes`.
     dtype: of the networks; None where no token may differ.
 
   Example:
@@ -234,6 +196,7 @@ def count_changes(
   options: GenerateOptions,
   *,
   methods: Sequence[str] | None = None,
+  meshes: Mapping[str, Mesh] | None = None,
 ) -> list[dict]:
   """Identical tokens of every method under every change.
 
@@ -248,90 +211,45 @@ def count_changes(
     lengths: [B].
     options: the setting that is changed.
     methods: compared methods; None: those of `COMPARED`, the canonical ones
-      alone with `forward_nodes`.
+      alone with `forward_nodes`, plain sampling and trees with `meshes`.
+    meshes: by name; the changes are these then, of canonical methods.
 
   Returns:
     One row per method and change: tokens compared, identical tokens, rows
     that diverge, and for canonical methods the largest margin of the
     reference at a row's first divergence (NaN without one).
   """
-  reference, margins = _plain(key, target, prompts, lengths, options)
-  if methods is None:
+  run = functools.partial(generate, key, target)
+  texts = prompts, lengths
+  plain = dataclasses.replace(options, method='autoregressive')
+  out = run([], *texts, plain)
+  margins = analysis.canonical_margins(key, target, *texts, out, plain)
+  if methods is None and meshes:
+    methods = CANONICAL[:2]
+  elif methods is None:
     exact = options.forward_nodes is not None
     methods = [x for x in COMPARED if not exact or x in CANONICAL]
   rows = []
   for method in tqdm.tqdm(methods, desc='methods'):
     own = dataclasses.replace(options, method=method)
-    runs = {
-      name: generate(key, target, drafters, prompts, lengths, changed).tokens
-      for name, (drafters, changed) in changes(target, drafter, own).items()
-    }
-    runs |= _other_batches(key, target, drafter, prompts, lengths, own)
+    if meshes:
+      drafters = [] if method == 'autoregressive' else [drafter]
+      runs = {
+        name: run(drafters, *texts, own, mesh=mesh).tokens
+        for name, mesh in meshes.items()
+      }
+    else:
+      runs = {
+        name: run(drafters, *texts, changed).tokens
+        for name, (drafters, changed) in changes(target, drafter, own).items()
+      } | _other_batches(key, target, drafter, *texts, own)
     canonical = method in CANONICAL
-    expected = reference if canonical else runs['as it was']
+    expected = out.tokens if canonical else runs['as it was']
+    known = margins if canonical else None
     for name, tokens in runs.items():
-      same = tokens == expected
-      rows.append(_counts(method, name, same, margins if canonical else None))
+      found = analysis.differences(tokens, expected, known)
+      rows.append({'method': method, 'change': name, **found})
   return rows
-
-
-def count_meshes(
-  key: jax.Array,
-  target,
-  drafter,
-  prompts: np.ndarray,
-  lengths: np.ndarray,
-  options: GenerateOptions,
-  meshes: Mapping[str, Mesh],
-  *,
-  methods=('autoregressive', 'gumbel_tree'),
-) -> list[dict]:
-  """Identical tokens of canonical methods on meshes and on one device.
-
-  Args:
-    key: typed key.
-    target: the target model.
-    drafter: its drafter.
-    prompts: [B, P].
-    lengths: [B].
-    options: of the law and the trees.
-    meshes: by name.
-    methods: of `CANONICAL`.
-
-  Returns:
-    As `count_changes`, a row per method and mesh.
-  """
-  reference, margins = _plain(key, target, prompts, lengths, options)
-  rows = []
-  for method, (name, mesh) in tqdm.tqdm(
-    list(itertools.product(methods, meshes.items())), desc='meshes'
-  ):
-    drafters = [] if method == 'autoregressive' else [drafter]
-    own = dataclasses.replace(options, method=method)
-    out = generate(key, target, drafters, prompts, lengths, own, mesh=mesh)
-    rows.append(_counts(method, name, out.tokens == reference, margins))
-  return rows
-
-
-def _plain(key, target, prompts, lengths, options):
-  """Tokens [B, M] of plain sampling and the margins of their races."""
-  plain = dataclasses.replace(options, method='autoregressive')
-  out = generate(key, target, [], prompts, lengths, plain)
-  return out.tokens, analysis.canonical_margins(
-    key, target, prompts, lengths, out, plain
-  )
-
-
-def _counts(method, change, same, margins):
-  """One row of a table of changes; without margins none is told."""
-  return dict(
-    method=method,
-    change=change,
-    tokens=same.size,
-    identical=int(same.sum()),
-    diverging_rows=int((~same).any(axis=1).sum()),
-    largest_margin=np.nan if margins is None else _margin(same, margins),
-  )
 
 
 def _other_batches(key, target, drafter, prompts, lengths, options):
@@ -350,13 +268,3 @@ def _other_batches(key, target, drafter, prompts, lengths, options):
     parts = [tokens(slice(None, half)), tokens(slice(half, None))]
     found['two half batches'] = np.concatenate(parts)
   return found
-
-
-def _margin(same, margins):
-  """Largest |margin| where a row first differs; NaN where none does."""
-  found = [
-    abs(margins[row, np.argmin(agree)])
-    for row, agree in enumerate(same)
-    if not agree.all()
-  ]
-  return max(found, default=np.nan)

@@ -14,7 +14,6 @@ drafts.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,19 +27,25 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
+from listcoupling.experiments.plots import Curve
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
 
-VALUES = (
-  'bound',
-  'exact',
-  'specinfer',
-  'spectr',
-  'optimum',
-  'optimum_without_replacement',
-  'sampled',
-  'shared_race',
-)
+COMPUTED = {
+  'bound': bounds.list_matching_bound,
+  'exact': bounds.list_matching_probability,
+  'specinfer': bounds.specinfer_probability,
+  'spectr': bounds.spectr_probability,
+  'optimum': bounds.optimal_list_acceptance,
+  'optimum_without_replacement': functools.partial(
+    bounds.optimal_list_acceptance, replace=False
+  ),
+}
+SAMPLED = {
+  'sampled': coupling.gumbel_list_sampling,
+  'shared_race': coupling.shared_race_list_sampling,
+}
+VALUES = (*COMPUTED, *SAMPLED)
 FIELDS = protocol.FIELDS | {'repetitions': Field(int, least=1)}
 COLUMNS = (
   Column('K', 'num_drafts'),
@@ -50,17 +55,21 @@ COLUMNS = (
   ),
 )
 _CURVES = {
-  'optimum_without_replacement': plots.Curve(
-    'optimum, top-K', plots.BLACK, ':'
-  ),
-  'optimum': plots.Curve('optimum, iid drafts', plots.BLACK),
-  'shared_race': plots.Curve('shared-race list, sampled', plots.GREEN),
-  'spectr': plots.Curve('SpecTr', plots.SKY),
-  'specinfer': plots.Curve('SpecInfer', plots.ORANGE),
-  'exact': plots.Curve('GLS, exact', plots.RED),
-  'bound': plots.Curve('GLS, Theorem 1', plots.RED, '--'),
-  'sampled': plots.Curve('GLS, sampled', plots.RED, None, 'o'),
+  'optimum_without_replacement': Curve('optimum, top-K', plots.BLACK, ':'),
+  'optimum': Curve('optimum, iid drafts', plots.BLACK),
+  'shared_race': Curve('shared-race list, sampled', plots.GREEN),
+  'spectr': Curve('SpecTr', plots.SKY),
+  'specinfer': Curve('SpecInfer', plots.ORANGE),
+  'exact': Curve('GLS, exact', plots.RED),
+  'bound': Curve('GLS, Theorem 1', plots.RED, '--'),
+  'sampled': Curve('GLS, sampled', plots.RED, None, 'o', hollow=True),
 }
+
+
+class Setting(NamedTuple):
+  """One row of the table."""
+
+  num_drafts: int
 
 
 class Laws(NamedTuple):
@@ -71,29 +80,30 @@ class Laws(NamedTuple):
   target: jax.Array  # [T, A]
 
 
-def write_text(setup: Setup, job: Job) -> tuple[np.ndarray, np.ndarray]:
-  """The target's own text of a batch: rows [R, P], chosen places [R, P]."""
+def laws_along(setup: Setup, job: Job, options: GenerateOptions) -> Laws:
+  """Laws at the tokens that plain sampling writes for a batch.
+
+  Args:
+    setup: of `protocol.prepare`.
+    job: whose prompts are continued.
+    options: temperatures and filters of both laws.
+  """
   choice, index = setup.choices[job.dataset], job.batch.rows
   prompts, lengths = choice.tokens[index], choice.lengths[index]
-  out = protocol.continue_prompts(setup, job, setup.options, plain=True)
+  plain = dataclasses.replace(
+    options, method='autoregressive', draft_temperatures=None
+  )
+  out = protocol.continue_prompts(setup, job, plain)
   rows = analysis.rows_of(prompts, lengths, out)
   # Padded to the cache, so that every batch has the same shape.
-  rows = np.pad(rows, ((0, 0), (0, setup.options.cache_length - rows.shape[1])))
-  places = np.arange(rows.shape[1])
-  first = lengths[:, None] - 1
-  chosen = (places >= first) & (places < first + out.lengths[:, None])
+  rows = np.pad(rows, ((0, 0), (0, options.cache_length - rows.shape[1])))
+  chosen = analysis.generated(lengths, out, rows.shape[1])
   chosen[job.batch.size :] = False
-  return rows, chosen
-
-
-def laws_along(setup: Setup, rows, chosen, options: GenerateOptions) -> Laws:
-  """Laws at the chosen places [R, P] of the rows [R, P]."""
-  size = setup.target.config.vocab_size
   owner, places = np.nonzero(chosen)
   # Texts may end early; one shape for all batches is compiled once.
   missing = (0, len(rows) * options.max_new_tokens - len(owner))
   at = np.pad(owner, missing), np.pad(places, missing)
-  logits = []
+  size, logits = setup.target.config.vocab_size, []
   for model in (setup.drafter, setup.target):
     own = analysis.logits_along(model, rows)[at]
     absent = ((0, 0), (0, size - own.shape[-1]))
@@ -115,25 +125,14 @@ def _laws(logits, *, temperatures, size, options):
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
 def step_values(key, p, q, *, num_drafts: int, repetitions: int) -> jax.Array:
   """Values of `VALUES` at one token: [8]."""
-  optimum = bounds.optimal_list_acceptance
   sampled = []
-  samplers = coupling.gumbel_list_sampling, coupling.shared_race_list_sampling
-  for sampler_key, sampler in zip(jax.random.split(key), samplers):
+  for sampler_key, sampler in zip(jax.random.split(key), SAMPLED.values()):
     keys = jax.random.split(sampler_key, repetitions)
     draw = functools.partial(sampler, num_drafts=num_drafts)
     matches = jax.vmap(draw, (0, None, None))(keys, jnp.log(p), jnp.log(q))
     sampled.append(jnp.mean(matches.is_match))
-  return jnp.stack(
-    [
-      bounds.list_matching_bound(p, q, num_drafts),
-      bounds.list_matching_probability(p, q, num_drafts),
-      bounds.specinfer_probability(p, q, num_drafts),
-      bounds.spectr_probability(p, q, num_drafts),
-      optimum(p, q, num_drafts),
-      optimum(p, q, num_drafts, replace=False),
-      *sampled,
-    ]
-  )
+  computed = [value(p, q, num_drafts) for value in COMPUTED.values()]
+  return jnp.stack([*computed, *sampled])
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
@@ -144,48 +143,37 @@ def _values(keys, draft, target, *, num_drafts, repetitions):
   return jax.lax.map(one, (keys, draft, target))
 
 
-def measure(job: Job, laws: Laws, repetitions: int) -> dict:
+def measure(setup: Setup, config, job: Job) -> dict:
   """Columns of a job: sums over the tokens of every row."""
+  options = dataclasses.replace(
+    setup.options, draft_temperatures=_temperature(config)
+  )
+  # Every K looks at the same text; a device that shares a batch with others
+  # writes it anew, which is cheaper than keeping laws of many batches.
+  place = job.dataset, job.seed, job.number
+  laws = setup.once(place, lambda: laws_along(setup, job, options))
+  num_drafts, owner = job.setting.num_drafts, laws.owner
   key = protocol.dataset_key(
-    Domain.TRIALS, job.seed, job.dataset, job.setting, job.number
+    Domain.TRIALS, job.seed, job.dataset, num_drafts, job.number
   )
   values = _values(
     jax.random.split(key, len(laws.target)),
     laws.draft,
     laws.target,
-    num_drafts=job.setting,
-    repetitions=repetitions,
+    num_drafts=num_drafts,
+    repetitions=config.repetitions,
   )
-  owner, size = laws.owner, job.batch.size
-  row = {
-    'tokens': tables.join(np.bincount(owner, minlength=size)),
+  weights = [None, *np.asarray(values)[: len(owner)].T]
+  return {
+    name: np.bincount(owner, weight, minlength=job.batch.size)
+    for name, weight in zip(('tokens', *VALUES), weights, strict=True)
   }
-  values = np.asarray(values)[: len(owner)].T
-  for name, column in zip(VALUES, values, strict=True):
-    row[name] = tables.join(np.bincount(owner, column, minlength=size))
-  return row
 
 
-def _settings(setup: Setup, config) -> dict[str, int]:
-  del setup
+def settings_of(config) -> dict[str, Setting]:
+  """The rows of the table: a K each."""
   _temperature(config)
-  return {f'K{count}': count for count in config.num_drafts}
-
-
-def _measure(setup: Setup, config, jobs: Sequence[Job]):
-  options = dataclasses.replace(
-    setup.options, draft_temperatures=_temperature(config)
-  )
-
-  # Every K looks at the same text; a device that shares a batch with others
-  # writes it anew, which is cheaper than keeping laws of many batches.
-  @functools.lru_cache(maxsize=1)
-  def laws(dataset, seed, number):
-    place = dataset, seed, number
-    job = next(job for job in jobs if job[:3] == place)
-    return laws_along(setup, *write_text(setup, job), options)
-
-  return lambda job: measure(job, laws(*job[:3]), config.repetitions)
+  return {f'K{count}': Setting(count) for count in config.num_drafts}
 
 
 def _temperature(config) -> tuple[float] | None:
@@ -198,39 +186,25 @@ def _temperature(config) -> tuple[float] | None:
   return found[0]
 
 
-def summarize(groups: dict, place: tuple[str, int], config) -> dict:
-  """One row of the table: means over tokens, standard errors over prompts."""
+def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
+  """Columns of a row: means over tokens, standard errors over prompts."""
   del config
-  own = protocol.per_prompt(groups[place], ('tokens', *VALUES))
-  columns = {name: each.sum(axis=0) for name, each in own.items()}
-  tokens = columns.pop('tokens')
-  out = {'dataset': place[0], 'num_drafts': place[1]}
-  for name, values in columns.items():
-    out[name] = float(values.sum() / tokens.sum())
-    out[f'{name}_se'] = tables.cluster_error(tables.ratio_terms(values, tokens))
-  return out | {
-    'tokens': int(tokens.sum()),
-    'prompts': tokens.size,
-    'seeds': len(own['tokens']),
-  }
+  tokens, *sums = protocol.per_prompt(groups[place], ('tokens', *VALUES))
+  tokens, *sums = (each.sum(axis=0) for each in (tokens, *sums))
+  row = tables.ratios(dict(zip(VALUES, sums, strict=True)), tokens)
+  return row | {'tokens': int(tokens.sum())}
 
 
-def plot(rows: Sequence[dict], path) -> None:
-  """Mean matching probability of a step against K: a panel per data set."""
-  with plots.panels(
-    path,
-    rows,
-    'dataset',
-    title=lambda row: row['dataset'],
-    labels=('number of drafts $K$', 'mean matching probability'),
-    sharey=False,
-  ) as panels:
-    for axes, own in panels:
-      for name, curve in _CURVES.items():
-        curve.of_rows(axes, own, 'num_drafts', name, markerfacecolor='white')
-      axes.set_xticks([row['num_drafts'] for row in own])
-
-
-run = Table(COLUMNS, _settings, _measure, summarize, FIELDS).experiment(
+# Mean matching probability of a step against K: a panel per data set.
+plot = functools.partial(
+  plots.columns,
+  x='num_drafts',
+  curves=_CURVES,
+  across='dataset',
+  title=lambda row: row['dataset'],
+  labels=('number of drafts $K$', 'mean matching probability'),
+  sharey=False,
+)
+run = Table(COLUMNS, settings_of, measure, summarize, fields=FIELDS).experiment(
   matching=plot
 )

@@ -24,7 +24,11 @@ from listcoupling import files, gumbel, tables
 from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
-from listcoupling.decoding.generate import Generation, generate
+from listcoupling.decoding.generate import (
+  Generation,
+  check_tokenizers,
+  generate,
+)
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
@@ -39,28 +43,23 @@ _TEXT = Field(str, empty=True)
 _COUNT = Field(int, least=1)
 FIELDS = {
   'experiment': Field(str),
-  'target': _TEXT,
-  'drafter': _TEXT,
+  **dict.fromkeys(('target', 'drafter', 'prompts'), _TEXT),
+  'single_temperature': _TEXT,
   'dtype': Field(str),
   'datasets': Field(str, among=tuple(prompt_data.FORMATS), many=True),
-  'prompts': _TEXT,
   'source': Field(str, among=prompt_data.SOURCES),
-  'num_prompts': _COUNT,
   'prompt_seed': Field(int, least=0),
   'max_prompt_tokens': Field(int, least=2),
   'long_prompts': Field(str, among=prompt_choice.LONG_PROMPTS),
   'templates': dict.fromkeys(prompt_data.FORMATS, _TEXT),
   'methods': Field(str, among=tuple(METHODS), many=True),
   'num_drafts': Field(int, least=1, many=True),
-  'draft_length': _COUNT,
   'draft_temperatures': Field(str, many=True),
-  'single_temperature': _TEXT,
   'temperature': Field(float, least=0),
   'top_k': Field(int, least=0),
-  'max_new_tokens': _COUNT,
   'stop_tokens': Field(str, many=True, empty=True),
-  'seeds': _COUNT,
-  'batch_size': _COUNT,
+  **dict.fromkeys(('num_prompts', 'seeds', 'batch_size'), _COUNT),
+  **dict.fromkeys(('draft_length', 'max_new_tokens'), _COUNT),
 }
 COLORS = {
   'gumbel_tree': plots.GREEN,
@@ -85,6 +84,7 @@ class Setup(NamedTuple):
   options: GenerateOptions  # of every run; methods and drafts differ
   record: dict  # for results.json
   identity: dict  # what must be the same for a run to be resumed
+  latest: dict  # see `once`
 
   def on(self, device: jax.Device | str | None) -> 'Setup':
     """The same with the models on a device; what is none leaves them."""
@@ -94,7 +94,14 @@ class Setup(NamedTuple):
       model._replace(params=jax.device_put(model.params, device))
       for model in (self.target, self.drafter)
     )
-    return self._replace(target=target, drafter=drafter)
+    return self._replace(target=target, drafter=drafter, latest={})
+
+  def once(self, place: tuple, compute: Callable[[], Any]) -> Any:
+    """What several settings need of a batch; that of the latest is kept."""
+    if place not in self.latest:
+      self.latest.clear()
+      self.latest[place] = compute()
+    return self.latest[place]
 
 
 class Job(NamedTuple):
@@ -140,32 +147,23 @@ def load_pair(config) -> tuple[LanguageModel, LanguageModel]:
       the two have different ones.
     FileNotFoundError: a directory is missing.
   """
-  target, drafter = _named_pair(config)
-  bits = config.get('drafter_bits', 0)
-  return target, quantised_drafter(target, bits) if bits else drafter
-
-
-def _named_pair(config) -> tuple[LanguageModel, LanguageModel]:
   names = config.target, config.drafter
   if not any(names):
-    return pretrained.shipped_pair()
-  if not all(names):
+    pair = pretrained.shipped_pair()
+  elif all(names):
+    pair = [pretrained.load_pretrained(x, dtype=config.dtype) for x in names]
+  else:
     raise ValueError(
       f'target {names[0]!r} and drafter {names[1]!r} must be given both or, '
       'for the shipped pair, neither.'
     )
-  pair = [
-    pretrained.load_pretrained(name, dtype=config.dtype) for name in names
-  ]
   for name, model in zip(names, pair, strict=True):
     if model.tokenizer is None:
       raise ValueError(f'{name} has no tokenizer.json, which text needs.')
-  if pair[0].tokenizer.get_vocab() != pair[1].tokenizer.get_vocab():
-    raise ValueError(
-      f'{names[0]} and {names[1]} have different tokenizers; their laws are on '
-      'different tokens.'
-    )
-  return tuple(pair)
+  target, drafter = pair
+  check_tokenizers(target, drafter)
+  bits = config.get('drafter_bits', 0)
+  return target, quantised_drafter(target, bits) if bits else drafter
 
 
 class Table(NamedTuple):
@@ -173,11 +171,14 @@ class Table(NamedTuple):
 
   Attributes:
     columns: of the printed table.
-    settings: (setup, config) -> what the rows differ in, by label.
-    measure: (setup, config, jobs) -> a function of a `Job`, the columns of its
-      row in batches.csv.
-    summarize: (groups, place, config) -> a row of results.csv, from all (job,
-      row) pairs by (data set, setting) and the place of the row among them.
+    settings: of a config, what the rows differ in: NamedTuples of their first
+      columns, by label.
+    measure: (setup, config, job) -> columns of its row in batches.csv; arrays
+      hold a number for each row of the batch.
+    summarize: (groups, place, config) -> columns of a row of results.csv, from
+      all (job, row) pairs by (data set, setting) and the place of the row
+      among them.
+    options: (setup, setting) -> options that `generate` must take.
     fields: of the config.
     legend: below the printed table.
     timed: rows hold token rates: all are measured on one device of a process.
@@ -185,54 +186,71 @@ class Table(NamedTuple):
   """
 
   columns: Sequence[tables.Column]
-  settings: Callable[[Setup, Any], Mapping[str, Any]]
-  measure: Callable[[Setup, Any, Sequence[Job]], Callable[[Job], dict]]
+  settings: Callable[[Any], Mapping[str, Any]]
+  measure: Callable[[Setup, Any, Job], dict]
   summarize: Callable[[dict, tuple[str, Any], Any], dict]
+  options: Callable[[Setup, Any], GenerateOptions] | None = None
   fields: Mapping[str, Any] = FIELDS
   legend: str = ''
   timed: bool = False
 
   def experiment(self, **figures) -> Experiment:
     """The experiment, with figures by the name of their PNG."""
-    return Experiment(
-      self.fields,
-      self._prepare,
-      self._as_text,
-      {f'{name}.png': draw for name, draw in figures.items()},
-    )
+    figures = {f'{name}.png': draw for name, draw in figures.items()}
+    return Experiment(self.fields, self._prepare, self._as_text, figures)
 
   def _prepare(self, config, seed):
+    settings = self.settings(config)
     setup = prepare(config)
-    jobs = jobs_of(setup, config, seed, self.settings(setup, config))
-
-    @functools.cache  # each device has the models once
-    def measure_on(device):
-      return self.measure(setup.on(device), config, jobs)
+    if self.options is not None:
+      for setting in settings.values():
+        self.options(setup, setting).check(setup.target.config.vocab_size)
+    named = [
+      Job(dataset, seed + number, index, batch, setting, label)
+      for dataset in config.datasets
+      for number in range(config.seeds)
+      for index, batch in enumerate(
+        prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
+      )
+      for label, setting in settings.items()
+    ]
+    jobs = {job.name: job for job in named}
+    setup_on = functools.cache(setup.on)  # each device has the models once
 
     def measure(job):
-      return measure_on(jax.config.jax_default_device)(job)
+      own = setup_on(jax.config.jax_default_device)
+      size = job.batch.size  # the rest is padding
+      return {
+        name: tables.join(value[:size]) if np.ndim(value) else value
+        for name, value in self.measure(own, config, job).items()
+      }
 
     def fill(record):
-      named = {job.name: job for job in jobs}
       measured = record.rows(
-        named, measure, key='job', table='batches.csv', timed=self.timed
+        jobs, measure, key='job', table='batches.csv', timed=self.timed
       )
       groups = {}
-      for job, row in zip(named.values(), measured, strict=True):
+      for job, row in zip(jobs.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
-      rows = [
-        self.summarize(groups, place, config)
-        | {
-          'prompts_cut': setup.choices[place[0]].num_cut,
-          'prompts_dropped': setup.choices[place[0]].num_dropped,
-        }
-        for place in groups
-      ]
+      rows = [self._row(groups, place, setup, config) for place in groups]
       record.write(rows)
       record.note(**setup.record)
       return rows
 
     return setup.identity, fill
+
+  def _row(self, groups, place, setup, config):
+    dataset, setting = place
+    choice = setup.choices[dataset]
+    return {
+      'dataset': dataset,
+      **setting._asdict(),
+      **self.summarize(groups, place, config),
+      'seeds': config.seeds,
+      'prompts': len(choice.names),
+      'prompts_cut': choice.num_cut,
+      'prompts_dropped': choice.num_dropped,
+    }
 
   def _as_text(self, rows: Sequence[dict]) -> str:
     """The table by data set, a line on its prompts above each."""
@@ -256,22 +274,30 @@ def prepare(config) -> Setup:
     FileNotFoundError: if models or prompts are missing.
   """
   # Prompts first: what is missing there is known without loading a model.
-  texts = {name: _load_prompts(config, name) for name in config.datasets}
+  texts = {
+    name: prompt_data.load_prompts(
+      name,
+      config.prompts or None,
+      source='files' if config.prompts else config.source,
+      template=config.templates.get(name) or None,
+    )
+    for name in config.datasets
+  }
   target, drafter = load_pair(config)
   choices = {
     name: prompt_choice.choose(
-      texts[name],
+      own,
       target.tokenizer,
       num_prompts=config.num_prompts,
       seed=config.prompt_seed,
       max_tokens=config.max_prompt_tokens,
       long_prompts=config.long_prompts,
     )
-    for name in config.datasets
+    for name, own in texts.items()
   }
   options = _options(config, target, choices)
   record = {
-    'prompts': {n: _describe(texts[n], choices[n]) for n in config.datasets},
+    'prompts': {name: _describe(texts[name], choices[name]) for name in texts},
     'parameters': {
       name: sum(leaf.size for leaf in jax.tree.leaves(model.params))
       for name, model in (('target', target), ('drafter', drafter))
@@ -280,16 +306,7 @@ def prepare(config) -> Setup:
     'cache_length': options.cache_length,
   }
   identity = _identity(target, drafter, choices)
-  return Setup(target, drafter, choices, options, record, identity)
-
-
-def _load_prompts(config, dataset) -> prompt_data.Prompts:
-  return prompt_data.load_prompts(
-    dataset,
-    config.prompts or None,
-    source='files' if config.prompts else config.source,
-    template=config.templates.get(dataset) or None,
-  )
+  return Setup(target, drafter, choices, options, record, identity, {})
 
 
 def _options(config, target, choices) -> GenerateOptions:
@@ -335,28 +352,6 @@ def _describe(prompts, choice) -> dict:
   }
 
 
-def jobs_of(
-  setup: Setup, config, seed: int, settings: Mapping[str, Any]
-) -> list[Job]:
-  """All jobs of a table: by data set, seed, batch and setting.
-
-  Args:
-    setup: of `prepare`.
-    config: with datasets, seeds and batch_size.
-    seed: the first one.
-    settings: by label.
-  """
-  return [
-    Job(dataset, seed + number, index, batch, setting, label)
-    for dataset in config.datasets
-    for number in range(config.seeds)
-    for index, batch in enumerate(
-      prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
-    )
-    for label, setting in settings.items()
-  ]
-
-
 def row_keys(seed: int, dataset: str, rows: np.ndarray) -> jax.Array:
   """[R] keys: a prompt's text depends on seed, data set and prompt alone."""
   key = dataset_key(Domain.TEXTS, seed, dataset)
@@ -370,43 +365,24 @@ def dataset_key(domain: Domain, seed: int, dataset: str, *numbers) -> jax.Array:
 
 
 def continue_prompts(
-  setup: Setup, job: Job, options: GenerateOptions, *, plain=False
+  setup: Setup, job: Job, options: GenerateOptions
 ) -> Generation:
-  """Continues the prompts of a job; its rows R include the padding.
-
-  Args:
-    setup: the models and prompts.
-    job: what to run.
-    options: of the run.
-    plain: without the drafter.
-  """
+  """Continues the prompts of a job; its rows R include the padding."""
   choice, rows = setup.choices[job.dataset], job.batch.rows
   return generate(
     row_keys(job.seed, job.dataset, rows),
     setup.target,
-    [] if plain else [setup.drafter],
+    [] if options.method == 'autoregressive' else [setup.drafter],
     choice.tokens[rows],
     choice.lengths[rows],
     options,
   )
 
 
-def checked(settings_of, options_of) -> Callable[[Setup, Any], dict[str, Any]]:
-  """Settings of a config by name; `generate` would take the options of each."""
-
-  def settings(setup, config):
-    found = {setting.name: setting for setting in settings_of(config)}
-    for setting in found.values():
-      options_of(setup, setting).check(setup.target.config.vocab_size)
-    return found
-
-  return settings
-
-
 def per_prompt(
   pairs: Sequence[tuple[Job, dict]], names: Sequence[str]
-) -> dict[str, np.ndarray]:
-  """Cells that hold a number for each prompt, of one setting and data set.
+) -> list[np.ndarray]:
+  """Columns that hold a number for each prompt, of one setting and data set.
 
   Args:
     pairs: jobs and their rows in batches.csv.
@@ -417,15 +393,58 @@ def per_prompt(
   """
   seeds = sorted({job.seed for job, _ in pairs})
   size = sum(job.batch.size for job, _ in pairs) // len(seeds)
-  columns = {name: np.zeros((len(seeds), size)) for name in names}
+  columns = np.zeros((len(names), len(seeds), size))
   for job, row in pairs:
     place = seeds.index(job.seed), job.batch.rows[: job.batch.size]
-    for name, column in columns.items():
+    for name, column in zip(names, columns):
       column[place] = tables.split(row[name])
-  return columns
+  return list(columns)
 
 
 def by_dataset(rows: Iterable[dict]) -> list[tuple[str, list[dict]]]:
   """Rows of each data set, in their order."""
   groups = itertools.groupby(rows, key=lambda row: row['dataset'])
   return [(name, list(group)) for name, group in groups]
+
+
+def bars(
+  rows: Sequence[dict],
+  path,
+  *,
+  column: str,
+  title: str,
+  label: Callable[[dict], str] = lambda row: row['method'],
+  size: float = 2.8,
+) -> None:
+  """A bar for each row, down a panel for each data set, with errors.
+
+  Args:
+    rows: of a table.
+    path: see `plots.figure`.
+    column: how long the bars are.
+    title: of that axis.
+    label: of a row.
+    size: width of a panel, inches.
+  """
+  most = max(len(own) for _, own in by_dataset(rows))
+  with plots.panels(
+    path,
+    rows,
+    'dataset',
+    title=lambda row: row['dataset'],
+    labels=(title, ''),
+    size=(size, 0.6 + 0.2 * most),
+    sharey=False,
+  ) as panels:
+    for number, (axes, own) in enumerate(panels):
+      places = range(len(own))
+      axes.grid(axis='y', visible=False)
+      axes.barh(
+        places,
+        [row[column] for row in own],
+        xerr=[row[f'{column}_se'] or 0 for row in own],
+        color=[COLORS[row['method']] for row in own],
+        height=0.7,
+      )
+      axes.set_yticks(*([[]] if number else [places, list(map(label, own))]))
+      axes.set_ylim(len(own) - 0.4, -0.6)

@@ -10,8 +10,8 @@ Legend: V vocabulary, K drafts.
 """
 
 import dataclasses
+import functools
 import itertools
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -133,98 +133,81 @@ def options_of(config, temperature: float) -> dict[str, GenerateOptions]:
     num_nodes=config.num_nodes,
   )
   chains = dataclasses.replace(tree, method='specinfer', num_nodes=None)
-  return {
+  found = {
     'tree': tree,
     'greedy': dataclasses.replace(tree, draft_temperatures=(0.0,)),
-  } | {
-    f'specinfer_{width}': dataclasses.replace(
-      chains, num_drafts=width, draft_length=config.num_nodes // width
-    )
-    for width in config.num_drafts
-    if config.num_nodes % width == 0
   }
+  for width in config.num_drafts:
+    if config.num_nodes % width == 0:
+      found[f'specinfer_{width}'] = dataclasses.replace(
+        chains, num_drafts=width, draft_length=config.num_nodes // width
+      )
+  return found
 
 
 def _prepare(config, seed):
-  for temperature in config.temperatures:
-    for each in options_of(config, temperature).values():
+  options = {each: options_of(config, each) for each in config.temperatures}
+  for own in options.values():
+    for each in own.values():
       each.check(vocab_size=200)
+  jobs = {
+    f'{sigma}/{temperature}/{pair}': (sigma, temperature, pair)
+    for sigma, temperature, pair in itertools.product(
+      config.sigmas, config.temperatures, range(config.pairs)
+    )
+  }
+
+  def measure(job):
+    sigma, temperature, pair = job
+    key, own = gumbel.seed_key(seed + pair), options[temperature]
+    found = tokens_per_call(key, sigma, [*own.values()], num_rows=config.rows)
+    return {name: float(x.mean()) for name, x in zip(own, found)}
 
   def fill(record: Run) -> list[dict]:
-    places = list(
-      dict.fromkeys(itertools.product(config.sigmas, config.temperatures))
-    )
-    jobs = {
-      f'{sigma}/{temperature}/{pair}': (sigma, temperature, seed + pair)
-      for sigma, temperature in places
-      for pair in range(config.pairs)
-    }
-    pairs = record.rows(
-      jobs, lambda job: _measure(config, *job), key='job', table='pairs.csv'
-    )
-    rows = [
-      _summarize(place, pairs[n * config.pairs : (n + 1) * config.pairs])
-      for n, place in enumerate(places)
-    ]
+    groups = {}
+    pairs = record.rows(jobs, measure, key='job', table='pairs.csv')
+    for (*place, _), row in zip(jobs.values(), pairs):
+      groups.setdefault(tuple(place), []).append(row)
+    rows = [_row(*place, own) for place, own in groups.items()]
     record.write(rows)
     return rows
 
   return {}, fill
 
 
-def _measure(config, sigma, temperature, seed) -> dict:
-  options = options_of(config, temperature)
-  found = tokens_per_call(
-    gumbel.seed_key(seed), sigma, list(options.values()), num_rows=config.rows
-  )
-  return {name: float(x.mean()) for name, x in zip(options, found)}
-
-
-def _summarize(place, pairs: Sequence[dict]) -> dict:
-  sigma, temperature = place
+def _row(sigma, temperature, pairs: Sequence[dict]) -> dict:
+  row = {'sigma': sigma, 'temperature': temperature, 'pairs': len(pairs)}
   columns = {
-    name: np.array([row[name] for row in pairs])
+    name: np.array([pair[name] for pair in pairs])
     for name in pairs[0]
     if name != 'job'
   }
-  chains = {
-    int(name.split('_')[1]): values
-    for name, values in columns.items()
-    if name.startswith('specinfer')
-  }
-  kept = {name: columns[name] for name in ('tree', 'greedy')}
+  kept = {name: columns.pop(name) for name in ('tree', 'greedy')}
   kept['tree_minus_greedy'] = kept['tree'] - kept['greedy']
-  row = dict(sigma=sigma, temperature=temperature, pairs=len(pairs))
-  if not chains:
+  if not columns:
     return row | tables.means(kept)
-  best = max(chains, key=lambda width: chains[width].mean())
-  kept['specinfer'] = chains[best]
-  return row | tables.means(kept) | {'specinfer_drafts': best}
+  best = max(columns, key=lambda name: columns[name].mean())
+  kept['specinfer'] = columns[best]
+  drafts = int(best.removeprefix('specinfer_'))
+  return row | tables.means(kept) | {'specinfer_drafts': drafts}
 
 
-def plot(rows: Sequence[dict], path: pathlib.Path) -> None:
-  """Tokens per call against the distance, a panel per temperature."""
-  curves = {
+# Tokens per call against the distance, a panel per temperature.
+plot = functools.partial(
+  plots.columns,
+  x='sigma',
+  curves={
     'tree': plots.Curve('tree', plots.GREEN, marker='o'),
     'greedy': plots.Curve('greedy draft', plots.BLUE, '--', 'o'),
     'specinfer': plots.Curve('SpecInfer', plots.ORANGE, marker='o'),
-  }
-  with plots.panels(
-    path,
-    rows,
-    'temperature',
-    title=lambda row: f'T = {row["temperature"]}',
-    labels=('sigma', 'tokens per target call'),
-  ) as panels:
-    for axes, own in panels:
-      for name, curve in curves.items():
-        if name in own[0]:
-          curve.of_rows(axes, own, 'sigma', name)
-
-
+  },
+  across='temperature',
+  title=lambda row: f'T = {row["temperature"]}',
+  labels=('sigma', 'tokens per target call'),
+)
 run = Experiment(
   FIELDS,
   _prepare,
-  lambda rows: tables.as_text(rows, COLUMNS),
+  functools.partial(tables.as_text, columns=COLUMNS),
   {'table_pairs.png': plot},
 )

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from listcoupling import files, tables
-from listcoupling.experiments.benchmarks import baselines
+from listcoupling.experiments.benchmarks import baselines, speed
 from listcoupling.models import transformer
 
 
 @pytest.mark.parametrize('size, about', [('25M', 25e6), ('100M', 100e6)])
 def test_parameter_counts(size, about):
   shapes = jax.eval_shape(
-    lambda key: transformer.init_params(key, baselines.SIZES[size].config),
+    lambda key: transformer.init_params(key, speed.SIZES[size].config),
     jax.random.key(0),
   )
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
@@ -23,7 +23,7 @@ def test_ratios_are_to_the_fastest_of_theirs():
   lines = baselines.settings(2)
   assert len(lines) == len(set(lines)) == 16
   figures = {
-    line: np.array([[10.0 * (1 + i), 1.0, e] for e in (2.0, 3.0)])
+    line: [(10.0 * (1 + i), 1.0, e) for e in (2.0, 3.0)]
     for i, line in enumerate(lines)
   }
   rows = baselines.summarize(figures, {'size': 'x'})
@@ -57,9 +57,8 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
   lines = baselines.settings(1)
   few = [line for line in lines if line.batch == 1 and line.num_drafts < 4]
   few = [few[0], few[1], few[4]]
-  small = baselines.SIZES['1M']._replace(new_tokens=8, rounds=1)
   monkeypatch.setattr(baselines, 'settings', lambda cores: few)
-  monkeypatch.setitem(baselines.SIZES, '1M', small)
+  monkeypatch.setitem(baselines._EFFORT, '1M', (8, 1))
   rows = baselines.run(['1M'], tmp_path)
   assert tables.read_csv(tmp_path / 'results.csv') == rows
   by_method = {row['method']: row for row in rows}
@@ -79,7 +78,7 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
 
 
 def test_unequal_checkpoints_stop_the_table(monkeypatch):
-  config = baselines._config(32, 16, 1, 2, 1, 16)
+  config = speed.make_config(32, 16, 1, 2, 1, 16)
   params = transformer.init_params(jax.random.key(0), config)
   model = transformer.make_language_model(config, params)
   tokens = np.zeros((2, 4), np.int32)

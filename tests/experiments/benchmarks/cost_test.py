@@ -54,22 +54,22 @@ def test_what_binds_a_part_sets_its_time():
 
 @pytest.mark.parametrize('pair', cost.PAIRS)
 def test_a_tree_pays_less_the_more_rows_there_are(pair):
-  cases = cost.paper_cases(machines=(cost.H100,), batches=(1, 128))
-  rows = [measure() for name, measure in cases.items() if pair in name]
+  table = cost.paper(machines=(cost.H100,), batches=(1, 128))
+  rows = [table.row(x) for x in table.settings if x['pair'] == pair]
   gains = [row['best_tokens_per_s'] / row['plain_tokens_per_s'] for row in rows]
   assert gains[0] > gains[1] > 0.5 and gains[0] > 1.5
   assert rows[0]['best_nodes'] >= rows[1]['best_nodes']
 
 
 def test_one_device_multiplies_what_paper_says():
-  cases = cost.scaling_cases(
+  table = cost.scaling(
     gumbel.seed_key(0),
     counts=(1, 1 << 20),  # more than there are
     config=TransformerConfig(512, 128, 2, 2, 1, 32, 512, tie_embeddings=False),
     options=GenerateOptions(num_drafts=2, draft_length=2, max_new_tokens=64),
   )
-  assert [*cases] == ['tp=1']
-  row = cases['tp=1']()
+  assert table.settings == [{'devices': 1, 'axis': 'tp'}]
+  row = table.row(*table.settings)
   assert row['exchanges'] == row['sent_kb'] == row['paper_sent_kb'] == 0
   assert row['to_one_device'] == row['times_devices'] == 1
   # Norms, rotations and attention of the whole capacity come on top.

@@ -1,4 +1,4 @@
-"""Tables of speed: rows kept, times taken in turn, cases of both kinds."""
+"""Tables of speed: rows kept, times taken in turn, tables of both kinds."""
 
 import functools
 import time
@@ -18,10 +18,12 @@ from tests import fakes
 
 
 def test_rows_are_kept_and_belong_to_one_machine(tmp_path, monkeypatch):
-  cases = {f'row {i}': lambda i=i: {'a': i} for i in range(2)}
-  rows = speed.run(lambda: cases, tmp_path, {'seed': 0})
-  assert rows == [{'case': 'row 0', 'a': 0}, {'case': 'row 1', 'a': 1}]
-  done = dict.fromkeys(cases)
+  table = speed.Table(speed.grid(x=(2, 3)), lambda x: {'double': 2 * x})
+  rows = speed.run(lambda: table, tmp_path, {'seed': 0})
+  assert rows == [
+    {'case': 'x 2', 'x': 2, 'double': 4}, {'case': 'x 3', 'x': 3, 'double': 6}
+  ]  # fmt: skip
+  done = table._replace(measure=None)
   assert speed.run(lambda: done, tmp_path, {'seed': 0}) == rows
   with pytest.raises(ValueError, match='settings of seed'):
     speed.run(lambda: done, tmp_path, {'seed': 1})
@@ -72,15 +74,15 @@ def test_the_random_pair_is_of_the_size_it_is_called_by():
 
 
 def test_decoding_measures_each_method_once_per_setting():
-  cases = speed.decoding_cases(
+  table = speed.decoding(
     _workload(),
     batches=(1, 4), drafts=(2, 3), methods=('autoregressive', 'gls_strong'),
     options=GenerateOptions(draft_length=2, max_new_tokens=6), rounds=1,
   )  # fmt: skip
-  names = list(cases)
-  assert len(set(names)) == len(names) == 2 * 3
-  assert 'autoregressive, K = 3, batch 4' not in names
-  rows = [measure() for measure in list(cases.values())[3:5]]
+  assert len(table.settings) == 2 * 3
+  once = dict(batch=4, num_drafts=3, method='autoregressive')
+  assert once not in table.settings
+  rows = [table.row(setting) for setting in table.settings[3:5]]
   settings = [(row['batch'], row['num_drafts'], row['method']) for row in rows]
   assert settings == [(4, 2, 'autoregressive'), (4, 2, 'gls_strong')]
   assert rows[0]['same_text'] == rows[0]['block_efficiency'] == 1
@@ -88,9 +90,9 @@ def test_decoding_measures_each_method_once_per_setting():
 
 
 def test_the_whole_table_has_every_method():
-  cases = speed.decoding_cases(_workload())
-  assert {name.split(',')[0] for name in cases} == set(METHODS)
-  assert len(speed.memory_cases(_workload())) == 2
+  settings = speed.decoding(_workload()).settings
+  assert {setting['method'] for setting in settings} == set(METHODS)
+  assert len(speed.memory(_workload()).settings) == 2
 
 
 def test_the_loop_of_a_small_model(monkeypatch):
@@ -101,16 +103,13 @@ def test_the_loop_of_a_small_model(monkeypatch):
     return {name: {'block': 8.0, 'models': 6.0}[name] for name in functions}
 
   monkeypatch.setattr(speed, 'milliseconds', milliseconds)
-  options = GenerateOptions(method='gls', num_drafts=1, draft_length=1)
-  cases = speed.overhead_cases(_workload(), settings=[options])
-  assert [*cases] == ['gls, K = 1, N = 1']
-  row = cases['gls, K = 1, N = 1']()
+  setting = dict(method='gls', num_drafts=1, draft_length=1)
+  row = speed.overhead(_workload()).row(setting)
+  assert row['num_nodes'] == 1
   assert (row['models_ms'], row['block_ms']) == (6, 8)
   assert row['overhead'] == 0.25
-  (measure,) = speed.memory_cases(
-    _workload(), capacity=128, drafts=(1,)
-  ).values()
-  row = measure()
+  table = speed.memory(_workload(), capacity=128, drafts=(1,))
+  row = table.row(*table.settings)
   assert row['cache_entries'] >= row['capacity'] == 128
   # A token and its position, int32 each.
   assert row['cache_bytes'] == 8 * row['cache_entries']
@@ -160,15 +159,13 @@ def test_capacity_is_compared_on_the_same_texts(monkeypatch):
     return out._replace(metrics=out.metrics._replace(tokens_per_second=rate))
 
   monkeypatch.setattr(speed.generate, 'generate', generate)
-  cases = speed.capacity_cases(
+  table = speed.capacity(
     _workload(), capacities=(64, 256),
     batches=(2,), options=GenerateOptions('gls', 1, 1, 6), rounds=3,
   )  # fmt: skip
-  assert [*cases] == [
-    'autoregressive, batch 2',
-    'gls, batch 2',
-  ]
-  row = cases['gls, batch 2']()
+  methods = [setting['method'] for setting in table.settings]
+  assert methods == ['autoregressive', 'gls']
+  row = table.row(table.settings[1])
   rates = [row[f'tokens_per_second_at_{n}'] for n in (64, 256)]
   assert rates == [8, 6] and row['ratio'] == 0.75
   assert [size for size, _ in texts] == [64, 256] * 4
@@ -180,14 +177,14 @@ def test_a_queue_waits_less_for_the_same_texts():
   options = GenerateOptions(
     num_drafts=2, draft_length=2, max_new_tokens=30, stop_tokens=(3,)
   )
-  batches, queue = speed.serving_cases(
+  table = speed.serving(
     Workload(gumbel.seed_key(0), target, drafter, np.ones((2, 4), int), [4, 2]),
     requests=24,
     batch_size=4,
     options=options,
     rounds=1,
-  ).values()
-  fixed, found = batches(), queue()
+  )
+  fixed, found = map(table.row, table.settings)
   assert fixed['tokens'] == found['tokens'] > fixed['longest'] > 0
   assert fixed['ratio_to_batches'] == 1
   assert found['waiting'] < fixed['waiting'] - 0.1
@@ -214,12 +211,12 @@ def tuned(monkeypatch):
   workload = Workload(
     jax.random.key(0), target, None, np.ones((3, 2), int), np.full(3, 2)
   )
-  return speed.tune_cases(workload), runs
+  return speed.tune(workload), runs
 
 
 def test_the_fastest_of_the_wider_grid_is_the_measure(tuned):
-  cases, runs = tuned
-  rows = [measure() for measure in cases.values()]
+  table, runs = tuned
+  rows = [table.row(setting) for setting in table.settings]
   assert len(rows) == 1 + len(tuning.settings(GenerateOptions())) + len(
     speed.WIDER
   )
@@ -255,13 +252,14 @@ def times(monkeypatch):
 
 @pytest.mark.parametrize('copy, share', [(3.0, 0.5), (6.0, 0.75)])
 def test_races_stand_beside_their_limits(times, copy, share):
-  times |= {'race of 2 streams': 4.0, 'bits': 2.0, 'copy': copy}
-  cases = speed.sampler_cases(
+  times |= {'race': 4.0, 'bits': 2.0, 'copy': copy}
+  table = speed.sampler(
     KEY, vocabularies=(100,), drafts=(2,), compared=(100, 3)
   )
-  (name, race), *others = cases.items()
-  assert name == 'race of 2 streams, V = 100' and len(others) == 6
-  row = race()
+  race, *others = table.settings
+  assert race['draw'] == 'race' and len(others) == 6
+  assert table.row(others[0])['milliseconds'] == 9
+  row = table.row(race)
   assert (row['vocab_size'], row['num_drafts']) == (100, 2)
   assert row['milliseconds'] == 4 and row['ratio_to_bits'] == 2
   assert row['ratio_to_copy'] == 4 / copy and row['share_of_limit'] == share
@@ -272,12 +270,10 @@ def test_no_part_of_a_race_is_worked_out_in_advance(monkeypatch):
   monkeypatch.setattr(
     speed, 'milliseconds', lambda functions, rounds: asked.update(functions)
   )
-  race, *_ = speed.sampler_cases(
-    KEY, vocabularies=(100,), drafts=(2,), compared=(100, 3)
-  ).values()
+  table = speed.sampler(KEY, vocabularies=(100,), drafts=(2,))
   with pytest.raises(TypeError):  # nothing was timed
-    race()
-  call = asked['race of 2 streams']
+    table.row(table.settings[0])
+  call = asked['race']
   head = call.func.lower(*call.args).as_text().partition('@main(')[2]
   assert 'tensor<2x100xf32>' in head.splitlines()[0]  # laws are arguments
 
@@ -290,16 +286,17 @@ def test_filters_are_compared_with_none_and_schemes_with_gls(
   times |= {('specinfer', 'none'): 5.0, ('specinfer', 'top_k'): 8.0}
   monkeypatch.delitem(speed.FILTERS, 'top_p')
   monkeypatch.setitem(speed.FILTERS, 'top_k', {'top_k': 5})
-  block, gls, specinfer = speed.vocabulary_cases(
+  table = speed.vocabulary(
     KEY,
     config=TransformerConfig(64, 16, 1, 2, 1, 8, 32),
     options=GenerateOptions('autoregressive', 2, 2, max_new_tokens=4),
     methods=('gls', 'specinfer'),
-  ).values()
-  assert block() == dict(none_ms=4.0, top_k_ms=6.0, top_k_ratio=1.5)
-  assert gls() == dict(
+  )
+  block, gls, specinfer = (table.measure(**x) for x in table.settings)
+  assert block == dict(none_ms=4.0, top_k_ms=6.0, top_k_ratio=1.5)
+  assert gls == dict(
     none_ms=1.0, top_k_ms=2.0, top_k_ratio=2.0, top_k_to_gls=1.0
   )
-  assert specinfer() == dict(
+  assert specinfer == dict(
     none_ms=5.0, top_k_ms=8.0, top_k_ratio=1.6, top_k_to_gls=4.0
   )

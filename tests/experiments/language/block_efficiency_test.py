@@ -61,7 +61,7 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   assert mean == pytest.approx(np.mean(found))
   assert error == pytest.approx(np.std(found, ddof=1) / 2**0.5)
   # Resumed: nothing is run again, and nothing changes.
-  monkeypatch.setattr(block_efficiency, 'measure', None)
+  monkeypatch.setattr(protocol, 'continue_prompts', None)
   before = (work / 'results.json').read_bytes()
   assert block_efficiency.run(config, work, 7) == rows
   assert (work / 'results.json').read_bytes() == before
@@ -95,7 +95,7 @@ def test_no_program_is_timed_cold(monkeypatch):
   for dropped in (True, False, True):
     if dropped:
       programs.clear()
-    row = block_efficiency.measure(setup, job)
+    row = block_efficiency.measure(setup, None, job)
     assert row['tokens_per_second'] == 'warm'
   assert seen == ['cold', 'warm', 'warm', 'cold', 'warm']
 
@@ -117,7 +117,10 @@ def _summarize(jobs, found):
   for job, row in zip(jobs, found, strict=True):
     groups.setdefault((job.dataset, job.setting), []).append((job, row))
   config = decoding_iid.get_config()
-  return [block_efficiency.summarize(groups, place, config) for place in groups]
+  return [
+    place[1]._asdict() | block_efficiency.summarize(groups, place, config)
+    for place in groups
+  ]
 
 
 def test_rates_are_compared_within_a_batch():
@@ -150,7 +153,9 @@ def test_rates_are_compared_within_a_batch():
   assert rows[0]['minus_specinfer'] is None
   assert rows[1]['block_efficiency_se'] is None  # one seed
   assert rows[1]['acceptance_rate'] == pytest.approx(0.5)
-  counts = {'prompts_cut': 31, 'prompts_dropped': 2}
+  counts = {
+    'dataset': 'gsm8k', 'prompts': 6, 'prompts_cut': 31, 'prompts_dropped': 2
+  }  # fmt: skip
   shown = block_efficiency.run.as_text([{**row, **counts} for row in rows])
   lines = shown.splitlines()
   assert lines[0].startswith('gsm8k: 6 prompts, 31 of them cut at the left; 2')
@@ -159,20 +164,17 @@ def test_rates_are_compared_within_a_batch():
 
 
 def test_rows_of_the_tables():
-  names = [
-    setting.name
-    for setting in block_efficiency.settings_of(decoding_iid.get_config())
-  ]
-  assert len(names) == len(set(names)) == 3 + 6 * 3
+  names = list(block_efficiency.settings_of(decoding_iid.get_config()))
+  assert len(names) == 3 + 6 * 3
   assert names[:3] == ['single-K1', 'block-K1', 'autoregressive']
-  diverse = block_efficiency.settings_of(decoding_diverse.get_config())
+  diverse = block_efficiency.settings_of(decoding_diverse.get_config()).values()
   assert ('spectr', 2, '1.0/1.0') in diverse
   assert ('spectr', 2, '0.5/1.0') not in diverse
   assert ('gls', 2, '0.5/1.0') in diverse
   assert ('single', 1, '1.0') in diverse
   config = decoding_iid.get_config()
   config.methods = ('gls',)  # what rates are compared with is always run
-  assert block_efficiency.settings_of(config)[0].method == 'single'
+  assert next(iter(block_efficiency.settings_of(config))) == 'single-K1'
 
 
 @pytest.mark.parametrize('pair', ['', *decoding_iid.PAIRS])

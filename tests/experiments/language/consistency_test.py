@@ -46,16 +46,16 @@ def test_invariant_schemes_write_the_same_text(folder):
 def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
   found = {'1.0': [[0, 1], [2, 3]], '0.5': [[0, 1], [2, 4]]}
   monkeypatch.setattr(
-    consistency, 'continuations', lambda setup, job, config, t: found[t]
+    consistency, 'continuations', lambda setup, job, t: found[t]
   )
   tokenizer = types.SimpleNamespace(decode=lambda ids: 'one text')
   setup = types.SimpleNamespace(
     target=types.SimpleNamespace(tokenizer=tokenizer)
   )
   batch = Batch(np.arange(2), 2)
-  job = Job('gsm8k', 0, 0, batch, 'gls', 'gls')
-  row = consistency.measure(setup, job, decoding_consistency.get_config())
-  assert row == {'rouge_l': '1 1', 'same': '1 0'}
+  job = Job('gsm8k', 0, 0, batch, None, 'gls')
+  row = consistency.measure(setup, decoding_consistency.get_config(), job)
+  assert row == {'rouge_l': [1, 1], 'same': [1, 0]}
 
 
 def test_rouge_is_the_package_and_equal_texts_are_equal():
@@ -134,9 +134,9 @@ def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
   monkeypatch.setattr(
     consistency.analysis, 'canonical_margins', lambda *_: margins
   )
-  rows = consistency.count_meshes(
+  rows = consistency.count_changes(
     jax.random.key(0), target, target, np.arange(4)[:, None],
-    np.ones(4, int), GenerateOptions(), {'first': 'a', 'second': 'b'},
+    np.ones(4, int), GenerateOptions(), meshes={'first': 'a', 'second': 'b'},
   )  # fmt: skip
   assert [row['identical'] for row in rows] == [12, 12, 12, 10]
   assert rows[3]['method'] == 'gumbel_tree' and rows[3]['change'] == 'second'

@@ -43,7 +43,8 @@ def test_long_prompts_are_told(folder, policy, counts):
     'prompts_cut': counts[0],
     'prompts_dropped': counts[1],
   }
-  line = protocol.Table((), None, None, None)._as_text([row]).splitlines()[0]
+  table = protocol.Table((), None, None, None)
+  line = table._as_text([row]).splitlines()[0]
   assert f'{counts[0]} of them cut' in line and f'{counts[1]} more' in line
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from listcoupling import gumbel
 from listcoupling.compression import lattices
-from listcoupling.experiments.images import fitting
+from listcoupling.image_codec import lattice_space
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
+from listcoupling.training import codeword_decoder as training
+from tests import statistics
 from tests.image_codec import fakes
 
 R, K, L, NOISE = 4000, 2, 4, 0.5
@@ -26,26 +28,55 @@ def known():
   sizes = codeword_decoder.CodewordDecoderConfig(
     (1, 1), (1, 1), num_codewords=8, latent_size=1, hidden_size=16
   )
-  return fitting.lattice_choices(KEY, MODEL, source, sides, sizes, steps=400)
+  latents, log_std = MODEL.networks.encode((), source)
+  cut = R - R // 8  # the rest judges
+  mean, _ = training.train_side_means(
+    KEY, sides[:cut], latents[:cut], config=sizes, steps=400
+  )
+  return lattice_space.prepare(
+    KEY, mean, source[cut:], sides[cut:], latents[cut:],
+    np.exp(np.mean(np.asarray(log_std), 0)), sizes,
+  )  # fmt: skip
+
+
+def _taken_as_it_is(known):
+  """[R, K, 1] squared errors of side information that is not shrunk."""
+  count = len(known.latents)
+  return np.asarray(known.latents[:, None] - known.sides[:count, :, 0]) ** 2
+
+
+def _assert_between(squares, least, known):
+  """Not below the posterior's variance, and better than what is not shrunk.
+
+  By 5 standard errors of images; the decoders of one image are alike.
+  """
+  each = squares.mean((1, 2))
+  error = statistics.SIGMAS / len(each) ** 0.5
+  assert each.mean() > least - error * each.std()
+  gain = _taken_as_it_is(known).mean((1, 2)) - each
+  assert gain.mean() > error * gain.std()
 
 
 def test_what_side_information_leaves_is_the_unit(known):
   """The posterior of N(0, 1) seen through N(0, s) has variance s / (1 + s)."""
-  assert len(known.right) == R // 8
   left = np.asarray(known.latents[:, None] - known.means)
-  assert np.mean(left**2) == pytest.approx(NOISE / (1 + NOISE), rel=0.15)
+  _assert_between(left**2, NOISE / (1 + NOISE), known)
+  with pytest.raises(AssertionError):  # control: the decoders' own view
+    _assert_between(_taken_as_it_is(known), NOISE / (1 + NOISE), known)
+  with pytest.raises(AssertionError):  # control: less than can be known
+    _assert_between(0.5 * left**2, NOISE / (1 + NOISE), known)
   for transform in known.transforms:  # of one axis all are alike
     assert np.mean((left @ transform) ** 2) == pytest.approx(1, rel=1e-4)
 
 
 def test_the_period_is_that_of_the_least_error(known):
   settings = schemes.Settings(1, K, L, K)
-  space = fitting.choose_lattice_space(known, MODEL, settings)
+  space = lattice_space.choose(known, MODEL, settings)
   code = lattices.make_code('Z', L, num_groups=K)
   unit = float(space.transform[0, 0])
   x, means = np.asarray(known.latents) * unit, np.asarray(known.means) * unit
   errors = {}
-  for period in fitting._PERIODS:
+  for period in lattice_space.PERIODS:
     best = np.inf
     offset = jnp.stack([lattices.dither(key, (), code) for key in known.keys])
     message = lattices.encode(x, offset, period, code)
@@ -57,10 +88,10 @@ def test_the_period_is_that_of_the_least_error(known):
     errors[period] = best.mean() / unit**2
   assert float(space.period) == pytest.approx(min(errors, key=errors.get))
   spaces = jax.tree.map(lambda leaf: leaf[None], space._replace(mean=None))
-  found = fitting._errors(known, MODEL, spaces, settings=settings)
+  found = lattice_space.errors(known, MODEL, spaces, settings=settings)
   assert found[0] == pytest.approx(min(errors.values()), rel=1e-3)
   # A lattice that is too fine or too coarse costs much more.
-  assert errors[fitting._PERIODS[-1]] > 1.5 * found[0]
+  assert errors[lattice_space.PERIODS[-1]] > 1.5 * found[0]
 
 
 def test_axes_are_stretched_between_pixels_and_decoders():
@@ -68,13 +99,15 @@ def test_axes_are_stretched_between_pixels_and_decoders():
   rng = np.random.default_rng(0)
   spread = np.array([0.1, 0.4])
   left = rng.normal(size=(5000, 2)) @ np.array([[1.0, 0.3], [0.0, 0.2]])
-  pixels, between, doubt = fitting._transforms(left, spread)
+  pixels, between, doubt = lattice_space.transforms(left, spread)
   scale = np.diag(1 / spread)
   ratio = (pixels @ pixels.T) @ np.linalg.inv(scale @ scale)
   np.testing.assert_allclose(ratio, ratio[0, 0] * np.eye(2), atol=1e-4)
-  white = np.cov((left @ doubt).T)
-  np.testing.assert_allclose(white, np.eye(2), atol=0.05)
+  white = (left @ doubt).T @ (left @ doubt) / len(left)
+  np.testing.assert_allclose(white, np.eye(2), atol=1e-5)
+  ratios = []
   for transform in (pixels, between, doubt):
-    variance = np.var(left @ transform, 0)
-    assert variance.prod() == pytest.approx(1, rel=0.05)
-    assert variance[0] > variance[1] * 0.9  # the widest axis comes first
+    squares = np.mean((left @ transform) ** 2, 0)
+    assert squares.prod() == pytest.approx(1, rel=1e-5)  # the cell's volume
+    ratios.append(squares[0] / squares[1])  # the widest axis comes first
+  assert ratios[0] > ratios[1] > ratios[2] == pytest.approx(1, rel=1e-5)
