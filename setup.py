@@ -28,7 +28,6 @@ _EXPERIMENTS = [
   'scikit-learn>=1.7',
   'tensorboardX>=2.6.4',
   'tensorflow-datasets>=4.9.10',
-  'tqdm>=4.67',
 ]
 
 # Lower bounds as far back as the wheels serve Python 3.11 to 3.13.
@@ -91,6 +90,7 @@ setup(
     'numpy>=2.2',
     'safetensors>=0.7.0',
     'tokenizers>=0.22',
+    'tqdm>=4.67',  # huggingface_hub brings it, too
   ],
   extras_require={
     'chat': ['jinja2>=3.1'],  # chat templates

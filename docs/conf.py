@@ -70,10 +70,15 @@ def _add_fields(app, what, name, cls, options, lines):
     lines += ['', 'Attributes:', *fields] if fields else []
 
 
-def _name_arrays(app, what, name, cls, options, lines):
-  """Arrays by their public name; napoleon writes where the class is made."""
+def _mend_lines(app, what, name, cls, options, lines):
+  """Arrays by their public name; an entry "K." begins no list K, L, M."""
   lines[:] = [
-    line.replace('jax.jaxlib._jax.Array', 'jax.Array') for line in lines
+    re.sub(
+      r'^(:[^:]+: |\s*)([A-Z])\.(?=\s|$)',
+      r'\1\2\\.',
+      line.replace('jax.jaxlib._jax.Array', 'jax.Array'),
+    )
+    for line in lines
   ]
 
 
@@ -92,4 +97,4 @@ def setup(app):
   how = (_as_mathml, None)
   app.add_html_math_renderer('mathml', how, how)
   app.connect('autodoc-process-docstring', _add_fields, priority=100)
-  app.connect('autodoc-process-docstring', _name_arrays, priority=900)
+  app.connect('autodoc-process-docstring', _mend_lines, priority=900)

@@ -165,7 +165,7 @@ def conditional_list_matching_bound(
     num_drafts: K; may be left out with [K, N].
 
   Returns:
-    [N]; where q_j = 0, the limit: 1 if p_j > 0, and 0 if p_j = 0.
+    [N]; where q_j = 0 the limit, 1 if p_j > 0 and 0 if p_j = 0.
 
   Example:
     >>> p, q = jnp.array([.5, .5]), jnp.array([1., 0.])

@@ -16,7 +16,6 @@ import listcoupling.early_exits  # noqa: F401
 import functools
 import json
 import sys
-import time
 
 from absl import flags
 
@@ -35,14 +34,6 @@ _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'Output.')
 _STREAM = flags.DEFINE_bool('stream', False, 'Print one text as it comes.')
 _COMPARE = flags.DEFINE_bool('compare', False, 'All methods side by side.')
 _TUNE = flags.DEFINE_bool('tune', False, 'Find the fastest tree first.')
-
-
-def _write(*arguments, **how):
-  """The report of all texts, and how to show it."""
-  began, show = time.perf_counter(), text.show if _STREAM.value else None
-  texts = lc.generate_text(*arguments, on_text=show, **how)
-  report = text.report(texts, time.perf_counter() - began)
-  return report, text.format_rates if _STREAM.value else text.format_report
 
 
 def main(_):
@@ -71,7 +62,9 @@ def main(_):
       options = lc.decoding.tune(*pair, *first, given, on_turn=tell)
       words = command_flags.written(options, given) or 'what was given'
       print(f'fastest: {words}', file=sys.stderr)
-    report, show = _write(*pair, prompts, options, **writing, **how)
+    how |= dict(stream=_STREAM.value, **writing)
+    report = text.write(*pair, prompts, options, **how)
+    show = text.format_rates if _STREAM.value else text.format_report
   print(json.dumps(files.plain(report)) if as_json else show(report))
 
 

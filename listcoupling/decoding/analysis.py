@@ -272,7 +272,7 @@ def canonical_margins(
       minimum length.
 
   Returns:
-    [B, M] float: perturbed logit of the written token minus the best other
+    [B, M] float, the perturbed logit of the written token minus the best other
     one. Negative where this forward would have chosen another token; NaN past
     the end of a row.
   """

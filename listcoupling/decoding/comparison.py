@@ -120,7 +120,7 @@ def compare_methods(
     repeats: timed runs; the median counts.
 
   Returns:
-    One row per method: block efficiency over the rows with its standard
+    One row per method, of block efficiency over the rows with its standard
     error (None for a single row), tokens per second, share of drafted tokens
     accepted, and the share of rows whose text is the plain sampler's.
 

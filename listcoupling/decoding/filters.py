@@ -55,7 +55,7 @@ def draw(key: jax.Array, law: Law, streams=(gumbel.CANONICAL,), live=None):
     live: [K] bool, the streams that take part; None: all.
 
   Returns:
-    [] int32: of one stream `sample(noise(key, law, stream), law)`.
+    [] int32; of one stream `sample(noise(key, law, stream), law)`.
   """
   streams = jnp.asarray(streams, jnp.int32)
   index = race_kernel.race(key, law.logits, law.tokens, streams, live)

@@ -6,6 +6,8 @@ Legend: B rows of a batch, R texts asked for, P prompt tokens, M new tokens.
 """
 
 import bisect
+import itertools
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -55,6 +57,7 @@ def generate_text(
   logprobs: bool = False,
   chat_template: ChatTemplate | None = None,
   on_text: Callable[[int, str], None] | None = None,
+  on_done: Callable[[int, Completion], None] | None = None,
 ) -> list[Completion]:
   """Continues any number of texts, in batches.
 
@@ -80,9 +83,11 @@ def generate_text(
     chat_template: from `read_chat_template`; a string is then what a user says.
     on_text: called with the number of a text, from 0, and what was added to
       it, as it comes.
+    on_done: called with the number of a text and its completion, when its batch
+      is done.
 
   Returns:
-    R = len(texts) * num_samples completions: all samples of the first prompt,
+    R = len(texts) * num_samples completions, all samples of the first prompt,
     then those of the second, and so on.
 
   Raises:
@@ -103,6 +108,8 @@ def generate_text(
   validation.check_positive_int(num_samples, 'num_samples')
   tokenizer, texts = target.tokenizer, _as_texts(texts)
   _check_strings(tokenizer, stop_strings, on_text)
+  if on_done is not None and not callable(on_done):
+    raise ValueError(f'on_done must be callable or None, got {on_done!r:.80}.')
   _check_switch(logprobs, 'logprobs', (False, True))
   rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
   keys = _keys(key, len(rows), num_samples)
@@ -123,7 +130,11 @@ def generate_text(
       )
       for b, i in enumerate(batch)
     ]
-    completions += _scored(done, target) if logprobs else done
+    done = _scored(done, target) if logprobs else done
+    completions += done
+    for number, completion in enumerate(done, first):
+      if on_done is not None:
+        on_done(number, completion)
   return completions
 
 
@@ -530,6 +541,39 @@ def printer(tokenizer: tokenizers.Tokenizer) -> _Printer:
   return _Printer(tokenizer)
 
 
+def write(*arguments, stream: bool = False, **how) -> dict:
+  """`generate_text` at a terminal; a bar on stderr, or the text as it comes.
+
+  Args:
+    *arguments: of `generate_text`.
+    stream: whether the text, of which there is one, is printed at once.
+    **how: of `generate_text`.
+
+  Returns:
+    `report` of the texts.
+  """
+  import tqdm  # of scripts alone
+
+  began = time.perf_counter()
+  total = len(arguments[3]) * how.get('num_samples', 1)
+  bar = tqdm.tqdm(
+    desc='compiling', total=total, unit='text', leave=False, disable=None
+  )
+
+  def on_text(number, new):
+    bar.close()
+    show(number, new)
+
+  def on_done(*_):
+    bar.set_description('writing', refresh=False)
+    bar.update()
+
+  with bar:
+    how['on_text'] = on_text if stream else None
+    texts = generate_text(*arguments, on_done=on_done, **how)
+  return report(texts, time.perf_counter() - began)
+
+
 def report(completions: Sequence[Completion], seconds: float) -> dict:
   """Completions as plain Python values, for JSON.
 
@@ -573,13 +617,13 @@ def report(completions: Sequence[Completion], seconds: float) -> dict:
 
 def format_report(report_: dict) -> str:
   """A `report` for people: each text under its prompt, then the figures."""
-  parts = []
-  for number, row in enumerate(report_['rows'], 1):
-    prompt = row['prompt']
-    if not isinstance(prompt, str):  # token ids or messages
-      prompt = str(prompt)
-    text = row['token_ids'] if row['text'] is None else row['text']
-    parts += [f'== Prompt {number}\n{prompt}', f'-- Text {number}\n{text}']
+  parts, texts = [], enumerate(report_['rows'], 1)
+  prompts = itertools.groupby(texts, lambda text: str(text[1]['prompt']))
+  for number, (prompt, own) in enumerate(prompts, 1):
+    parts.append(f'== Prompt {number}\n{prompt}')
+    for place, row in own:
+      text = row['token_ids'] if row['text'] is None else row['text']
+      parts.append(f'-- Text {place}\n{text}')
   return '\n'.join([*parts, format_rates(report_)])
 
 

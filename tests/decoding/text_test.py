@@ -255,6 +255,7 @@ def test_chat_templates_make_prompts_of_messages(alone):
     (dict(stop_strings='abc'), "sequence of non-empty strings, got 'abc'"),
     (dict(stop_strings=['']), 'non-empty'),
     (dict(stop_strings=None), 'non-empty strings, got None'),
+    (dict(on_done=5), 'on_done must be callable or None, got 5'),
     (dict(on_text=5), 'on_text must be callable or None, got 5'),
     (dict(logprobs='x'), "logprobs must be one of .*, got 'x'"),
     (dict(add_special_tokens='x'), 'add_special_tokens must be one of'),
@@ -270,6 +271,32 @@ def test_chat_templates_make_prompts_of_messages(alone):
 def test_bad_requests_are_named_before_a_text_begins(settings, message):
   with pytest.raises(ValueError, match=message):
     _texts(**{'on_text': pytest.fail, **settings})
+
+
+def test_texts_are_handed_on_batch_by_batch_and_counted_at_a_terminal(capsys):
+  done = []
+  texts = _texts(
+    prompts=['a', [1]],
+    num_samples=2,
+    batch_size=3,
+    on_done=lambda *text: done.append(text),
+  )
+  assert [number for number, _ in done] == [0, 1, 2, 3]
+  assert [one.tokens for _, one in done] == [one.tokens for one in texts]
+  found = text.write(
+    KEY, PAIR[0], [PAIR[1]], ['a', [1]], OPTIONS, num_samples=2, batch_size=3
+  )
+  assert [row['text'] for row in found['rows']] == [one.text for one in texts]
+  assert not capsys.readouterr().out
+  shown = text.format_report(found)
+  places = [
+    shown.index(words)
+    for words in (
+      '== Prompt 1\na\n-- Text 1\n', '\n-- Text 2\n',
+      '== Prompt 2\n[1]\n-- Text 3\n', '\n-- Text 4\n',
+    )
+  ]  # fmt: skip
+  assert places == sorted(places) and shown.count('== Prompt') == 2
 
 
 def test_a_prompt_that_fails_late_is_named_among_all(monkeypatch):
