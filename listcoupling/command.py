@@ -3,16 +3,19 @@
 Output that nobody reads any more, as behind `| head`, ends a script quietly.
 """
 
+import contextlib
 import difflib
 import errno
 import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
+import threading
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import app, flags, logging
@@ -179,7 +182,7 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
 
   def quiet(argv):
     try:
-      with interrupts.raised():
+      with stops():
         status = guard(main, choices)(argv)
     except KeyboardInterrupt:  # once more, while the first one was reported
       status = interrupts.STOPPED
@@ -191,6 +194,29 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
     app.run(quiet, flags_parser=_parse)
   except SystemExit as end:
     finish(end.code)
+
+
+@contextlib.contextmanager
+def stops() -> Iterator[None]:
+  """Ctrl-C raises KeyboardInterrupt within, in spite of finalizers.
+
+  Python drops the exceptions of finalizers and of hooks of the collector, and
+  a Ctrl-C that meets one with them; such a one is sent once more.
+  """
+  before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+
+  def again(dropped):
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+      return hook(dropped)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+  sys.unraisablehook = again
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    sys.unraisablehook = hook
 
 
 def finish(status: int | str | None, words: str = '') -> None:

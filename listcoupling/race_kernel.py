@@ -1,7 +1,8 @@
 """A race on fresh noise that leaves neither noise nor times in memory.
 
 One reading of the weights, the bits in registers; each program brings home the
-first arrival of its atoms, XLA the first of those.
+first arrival of its atoms, XLA the first of those. The weights are not read
+before for their largest: an eighth of the time, where threefry is the limit.
 
 Legend: N atoms, K streams, W blocks of atoms.
 """
@@ -74,59 +75,63 @@ def in_registers(key, log_weights, streams, live=None, *, interpret=False):
   from jax.experimental.pallas import triton
 
   count, size = streams.size, log_weights.size
-  if live is None:
-    live = jnp.ones(count, bool)
-  weights = log_weights.astype(jnp.float32)
+  late = jnp.zeros(count) if live is None else jnp.where(live, 0.0, np.inf)
   words = jax.vmap(lambda k: jax.random.key_data(gumbel.stream_key(key, k)))(
     streams
   )
   blocks = pl.cdiv(size, BLOCK)
-  whole = functools.partial(pl.BlockSpec, index_map=lambda w: (0,))
   one = pl.BlockSpec((1,), lambda w: (w,))
-  times, atoms = pl.pallas_call(
+  times, largest, atoms = pl.pallas_call(
     functools.partial(_first_of_block, count=count, size=size),
     grid=(blocks,),
     in_specs=[
       pl.BlockSpec((count, 2), lambda w: (0, 0)),
-      whole((count,)),
-      whole((1,)),
+      pl.BlockSpec((count,), lambda w: (0,)),
       pl.BlockSpec((BLOCK,), lambda w: (w,)),
     ],
-    out_specs=(one, one),
+    out_specs=(one, one, one),
     out_shape=(
+      jax.ShapeDtypeStruct((blocks,), jnp.float32),
       jax.ShapeDtypeStruct((blocks,), jnp.float32),
       jax.ShapeDtypeStruct((blocks,), jnp.int32),
     ),
     compiler_params=triton.CompilerParams(num_warps=WARPS),
     interpret=interpret,
     name='race',
-  )(words, live.astype(jnp.int32), gumbel.largest(weights), weights)
-  best = jnp.min(times)
-  atom = jnp.min(jnp.where(times == best, atoms, size))
-  return jnp.where((best >= 0) & (best < jnp.inf), atom, -1)
+  )(words, late.astype(jnp.float32), log_weights)
+  block = gumbel.race(times, largest)
+  return jnp.where(block < 0, -1, atoms[block])
 
 
 def _first_of_block(
-  words, live, largest, weights, times, atoms, *, count, size
+  words, late, weights, times, largest, atoms, *, count, size
 ):
-  """Time and atom of the first arrival in one block, [1] each."""
+  """First arrival in one block, the block's largest weight, the atom; [1] each.
+
+  The time is up to the factor of the largest weight: blocks race as atoms of
+  their largest weights, with these times as noise.
+  """
   from jax.experimental import pallas as pl
   from jax.experimental.pallas import triton
 
   atom = pl.program_id(0) * BLOCK + jax.lax.iota(jnp.int32, BLOCK)
-  low = atom.astype(jnp.uint32)
-
-  def add(k, noise):
-    first, second = gumbel.threefry((words[k, 0], words[k, 1]), low)
-    new = gumbel.from_bits(first ^ second)
-    return jnp.minimum(noise, jnp.where(live[k] != 0, new, np.float32(np.inf)))
-
-  noise = jnp.full((BLOCK,), np.inf, jnp.float32)
-  noise = jax.lax.fori_loop(0, count, add, noise)
   held = triton.load(weights, mask=atom < size, other=-np.inf)
-  arrival = noise * jnp.exp(largest[0] - held)
-  # As in `gumbel.first_arrival`: NaN makes the row impossible.
+  held = held.astype(jnp.float32)
+
+  def noise(k):
+    low = atom.astype(jnp.uint32)
+    first, second = gumbel.threefry((words[k, 0], words[k, 1]), low)
+    return gumbel.from_bits(first ^ second) + late[k]
+
+  first = jax.lax.fori_loop(
+    1, count, lambda k, other: jnp.minimum(other, noise(k)), noise(0)
+  )
+  best = jnp.max(held)
+  # Nothing can be taken from -inf: a block without a possible atom.
+  arrival = first * jnp.exp(jnp.where(best == -np.inf, 0, best) - held)
+  # Triton's maxima and minima lose NaN, which makes the row impossible.
   arrival = jnp.where(arrival != arrival, np.float32(-1), arrival)
-  best = jnp.min(arrival)
-  times[0] = best
-  atoms[0] = jnp.min(jnp.where(arrival == best, atom, size))
+  soonest = jnp.min(arrival)
+  times[0] = soonest
+  largest[0] = jnp.where(soonest < 0, np.float32(np.nan), best)
+  atoms[0] = jnp.min(jnp.where(arrival == soonest, atom, size))

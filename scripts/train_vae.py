@@ -9,7 +9,7 @@ import listcoupling.early_exits  # noqa: F401
 from absl import flags
 
 from listcoupling import command, command_flags
-from listcoupling.experiments import images
+from listcoupling.training import image_fits
 
 _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
@@ -25,7 +25,7 @@ def main(argv):
   config = _CONFIG.value
   if _SEED.value is not None:
     config.train.seed = _SEED.value
-  images.train_models(config, _WORKDIR.value, mesh=_MESH())
+  image_fits.train_models(config, _WORKDIR.value, mesh=_MESH())
 
 
 if __name__ == '__main__':

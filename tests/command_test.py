@@ -14,7 +14,7 @@ import jax
 import pytest
 import tqdm
 
-from listcoupling import command, interrupts
+from listcoupling import command
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -439,7 +439,7 @@ def test_an_interrupt_that_a_finalizer_would_drop_comes_again():
 
   before = signal.getsignal(signal.SIGINT), sys.unraisablehook
   with pytest.raises(KeyboardInterrupt):
-    with interrupts.raised():
+    with command.stops():
       Dropped()
       time.sleep(20)
   assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before

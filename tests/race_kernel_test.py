@@ -61,6 +61,37 @@ def test_ties_go_to_the_lowest_atom_of_the_lowest_block(monkeypatch):
   assert interpreted(key, law.at[:1024].set(0.0), jnp.arange(2)) == 1100
 
 
+def test_the_weights_are_read_once():
+  keys, laws, streams, live = operands()
+  traced = jax.make_jaxpr(interpreted)(keys[0], laws[0], streams, live[0])
+  (call,) = traced.eqns
+  readers = [
+    equation.primitive.name
+    for equation in call.params['jaxpr'].eqns
+    if any(x.aval.shape == laws[0].shape for x in equation.invars)
+  ]
+  assert readers == ['pallas_call']
+
+
+def test_nan_is_seen_where_extremes_lose_it(monkeypatch):
+  """Those of a GPU do, those of the interpreter do not."""
+  monkeypatch.setattr(jnp, 'max', jnp.nanmax)
+  monkeypatch.setattr(jnp, 'min', jnp.nanmin)
+  law = jnp.zeros(SIZE)
+  key = gumbel.seed_key(2)
+  # A stream count that no other test has: nothing traced before is taken.
+  assert interpreted(key, law.at[7].set(jnp.nan), jnp.arange(1)) == -1
+  assert interpreted(key, law, jnp.arange(1)) >= 0
+
+
+def test_short_types_keep_their_law():
+  keys, laws, streams, live = operands()
+  short = laws.astype(jnp.bfloat16)
+  found = batched(interpreted)(keys, short, streams, live)
+  expected = batched(in_memory)(keys, short.astype('f'), streams, live)
+  np.testing.assert_array_equal(found, expected)
+
+
 def test_it_serves_inside_a_loop():
   keys, laws, streams, live = operands()
 

@@ -475,7 +475,7 @@ def check_prompts(
     ) from None
   if prompts.ndim != 2 or 0 in prompts.shape:
     raise ValueError(
-      f'prompts must have shape [B, P] with P >= 1, got {prompts.shape}; '
+      f'prompts must have shape [B, P] with B, P >= 1, got {prompts.shape}; '
       'pad_prompts makes it of lists, encode_prompts of texts.'
     )
   if not np.issubdtype(prompts.dtype, np.integer):

@@ -31,10 +31,20 @@ import numpy as np
 
 from listcoupling import tables
 from listcoupling.compression import binary, lattices
+from listcoupling.compression import gaussian as source
 from listcoupling.config_fields import Field
 from listcoupling.experiments import gaussian, plots
-from listcoupling.experiments.run import Experiment, Run
+from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
+
+_CHUNK = 10_000  # trials of a compiled call
+_POSITIVE = Field(float, above=0, many=True)
+_TRIALS = Field(int, least=2)
+_CASES = Field(str, many=True)
+_SPREAD = (  # columns of distortions in decibels, beside the best decoder's
+  Column('of the mean', 'average_mse_db', '.2f', error=False),
+  Column('of the worst', 'worst_mse_db', '.2f', error=False),
+)
 
 
 def parse(case: str, is_allowed: Callable[[float], bool]) -> tuple:
@@ -65,19 +75,30 @@ def parse(case: str, is_allowed: Callable[[float], bool]) -> tuple:
   return count, numbers
 
 
-def _fill_groups(
-  record: Run, sizes: Mapping[str, int], row: Callable[[str, int], dict | None]
-) -> list[dict]:
-  """A row for each case, of K decoders, and each G that divides K."""
-  jobs = {
-    f'{case}/{num_groups}': (case, num_groups)
-    for case, size in sizes.items()
-    for num_groups in range(1, size + 1)
-    if size % num_groups == 0
+def _group_jobs(config, is_allowed) -> dict[str, tuple]:
+  """Name -> (L, a number for each of K decoders, G), for each G that divides K.
+
+  Raises:
+    ValueError: see `parse`.
+  """
+  cases = {case: parse(case, is_allowed) for case in config.cases}
+  return {
+    f'{case}/{num_groups}': (count, numbers, num_groups)
+    for case, (count, numbers) in cases.items()
+    for num_groups in range(1, len(numbers) + 1)
+    if len(numbers) % num_groups == 0
   }
-  rows = record.results(jobs, lambda job: [x for x in [row(*job)] if x])
-  record.note(table=rows)
-  return rows
+
+
+def _filled(jobs: Mapping[str, tuple], compute: Callable):
+  """What `prepare` answers: compute(*job) of each job gives its rows."""
+
+  def fill(record):
+    rows = record.results(jobs, lambda job: compute(*job))
+    record.note(table=rows)
+    return rows
+
+  return {}, fill
 
 
 def _first_columns(count, numbers, num_groups, name) -> dict:
@@ -91,9 +112,10 @@ def _first_columns(count, numbers, num_groups, name) -> dict:
 
 
 def _plot_groups(rows, path, *, case: str, curves, unit: str) -> None:
-  """Distortion against G, a column for each case.
+  """Distortion against G, a line for each case.
 
-  Above the best decoder, the least ringed; below the mean and the worst.
+  On the left the best decoder, the least ringed; on the right the mean and the
+  worst.
 
   Args:
     rows: of the table.
@@ -103,105 +125,114 @@ def _plot_groups(rows, path, *, case: str, curves, unit: str) -> None:
       and of the worst.
     unit: of the distortion.
   """
-  panels = {}
-  for row in rows:
-    panels.setdefault((row['num_messages'], row[case]), []).append(row)
-  width = min(4, len(panels))
-  height = -(-len(panels) // width)
-  with plots.figure(path, size=(2.4 * width, 3.8 * height + 0.3)) as canvas:
-    axes = canvas.subplots(2 * height, width, squeeze=False)
-    for place in range(width * height):
-      line, column = divmod(place, width)
-      pair = axes[2 * line : 2 * line + 2, column]
-      if place < len(panels):
-        _draw(pair, list(panels.values())[place], case, curves)
-      else:
-        for ax in pair:
-          ax.set_visible(False)
-    for ax, kind in zip(axes[:, 0], itertools.cycle(_KINDS)):
-      ax.set_ylabel(f'{unit},\n{kind}', fontsize=8)
-    if len(curves) > 1:
-      plots.name_curves(axes[0, min(width, len(panels)) - 1])
-    canvas.supxlabel('groups; the best is ringed', fontsize=9)
+  kinds = {
+    'best': lambda row: f'{row["num_messages"]} messages: {row[case]}',
+    'others': lambda row: 'mean dotted, worst dashed',
+  }
+  shown = [
+    row | {'kind': kind, 'case': (row['num_messages'], row[case])}
+    for row in rows
+    for kind in kinds
+  ]
+  with plots.panels(
+    path,
+    shown,
+    'kind',
+    down='case',
+    title=lambda row: kinds[row['kind']](row),
+    labels=('groups; the best is ringed', unit),
+    size=(2.9, 1.9),
+    sharey=False,
+  ) as panels:
+    for axes, own in panels:
+      groups = [row['num_groups'] for row in own]
+      for name, (curve, *others) in curves.items():
+        if own[0]['kind'] == 'others':
+          curve.others(axes, own, 'num_groups', *others)
+          continue
+        curve.of_rows(axes, own, 'num_groups', name)
+        least = min(own, key=lambda row: row[name])
+        ring = dict(marker='o', ms=9, mfc='none', c=plots.RED, clip_on=False)
+        axes.plot(least['num_groups'], least[name], **ring)
+      axes.set_xscale('log', base=2)
+      axes.set_xticks(groups, groups)
+      axes.minorticks_off()
 
 
-_KINDS = 'best decoder', 'mean dotted, worst dashed'
+def _errors(key, total, code, setting, side, spread=(1.0, 1.0)):
+  """Errors [R, K] and weights [R] of `simulate_lattice`, in chunks.
+
+  Args:
+    key: typed key of the trials.
+    total: R.
+    code: see `lattices.make_code`.
+    setting: period and believed variance.
+    side: [K] variances of side information.
+    spread: as of `simulate_lattice`.
+  """
+  period, believed = setting
+  parts = [
+    source.simulate_lattice(
+      key, np.arange(start, min(start + _CHUNK, total)), code, period,
+      num_decoders=len(side), side_variance=side, believed_variance=believed,
+      spread=spread,
+    )
+    for start in range(0, total, _CHUNK)
+  ]  # fmt: skip
+  error, weight = (np.concatenate(x).astype(np.float64) for x in zip(*parts))
+  return error, weight
 
 
-def _draw(pair, own, case, curves) -> None:
-  """One case, see `_plot_groups`."""
-  groups = [row['num_groups'] for row in own]
-  for name, (curve, mean, worst) in curves.items():
-    best = [row[name] for row in own]
-    curve.draw(pair[0], groups, best, [row.get(f'{name}_se') for row in own])
-    least = int(np.argmin(best))
-    ring = dict(marker='o', ms=9, mfc='none', c=plots.RED, clip_on=False)
-    pair[0].plot(groups[least], best[least], **ring)
-    for other, line in ((mean, ':'), (worst, '--')):
-      values = [row[other] for row in own]
-      pair[1].plot(groups, values, curve.marker, ls=line, c=curve.color, ms=3)
-  for ax in pair:
-    ax.set_xscale('log', base=2)
-    ax.set_xticks(groups, groups)
-    ax.minorticks_off()
-  short = own[0][case].replace('0.', '.')
-  pair[0].set_title(f'{own[0]["num_messages"]} messages: {short}', fontsize=7)
-
-
-def _group_figures(key, total, code, setting, side, spread=(1.0, 1.0)):
-  """`gaussian.figures` of so many trials; a setting is period and prior."""
-  error, weight = gaussian.lattice_errors(
-    key, total, code, setting[0], side, believed_variance=setting[1],
-    spread=spread,
-  )  # fmt: skip
+def _figures(error, weight) -> dict[str, float]:
+  """`gaussian.figures` of errors [R, K] and weights [R]."""
   sums = gaussian.moments(error[:, None, None], weight=weight[:, None, None])
   return gaussian.figures(sums[0, 0])
 
 
-def _group_row(case, num_groups, keys, config) -> dict:
-  count, variances = parse(case, _is_variance)
-  side = np.array(variances, np.float32)
+def _chosen(keys, config, code, side, scores, settings, spread=gaussian.SPREAD):
+  """For each score its best setting, with what `_errors` gives for that.
+
+  Settings are chosen on trials of the first key, the errors are of the second.
+  """
+  first = [
+    _figures(*_errors(keys[0], config.selection_trials, code, x, side, spread))
+    for x in settings
+  ]
+  for score in scores:
+    best = np.argmin([gaussian.cautious(x, score) for x in first])
+    setting = settings[int(best)]
+    yield setting, _errors(keys[1], config.trials, code, setting, side)
+
+
+def _group_rows(count, variances, num_groups, keys, config) -> list[dict]:
+  side, scores = np.array(variances, np.float32), ('mean_db', 'mse_db')
   code = lattices.make_code(
     'Z', count, num_groups=num_groups, num_points=gaussian.CELL_POINTS
   )
   settings = list(itertools.product(config.periods, config.believed_variances))
-  first = [
-    _group_figures(
-      keys[0], config.selection_trials, code, setting, side, gaussian.SPREAD
-    )
-    for setting in settings
-  ]
   row = _first_columns(count, side, num_groups, 'side_variances')
   row['trials'] = config.trials
-  for score in ('mean_db', 'mse_db'):  # each at its own setting
-    best = settings[
-      int(np.argmin([gaussian.cautious(x, score) for x in first]))
-    ]
-    figures = _group_figures(keys[1], config.trials, code, best, side)
-    row |= {name: x for name, x in figures.items() if score in name}
-    row[f'{score}_period'], row[f'{score}_believed'] = best
-  return row
-
-
-def _is_variance(number: float) -> bool:
-  return number > 0
+  for score, (setting, sent) in zip(
+    scores, _chosen(keys, config, code, side, scores, settings)
+  ):
+    row |= {name: x for name, x in _figures(*sent).items() if score in name}
+    row[f'{score}_period'], row[f'{score}_believed'] = setting
+  return [row]
 
 
 def _prepare_groups(config, seed):
-  sizes = {case: len(parse(case, _is_variance)[1]) for case in config.cases}
-  row = functools.partial(
-    _group_row, keys=gaussian.trial_keys(seed, 0), config=config
-  )
-  return {}, functools.partial(_fill_groups, sizes=sizes, row=row)
+  keys = gaussian.trial_keys(seed, 0)
+  compute = functools.partial(_group_rows, keys=keys, config=config)
+  return _filled(_group_jobs(config, lambda x: x > 0), compute)
 
 
 run_groups = Experiment(
   {
-    'cases': Field(str, many=True),
-    'periods': Field(float, above=0, many=True),
-    'believed_variances': Field(float, above=0, many=True),
-    'selection_trials': Field(int, least=2),
-    'trials': Field(int, least=2),
+    'cases': _CASES,
+    'periods': _POSITIVE,
+    'believed_variances': _POSITIVE,
+    'selection_trials': _TRIALS,
+    'trials': _TRIALS,
   },
   _prepare_groups,
   functools.partial(
@@ -212,8 +243,7 @@ run_groups = Experiment(
       Column('G', 'num_groups'),
       Column('mean dB', 'mean_db', '.2f'),
       Column('MSE dB', 'mse_db', '.2f'),
-      Column('of the mean', 'average_mse_db', '.2f', error=False),
-      Column('of the worst', 'worst_mse_db', '.2f', error=False),
+      *_SPREAD,
     ),
   ),
   {
@@ -233,38 +263,33 @@ run_groups = Experiment(
 )
 
 
-def _binary_row(case, num_groups, num_bits) -> dict | None:
-  """The best bins; None where G groups have no words for them."""
-  count, flips = parse(case, _is_flip)
+def _binary_rows(count, flips, num_groups, num_bits) -> list[dict]:
+  """The best bins; none where G groups have no words for them."""
   if num_groups & (num_groups - 1):
-    return None  # linear codes have powers of two
+    return []  # linear codes have powers of two
   found = []
   for size in (2**b for b in range(num_bits + 1)):
     if count * num_groups * size <= 2**num_bits:
       words = binary.nested_words(num_bits, count, num_groups, size)
       found.append((binary.errors(words, flips, num_bits), size))
   if not found:
-    return None
+    return []
   errors, size = min(found)
   row = _first_columns(count, flips, num_groups, 'flip_probabilities')
-  return row | {'bin_size': size, **errors._asdict()}
-
-
-def _is_flip(number: float) -> bool:
-  return 0 <= number <= 0.5
+  return [row | {'bin_size': size, **errors._asdict()}]
 
 
 def _prepare_binary_groups(config, seed):
   del seed  # nothing is drawn
-  sizes = {case: len(parse(case, _is_flip)[1]) for case in config.cases}
-  for case in sizes:  # refuses L and n that have no code
-    binary.nested_words(config.num_bits, parse(case, _is_flip)[0], 1, 1)
-  row = functools.partial(_binary_row, num_bits=config.num_bits)
-  return {}, functools.partial(_fill_groups, sizes=sizes, row=row)
+  jobs = _group_jobs(config, lambda x: 0 <= x <= 0.5)
+  for count, *_ in jobs.values():  # refuses L and n that have no code
+    binary.nested_words(config.num_bits, count, 1, 1)
+  compute = functools.partial(_binary_rows, num_bits=config.num_bits)
+  return _filled(jobs, compute)
 
 
 run_binary_groups = Experiment(
-  {'num_bits': Field(int, least=1), 'cases': Field(str, many=True)},
+  {'num_bits': Field(int, least=1), 'cases': _CASES},
   _prepare_binary_groups,
   functools.partial(
     tables.as_text,
@@ -295,102 +320,49 @@ run_binary_groups = Experiment(
 )
 
 
-# Lattice: dimensions, known gain of its cells in dB.
-KNOWN = {'A2': (2, 0.17), 'D4': (4, 0.37), 'E8': (8, 0.65)}
-_POSITIVE = Field(float, above=0, many=True)
-_LATTICE_FIELDS = {
-  'lattices': Field(str, among=tuple(KNOWN), many=True),
-  'bits': _POSITIVE,
-  'num_decoders': Field(int, least=1, many=True),
-  'side_variance': Field(float, above=0),
-  'periods': _POSITIVE,
-  'believed_variance': Field(float, above=0),
-  'cell_points': Field(int, least=1),
-  'selection_trials': Field(int, least=2),
-  'trials': Field(int, least=2),
+# Lattice: dimensions, known gain of its cells in dB, curve.
+KNOWN = {
+  'A2': (2, 0.17, plots.Curve('A2', plots.BLUE, marker='o')),
+  'D4': (4, 0.37, plots.Curve('D4', plots.RED, marker='s')),
+  'E8': (8, 0.65, plots.Curve('E8', plots.GREEN, marker='D')),
 }
-_LATTICE_COLUMNS = (
-  Column('K', 'num_decoders'),
-  Column('D', 'dimensions'),
-  Column('bits', 'bits'),
-  Column('lattice', 'lattice'),
-  Column('MSE dB', 'mse_db', '.2f'),
-  Column('of the mean', 'average_mse_db', '.2f', error=False),
-  Column('of the worst', 'worst_mse_db', '.2f', error=False),
-  Column('ahead, dB', 'ahead_db', '.2f'),
-  Column('cells alone', 'known_db', '.2f'),
-  Column('period', 'period'),
-)
 
 
-def _code_of(lattice, bits, num_decoders, config):
-  """The code of a lattice at so many bits per symbol; None if there is none."""
-  size = KNOWN[lattice][0] if lattice in KNOWN else int(lattice[1:])
+def _lattice_rows(num_decoders, lattice, bits, keys, config) -> list[dict]:
+  """Rows of Z^D and a lattice, on the same trials; none if it has no code."""
+  size, known, _ = KNOWN[lattice]
   count = 2 ** (bits * size)
   if count != int(count):
-    return None
-  name = lattice if lattice in KNOWN else 'Z'
-  try:
-    return lattices.make_code(
-      name, int(count), num_groups=num_decoders, size=size,
-      num_points=config.cell_points,
-    )  # fmt: skip
-  except ValueError:  # no such sublattice
-    return None
-
-
-def _lattice_errors(
-  key, total, code, period, num_decoders, config, spread=(1.0, 1.0)
-):
-  return gaussian.lattice_errors(
-    key, total, code, period,
-    np.full(num_decoders, config.side_variance, np.float32),
-    believed_variance=config.believed_variance if num_decoders > 1 else 1.0,
-    spread=spread,
-  )  # fmt: skip
-
-
-def _choose_period(key, code, num_decoders, config) -> float:
-  """The period whose best decoder errs least, by estimate and its error."""
-
+    return []
+  side = np.full(num_decoders, config.side_variance, np.float32)
+  believed = config.believed_variance if num_decoders > 1 else 1.0
+  settings = [(period, believed) for period in config.periods]
   # So much less in each dimension that weights vary about as much.
-  spread = tuple(1 + (x - 1) / code.size**0.5 for x in gaussian.SPREAD)
-
-  def score(period):
-    error, weight = _lattice_errors(
-      key, config.selection_trials, code, period, num_decoders, config, spread
-    )
-    return sum(tables.mean_error(error.min(1) * weight))
-
-  return min(config.periods, key=score)
-
-
-def _lattice_rows(lattice, bits, num_decoders, keys, config) -> list[dict]:
-  """Rows of Z^D and a lattice, on the same trials; none if it has no code."""
-  size, known = KNOWN[lattice]
+  spread = tuple(1 + (x - 1) / size**0.5 for x in gaussian.SPREAD)
   rows, best = [], []
-  for name in (f'Z{size}', lattice):
-    code = _code_of(name, bits, num_decoders, config)
-    if code is None:
+  for name, base in ((f'Z{size}', 'Z'), (lattice, lattice)):
+    try:
+      code = lattices.make_code(
+        base, int(count), num_groups=num_decoders, size=size,
+        num_points=config.cell_points,
+      )  # fmt: skip
+    except ValueError:  # no such sublattice
       return []
-    period = _choose_period(keys[0], code, num_decoders, config)
-    error, _ = _lattice_errors(
-      keys[1], config.trials, code, period, num_decoders, config
+    ((setting, sent),) = _chosen(
+      keys, config, code, side, ('mse_db',), settings, spread
     )
-    best.append(error.min(1))
-    figures = gaussian.figures(gaussian.moments(error[:, None, None])[0, 0])
-    rows.append(
-      {
-        'num_decoders': num_decoders,
-        'dimensions': size,
-        'bits': bits,
-        'lattice': name,
-        'num_messages': code.num_messages,
-        'trials': config.trials,
-        'period': round(period, 4),
-        **{name: x for name, x in figures.items() if 'mse_db' in name},
-      }
-    )
+    best.append(sent[0].min(1))
+    row = {
+      'num_decoders': num_decoders,
+      'dimensions': size,
+      'bits': bits,
+      'lattice': name,
+      'num_messages': code.num_messages,
+      'trials': config.trials,
+      'period': round(setting[0], 4),
+    }
+    figures = _figures(*sent).items()
+    rows.append(row | {name: x for name, x in figures if 'mse_db' in name})
   ahead, error = _ahead(*best)
   rows[1] |= {'ahead_db': ahead, 'ahead_db_se': error, 'known_db': known}
   return rows
@@ -413,29 +385,19 @@ def _ahead(plain, error) -> tuple[float, float]:
 
 def _prepare_lattices(config, seed):
   """Two rows for each number of decoders, lattice and rate that it has."""
+  jobs = {
+    '/'.join(map(str, job)): job
+    for job in itertools.product(
+      config.num_decoders, config.lattices, config.bits
+    )
+  }
   keys = gaussian.trial_keys(seed, 0)
-
-  def fill(record):
-    jobs = {
-      f'{num_decoders}/{lattice}/{bits}': (lattice, bits, num_decoders)
-      for num_decoders, lattice, bits in itertools.product(
-        config.num_decoders, config.lattices, config.bits
-      )
-    }
-    rows = record.results(jobs, lambda job: _lattice_rows(*job, keys, config))
-    record.note(table=rows)
-    return rows
-
-  return {}, fill
+  compute = functools.partial(_lattice_rows, keys=keys, config=config)
+  return _filled(jobs, compute)
 
 
 def _plot_lattices(rows: list[dict], path) -> None:
   """How far each lattice is ahead, against bits; dotted, of its cells alone."""
-  curves = {
-    'A2': plots.Curve('A2', plots.BLUE, marker='o'),
-    'D4': plots.Curve('D4', plots.RED, marker='s'),
-    'E8': plots.Curve('E8', plots.GREEN, marker='D'),
-  }
   with plots.panels(
     path,
     rows,
@@ -444,17 +406,38 @@ def _plot_lattices(rows: list[dict], path) -> None:
     labels=('bits per symbol', 'ahead of the cubic lattice, dB'),
   ) as panels:
     for axes, own in panels:
-      for lattice, curve in curves.items():
-        mine = [row for row in own if row['lattice'] == lattice]
-        if mine:
+      for lattice, (_, known, curve) in KNOWN.items():
+        if mine := [row for row in own if row['lattice'] == lattice]:
           curve.of_rows(axes, mine, 'bits', 'ahead_db', capsize=2)
-          known = mine[0]['known_db']
           axes.axhline(known, color=curve.color, linestyle=':', lw=0.8)
 
 
 run_lattices = Experiment(
-  _LATTICE_FIELDS,
+  {
+    'lattices': Field(str, among=tuple(KNOWN), many=True),
+    'bits': _POSITIVE,
+    'num_decoders': Field(int, least=1, many=True),
+    'side_variance': Field(float, above=0),
+    'periods': _POSITIVE,
+    'believed_variance': Field(float, above=0),
+    'cell_points': Field(int, least=1),
+    'selection_trials': _TRIALS,
+    'trials': _TRIALS,
+  },
   _prepare_lattices,
-  functools.partial(tables.as_text, columns=_LATTICE_COLUMNS),
+  functools.partial(
+    tables.as_text,
+    columns=(
+      Column('K', 'num_decoders'),
+      Column('D', 'dimensions'),
+      Column('bits', 'bits'),
+      Column('lattice', 'lattice'),
+      Column('MSE dB', 'mse_db', '.2f'),
+      *_SPREAD,
+      Column('ahead, dB', 'ahead_db', '.2f'),
+      Column('cells alone', 'known_db', '.2f'),
+      Column('period', 'period'),
+    ),
+  ),
   {'lattices.png': _plot_lattices},
 )

@@ -7,13 +7,9 @@ one key share source, side information, candidates and races across settings.
 The races are simulated in law by their first arrivals
 (`compression.poisson_functional`).
 
-A job is one scheme at one setting. Jobs of any kind give the same sums, so that
-selection and evaluation need not know what stands behind them. Sums of chunks
-and of repeats add, and are kept on disk: a run that was stopped goes on where
-it was. Those of one setting: count, matches and the bound of Proposition 4 (NaN
-where there is none); then, for the best of the decoders in use, for their mean
-and for the worst of them: sum of dB, of its square, of the squared error, of
-its square.
+A job is one scheme at one setting; jobs of any kind give the same sums over
+trials (`moments`), which add over chunks and repeats and are kept on disk: a
+run that was stopped goes on where it was.
 
 Rows: no message; gls (the paper); shared_race (its baseline); the same races
 with interval labels, width and v chosen for mean-dB (`interval`) or for the
@@ -31,6 +27,7 @@ Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 """
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -50,8 +47,7 @@ from listcoupling.experiments.run import Experiment, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
 from listcoupling.tables import Column
 
-# scheme: (selected by, kind)
-RACES = {
+RACES = {  # scheme: (selected by, kind)
   'gls': ('mean_db', 'random'),
   'shared_race': ('mean_db', 'shared'),
   'interval': ('mean_db', 'interval'),
@@ -64,12 +60,14 @@ LATTICES = {
   'lattice_mse': ('mse_db', 'lattice'),
   'lattice_blind': ('mse_db', 'lattice_blind'),
 }
-BASELINES = {
+SELECTED = {
+  **RACES,
+  **LATTICES,
   'seed_aware': ('mean_db', 'seed_aware'),
   'modulo': ('mean_db', 'modulo'),
   'modulo_mse': ('mse_db', 'modulo'),
 }
-SELECTED = RACES | LATTICES | BASELINES  # by (score, kind)
+SCHEMES = ('no_message', *SELECTED, 'limit')
 SPREAD = 1.6, 1.25  # of source and noise
 CELL_POINTS = 32  # of a cell's conditional mean, in one dimension
 
@@ -91,16 +89,18 @@ class Job(NamedTuple):
 
   @property
   def stage(self) -> str:
-    """Jobs of a stage are run together: all races share their arrivals."""
-    if self.kind.startswith('lattice'):
-      return 'lattice'
-    return self.kind if self.kind in ('seed_aware', 'modulo') else 'races'
+    """Of `_STAGES`; its jobs run together: all races share their arrivals."""
+    stage = self.kind.removesuffix('_blind')
+    return stage if stage in _STAGES else 'races'
+
+
+def _schemes(config) -> list[str]:
+  """Those that choose a setting."""
+  return [scheme for scheme in config.schemes if scheme in SELECTED]
 
 
 def candidates(config) -> list[Job]:
   """Every setting that selection looks at."""
-  jobs = []
-  wanted = sorted({SELECTED[s][1] for s in config.schemes if s in SELECTED})
   grids = {
     'interval': itertools.product(config.interval_variances, config.periods),
     'modulo': itertools.product((1.0,), config.periods),
@@ -110,10 +110,12 @@ def candidates(config) -> list[Job]:
     'iid': itertools.product(config.test_variances, (1.0,)),
   }
   grids = {name: list(grid) for name, grid in grids.items()}
-  for count, kind in itertools.product(config.num_messages, wanted):
-    grid = grids.get(kind.split('_')[0], grids['iid'])
-    jobs += [Job(kind, count, *setting) for setting in grid]
-  return jobs
+  kinds = sorted({SELECTED[scheme][1] for scheme in _schemes(config)})
+  return [
+    Job(kind, count, *setting)
+    for count, kind in itertools.product(config.num_messages, kinds)
+    for setting in grids.get(kind.split('_')[0], grids['iid'])
+  ]
 
 
 def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
@@ -127,7 +129,7 @@ def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
   for name in sorted({job.stage for job in jobs}):
     rows = [i for i, job in enumerate(jobs) if job.stage == name]
     part = [jobs[i] for i in rows]
-    sums[rows] = _STAGES[name](key, trials, part, config, complete)
+    sums[rows] = _STAGES[name][0](key, trials, part, config, complete)
   return sums
 
 
@@ -192,33 +194,6 @@ def _lattice(key, trials, jobs, config, complete):
   return sums
 
 
-def lattice_errors(
-  key, total, code, period, side_variance, *,
-  believed_variance=1.0, spread=(1.0, 1.0),
-):  # fmt: skip
-  """Errors [R, K] and weights [R] of `gaussian.simulate_lattice`, in chunks.
-
-  Args:
-    key: typed key of the trials.
-    total: R.
-    code: see `lattices.make_code`.
-    period: likewise.
-    side_variance: [K].
-    believed_variance: likewise.
-    spread: likewise.
-  """
-  parts = [
-    gaussian.simulate_lattice(
-      key, np.arange(start, min(start + 10_000, total)), code, period,
-      num_decoders=len(side_variance), side_variance=side_variance,
-      believed_variance=believed_variance, spread=spread,
-    )
-    for start in range(0, total, 10_000)
-  ]  # fmt: skip
-  error, weight = (np.concatenate(x).astype(np.float64) for x in zip(*parts))
-  return error, weight
-
-
 def _modulo(key, trials, jobs, config, complete):
   """Sums [J, K, SIZE]; a job has one width per number of decoders."""
   del complete
@@ -253,11 +228,12 @@ def _seed_aware(key, trials, jobs, config, complete):
   return moments(errors)
 
 
+# Stage: sums of its jobs, and the field of the number of their trials.
 _STAGES = {
-  'lattice': _lattice,
-  'modulo': _modulo,
-  'seed_aware': _seed_aware,
-  'races': _races,
+  'races': (_races, 'trials'),
+  'seed_aware': (_seed_aware, 'seed_aware_trials'),
+  'modulo': (_modulo, 'trials'),
+  'lattice': (_lattice, 'lattice_trials'),
 }
 
 
@@ -271,6 +247,9 @@ def by_list_size(squared_error) -> np.ndarray:
 def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
   """Sums [J, K, SIZE] over R trials: what every figure needs.
 
+  They are count, matches, the bound of Proposition 4 (NaN where there is none);
+  then, for each of `DECODERS`, of dB, its square, the squared error and its.
+
   Args:
     squared_error: [R, J, K, K] by (n, k), NaN for k >= n.
     match: [R, J, K].
@@ -280,24 +259,15 @@ def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
   error = np.asarray(squared_error, np.float64)
   db = 10 * np.log10(np.maximum(error, 1e-20))
   shape = error.shape[1:-1]
-  sums = [
-    np.full(shape, float(len(error))),
-    *(
-      np.full(shape, np.nan) if x is None else np.sum(x, 0, dtype=float)
-      for x in (match, bound)
-    ),
-  ]
+  sums = [np.full(shape, float(len(error)))]
+  for x in (match, bound):
+    none = np.full(shape, np.nan)
+    sums.append(none if x is None else np.sum(x, 0, dtype=float))
   for reduce in _REDUCE:
     for value in (reduce(db, -1), reduce(error, -1)):  # [R, J, K]
       value = value * weight
       sums += [value.sum(0), (value**2).sum(0)]
   return np.stack(sums, -1)
-
-
-def _mean_and_error(total, square, count):
-  mean = total / count
-  variance = max(square / count - mean**2, 0)
-  return mean, np.sqrt(variance / max(count - 1, 1))
 
 
 def cautious(row, score: str) -> float:
@@ -324,10 +294,13 @@ def figures(sums) -> dict[str, float]:
     -10.0
   """
   count, match, bound, *rest = np.asarray(sums, float)
+  # [decoders, dB or error, sum or sum of squares]
+  total, square = np.moveaxis(np.reshape(rest, (-1, 2, 2)) / count, -1, 0)
+  spread = np.sqrt(np.maximum(square - total**2, 0) / max(count - 1, 1))
   row = {}
-  for prefix, part in zip(DECODERS.values(), np.reshape(rest, (-1, 4))):
-    db, db_se = _mean_and_error(*part[:2], count)
-    error, error_se = _mean_and_error(*part[2:], count)
+  for prefix, (db, error), (db_se, error_se) in zip(
+    DECODERS.values(), total, spread
+  ):
     row |= {
       f'{prefix}mean_db': db,
       f'{prefix}mean_db_se': db_se,
@@ -343,9 +316,9 @@ def figures(sums) -> dict[str, float]:
   return {name: float(value) for name, value in row.items()}
 
 
-SCHEMES = ('no_message', *SELECTED, 'limit')
 _COUNTS = Field(int, least=1, many=True)
 _POSITIVE = Field(float, above=0, many=True)
+_TRIALS = Field(int, least=2)
 FIELDS = {
   'num_decoders': _COUNTS,
   'num_messages': _COUNTS,
@@ -355,14 +328,14 @@ FIELDS = {
   'periods': _POSITIVE,
   'lattice_periods': _POSITIVE,
   'believed_variances': _POSITIVE,
-  'num_candidates': Field(int, least=2),
+  'num_candidates': _TRIALS,
   'side_variance': Field(float, above=0),
-  'selection_trials': Field(int, least=2),
-  'trials': Field(int, least=2),
-  'seed_aware_trials': Field(int, least=2),
-  'lattice_trials': Field(int, least=2),
+  'selection_trials': _TRIALS,
+  'trials': _TRIALS,
+  'seed_aware_trials': _TRIALS,
+  'lattice_trials': _TRIALS,
   'repeats': Field(int, least=1),
-  'chunk': Field(int, least=2),
+  'chunk': _TRIALS,
   'cpu_devices': Field(int, least=0),
 }
 COLUMNS = (
@@ -431,23 +404,13 @@ def _prepare(config, seed):
     )
 
   def fill(record):
-    repeats, none, rows = [], [], []
-    stages = config.selection_trials + 2 * config.trials
-    stages += config.seed_aware_trials + config.lattice_trials
-    total = config.repeats * stages
-    record.deal(
-      range(config.repeats),
-      lambda repeat: run_repeat(config, record, seed, repeat, lambda _: None),
-    )
-    with tqdm.tqdm(total=total, desc='gaussian', unit='trial') as progress:
-      for repeat in range(config.repeats):
-        repeats.append(
-          run_repeat(config, record, seed, repeat, progress.update)
-        )
-        if 'no_message' in config.schemes:
-          none.append(no_message(config, seed, repeat))
-        rows = make_rows(config, repeats, none)
-        record.write(rows)
+    repeats = []
+    for each in record.deal(
+      range(config.repeats), lambda i: run_repeat(config, record, seed, i)
+    ):
+      repeats.append(each)
+      rows = make_rows(config, repeats)
+      record.write(rows)
     record.note(table=rows)
     return rows
 
@@ -461,9 +424,9 @@ def trial_keys(seed: int, repeat: int) -> tuple[jax.Array, jax.Array]:
 
 
 def accumulate(
-  record: Run, name, key, total, jobs, config, progress, *, complete
-):
-  """Sums over `total` trials in chunks; goes on from those kept before.
+  record: Run, name: str, key, total: int, jobs, config, *, complete: bool
+) -> np.ndarray:
+  """Sums [J, K, SIZE] over `total` trials, kept after each chunk of them.
 
   Args:
     record: where the sums so far are kept.
@@ -472,32 +435,27 @@ def accumulate(
     total: number of trials.
     jobs: what to run.
     config: see configs/gaussian.py.
-    progress: called with the number of trials done.
     complete: see `poisson_functional.simulate`.
-
-  Returns:
-    [J, K, SIZE].
   """
   kept = record.load(name) or {'done': 0, 'sums': 0.0}
   done, sums = int(kept['done']), kept['sums']
-  progress(done)
-  while done < total:
-    stop = min(done + config.chunk, total)
-    sums = sums + run_jobs(
-      key, np.arange(done, stop), jobs, config, complete=complete
-    )
-    progress(stop - done)
-    done = stop
-    record.save(name, {'done': done, 'sums': sums})
+  with tqdm.tqdm(
+    total=total, initial=done, desc=name, unit='trial', disable=done == total
+  ) as bar:
+    while done < total:
+      stop = min(done + config.chunk, total)
+      trials = np.arange(done, stop)
+      sums = sums + run_jobs(key, trials, jobs, config, complete=complete)
+      bar.update(stop - done)
+      done = stop
+      record.save(name, {'done': done, 'sums': sums})
   return sums
 
 
 def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
   """The best setting of each (scheme, L); variance and period are [K]."""
   chosen = {}
-  for scheme, count in itertools.product(config.schemes, config.num_messages):
-    if scheme not in SELECTED:
-      continue
+  for scheme, count in itertools.product(_schemes(config), config.num_messages):
     score, kind = SELECTED[scheme]
     rows = [i for i, job in enumerate(jobs) if job[:2] == (kind, count)]
     best = []
@@ -508,7 +466,7 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
   return chosen
 
 
-def run_repeat(config, record: Run, seed, repeat, progress):
+def run_repeat(config, record: Run, seed: int, repeat: int):
   """Selects the settings and evaluates them.
 
   Args:
@@ -516,83 +474,59 @@ def run_repeat(config, record: Run, seed, repeat, progress):
     record: where the sums of each stage are kept.
     seed: of every random number.
     repeat: from 0.
-    progress: called with the number of trials done.
 
   Returns:
-    Chosen jobs by (scheme, L), variance and period [K], and their sums
-    [K, SIZE] on the trials of the evaluation.
+    Chosen jobs by (scheme, L), variance and period [K]; and sums [K, SIZE] on
+    the trials of the evaluation, those without a message at L = 1.
   """
   selection_key, key = trial_keys(seed, repeat)
-  jobs = candidates(config)
-  if not jobs:
-    return {}, {}
+  evaluated, chosen, jobs = {}, {}, candidates(config)
 
-  def sums(stage, key, total, jobs, complete):
+  def sums(stage, *args, complete):
     name = f'{stage}_{repeat}'
-    return accumulate(
-      record, name, key, total, jobs, config, progress, complete=complete
-    )
+    return accumulate(record, name, *args, config, complete=complete)
 
-  first = sums('selection', selection_key, config.selection_trials, jobs, False)
-  chosen = select(jobs, first, config)
-  totals = {
-    'races': config.trials,
-    'seed_aware': config.seed_aware_trials,
-    'modulo': config.trials,
-    'lattice': config.lattice_trials,
-  }
-  evaluated = {}
-  for stage, total in totals.items():
+  if 'no_message' in config.schemes:
+    error = gaussian.simulate_no_message(
+      key, num_trials=config.trials, num_decoders=max(config.num_decoders),
+      side_variance=config.side_variance,
+    )  # fmt: skip
+    evaluated['no_message', 1] = moments(by_list_size(error)[:, None])[0]
+  if jobs:
+    first = sums(
+      'selection', selection_key, config.selection_trials, jobs, complete=False
+    )
+    chosen = select(jobs, first, config)
+  for stage, (_, trials) in _STAGES.items():
     part = {place: job for place, job in chosen.items() if job.stage == stage}
     if part:
-      evaluated |= zip(part, sums(stage, key, total, list(part.values()), True))
+      jobs = list(part.values())
+      found = sums(stage, key, config[trials], jobs, complete=True)
+      evaluated |= zip(part, found)
   return chosen, evaluated
 
 
-def no_message(config, seed, repeat) -> dict[int, np.ndarray]:
-  """Sums [SIZE] by number of decoders, on the trials of the evaluation."""
-  error = gaussian.simulate_no_message(
-    trial_keys(seed, repeat)[1],
-    num_trials=config.trials,
-    num_decoders=max(config.num_decoders),
-    side_variance=config.side_variance,
-  )
-  sums = moments(by_list_size(error)[:, None])[0]
-  return {n: sums[n - 1] for n in config.num_decoders}
-
-
-def make_rows(config, repeats, no_message=()) -> list[dict]:
-  """Rows of the table.
-
-  Args:
-    config: see configs/gaussian.py.
-    repeats: values of `run_repeat`.
-    no_message: values of `no_message`; no such row without.
-
-  Returns:
-    One dictionary per (scheme, n, L), the columns of results.csv.
-  """
+def make_rows(config, repeats) -> list[dict]:
+  """Rows of the table, one per (scheme, n, L), from values of `run_repeat`."""
   rows = []
+  places = itertools.product(config.num_messages, _schemes(config))
+  places = [(scheme, count) for count, scheme in places]
   for n in config.num_decoders:
-    if no_message:
-      rows.append(_row('no_message', n, 1, [x[n] for x in no_message]))
-    for count, scheme in itertools.product(config.num_messages, config.schemes):
-      place = scheme, count
-      if not repeats or place not in repeats[0][0]:
+    for scheme, count in [('no_message', 1), *places]:
+      if (scheme, count) not in repeats[0][1]:
         continue
       if scheme == 'shared_race' and n == 1:
         continue  # the same as gls
-      sums = [evaluated[place][n - 1] for _, evaluated in repeats]
-      jobs = [chosen[place] for chosen, _ in repeats]
+      sums = [evaluated[scheme, count][n - 1] for _, evaluated in repeats]
+      jobs = [chosen.get((scheme, count)) for chosen, _ in repeats]
       rows.append(_row(scheme, n, count, sums, jobs))
   if 'limit' in config.schemes:
     rows += _limit_rows(config)
   return rows
 
 
-def _row(scheme, num_decoders, num_messages, sums, jobs=()) -> dict:
-  """One row from the sums [SIZE] and the choices of every repeat."""
-  each = [figures(x) for x in sums]
+def _row(scheme, num_decoders, num_messages, sums, jobs) -> dict:
+  """One row from the sums [SIZE] and the choice of every repeat, or None."""
   row = {
     'scheme': scheme,
     'num_decoders': num_decoders,
@@ -604,120 +538,103 @@ def _row(scheme, num_decoders, num_messages, sums, jobs=()) -> dict:
   }
   if scheme == 'shared_race':  # Proposition 4 is about a race for each
     row.pop('error_bound', None)
-  if len(each) > 1:
+  if len(sums) > 1:
+    each = [figures(x) for x in sums]
     for name in ('mean_db', 'mse_db'):
       spread = np.std([x[name] for x in each], ddof=1)
       row[f'{name}_spread'] = float(spread)
-  n = num_decoders - 1
-  show = ' '.join
-  if jobs and jobs[0].stage in ('races', 'seed_aware'):
-    row['test_variance'] = show(f'{j.test_variance[n]:g}' for j in jobs)
-  if jobs and not np.all(jobs[0].period == 1):
-    row['period'] = show(f'{j.period[n]:.4g}' for j in jobs)
-  if jobs and jobs[0].stage == 'lattice':
-    row['believed_variance'] = show(f'{j.believed[n]:g}' for j in jobs)
+  if jobs[0] is None:
+    return row
+
+  def shown(name, spec):
+    numbers = (getattr(job, name)[num_decoders - 1] for job in jobs)
+    return ' '.join(format(x, spec) for x in numbers)
+
+  if jobs[0].stage in ('races', 'seed_aware'):
+    row['test_variance'] = shown('test_variance', 'g')
+  if not np.all(jobs[0].period == 1):
+    row['period'] = shown('period', '.4g')
+  if jobs[0].stage == 'lattice':
+    row['believed_variance'] = shown('believed', 'g')
   return row
 
 
 def _limit_rows(config) -> list[dict]:
   rows = []
   for n, count in itertools.product(config.num_decoders, config.num_messages):
-    mse = gaussian_baselines.list_mse_limit(count, n, config.side_variance)
-    known = 1 / (1 + n / config.side_variance)
+    side = config.side_variance
+    cells, known = count * n, 1 / (1 + n / side)
     limits = {
-      'lloyd_max': gaussian_baselines.lloyd_max_mse(count * n, known),
-      'limit_list': mse,
+      'lloyd_max': gaussian_baselines.lloyd_max_mse(cells, known),
+      'limit_list': gaussian_baselines.list_mse_limit(count, n, side),
     }
     if n == 1:
-      limits['limit_wyner_ziv'] = gaussian_baselines.wyner_ziv_mse(
-        count, config.side_variance
-      )
-    own = {
-      name: {
-        'scheme': name,
-        'num_decoders': n,
-        'num_messages': count,
-        'mse_db': float(10 * np.log10(mse)),
-      }
-      for name, mse in limits.items()
-    }
-    own['lloyd_max']['mean_db'] = gaussian_baselines.log_quantiser_db(
-      count * n, known
-    )
-    rows += own.values()
+      limits['limit_wyner_ziv'] = gaussian_baselines.wyner_ziv_mse(count, side)
+    for name, mse in limits.items():
+      row = {'scheme': name, 'num_decoders': n, 'num_messages': count}
+      row['mse_db'] = float(10 * np.log10(mse))
+      if name == 'lloyd_max':
+        row['mean_db'] = gaussian_baselines.log_quantiser_db(cells, known)
+      rows.append(row)
   return rows
 
 
 def as_text(rows) -> str:
-  """The table for a terminal."""
-  lines = *_below_no_message(rows), *_beyond_the_bound(rows), *_claims(rows)
+  """The table for a terminal, and where it is not as it should be."""
+  table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
+  lines = *_below_no_message(table), *_beyond_the_bound(rows), *_claims(table)
   return '\n'.join([tables.as_text(rows, COLUMNS), *lines])
 
 
-def _claims(rows) -> list[str]:
+def _claims(table) -> Iterator[str]:
   """Of how many cells (K, L) each of `_CLAIMS` is true, and of which not."""
-  table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
-  lines = []
   for scheme, name, other, most, with_one in _CLAIMS:
-    cells = [
-      place[1:]
-      for place in table
-      if place[0] == scheme
-      and (other, *place[1:]) in table
-      and (with_one or place[1] > 1)
-    ]
-    if not cells:
-      continue
     gaps, missed = [], []
-    for cell in cells:
-      pair = [table[x, *cell] for x in (scheme, other)]
-      gap = pair[0][name] - pair[1][name]
-      gaps.append(gap)
-      if gap > most:
-        error = np.hypot(*(row.get(f'{name}_se') or 0 for row in pair))
-        missed.append(f'K={cell[0]} L={cell[1]} ({gap:+.2f} ± {error:.2f})')
-    what = f'within {most:g} dB of' if most else 'ahead of'
-    lines.append(
-      f'{scheme}: {what} {other} in {name} in {len(cells) - len(missed)} of '
-      f'{len(cells)} cells, by {min(gaps):+.2f} to {max(gaps):+.2f} dB'
-      + (f'; not at {", ".join(missed)}' if missed else '')
-    )
-  return lines
+    for (own, n, count), row in table.items():
+      beside = table.get((other, n, count))
+      if own != scheme or beside is None or (n == 1 and not with_one):
+        continue
+      gaps.append(row[name] - beside[name])
+      if gaps[-1] > most:
+        error = np.hypot(*(x.get(f'{name}_se') or 0 for x in (row, beside)))
+        missed.append(f'K={n} L={count} ({gaps[-1]:+.2f} ± {error:.2f})')
+    if gaps:
+      what = f'within {most:g} dB of' if most else 'ahead of'
+      yield (
+        f'{scheme}: {what} {other} in {name} in {len(gaps) - len(missed)} of '
+        f'{len(gaps)} cells, by {min(gaps):+.2f} to {max(gaps):+.2f} dB'
+        + (f'; not at {", ".join(missed)}' if missed else '')
+      )
 
 
-def _beyond_the_bound(rows) -> list[str]:
+def _beyond_the_bound(rows) -> Iterator[str]:
   """Where trials miss more than by Proposition 4, proved for iid labels."""
-  lines = []
   for scheme in RACES:
-    own = [r for r in rows if r['scheme'] == scheme]
-    own = [r for r in own if r.get('error_bound') is not None]
-    if own:
-      beyond = sum(
-        r['error_rate'] > r['error_bound'] + 5 * r['error_rate_se'] for r in own
+    beyond = [
+      r['error_rate'] > r['error_bound'] + 5 * r['error_rate_se']
+      for r in rows
+      if r['scheme'] == scheme and r.get('error_bound') is not None
+    ]
+    if beyond:
+      yield (
+        f'{scheme}: P[error] above Proposition 4 in {sum(beyond)} of '
+        f'{len(beyond)} rows'
       )
-      lines.append(
-        f'{scheme}: P[error] above Proposition 4 in {beyond} of {len(own)} rows'
-      )
-  return lines
 
 
-def _below_no_message(rows) -> list[str]:
+def _below_no_message(table) -> Iterator[str]:
   """Where the mean squared error stays below that of no message."""
-  table = {
-    (r['scheme'], r['num_decoders'], r['num_messages']): r['mse_db']
-    for r in rows
-  }
-  lines = []
   for scheme in (*RACES, *LATTICES):
-    own = [place for place in table if place[0] == scheme and place[2] >= 4]
-    own = [p for p in own if ('no_message', p[1], 1) in table]
-    if own:
-      below = [p for p in own if table[p] < table['no_message', p[1], 1]]
-      lines.append(
-        f'{scheme}: MSE below no message in {len(below)} of {len(own)} rows '
+    below = [
+      row['mse_db'] < table['no_message', n, 1]['mse_db']
+      for (own, n, count), row in table.items()
+      if own == scheme and count >= 4 and ('no_message', n, 1) in table
+    ]
+    if below:
+      yield (
+        f'{scheme}: MSE below no message in {sum(below)} of {len(below)} rows '
         'of at least 2 bits'
       )
-  return lines
 
 
 def plot(rows: list[dict], path) -> None:
@@ -725,38 +642,36 @@ def plot(rows: list[dict], path) -> None:
 
   Thin lines in the latter are the mean (dotted) and the worst decoder (dashed).
   """
-  counts = sorted({row['num_decoders'] for row in rows})
-  with plots.figure(path, size=(2.6 * len(counts) + 1.6, 6.0)) as canvas:
-    axes = canvas.subplots(2, len(counts), sharex=True, squeeze=False)
-    for column, n in enumerate(counts):
-      here = [row for row in rows if row['num_decoders'] == n]
-      for ax, name in zip(axes[:, column], ('mean_db', 'mse_db')):
-        _draw(ax, here, name)
-      axes[0, column].set_title(f'K = {n}')
-      axes[1, column].set_xlabel('bits per message')
-    axes[0, 0].set_ylabel('mean of decibels')
-    axes[1, 0].set_ylabel(
-      'mean squared error, dB;\nthin: mean and worst decoder'
-    )
-    for ax in axes[:, -1]:
-      plots.name_curves(ax)
+  kinds = {'mean_db': 'mean of decibels', 'mse_db': 'mean squared error'}
+  shown = [
+    row | {'kind': kind, 'bits': np.log2(row['num_messages'])}
+    for kind in kinds
+    for row in rows
+    if kind in row
+  ]
+  with plots.panels(
+    path,
+    sorted(shown, key=lambda row: row['num_decoders']),
+    'num_decoders',
+    down='kind',
+    title=lambda row: f'K = {row["num_decoders"]}, {kinds[row["kind"]]}',
+    labels=('bits per message', 'dB; thin: mean and worst decoder'),
+    sharey=False,
+  ) as panels:
+    for axes, own in panels:
+      _draw(axes, own, own[0]['kind'])
 
 
-def _draw(ax, rows, name):
+def _draw(axes, rows, kind) -> None:
   for scheme, curve in _CURVES.items():
-    part = [r for r in rows if r['scheme'] == scheme and name in r]
-    if not part:
-      continue
-    bits = np.log2([r['num_messages'] for r in part])
-    errors = [r.get(name + '_se') for r in part]
-    curve.draw(ax, bits, [r[name] for r in part], errors)
-    if scheme in _SPREAD and name == 'mse_db' and part[0]['num_decoders'] > 1:
-      for column, line in (('average_mse_db', ':'), ('worst_mse_db', '--')):
-        values = [r[column] for r in part]
-        ax.plot(bits, values, ls=line, lw=0.8, color=curve.color)
+    own = [row for row in rows if row['scheme'] == scheme]
+    if own:
+      curve.of_rows(axes, own, 'bits', kind)
+    if scheme in _SPREAD and kind == 'mse_db' and rows[0]['num_decoders'] > 1:
+      curve.others(axes, own, 'bits', 'average_mse_db', 'worst_mse_db')
   for row in rows:
     if row['scheme'] == 'no_message':
-      ax.axhline(row[name], color='0.5', linestyle='-.', label='no message')
+      axes.axhline(row[kind], color='0.5', linestyle='-.', label='no message')
 
 
 run = Experiment(

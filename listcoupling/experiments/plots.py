@@ -19,15 +19,8 @@ from matplotlib.figure import Figure
 from listcoupling import files
 
 # Okabe and Ito's palette, told apart with any colour vision.
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = (
-  '#000000',
-  '#E69F00',
-  '#56B4E9',
-  '#009E73',
-  '#0072B2',
-  '#D55E00',
-  '#CC79A7',
-)
+BLACK, ORANGE, SKY, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
+BLUE, RED, PINK = '#0072B2', '#D55E00', '#CC79A7'
 INDIGO = '#332288'  # of Tol's palette, for a curve more
 STYLE = {
   'font.size': 9,
@@ -88,11 +81,20 @@ class Curve(NamedTuple):
       style['markerfacecolor'] = 'white'
     axes.errorbar(x, y, error, **style | changes)
 
-  def of_rows(self, axes, rows, x: str, y: str, **changes) -> None:
-    """Draws column y of rows, with its standard error, against column x."""
-    errors = [row.get(f'{y}_se') for row in rows]
+  def of_rows(
+    self, axes, rows, x: str, y: str, *, errors: float = 1, **changes
+  ) -> None:
+    """Draws column y of rows against x, bars of so many standard errors."""
+    bars = [errors * (row.get(f'{y}_se') or 0) for row in rows]
     values = [row[y] for row in rows]
-    self.draw(axes, [row[x] for row in rows], values, errors, **changes)
+    self.draw(axes, [row[x] for row in rows], values, bars, **changes)
+
+  def others(self, axes, rows, x: str, mean: str, worst: str) -> None:
+    """Draws thin lines of the columns of the mean and of the worst decoder."""
+    for name, line in ((mean, ':'), (worst, '--')):
+      values = [row[name] for row in rows]
+      at = [row[x] for row in rows]
+      axes.plot(at, values, ls=line, lw=0.8, color=self.color)
 
 
 @contextlib.contextmanager

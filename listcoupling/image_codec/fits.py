@@ -310,11 +310,12 @@ def load_model(
       K, M > 1 of another scheme, or a damaged file.
   """
   directory = pathlib.Path(directory)
-  if num_decoders is not None:
-    codec.check_groups(num_groups, num_decoders)
-  if scheme != 'list_quantiser' and bin_size not in (None, 1):
-    raise ValueError(f'bin_size of {scheme} must be 1, got {bin_size}.')
-  if scheme == 'list_quantiser' and num_groups > 1:
+  if scheme != 'list_quantiser':
+    if bin_size not in (None, 1):
+      raise ValueError(f'bin_size of {scheme} must be 1, got {bin_size}.')
+    if num_decoders is not None:
+      codec.check_groups(num_groups, num_decoders)
+  elif num_groups != 1:
     raise ValueError(
       f'num_groups of a list quantiser must be 1, got {num_groups}: its '
       'decoders share no codeword.'

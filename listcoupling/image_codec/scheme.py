@@ -227,10 +227,10 @@ def _decode_gls(model, prepared, messages, sides, decoders, settings):
   index, latent = _decode_race(
     _random_labels(prepared, settings), prepared, messages, decoders, settings
   )
-  return Decoding(index, None, latent, _vae_images(model, latent, sides))
+  return Decoding(index, None, latent, vae_images(model, latent, sides))
 
 
-def _vae_images(model, latents, sides):
+def vae_images(model, latents, sides):
   """Answers [B, C, H, W] of the VAE to latents [B, C, D]."""
   flat = (x.reshape(-1, *x.shape[2:]) for x in (latents, sides))
   images = model.networks.decode(model.params, *flat)
@@ -369,7 +369,7 @@ def _decode_lattice(model, prepared, messages, sides, decoders, settings):
   index, latent = decode_lattice(
     space, prepared, means, messages, decoders, code
   )
-  images = _vae_images(model, latent, sides)
+  images = vae_images(model, latent, sides)
   codeword = jnp.zeros_like(index)
   return _answer(fit, index, codeword, latent, sides, settings, images)
 

@@ -66,8 +66,10 @@ NUMBERS = [
   dict(min_p=0.2),
   dict(repetition_penalty=2.0),
   dict(logit_bias=((1, 0.5), (4, -np.inf))),
+  dict(logit_bias=tuple((token, 0.5) for token in range(8))),
   dict(min_new_tokens=5),
-  dict(stop_tokens=tuple(range(5, 11))),
+  dict(stop_tokens=()),
+  dict(stop_tokens=tuple(range(4, 12))),
   dict(max_new_tokens=20),
   dict(pad_token=99),
 ]

@@ -154,22 +154,26 @@ def test_rows_of_a_file_are_shown_as_they_were(tmp_path):
   ]
 
 
-def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path):
+def test_chunks_and_interruptions_do_not_change_the_sums(tmp_path, monkeypatch):
   jobs = [gaussian.Job('modulo', 4, 1.0, 2.0)]
-  key = jax.random.key(0)
-  done = []
+  key, run_jobs, asked = jax.random.key(0), gaussian.run_jobs, []
+
+  def watched(key, trials, *args, **kwargs):
+    asked.append((trials[0], len(trials)))
+    return run_jobs(key, trials, *args, **kwargs)
 
   def sums(name, chunk, total=70):
+    config = _config(chunk=chunk)
     with open_run(tmp_path, {}) as run:
       return gaussian.accumulate(
-        run, name, key, total, jobs, _config(chunk=chunk), done.append,
-        complete=True,
-      )  # fmt: skip
+        run, name, key, total, jobs, config, complete=True
+      )
 
+  monkeypatch.setattr(gaussian, 'run_jobs', watched)
   whole = sums('a', 70)
   sums('b', 20, total=40)
   np.testing.assert_allclose(sums('b', 20), whole, rtol=1e-5)
-  assert done == [0, 70, 0, 20, 20, 40, 20, 10]
+  assert asked == [(0, 70), (0, 20), (20, 20), (40, 20), (60, 10)]
 
 
 def test_selection_takes_the_best_of_each_number_of_decoders():

@@ -1,6 +1,5 @@
 """Image codec: distortion tables, curves and examples; trains first."""
 
-from listcoupling.experiments.images.fitting import train_models
 from listcoupling.experiments.images.table import run, run_sweep
 
-__all__ = ['run', 'run_sweep', 'train_models']
+__all__ = ['run', 'run_sweep']

@@ -39,54 +39,11 @@ def _curves(row) -> list[str]:
   if scheme == 'list_quantiser':
     plain, chosen = row['bin_size'] == 1, row['is_chosen']
     found += [scheme] * plain + [f'{scheme}, chosen bins'] * chosen
-  elif scheme == 'lattice':
-    found.append(scheme)
-  elif row.get('num_groups') == 1:
+  elif scheme == 'lattice' or row.get('num_groups') == 1:
     found.append(scheme)
   elif row.get('num_groups') == row['num_decoders']:
     found.append(f'{scheme}, G = K')
   return [curve for curve in found if curve in _CURVES]
-
-
-def _draw_curve(axis, rows, curve) -> None:
-  """Best decoder with its error, mean dotted, best to worst shaded."""
-  rows = sorted(rows, key=lambda r: r['num_messages'])
-  bits = np.log2([r['num_messages'] for r in rows])
-  best, mean, worst = (
-    np.array([r[name] for r in rows])
-    for name in ('mse', 'mse_mean', 'mse_worst')
-  )
-  errors = [2 * (r['mse_se'] or 0) for r in rows]
-  curve.draw(axis, bits, best, errors, markersize=5, capsize=2)
-  if np.any(worst > best):
-    axis.plot(bits, mean, ls=':', lw=1, color=curve.color)
-    axis.fill_between(bits, best, worst, color=curve.color, alpha=0.06, lw=0)
-
-
-def _panel(axis, own, rows) -> None:
-  """The curves of one number of decoders, and what needs no message."""
-  for curve, style in _CURVES.items():
-    mine = [r for r in own if curve in _curves(r)]
-    if mine:
-      _draw_curve(axis, mine, style)
-  plain = {
-    (r['scheme'], r['num_decoders'], r['num_messages']): r['mse'] for r in rows
-  }
-  means = sorted((k[2], v) for k, v in plain.items() if k[0] == 'kmeans')
-  if means:
-    messages, mse = np.array(means).T
-    axis.plot(
-      np.log2(messages), mse, 'x:', color='0.45',
-      label='k-means, no side information',
-    )  # fmt: skip
-  lines = (
-    ('mean image', ('mean_image', None, 1), ':'),
-    ('side information alone', ('side_only', own[0]['num_decoders'], 1), '--'),
-  )
-  for label, name, line in lines:
-    if name in plain:
-      axis.axhline(plain[name], color='0.5', ls=line, label=label)
-  axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
 def rate_distortion(rows, path) -> None:
@@ -95,17 +52,55 @@ def rate_distortion(rows, path) -> None:
   Points are the best decoder, thin dotted lines the mean over decoders, and the
   shade reaches to the worst.
   """
+  rows = [row | {'bits': np.log2(row['num_messages'])} for row in rows]
+  rows.sort(key=lambda row: row['bits'])
   with plots.panels(
     path,
-    sorted(filter(_curves, rows), key=lambda r: r['num_decoders']),
+    sorted(filter(_curves, rows), key=lambda row: row['num_decoders']),
     'num_decoders',
     title=lambda row: f'K = {row["num_decoders"]}',
     labels=('message, bits', 'squared error per pixel, best decoder'),
     size=(3.0, 3.0),
   ) as panels:
     for axis, own in panels:
-      _panel(axis, own, rows)
+      _draw_curves(axis, own)
+      _draw_plain(axis, rows, own[0]['num_decoders'])
+      axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axis.set_ylim(bottom=0)  # of all, once their tops are known
+
+
+def _draw_curves(axis, own) -> None:
+  """Best decoder with its error, mean dotted, best to worst shaded."""
+  for name, curve in _CURVES.items():
+    if mine := [row for row in own if name in _curves(row)]:
+      style = dict(errors=2, markersize=5, capsize=2)
+      curve.of_rows(axis, mine, 'bits', 'mse', **style)
+      bits, best, mean, worst = (
+        np.array([row[name] for row in mine])
+        for name in ('bits', 'mse', 'mse_mean', 'mse_worst')
+      )
+      if np.any(worst > best):
+        axis.plot(bits, mean, ls=':', lw=1, color=curve.color)
+        shade = dict(color=curve.color, alpha=0.06, lw=0)
+        axis.fill_between(bits, best, worst, **shade)
+
+
+def _draw_plain(axis, rows, num_decoders) -> None:
+  """What needs no message or no side information."""
+  own = {
+    scheme: [row for row in rows if row['scheme'] == scheme]
+    for scheme in ('kmeans', 'mean_image', 'side_only')
+  }
+  if own['kmeans']:
+    bits, mse = zip(*((row['bits'], row['mse']) for row in own['kmeans']))
+    label = 'k-means, no side information'
+    axis.plot(bits, mse, 'x:', color='0.45', label=label)
+  for row in own['mean_image']:
+    axis.axhline(row['mse'], color='0.5', ls=':', label='mean image')
+  for row in own['side_only']:
+    if row['num_decoders'] == num_decoders:
+      label = 'side information alone'
+      axis.axhline(row['mse'], color='0.5', ls='--', label=label)
 
 
 def sweep(rows, path) -> None:
@@ -114,17 +109,24 @@ def sweep(rows, path) -> None:
   Bars are two standard errors. The scale is that of decibels: the worst decoder
   may err ten times as much as the best.
   """
-  sides = list(dict.fromkeys(r['side'] for r in rows))
+  sides = list(dict.fromkeys(row['side'] for row in rows))
+  rows = [row | {'place': sides.index(row['side'])} for row in rows]
   with plots.panels(
     path,
-    sorted(filter(_sweep_curve, rows), key=lambda r: r['num_messages']),
+    sorted(filter(_sweep_curve, rows), key=lambda row: row['num_messages']),
     'num_messages',
     title=lambda row: f'{np.log2(row["num_messages"]):.3g} bits',
     labels=('best solid, mean dotted, worst dashed', 'squared error per pixel'),
     size=(3.2, 3.2),
   ) as panels:
     for axis, own in panels:
-      _sweep_panel(axis, own, sides)
+      curves = dict.fromkeys(map(_sweep_curve, own))
+      for name, (color, mark) in zip(curves, itertools.cycle(_SWEEP)):
+        mine = [row for row in own if _sweep_curve(row) == name]
+        curve = plots.Curve(name, color, '-', mark)
+        curve.of_rows(axis, mine, 'place', 'mse', errors=2, capsize=2)
+        curve.others(axis, mine, 'place', 'mse_mean', 'mse_worst')
+      axis.set_xticks(range(len(sides)), sides, rotation=30, ha='right')
     axis.set_yscale('log')  # of all, as they share it
     for axis, _ in panels:
       axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -138,20 +140,6 @@ def _sweep_curve(row) -> str | None:
   if row.get('num_groups') is None or row['scheme'] == 'side_only':
     return None
   return f'{row["scheme"]}, G = {row["num_groups"]}'
-
-
-def _sweep_panel(axis, rows, sides) -> None:
-  """Best decoder solid with its error, mean dotted, worst dashed."""
-  curves = dict.fromkeys(filter(None, map(_sweep_curve, rows)))
-  for curve, (color, mark) in zip(curves, itertools.cycle(_SWEEP)):
-    mine = [r for r in rows if _sweep_curve(r) == curve]
-    at = [sides.index(r['side']) for r in mine]
-    errors = [2 * (r['mse_se'] or 0) for r in mine]
-    best = plots.Curve(curve, color, '-', mark)
-    best.draw(axis, at, [r['mse'] for r in mine], errors, capsize=2)
-    for name, line in (('mse_mean', ':'), ('mse_worst', '--')):
-      axis.plot(at, [r[name] for r in mine], ls=line, color=color, lw=0.8)
-  axis.set_xticks(range(len(sides)), sides, rotation=30, ha='right')
 
 
 def _choose(found) -> list[int]:

@@ -4,16 +4,14 @@ Rowan, Phan, Khisti (2025), arXiv 2506.05632, section 5, Tables 13 to 16 and
 Figs. 3 and 4: the mean over test images of the squared error per pixel of the
 best of K decoders; pixels are in [0, 1]. Beside the schemes of
 `image_codec.scheme` and the paper's baseline `shared_race` stand the rows that
-every such table needs: the mean image, the side information alone, and k-means
-with as many codewords as there are messages and no side information.
+every such table needs: the mean image, the side information alone, k-means
+with as many codewords as there are messages and no side information, and the
+figures of the paper's Tables 13 to 16.
 
 beta, the number of candidates and the size of a bin are chosen for each K and L
 on images held out from training, with other keys than those of the final
 figures, which come from the test set; of the list quantiser every size of a bin
 has its row. A repeat draws crops, candidates, labels and races anew.
-
-Beside the rows stand the figures of the paper's Tables 13 to 16, for MNIST and
-CIFAR-10.
 
 Legend: R images, N candidates, K decoders, L messages, G groups, M codewords of
 a bin.
@@ -33,13 +31,15 @@ import tqdm
 from listcoupling import bounds, files, gumbel, tables
 from listcoupling.compression import list_quantiser
 from listcoupling.config_fields import Field
-from listcoupling.experiments.images import figures, fitting
+from listcoupling.experiments.images import figures
 from listcoupling.experiments.run import Experiment
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
+from listcoupling.image_codec.trials import Trials, by_messages, transmit
 from listcoupling.tables import Column
 from listcoupling.together import leads
+from listcoupling.training import image_fits
 from listcoupling.training import vae as training
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
@@ -53,16 +53,14 @@ FIELDS = {
   'schemes': Field(str, among=SCHEMES, many=True),
   'num_candidates': Field(int, least=1, many=True),
   'refine': {
+    **dict.fromkeys(
+      ('num_images', 'num_kmeans', 'num_candidates', 'classifier_steps',
+       'steps', 'batch_size', 'hidden_size'),
+      Field(int, least=1),
+    ),
     'betas': Field(float, above=0, many=True, empty=True),
     'learning_rate': Field(float, above=0),
     'mean_weight': Field(float, least=0, most=1),
-    **{
-      name: Field(int, least=1)
-      for name in (
-        'num_images', 'num_kmeans', 'num_candidates', 'classifier_steps',
-        'steps', 'batch_size', 'hidden_size',
-      )
-    },
   },
   'num_images': Field(int, least=2),
   'num_held_out_images': Field(int, least=0),
@@ -102,17 +100,231 @@ _PAPER = {
 }
 
 
-def _with_rate(row: dict, pixels: int) -> dict:
-  """A row with its rate and the PSNR of its mean squared error, in dB.
+class Job(NamedTuple):
+  """Scheme and sizes of one row of the table."""
+
+  scheme: str  # of SCHEMES
+  num_decoders: int  # K
+  num_messages: int  # L
+  num_groups: int = 1  # G
+
+  @property
+  def code(self) -> str:
+    """Key of `image_codec.scheme.SCHEMES`."""
+    return 'gls' if self.scheme == 'shared_race' else self.scheme
+
+
+class Sent(NamedTuple):
+  """R images at K decoders."""
+
+  images: jax.Array  # [R, K, H, W]
+  error: jax.Array  # [R, K] squared error per pixel
+  found: jax.Array  # [R, K] decoder holds the encoder's choice
+  error_bound: jax.Array  # [R] on the chance that nobody finds it, or NaN
+
+
+# What is sent: the rows, and among which settings each chooses.
+
+
+def _check_sizes(config) -> None:
+  """Raises ValueError for settings that do not go together."""
+  most = max(config.num_messages) * max(config.num_groups)
+  if max(config.num_candidates) < most:
+    raise ValueError(
+      'num_candidates must reach num_messages (times num_groups), '
+      f'got {config.num_candidates} for {most}.'
+    )
+  size = config.train.model.latent_size
+  cosets = max(config.num_messages) * max(config.num_decoders)
+  if 'lattice' in config.schemes and cosets << size > MAX_CANDIDATES:
+    raise ValueError(
+      f'the lattice of latent_size {size} at {cosets} messages and decoders '
+      f'has {cosets << size} numbers, a file takes {MAX_CANDIDATES}; take a '
+      'smaller latent_size or leave lattice out of schemes.'
+    )
+  if config.num_held_out_images and not config.train.num_held_out:
+    raise ValueError(
+      'the choice of settings needs train.num_held_out images, got 0.'
+    )
+
+
+def jobs_of(config, code: str | None = None) -> list[Job]:
+  """Every row of the codecs, or of one of them."""
+  jobs = [
+    Job(scheme, num_decoders, num_messages, num_groups)
+    for num_decoders, num_messages, scheme in itertools.product(
+      config.num_decoders, config.num_messages, config.schemes
+    )
+    for num_groups in _groups_of(config, scheme, num_decoders)
+  ]
+  return [job for job in jobs if code in (None, job.code)]
+
+
+def _groups_of(config, scheme, num_decoders) -> list[int]:
+  """Numbers G of groups that make a row of their own."""
+  if scheme == 'lattice':  # cosets are divided among all decoders
+    return [num_decoders]
+  if scheme == 'list_quantiser':  # so are codewords, whatever G is
+    return [1]
+  if scheme == 'shared_race':  # for one decoder the same as gls
+    return [g for g in config.num_groups if num_decoders > 1 == g]
+  return [g for g in config.num_groups if num_decoders % g == 0]
+
+
+def settings_of(config, job: Job) -> list[fits.Setting]:
+  """Settings among which a job chooses; N of at least L G."""
+  if job.scheme == 'list_quantiser':  # no candidates
+    return [fits.Setting(None, 1, m) for m in config.bin_sizes]
+  if job.scheme in ('gls_kmeans', 'lattice'):
+    count = 1 if job.scheme == 'lattice' else config.refine.num_candidates
+    return [fits.Setting(beta, count) for beta in _fitted_betas(config)]
+  least = job.num_messages * job.num_groups
+  counts = [n for n in config.num_candidates if n >= least]
+  betas = image_fits.betas_of(config)
+  return [fits.Setting(*pair) for pair in itertools.product(betas, counts)]
+
+
+def _fitted_betas(config) -> tuple[float, ...]:
+  """The betas that gls_kmeans and lattice choose among: all unless named."""
+  return tuple(config.refine.betas) or image_fits.betas_of(config)
+
+
+def _size(job: Job, bin_size: int) -> image_fits.Size:
+  count = schemes.SCHEMES[job.code].num_codewords(*job[1:], bin_size)
+  return image_fits.Size(count, job.num_groups, bin_size)
+
+
+def _sizes(config, code) -> dict[image_fits.Size, list[int]]:
+  """The fits that the rows of a code need, and for which K each is."""
+  wanted, bins = {}, config.bin_sizes if code == 'list_quantiser' else (1,)
+  for bin_size, num_messages, num_decoders in itertools.product(
+    bins, config.num_messages, config.num_decoders
+  ):
+    for num_groups in _groups_of(config, code, num_decoders):
+      job = Job(code, num_decoders, num_messages, num_groups)
+      wanted.setdefault(_size(job, bin_size), []).append(num_decoders)
+  return wanted
+
+
+# Sending.
+
+
+def _bound(prepared, index, settings) -> jax.Array:
+  """`bounds.codebook_error_bound` [R] of the encoder's candidates [R]."""
+  place = index[:, None]
+  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [R, N]
+  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
+  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
+  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
+  return bounds.codebook_error_bound(
+    meant, heard, settings.num_messages, num_groups=settings.num_groups
+  )
+
+
+@by_messages
+def _send(model, trials, settings, name) -> Sent:
+  prepared, encoding, decoding = transmit(model, trials, settings, name)
+  right = trials.right
+  found = decoding.index == encoding.index[:, None]
+  bound = jnp.full(len(right), jnp.nan, jnp.float32)
+  if name == 'gls' and not settings.shared_race:
+    # Theorem 2 is about a race for each decoder and labels that know nothing.
+    bound = _bound(prepared, encoding.index, settings)
+  error = squared_error(decoding.images, right)
+  return Sent(decoding.images, error, found, bound)
+
+
+def squared_error(images, right) -> jax.Array:
+  """Squared error per pixel: [R, K, H, W] against [R, H, W] -> [R, K]."""
+  axes = tuple(range(2, images.ndim))
+  return jnp.mean((images - right[:, None]) ** 2, axes)
+
+
+class Table:
+  """Sends images by any scheme; fits what is missing.
 
   Args:
-    row: has num_messages and mse.
-    pixels: of a source; three colours are one pixel.
+    context: see `image_fits.Context`.
   """
-  return row | {
-    'bits_per_pixel': math.log2(row['num_messages']) / pixels,
-    'psnr': -10 * math.log10(max(row['mse'], 1e-20)),
-  }
+
+  def __init__(self, context: image_fits.Context):
+    self.context = context
+    self._fits = {}  # code -> (beta, size) -> model
+
+  def fit(self, code: str) -> None:
+    """Fits what a scheme needs, or reads it."""
+    if code in self._fits or code == 'gls':
+      return
+    config, found = self.context.config, {}
+    betas = (None,) if code == 'list_quantiser' else _fitted_betas(config)
+    for beta in betas:
+      fitted = image_fits.Fits(self.context, code, beta)
+      made = fitted.models(_sizes(config, code))
+      found |= {(beta, size): model for size, model in made.items()}
+    self._fits[code] = found
+
+  def prepare(self, key, halves, setting, code: str = 'gls') -> Trials:
+    """Sides and candidates; the sides depend on the key alone."""
+    return self.context.trials(
+      key, code, setting.beta, halves, setting.num_candidates
+    )
+
+  def send(self, job: Job, trials: Trials, setting) -> Sent:
+    """One scheme at one K, L and G, on trials made for it."""
+    beta, num_candidates, bin_size = setting
+    if job.code == 'gls':
+      model = self.context.models[beta]
+    else:
+      model = self._fits[job.code][beta, _size(job, bin_size)]
+    settings = schemes.Settings(
+      num_candidates, *job[1:], shared_race=job.scheme == 'shared_race',
+      bin_size=bin_size,
+    )  # fmt: skip
+    return _send(model, trials, settings, job.code)
+
+
+def _sent(table, key, halves, lines, name=None):
+  """Yields (job, setting, Sent) of lines (job, setting) of one code.
+
+  Those of one setting share their trials.
+  """
+  by_setting = {}
+  for job, setting in lines:
+    by_setting.setdefault(setting, []).append(job)
+  for setting in tqdm.tqdm(sorted(by_setting), desc=name, disable=not name):
+    jobs = by_setting[setting]
+    trials = table.prepare(key, halves, setting, jobs[0].code)
+    for job in jobs:
+      yield job, setting, table.send(job, trials, setting)
+
+
+def select(table: Table, jobs, seed: int) -> dict[Job, fits.Setting]:
+  """Job -> setting, the best on held-out training images.
+
+  Without `config.num_held_out_images` the first setting of each job.
+  """
+  config = table.context.config
+  choices = {job: settings_of(config, job) for job in jobs}
+  chosen = {job: settings[0] for job, settings in choices.items()}
+  if not config.num_held_out_images or max(map(len, choices.values())) == 1:
+    return chosen
+  halves = spread(table.context.halves['select'], config.num_held_out_images)
+  key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.SELECTION)
+  least = dict.fromkeys(jobs, np.inf)
+  lines = [(job, setting) for job in jobs for setting in choices[job]]
+  for job, setting, sent in _sent(
+    table, key, halves, lines, 'choice of settings'
+  ):
+    error = float(np.asarray(sent.error).min(1).mean())
+    if error < least[job]:
+      least[job], chosen[job] = error, setting
+  return chosen
+
+
+def spread(halves, count):
+  """`count` images evenly spread: the ends of a test set differ."""
+  places = np.linspace(0, len(halves.right) - 1, min(count, len(halves.right)))
+  return type(halves)(*(x[places.astype(int)] for x in halves))
 
 
 def measure(error, found, error_bound) -> np.ndarray:
@@ -135,6 +347,109 @@ def measure(error, found, error_bound) -> np.ndarray:
   return np.stack([*spread, 1 - found.max(1), np.asarray(error_bound)])
 
 
+def _name(job: Job, bin_size: int = 1) -> str:
+  """Of a job's arrays in files."""
+  return '.'.join(map(str, (*job, bin_size)))
+
+
+def repeat(table: Table, halves, lines, key) -> dict[str, np.ndarray]:
+  """Every line (job, setting) on the images once: name -> [5, R]."""
+  return {
+    _name(job, setting.bin_size): measure(*sent[1:])
+    for job, setting, sent in _sent(table, key, halves, lines)
+  }
+
+
+def _repeat_key(seed: int, number: int) -> jax.Array:
+  key = gumbel.seed_key(seed)
+  return gumbel.domain_key(key, gumbel.Domain.REPEAT, number)
+
+
+def _repeats(record, table, halves, code, seed):
+  """Jobs of one code, repeated: name -> [repeats, 5, R], and the settings."""
+  config = table.context.config
+  jobs = jobs_of(config, code)
+  (chosen,) = record.deal([jobs], lambda jobs: _settle(table, jobs, seed))
+  lines = [*chosen.items()]
+  if code == 'list_quantiser':  # a row for every size of a bin
+    lines = [(job, each) for job in jobs for each in settings_of(config, job)]
+  names = sorted(_name(job, setting.bin_size) for job, setting in lines)
+
+  def one(i):
+    part = record.load(f'repeats/{code}_{i}')
+    if part is None or not set(names) <= part.keys():
+      part = repeat(table, halves, lines, _repeat_key(seed, i))
+      record.save(f'repeats/{code}_{i}', part)
+    return part
+
+  parts = record.deal(range(config.num_repeats), one)
+  parts = list(tqdm.tqdm(parts, f'{code}, repeats', config.num_repeats))
+  return {name: np.stack([x[name] for x in parts]) for name in names}, chosen
+
+
+def _settle(table, jobs, seed) -> dict[Job, fits.Setting]:
+  """`select`, kept in the workdir: scripts/compress.py reads it, too."""
+  path = table.context.workdir / 'choice' / f'{jobs[0].code}.json'
+  if path.exists():
+    kept = files.read_json(path)['chosen']
+    chosen = {Job(*job): fits.Setting(*setting) for job, setting in kept}
+    if set(jobs) <= chosen.keys():
+      return {job: chosen[job] for job in jobs}
+  chosen = select(table, jobs, seed)
+  # As lists: written as they stand they would be dictionaries.
+  kept = [(list(job), list(setting)) for job, setting in chosen.items()]
+  files.write_json(path, {'chosen': kept})
+  return chosen
+
+
+def _side_only(table, halves, seed) -> dict[str, np.ndarray]:
+  """Answers to the sides alone, for every K, as of `_repeats`."""
+  found, config = {}, table.context.config
+  for model in list(table.context.models.values())[:1]:  # none without a VAE
+    answer = jax.jit(model.networks.side_only)
+    for i in range(config.num_repeats):
+      right, sides, _ = table.prepare(
+        _repeat_key(seed, i), halves, fits.Setting(None, 1), 'list_quantiser'
+      )
+      answers = answer(model.params, sides.reshape(-1, *sides.shape[2:]))
+      answers = answers.reshape(*sides.shape[:2], *right.shape[1:])
+      error = np.asarray(squared_error(answers, right))
+      missing = np.full_like(error, np.nan)
+      for count in config.num_decoders:
+        measured = measure(error[:, :count], missing, missing[:, 0])
+        name = _name(Job('side_only', count, 1))
+        found.setdefault(name, []).append(measured)
+  return {name: np.stack(parts) for name, parts in found.items()}
+
+
+# Rows.
+
+
+def paper_mse(dataset: str, scheme: str, num_decoders: int, num_messages: int):
+  """The paper's figure, or None; all but its baseline stand beside GLS."""
+  if scheme == 'side_only':
+    return None
+  name = scheme if scheme == 'shared_race' else 'gls'
+  row = _PAPER.get((dataset[:5], name, num_decoders), ())
+  return dict(zip((4, 8, 16, 32, 64), row)).get(num_messages)
+
+
+def _is_papers(train) -> bool:
+  """Whether a decoder knows what it knows in the paper."""
+  return train.side_kind == 'crop' and tuple(train.model.side_shape) in (
+    (7, 7), (16, 16, 3),
+  )  # fmt: skip
+
+
+def _with_rate(row: dict, source_shape) -> dict:
+  """A row with its rate and the PSNR in dB; three colours are one pixel."""
+  bits = math.log2(row['num_messages'])
+  return row | {
+    'bits_per_pixel': bits / math.prod(source_shape[:2]),
+    'psnr': -10 * math.log10(max(row['mse'], 1e-20)),
+  }
+
+
 def plain_rows(config, train, halves) -> list[dict]:
   """Rows without side information: the mean image and k-means.
 
@@ -145,35 +460,25 @@ def plain_rows(config, train, halves) -> list[dict]:
   """
   flat = np.asarray(halves.right).reshape(len(halves.right), -1)
   train = np.asarray(train).reshape(len(train), -1)
-
-  def row(scheme, num_messages, answers):
-    found = {
-      'scheme': scheme,
-      'num_decoders': None,
-      'num_messages': num_messages,
-      'images': len(flat),
-      'repeats': 1,
-      **tables.means({'mse': ((flat - answers) ** 2).mean(1)}),
-    }
-    return _with_rate(found, math.prod(halves.right.shape[1:3]))
-
-  rows = [row('mean_image', 1, train.mean(0))]
+  answers = [('mean_image', 1, train.mean(0))]
   for num_messages in config.num_messages:
     words = list_quantiser.fit_codewords(
       train[: config.refine.num_kmeans], num_messages
     )
     nearest = np.asarray(list_quantiser.nearest(flat, words))
-    rows.append(row('kmeans', num_messages, words[nearest]))
-  return rows
-
-
-def paper_mse(dataset: str, scheme: str, num_decoders: int, num_messages: int):
-  """The paper's figure, or None; all but its baseline stand beside GLS."""
-  if scheme == 'side_only':
-    return None
-  name = scheme if scheme == 'shared_race' else 'gls'
-  row = _PAPER.get((dataset[:5], name, num_decoders), ())
-  return dict(zip((4, 8, 16, 32, 64), row)).get(num_messages)
+    answers.append(('kmeans', num_messages, words[nearest]))
+  rows = [
+    {
+      'scheme': scheme,
+      'num_decoders': None,
+      'num_messages': num_messages,
+      'images': len(flat),
+      'repeats': 1,
+      **tables.means({'mse': ((flat - answer) ** 2).mean(1)}),
+    }
+    for scheme, num_messages, answer in answers
+  ]
+  return [_with_rate(row, halves.right.shape[1:]) for row in rows]
 
 
 def codec_rows(config, measured, chosen) -> list[dict]:
@@ -191,7 +496,7 @@ def codec_rows(config, measured, chosen) -> list[dict]:
   for name, values in measured.items():
     scheme, *numbers = name.split('.')
     *job, bin_size = scheme, *map(int, numbers)
-    setting = chosen.get(tuple(job), (None, None, None))
+    beta, num_candidates, best_size = chosen.get(tuple(job), (None,) * 3)
     row = dict(zip(_JOB, job))
     row |= {'images': values.shape[2], 'repeats': len(values)}
     row |= _measures(values)
@@ -201,16 +506,23 @@ def codec_rows(config, measured, chosen) -> list[dict]:
       row |= tables.means({'ahead': ahead})
     if job[3] == 1 and _is_papers(config.train):
       row['paper_mse'] = paper_mse(config.train.dataset, *job[:3])
-    row |= dict(zip(('beta', 'num_candidates'), setting))
-    if scheme in ('list_quantiser', 'lattice'):
-      row['num_candidates'] = None
+    has_candidates = scheme not in ('list_quantiser', 'lattice')
+    row['beta'] = beta
+    row['num_candidates'] = num_candidates if has_candidates else None
     if scheme == 'list_quantiser':
-      row['bin_size'] = bin_size
-      row['is_chosen'] = bin_size == setting[2]
-    height, width = config.train.model.source_shape[:2]
-    rows.append(_with_rate(row, height * width))
-  order = ('num_decoders', 'num_messages', 'num_groups')
-  return sorted(rows, key=lambda r: [r[name] for name in order])
+      row |= {'bin_size': bin_size, 'is_chosen': bin_size == best_size}
+    rows.append(_with_rate(row, config.train.model.source_shape))
+  return sorted(rows, key=lambda row: [row[name] for name in _JOB[1:]])
+
+
+def _measures(values) -> dict:
+  """Columns of [repeats, 5, R], the repeats of one image averaged first."""
+  best, mean, worst, missed, bound = values.mean(0)  # [R] each
+  return {
+    **tables.means({'mse': best, 'mse_mean': mean, 'mse_worst': worst}),
+    'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
+    'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
+  }
 
 
 def as_text(rows, columns=COLUMNS) -> str:
@@ -242,344 +554,34 @@ def _against_plain(row) -> str | None:
 
 def _behind(rows) -> list[str]:
   """For each scheme in how many cells it is ahead, and where behind."""
-  found = {}
+  cells = {}
   for row in rows:
     if kind := _against_plain(row):
-      found.setdefault(row['scheme'], []).append((kind, row))
+      cells.setdefault(row['scheme'], []).append((kind, row))
   lines = []
-  for scheme, cells in found.items():
-    said = ', '.join(
-      f'{name} in {sum(kind == name for kind, _ in cells)}'
-      for name in ('ahead', 'level', 'behind')
-    )
+  for scheme, own in cells.items():
+    kinds = [kind for kind, _ in own]
+    said = (f'{x} in {kinds.count(x)}' for x in ('ahead', 'level', 'behind'))
     lost = ', '.join(
       ' '.join(f'{row[name]}' for name in ('side', *_JOB[1:]) if name in row)
       + f' ({row["ahead"]:+.4f})'
-      for kind, row in cells
+      for kind, row in own
       if kind == 'behind'
     )
     lines.append(
-      f'{scheme} against the list quantiser without bins, {len(cells)} cells: '
-      f'{said}' + (f'; behind at (K L G) {lost}' if lost else '')
+      f'{scheme} against the list quantiser without bins, {len(own)} cells: '
+      + ', '.join(said)
+      + (f'; behind at (K L G) {lost}' if lost else '')
     )
   return lines
 
 
-def _is_papers(train) -> bool:
-  """Whether a decoder knows what it knows in the paper."""
-  return train.side_kind == 'crop' and tuple(train.model.side_shape) in (
-    (7, 7), (16, 16, 3),
-  )  # fmt: skip
-
-
-def _measures(values) -> dict:
-  """Columns of [repeats, 5, R], the repeats of one image averaged first."""
-  best, mean, worst, missed, bound = values.mean(0)  # [R] each
-  return {
-    **tables.means({'mse': best, 'mse_mean': mean, 'mse_worst': worst}),
-    'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
-    'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
-  }
-
-
-class Job(NamedTuple):
-  """Scheme and sizes of one row of the table."""
-
-  scheme: str  # of SCHEMES
-  num_decoders: int  # K
-  num_messages: int  # L
-  num_groups: int = 1  # G
-
-  @property
-  def code(self) -> str:
-    """Key of `image_codec.scheme.SCHEMES`."""
-    return 'gls' if self.scheme == 'shared_race' else self.scheme
-
-
-class Sent(NamedTuple):
-  """R images at K decoders."""
-
-  images: jax.Array  # [R, K, H, W]
-  error: jax.Array  # [R, K] squared error per pixel
-  found: jax.Array  # [R, K] decoder holds the encoder's choice
-  error_bound: jax.Array  # [R] on the chance that nobody finds it, or NaN
-
-
-def _check_sizes(config) -> None:
-  """Raises ValueError for settings that do not go together."""
-  most = max(config.num_messages) * max(config.num_groups)
-  if max(config.num_candidates) < most:
-    raise ValueError(
-      'num_candidates must reach num_messages (times num_groups), '
-      f'got {config.num_candidates} for {most}.'
-    )
-  size = config.train.model.latent_size
-  cosets = max(config.num_messages) * max(config.num_decoders)
-  if 'lattice' in config.schemes and cosets << size > MAX_CANDIDATES:
-    raise ValueError(
-      f'the lattice of latent_size {size} at {cosets} messages and decoders '
-      f'has {cosets << size} numbers, a file takes {MAX_CANDIDATES}; take a '
-      'smaller latent_size or leave lattice out of schemes.'
-    )
-  if config.num_held_out_images and not config.train.num_held_out:
-    raise ValueError(
-      'the choice of settings needs train.num_held_out images, got 0.'
-    )
-
-
-def jobs_of(config) -> list[Job]:
-  """Every row of the codecs."""
-  return [
-    Job(scheme, num_decoders, num_messages, num_groups)
-    for num_decoders, num_messages, scheme in itertools.product(
-      config.num_decoders, config.num_messages, config.schemes
-    )
-    for num_groups in _groups_of(config, scheme, num_decoders)
-  ]
-
-
-def _groups_of(config, scheme, num_decoders) -> list[int]:
-  """Numbers G of groups that make a row of their own."""
-  if scheme == 'lattice':  # cosets are divided among all decoders
-    return [num_decoders]
-  if scheme == 'list_quantiser':  # so are codewords, whatever G is
-    return [1]
-  if scheme == 'shared_race':  # for one decoder the same as gls
-    return [g for g in config.num_groups if num_decoders > 1 == g]
-  return [g for g in config.num_groups if num_decoders % g == 0]
-
-
-def settings_of(config, job: Job) -> list[fits.Setting]:
-  """Settings among which a job chooses; N of at least L G."""
-  if job.scheme == 'list_quantiser':  # no candidates
-    return [fits.Setting(None, 1, m) for m in config.bin_sizes]
-  if job.scheme in ('gls_kmeans', 'lattice'):
-    count = 1 if job.scheme == 'lattice' else config.refine.num_candidates
-    return [fits.Setting(beta, count) for beta in _fitted_betas(config)]
-  least = job.num_messages * job.num_groups
-  counts = [n for n in config.num_candidates if n >= least]
-  betas = fitting.betas_of(config)
-  return [fits.Setting(*pair) for pair in itertools.product(betas, counts)]
-
-
-def shown(config, chosen) -> list[tuple[Job, fits.Setting]]:
-  """Rows of chosen settings, and of every size of a bin."""
-  return [
-    (job, setting)
-    for job, best in chosen.items()
-    for setting in (
-      settings_of(config, job) if job.scheme == 'list_quantiser' else [best]
-    )
-  ]
-
-
-def _fitted_betas(config) -> tuple[float, ...]:
-  """The betas that gls_kmeans and lattice choose among: all unless named."""
-  return tuple(config.refine.betas) or fitting.betas_of(config)
-
-
-def _bound(prepared, index, settings) -> jax.Array:
-  """`bounds.codebook_error_bound` [R] of the encoder's candidates [R]."""
-  place = index[:, None]
-  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [R, N]
-  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
-  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
-  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
-  return bounds.codebook_error_bound(
-    meant, heard, settings.num_messages, num_groups=settings.num_groups
-  )
-
-
-@functools.partial(jax.jit, static_argnames=('name', 'settings'))
-def _send(model, trials, num_messages, *, name, settings) -> Sent:
-  settings = fitting.join_messages(settings, num_messages)
-  prepared, encoding, decoding = fitting.transmit(
-    model, trials, settings, name=name
-  )
-  right = trials.right
-  found = decoding.index == encoding.index[:, None]
-  bound = jnp.full(len(right), jnp.nan, jnp.float32)
-  if name == 'gls' and not settings.shared_race:
-    # Theorem 2 is about a race for each decoder and labels that know nothing.
-    bound = _bound(prepared, encoding.index, settings)
-  error = squared_error(decoding.images, right)
-  return Sent(decoding.images, error, found, bound)
-
-
-def squared_error(images, right) -> jax.Array:
-  """Squared error per pixel: [R, K, H, W] against [R, H, W] -> [R, K]."""
-  axes = tuple(range(2, images.ndim))
-  return jnp.mean((images - right[:, None]) ** 2, axes)
-
-
-class Table:
-  """Sends images by any scheme; fits what is missing.
-
-  Args:
-    context: see `fitting.Context`.
-  """
-
-  def __init__(self, context: fitting.Context):
-    self.context = context
-    self._fits = {}  # code -> (beta, F, G, M) -> model
-
-  def fit(self, code: str) -> None:
-    """Fits what a scheme needs, or reads it."""
-    if code in self._fits:
-      return
-    config, found = self.context.config, {}
-    if code == 'list_quantiser':
-      found[None] = fitting.fit_lists(self.context)
-    elif code != 'gls':
-      for beta in _fitted_betas(config):
-        found[beta] = fitting.fit_on_vae(self.context, code, beta)
-    self._fits[code] = {
-      (beta, *place): model
-      for beta, models in found.items()
-      for place, model in models.items()
-    }
-
-  def prepare(self, key, halves, setting, code: str = 'gls') -> fitting.Trials:
-    """Sides and candidates; the sides depend on the key alone."""
-    config = self.context.config
-    model = self.context.models.get(setting.beta) or fitting.unfitted(config)
-    return fitting.prepare(
-      key, code, model, halves, config, setting.num_candidates
-    )
-
-  def send(self, job: Job, trials: fitting.Trials, setting) -> Sent:
-    """One scheme at one K, L and G, on trials made for it."""
-    beta, num_candidates, bin_size = setting
-    if job.code == 'gls':
-      model = self.context.models[beta]
-    else:
-      count = schemes.SCHEMES[job.code].num_codewords(*job[1:], bin_size)
-      model = self._fits[job.code][beta, count, job.num_groups, bin_size]
-    settings = schemes.Settings(
-      num_candidates, job.num_decoders, None, job.num_groups,
-      shared_race=job.scheme == 'shared_race', bin_size=bin_size,
-    )  # fmt: skip
-    num_messages, settings = fitting.split_messages(
-      job.code, settings, job.num_messages
-    )
-    return _send(model, trials, num_messages, name=job.code, settings=settings)
-
-
-def select(table: Table, jobs, seed: int) -> dict[Job, fits.Setting]:
-  """Job -> setting, the best on held-out training images.
-
-  Without `config.num_held_out_images` the first setting of each job.
-  """
-  config = table.context.config
-  choices = {job: settings_of(config, job) for job in jobs}
-  chosen = {job: settings[0] for job, settings in choices.items()}
-  if not config.num_held_out_images or max(map(len, choices.values())) == 1:
-    return chosen
-  halves = spread(table.context.halves['select'], config.num_held_out_images)
-  key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.SELECTION)
-  best = dict.fromkeys(jobs, np.inf)
-  wanted = sorted({s for settings in choices.values() for s in settings})
-  for setting in tqdm.tqdm(wanted, desc='choice of settings'):
-    trials = table.prepare(key, halves, setting, jobs[0].code)
-    for job in jobs:
-      if setting in choices[job]:
-        error = np.asarray(table.send(job, trials, setting).error)
-        mean = float(error.min(1).mean())
-        if mean < best[job]:
-          best[job], chosen[job] = mean, setting
-  return chosen
-
-
-def spread(halves, count):
-  """`count` images evenly spread: the ends of a test set differ."""
-  places = np.linspace(0, len(halves.right) - 1, min(count, len(halves.right)))
-  return type(halves)(*(x[places.astype(int)] for x in halves))
-
-
-def _name(job: Job, bin_size: int = 1) -> str:
-  """Of a job's arrays in files."""
-  return '.'.join(map(str, (*job, bin_size)))
-
-
-def _side_only(table, trials) -> dict[str, np.ndarray]:
-  """Measures of the answers to the sides alone, for every K."""
-  if not table.context.models:
-    return {}
-  model = next(iter(table.context.models.values()))
-  sides, right = trials.sides, trials.right
-  answers = jax.jit(model.networks.side_only)(
-    model.params, sides.reshape(-1, *sides.shape[2:])
-  )
-  answers = answers.reshape(*sides.shape[:2], *right.shape[1:])
-  error = np.asarray(squared_error(answers, right))
-  missing = np.full_like(error, np.nan)
-  return {
-    _name(Job('side_only', count, 1)): measure(
-      error[:, :count], missing[:, :count], missing[:, 0]
-    )
-    for count in table.context.config.num_decoders
-  }
-
-
-def repeat(table: Table, halves, chosen, key) -> dict[str, np.ndarray]:
-  """Every row on the images once: name -> [5, R], see `MEASURES`."""
-  found, groups = {}, {}
-  for job, setting in shown(table.context.config, chosen):
-    groups.setdefault(setting, []).append(job)
-  for setting, jobs in groups.items():
-    trials = table.prepare(key, halves, setting, jobs[0].code)
-    for job in jobs:
-      sent = table.send(job, trials, setting)
-      found[_name(job, setting.bin_size)] = measure(
-        sent.error, sent.found, sent.error_bound
-      )
-  return found | _side_only(table, trials)
-
-
-def _settle(table, jobs, seed) -> dict[Job, fits.Setting]:
-  """`select`, kept in the workdir: scripts/compress.py reads it, too."""
-  path = table.context.workdir / 'choice' / f'{jobs[0].code}.json'
-  if path.exists():
-    kept = files.read_json(path)['chosen']
-    chosen = {Job(*job): fits.Setting(*setting) for job, setting in kept}
-    if set(jobs) <= chosen.keys():
-      return {job: chosen[job] for job in jobs}
-  chosen = select(table, jobs, seed)
-  # As lists: written as they stand they would be dictionaries.
-  kept = [(list(job), list(setting)) for job, setting in chosen.items()]
-  files.write_json(path, {'chosen': kept})
-  return chosen
-
-
-def _repeats(record, table, halves, code, seed):
-  """Jobs of one code, repeated: name -> [repeats, 5, R], and the settings."""
-  config = table.context.config
-  jobs = [job for job in jobs_of(config) if job.code == code]
-  record.deal([jobs], lambda jobs: _settle(table, jobs, seed))
-  chosen = _settle(table, jobs, seed)
-  names = {_name(job, s.bin_size) for job, s in shown(config, chosen)}
-  if table.context.models:
-    names |= {_name(Job('side_only', k, 1)) for k in config.num_decoders}
-
-  def one(i):
-    part = record.load(f'repeats/{code}_{i}')
-    if part is None or not names <= part.keys():
-      key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.REPEAT, i)
-      part = repeat(table, halves, chosen, key)
-      record.save(f'repeats/{code}_{i}', part)
-    return part
-
-  numbers = range(config.num_repeats)
-  record.deal(numbers, one)
-  parts = [one(i) for i in tqdm.tqdm(numbers, desc=f'{code}, repeats')]
-  return {k: np.stack([p[k] for p in parts]) for k in sorted(names)}, chosen
+# The run.
 
 
 def _check_models(record, models) -> None:
   """Refuses results of other networks of the same settings."""
   digests = {f'beta {b:g}': files.digest(m.params) for b, m in models.items()}
-  if not models:
-    return
   kept = record.rows(
     digests,
     lambda digest: {'sha256': digest},
@@ -605,12 +607,12 @@ def _prepare(config, seed):
   halves = training.load_halves(config.train)
 
   def fill(record):
-    models = fitting.train_models(config, record.workdir)
-    _check_models(record, models)
-    table = Table(fitting.Context(config, record.workdir, halves, models))
-    found = _fill(record, table, seed)
+    models = image_fits.train_models(config, record.workdir)
+    if models:
+      _check_models(record, models)
     record.note(pixels='in [0, 1]; squared error per pixel (and colour)')
-    return found
+    table = Table(image_fits.Context(config, record.workdir, halves, models))
+    return _fill(record, table, seed)
 
   images = files.digest({k: v._asdict() for k, v in halves.items()})
   return {'images': images, 'measures': MEASURES}, fill
@@ -621,15 +623,14 @@ def _fill(record, table: Table, seed: int) -> list[dict]:
   config, halves = table.context.config, table.context.halves
   test = spread(halves['test'], config.num_images)
   plain = plain_rows(config, halves['train'].right, test)
-  errors, chosen = {}, {}
+  measured, chosen = _side_only(table, test, seed), {}
   # The cheap ones first; gls and its baseline share their trials.
   for code in ('list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
-    if any(job.code == code for job in jobs_of(config)):
-      record.deal([code], table.fit)
-      table.fit(code)
+    if jobs_of(config, code):
+      list(record.deal([code], table.fit))
       more, settings = _repeats(record, table, test, code, seed)
-      errors, chosen = errors | more, chosen | settings
-      found = plain + codec_rows(config, errors, chosen)
+      measured, chosen = measured | more, chosen | settings
+      found = plain + codec_rows(config, measured, chosen)
       record.write(found)  # so far
       record.note(table=found)
   if leads():
@@ -640,21 +641,20 @@ def _fill(record, table: Table, seed: int) -> list[dict]:
 def _draw_examples(table, halves, chosen, workdir, seed) -> None:
   """Draws images found by all, some and none of the decoders, by scheme."""
   config = table.context.config
-  num_decoders = max(config.num_decoders)
+  most = max(config.num_decoders)
   num_messages = sorted(config.num_messages)[len(config.num_messages) // 2]
   key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.PICTURES)
   few = spread(halves, 64)  # neighbours of a photograph are alike
-  for scheme in config.schemes:
-    groups = _groups_of(config, scheme, num_decoders)
-    job = Job(scheme, num_decoders, num_messages, *groups[:1])
-    if job not in chosen:
-      continue
+  lines = {}
+  for job in chosen:
+    if job[1:3] == (most, num_messages):  # the first of its groups
+      lines.setdefault(job.scheme, job)
+  for scheme, job in lines.items():
     trials = table.prepare(key, few, chosen[job], job.code)
     sent = table.send(job, trials, chosen[job])
     figures.examples(
       few, trials.sides, sent, workdir / f'examples_{scheme}.png',
-      title=f'{scheme}, {np.log2(num_messages):.3g} bits to {num_decoders} '
-      'decoders',
+      title=f'{scheme}, {np.log2(num_messages):.3g} bits to {most} decoders',
     )  # fmt: skip
 
 
@@ -702,23 +702,23 @@ def _points(config) -> dict:
 
 
 def _beside(rows) -> list[dict]:
-  """Rows with two codecs of the same K and L beside them, by their PSNR.
+  """Rows with the PSNR of two others of their K and L beside them.
 
   The list quantiser without bins: that which knows as much, and that which
   knows nothing, where the sweep has one.
   """
+
+  def cell(row, side):
+    return side, row['num_decoders'], row['num_messages']
+
   plain = {
-    (row['side'], row['num_decoders'], row['num_messages']): row['psnr']
+    cell(row, row['side']): row['psnr']
     for row in rows
     if row['scheme'] == 'list_quantiser' and row['bin_size'] == 1
   }
-
-  def cell(row, side):
-    return plain.get((side, row['num_decoders'], row['num_messages']))
-
+  beside = {'psnr_plain': None, 'psnr_blind': 'none'}
   return [
-    row
-    | {'psnr_plain': cell(row, row['side']), 'psnr_blind': cell(row, 'none')}
+    row | {x: plain.get(cell(row, y or row['side'])) for x, y in beside.items()}
     for row in rows
   ]
 
@@ -744,10 +744,10 @@ def _prepare_sweep(config, seed):
 
 _PLACE = [column.name for column in COLUMNS].index('psnr') + 1
 _SWEEP_COLUMNS = (
-  tables.Column('side', 'side'),
+  Column('side', 'side'),
   *COLUMNS[:_PLACE],
-  tables.Column('no bins', 'psnr_plain', '.2f'),
-  tables.Column('no side', 'psnr_blind', '.2f'),
+  Column('no bins', 'psnr_plain', '.2f'),
+  Column('no side', 'psnr_blind', '.2f'),
   *COLUMNS[_PLACE:],
 )
 run_sweep = Experiment(

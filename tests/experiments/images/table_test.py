@@ -12,11 +12,10 @@ from configs import vae_digits
 from listcoupling import files, gumbel, tables
 from listcoupling.data import images as image_data
 from listcoupling.experiments import images
-from listcoupling.experiments.images import fitting, table
+from listcoupling.experiments.images import table
 from listcoupling.image_codec import bitstream, fits, pictures, transport
-from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import vae
-from tests.image_codec import fakes
+from listcoupling.training import image_fits
 
 K = 2
 
@@ -129,7 +128,7 @@ def test_what_is_finished_is_read(finished, monkeypatch):
   def refuse(*_, **__):
     raise AssertionError('made again')
 
-  monkeypatch.setattr(fitting.training, 'train', refuse)
+  monkeypatch.setattr(image_fits.training, 'train', refuse)
   monkeypatch.setattr(table, 'repeat', refuse)
   monkeypatch.setattr(table, 'select', refuse)
   assert images.run(_config(), workdir, seed=1) == rows
@@ -184,7 +183,9 @@ def test_files_say_what_the_table_says(finished):
       workdir, scheme=name, num_decoders=K, num_messages=4, num_groups=groups,
       bin_size=size,
     )  # fmt: skip
-    context = fitting.Context(_config(), workdir, halves, {0.3: trained.model})
+    context = image_fits.Context(
+      _config(), workdir, halves, {0.3: trained.model}
+    )
     beta = None if name == 'list_quantiser' else 0.3
     setting = fits.Setting(beta, trained.num_candidates, size)
     lines = table.Table(context)
@@ -211,7 +212,7 @@ def test_errors_are_those_of_the_images(finished):
     workdir, scheme='gls_kmeans', num_decoders=K, num_messages=4
   )
   halves = image_data.load_halves('digits', num_held_out=20)
-  context = fitting.Context(_config(), workdir, halves, {0.3: trained.model})
+  context = image_fits.Context(_config(), workdir, halves, {0.3: trained.model})
   lines, job = table.Table(context), table.Job('gls_kmeans', K, 4)
   lines.fit('gls_kmeans')
   test = table.spread(halves['test'], 12)
@@ -289,46 +290,6 @@ def test_settings_are_chosen_on_images_held_out():
     gumbel.domain_key(seed, gumbel.Domain.REPEAT, i) for i in range(100)
   ]
   assert not any(key == other for key in keys for other in repeats)
-
-
-def test_pools_hold_what_the_schemes_deliver():
-  """The first K of each list size; the slots beyond repeat the first."""
-  model = fakes.random_model(0, 4)
-  rng = np.random.default_rng(0)
-  halves = image_data.Halves(*rng.uniform(size=(2, 5, 8, 4)).astype(np.float32))
-  for name, num_messages, fit in (
-    ('gls_kmeans', (4, 4), model.fit),
-    ('list_quantiser', (4, 2), model.fit),
-    ('lattice', (4, 4), fakes.random_fit(0, 4, 'lattice')),
-  ):
-    model = model._replace(fit=fit._replace(params=None))
-    trials = fitting.prepare(
-      gumbel.seed_key(0), name, model, halves, _config(), 30
-    )
-    pool = fitting.make_pool(name, model, trials, (1, 2), 30)
-    assert pool.counts.tolist() == [1, 2]
-    for place, count in enumerate((1, 2)):
-      settings = schemes.Settings(30, count, num_messages[place])
-      prepared = trials.prepared
-      if name == 'gls_kmeans':
-        weights = prepared.decoder_log_weights[:, :count]
-        prepared = prepared._replace(decoder_log_weights=weights)
-      scheme = schemes.SCHEMES[name]
-      sent = scheme.encode(model, prepared, trials.right, settings)
-      heard = scheme.decode(
-        model, prepared, sent.message, trials.sides[:, :count],
-        jnp.arange(count), settings,
-      )  # fmt: skip
-      for found, wanted in (
-        (pool.codewords, heard.codeword), (pool.latents, heard.latent),
-        (pool.starts, heard.images),
-      ):  # fmt: skip
-        if wanted is None:  # training starts from codewords
-          assert found is None and name != 'lattice'
-          continue
-        np.testing.assert_array_equal(found[place][:, :count], wanted)
-        if count == 1:  # a slot beyond the list repeats the first
-          np.testing.assert_array_equal(found[place][:, 1:], wanted)
 
 
 def test_squared_error_is_per_pixel_and_decoder():

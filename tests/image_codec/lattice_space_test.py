@@ -7,9 +7,10 @@ import pytest
 
 from listcoupling import gumbel
 from listcoupling.compression import lattices
-from listcoupling.experiments.images import fitting
+from listcoupling.image_codec import lattice_space
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
+from listcoupling.training import codeword_decoder as training
 from tests import statistics
 from tests.image_codec import fakes
 
@@ -27,7 +28,15 @@ def known():
   sizes = codeword_decoder.CodewordDecoderConfig(
     (1, 1), (1, 1), num_codewords=8, latent_size=1, hidden_size=16
   )
-  return fitting.lattice_choices(KEY, MODEL, source, sides, sizes, steps=400)
+  latents, log_std = MODEL.networks.encode((), source)
+  cut = R - R // 8  # the rest judges
+  mean, _ = training.train_side_means(
+    KEY, sides[:cut], latents[:cut], config=sizes, steps=400
+  )
+  return lattice_space.prepare(
+    KEY, mean, source[cut:], sides[cut:], latents[cut:],
+    np.exp(np.mean(np.asarray(log_std), 0)), sizes,
+  )  # fmt: skip
 
 
 def _taken_as_it_is(known):
@@ -50,7 +59,6 @@ def _assert_between(squares, least, known):
 
 def test_what_side_information_leaves_is_the_unit(known):
   """The posterior of N(0, 1) seen through N(0, s) has variance s / (1 + s)."""
-  assert len(known.right) == R // 8
   left = np.asarray(known.latents[:, None] - known.means)
   _assert_between(left**2, NOISE / (1 + NOISE), known)
   with pytest.raises(AssertionError):  # control: the decoders' own view
@@ -63,12 +71,12 @@ def test_what_side_information_leaves_is_the_unit(known):
 
 def test_the_period_is_that_of_the_least_error(known):
   settings = schemes.Settings(1, K, L, K)
-  space = fitting.choose_lattice_space(known, MODEL, settings)
+  space = lattice_space.choose(known, MODEL, settings)
   code = lattices.make_code('Z', L, num_groups=K)
   unit = float(space.transform[0, 0])
   x, means = np.asarray(known.latents) * unit, np.asarray(known.means) * unit
   errors = {}
-  for period in fitting._PERIODS:
+  for period in lattice_space.PERIODS:
     best = np.inf
     offset = jnp.stack([lattices.dither(key, (), code) for key in known.keys])
     message = lattices.encode(x, offset, period, code)
@@ -80,10 +88,10 @@ def test_the_period_is_that_of_the_least_error(known):
     errors[period] = best.mean() / unit**2
   assert float(space.period) == pytest.approx(min(errors, key=errors.get))
   spaces = jax.tree.map(lambda leaf: leaf[None], space._replace(mean=None))
-  found = fitting._errors(known, MODEL, spaces, settings=settings)
+  found = lattice_space.errors(known, MODEL, spaces, settings=settings)
   assert found[0] == pytest.approx(min(errors.values()), rel=1e-3)
   # A lattice that is too fine or too coarse costs much more.
-  assert errors[fitting._PERIODS[-1]] > 1.5 * found[0]
+  assert errors[lattice_space.PERIODS[-1]] > 1.5 * found[0]
 
 
 def test_axes_are_stretched_between_pixels_and_decoders():
@@ -91,7 +99,7 @@ def test_axes_are_stretched_between_pixels_and_decoders():
   rng = np.random.default_rng(0)
   spread = np.array([0.1, 0.4])
   left = rng.normal(size=(5000, 2)) @ np.array([[1.0, 0.3], [0.0, 0.2]])
-  pixels, between, doubt = fitting._transforms(left, spread)
+  pixels, between, doubt = lattice_space.transforms(left, spread)
   scale = np.diag(1 / spread)
   ratio = (pixels @ pixels.T) @ np.linalg.inv(scale @ scale)
   np.testing.assert_allclose(ratio, ratio[0, 0] * np.eye(2), atol=1e-4)

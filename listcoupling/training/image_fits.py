@@ -1,0 +1,297 @@
+"""Everything that the schemes of the image codec learn, kept in one workdir.
+
+The VAEs, one per beta; then, for `gls_kmeans`, `lattice` and `list_quantiser`,
+codewords, classifier and codeword decoder for each number of codewords, of
+groups and of codewords in a bin. What is there, as `image_codec.fits` says, is
+only read. A config is that of a table of images, such as configs/vae_digits.py.
+
+Legend: R images, F codewords, K decoders, L messages, G groups, M codewords of
+a bin, P pixels, D latent size, [H, W] source, [h, w] side.
+"""
+
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tqdm
+
+from listcoupling import gumbel
+from listcoupling.compression import list_quantiser
+from listcoupling.data import images as image_data
+from listcoupling.image_codec import fits, lattice_space
+from listcoupling.image_codec import scheme as schemes
+from listcoupling.image_codec.trials import (
+  Trials,
+  by_messages,
+  prepare,
+  transmit,
+)
+from listcoupling.models import codeword_decoder, vae
+from listcoupling.training import codeword_decoder as training
+from listcoupling.training import vae as vae_training
+
+_LEARNT_FROM = 0.875  # share of the images for means of a lattice
+
+
+class Context(NamedTuple):
+  """Shared by the fits."""
+
+  config: Any
+  workdir: pathlib.Path  # where they are kept
+  halves: dict[str, image_data.Halves]  # "train", "select", "test"
+  models: dict[float, schemes.Model]  # beta -> VAE
+
+  def trials(self, key, name, beta, halves, num_candidates) -> Trials:
+    """Side information and candidates for every K, see `trials.prepare`."""
+    train, model = self.config.train, self.models.get(beta, schemes.Model())
+    return prepare(
+      key, name, model, halves, num_candidates=num_candidates,
+      num_decoders=max(self.config.num_decoders),
+      side_shape=train.model.side_shape, side_kind=train.side_kind,
+      side_noise=train.side_noise,
+    )  # fmt: skip
+
+
+def betas_of(config) -> tuple[float, ...]:
+  """`config.betas`, or the one beta of the training."""
+  return tuple(config.betas) or (config.train.beta,)
+
+
+def train_models(config, workdir, *, mesh=None) -> dict[float, schemes.Model]:
+  """One VAE per beta, in `workdir`/model or `workdir`/model_beta_<beta>.
+
+  None where no scheme of the table needs one. A mesh shares the batches, see
+  `training.vae.train`.
+  """
+  models = {}
+  if set(config.schemes) == {'list_quantiser'}:
+    return models
+  for beta in betas_of(config):
+    train = ml_collections.ConfigDict(config.train.to_dict())
+    train.beta = beta
+    name = f'model_beta_{beta:g}' if config.betas else 'model'
+    sizes, params = vae_training.train(
+      train, pathlib.Path(workdir) / name, mesh=mesh
+    )
+    models[beta] = schemes.Model(vae.networks(sizes), params)
+  return models
+
+
+def _network_config(config) -> codeword_decoder.CodewordDecoderConfig:
+  """Sizes that every fit of a table shares, so that one loop trains all."""
+  model, most = config.train.model, max(config.num_decoders)
+  return codeword_decoder.CodewordDecoderConfig(
+    model.source_shape, model.side_shape,
+    num_codewords=max(config.num_messages) * most * max(config.bin_sizes),
+    latent_size=model.latent_size,
+    hidden_size=config.refine.hidden_size,
+    side_features=model.side_features,
+    max_decoders=most,
+  )  # fmt: skip
+
+
+@by_messages
+def _held(model, trials, settings, name):
+  """Crops of the first K decoders of all images; the rest repeat the first."""
+  decoding = transmit(model, trials, settings, name)[-1]
+  missing = trials.sides.shape[1] - settings.num_decoders
+
+  def pad(x):
+    return jnp.concatenate([x] + [x[:, :1]] * missing, 1)
+
+  # Without trained parameters images are what training starts from, or None.
+  held = decoding.codeword, decoding.latent, decoding.images
+  return jax.tree.map(pad, held)
+
+
+def make_pool(
+  name: str,
+  model: schemes.Model,
+  trials: Trials,
+  counts: Sequence[int],
+  num_candidates: int,
+  *,
+  num_groups: int = 1,
+  bin_size: int = 1,
+) -> training.Pool:
+  """Outcomes for several list sizes, before the codeword decoder is trained.
+
+  Args:
+    name: of the scheme.
+    model: with a fit whose params are None.
+    trials: training images.
+    counts: [C] list sizes K.
+    num_candidates: N.
+    num_groups: G.
+    bin_size: M.
+  """
+  held = []
+  for count in counts:
+    num_messages = len(model.fit.codewords) // (
+      schemes.SCHEMES[name].num_codewords(count, 1, num_groups, bin_size)
+    )
+    settings = schemes.Settings(
+      num_candidates, count, num_messages, num_groups, bin_size=bin_size
+    )
+    held.append(_held(model, trials, settings, name))
+  held = jax.tree.map(lambda *x: jnp.stack(x), *held)
+  counts = jnp.asarray(counts, jnp.int32)
+  return training.Pool(counts, trials.right, trials.sides, *held)
+
+
+class Size(NamedTuple):
+  """What fits of one scheme and beta differ in."""
+
+  num_codewords: int  # F
+  num_groups: int = 1  # G
+  bin_size: int = 1  # M
+
+
+class Fits:
+  """Fits of a scheme on the VAE of one beta, if it has one; made or read.
+
+  What they share is made for the first one that is missing.
+
+  Args:
+    context: see `Context`.
+    name: of the scheme.
+    beta: of the VAE; None for list_quantiser.
+  """
+
+  def __init__(self, context: Context, name: str, beta: float | None):
+    self._context, self._name, self._beta = context, name, beta
+    self._model = context.models.get(beta, schemes.Model())
+    self._network = _network_config(context.config)
+    self._train_key = gumbel.seed_key(context.config.train.seed)
+
+  def models(self, wanted: Mapping[Size, list[int]]) -> dict[Size, Any]:
+    """The model of each size, for the list sizes K that use it."""
+    return {
+      size: self._model._replace(fit=self._fit(size, tuple(counts)))
+      for size, counts in tqdm.tqdm(wanted.items(), desc=self._name)
+    }
+
+  def _fit(self, size: Size, counts) -> schemes.Fit:
+    path = fits.fit_path(
+      self._context.workdir, self._name, size.num_codewords, self._beta,
+      num_groups=size.num_groups, bin_size=size.bin_size,
+    )  # fmt: skip
+    if path.exists():
+      return fits.read_fit(path)[0]
+    config, key = self._context.config, self._key(size)
+    if self._name == 'lattice':
+      begun = self._begin_lattice(size, *counts)
+    else:
+      begun = self._begin_codewords(size, key)
+      # All of one length, so that every fit runs one compiled loop.
+      length = len(config.num_decoders)
+      counts = (counts * length)[:length]
+    fit, num_candidates, images = begun
+    pool = make_pool(
+      self._name, self._model._replace(fit=fit), self._trials, counts,
+      num_candidates, num_groups=size.num_groups, bin_size=size.bin_size,
+    )  # fmt: skip
+    options = {
+      name: config.refine[name]
+      for name in ('steps', 'batch_size', 'learning_rate', 'mean_weight')
+    }
+    params, _ = training.train(
+      key, images.reshape(-1, *self._network.source_shape), pool,
+      config=self._network, **options,
+    )  # fmt: skip
+    fit = fit._replace(params=jax.tree.map(np.asarray, params))
+    fits.write_fit(
+      path, fit, num_decoders=sorted(set(counts)),
+      num_candidates=num_candidates, side_kind=config.train.side_kind,
+      mean_weight=config.refine.mean_weight,
+    )  # fmt: skip
+    return fit
+
+  def _key(self, size: Size) -> jax.Array:
+    scheme, betas = [*schemes.SCHEMES].index(self._name), (self._beta,)
+    if self._beta is not None:
+      betas = betas_of(self._context.config)
+    numbers = scheme, size.num_codewords, betas.index(self._beta)
+    if size[1:] != (1, 1):
+      numbers += size[1:]
+    return gumbel.domain_key(self._train_key, gumbel.Domain.FITS, *numbers)
+
+  @functools.cached_property
+  def _trials(self) -> Trials:
+    """Training images; codewords alone take all of them."""
+    halves, config = self._context.halves['train'], self._context.config
+    count, num_candidates = None, 1
+    if self._beta is not None:
+      count, num_candidates = (
+        config.refine.num_images,
+        config.refine.num_candidates,
+      )
+    key = gumbel.domain_key(self._train_key, gumbel.Domain.FITS)
+    halves = type(halves)(*(x[:count] for x in halves))
+    return self._context.trials(
+      key, self._name, self._beta, halves, num_candidates
+    )
+
+  def _begin_codewords(self, size: Size, key):
+    """A fit without params, N, and images [F, P] its decoder begins with."""
+    refine, count = self._context.config.refine, size.num_codewords
+    trials, classifier = self._trials, None
+    train = self._context.halves['train'].right[: refine.num_kmeans]
+    words = list_quantiser.fit_codewords(
+      np.asarray(train).reshape(len(train), -1), count
+    )
+    own = list_quantiser.nearest(
+      trials.right.reshape(len(trials.right), -1), words
+    )
+    if self._beta is not None:
+      count = refine.num_candidates
+      latent = jax.jit(self._model.networks.encode)(
+        self._model.params, trials.right
+      )
+      classifier, _ = training.train_classifier(
+        key, *latent, own, num_codewords=self._network.num_codewords,
+        steps=refine.classifier_steps,
+      )  # fmt: skip
+    elif size.bin_size > 1:
+      classifier, _ = training.train_side_classifier(
+        key, trials.sides, own, config=self._network,
+        steps=refine.classifier_steps,
+      )  # fmt: skip
+    return schemes.Fit(words, None, classifier, self._network), count, words
+
+  def _begin_lattice(self, size: Size, num_decoders: int):
+    """As `_begin_codewords`; the VAE has the first word, so one grey image."""
+    count, groups, _ = size
+    settings = schemes.Settings(1, num_decoders, count // groups, groups)
+    space = lattice_space.choose(self._spaces, self._model, settings)
+    latent_size = self._network.latent_size
+    words = schemes.lattice_code(settings, latent_size).leaders
+    fit = schemes.Fit(
+      words.astype(np.float32), None, space._asdict(), self._network
+    )
+    grey = np.full((1, *self._network.source_shape), 0.5)
+    return fit, count << latent_size, grey
+
+  @functools.cached_property
+  def _spaces(self) -> lattice_space.Choices:
+    """One network of the means serves all places of a lattice."""
+    right, sides = self._trials.right, self._trials.sides
+    place = [*schemes.SCHEMES].index('lattice')
+    key = gumbel.domain_key(self._train_key, gumbel.Domain.FITS, place)
+    latents, log_std = jax.jit(self._model.networks.encode)(
+      self._model.params, right
+    )
+    cut = int(_LEARNT_FROM * len(right))
+    mean, _ = training.train_side_means(
+      key, sides[:cut], latents[:cut], config=self._network,
+      steps=self._context.config.refine.classifier_steps,
+    )  # fmt: skip
+    return lattice_space.prepare(
+      key, mean, right[cut:], sides[cut:], latents[cut:],
+      np.exp(np.mean(np.asarray(log_std, np.float64), 0)), self._network,
+    )  # fmt: skip
