@@ -363,8 +363,9 @@ def _check_models(target, drafters, options):
     return target.config.vocab_size, options
   if not drafters:
     raise ValueError(
-      f'method {options.method!r} needs at least one drafter, got none; use '
-      "method='autoregressive' for plain sampling."
+      f'method {options.method!r} needs at least one drafter, got none; an '
+      'n-gram drafter (--drafter=ngram) needs no second model, the method '
+      'autoregressive no drafter.'
     )
   if len(drafters) > options.num_drafts:
     raise ValueError(
@@ -474,7 +475,7 @@ def check_prompts(
     ) from None
   if prompts.ndim != 2 or 0 in prompts.shape:
     raise ValueError(
-      f'prompts must have shape [B, P] with P >= 1, got {prompts.shape}; '
+      f'prompts must have shape [B, P] with B, P >= 1, got {prompts.shape}; '
       'pad_prompts makes it of lists, encode_prompts of texts.'
     )
   if not np.issubdtype(prompts.dtype, np.integer):

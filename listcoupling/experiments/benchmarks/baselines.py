@@ -125,7 +125,7 @@ def write_pair(size: str, folder: pathlib.Path) -> tuple:
     return pretrained.SHIPPED / 'target', pretrained.SHIPPED / 'drafter'
   folders = folder / f'{size}-target', folder / f'{size}-drafter'
   key = gumbel.domain_key(gumbel.seed_key(0), Domain.MODEL_INIT)
-  for model, directory in zip(speed.SIZES[size].pair(key), folders):
+  for model, directory in zip(speed.SIZES[size].draw(key), folders):
     pretrained.save_pretrained(model, directory)
   return folders
 

@@ -39,14 +39,15 @@ def test_times_are_taken_in_turn_after_a_first_round(capsys, monkeypatch):
   monkeypatch.setattr(
     speed, 'timed', lambda own: (own(), next(seconds[calls[-1]]))
   )
-  times = milliseconds(functions, rounds=3, show=True)
+  times = milliseconds(functions, rounds=3)
   assert ''.join(calls) == 'ab' * 4  # one round more: it compiles
   assert times == {'a': 2000, 'b': 5000}  # medians, without the first
-  assert 'round: 100%' in capsys.readouterr().err
   monkeypatch.undo()
-  times = milliseconds({'nap': lambda: time.sleep(0.02)}, rounds=1)
-  assert 20 <= times['nap'] < 1000
+  nap = {'nap': lambda: time.sleep(0.02)}
+  assert 20 <= milliseconds(nap, rounds=1)['nap'] < 1000
   assert not capsys.readouterr().err
+  assert speed.in_turn(nap, 2, show=True) == {'nap': [None, None]}
+  assert 'round: 100%' in capsys.readouterr().err
 
 
 def _model(seed):
