@@ -135,7 +135,10 @@ def run(
 
 
 def _in_words(setting) -> str:
-  return ', '.join(f'{name} {value}' for name, value in setting.items())
+  return ', '.join(
+    value if isinstance(value, str) else f'{name} {value}'
+    for name, value in setting.items()
+  )
 
 
 class Size(NamedTuple):
