@@ -126,8 +126,8 @@ def _read_picture(path) -> np.ndarray:
       if image.mode not in ('L', 'RGB', 'F') or not opaque:
         raise ValueError(
           f'{path} has pixels of mode {image.mode}'
-          f'{"" if opaque else " with transparency"}; grey of 8 or 16 bits or '
-          'RGB of 8 is needed.'
+          f'{"" if opaque else " with transparency"}; save it without '
+          'transparency, in grey of 8 or 16 bits or RGB of 8.'
         )
       return np.asarray(image)
   except UnidentifiedImageError as error:

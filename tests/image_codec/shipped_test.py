@@ -32,6 +32,17 @@ def test_the_card_says_what_it_is():
   assert sum(x.stat().st_size for x in files) < 2_000_000
 
 
+def _encode(images, file, **changes):
+  """The command's report with its defaults."""
+  values = dict(
+    model=None, scheme=None, beta=None, bin_size=None, num_decoders=2,
+    num_messages=16, num_candidates=None, num_groups=1, labels=None, width=0.0,
+    shared_race=False, seed=0, images=images, names=True, file=file, crops=None,
+    indices=False, overwrite=False,
+  )  # fmt: skip
+  return commands.encode(values | changes)
+
+
 @pytest.fixture(scope='module')
 def coded(tmp_path_factory):
   """Pictures of 3 x 2 digits, coded with the defaults of the command."""
@@ -40,14 +51,17 @@ def coded(tmp_path_factory):
   large = np.pad(np.kron(digits, np.ones((2, 2))), [(0, 0), (6, 6), (6, 6)])
   sheets = large.reshape(4, 3, 2, 28, 28).swapaxes(2, 3).reshape(4, 84, 56)
   np.save(folder / 'sheets.npy', sheets[:, :-9, :-3].astype(np.float32))
-  values = dict(
-    model=None, scheme=None, beta=None, bin_size=None, num_decoders=2,
-    num_messages=16, num_candidates=None, num_groups=1, labels=None, width=0.0,
-    shared_race=False, seed=0, images=folder / 'sheets.npy', names=True,
-    file=folder / 'coded', crops=folder / 'known', indices=False,
-    overwrite=False,
-  )  # fmt: skip
-  return folder, commands.encode(values)
+  paths = folder / 'sheets.npy', folder / 'coded'
+  return folder, _encode(*paths, crops=folder / 'known')
+
+
+def test_pictures_that_are_no_digits_get_a_hint(coded):
+  folder, report = coded
+  assert 'hint' not in report
+  np.save(folder / 'dark.npy', 1 - np.load(folder / 'sheets.npy'))
+  negative = _encode(folder / 'dark.npy', folder / 'dark')
+  assert negative['hint'].startswith('unlike MNIST digits')
+  assert {**report, 'hint': negative['hint']} == negative
 
 
 def test_another_process_decodes_whole_pictures(coded):

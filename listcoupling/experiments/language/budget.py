@@ -136,7 +136,7 @@ def measure(setup: Setup, config, job: Job) -> dict:
   place = job.dataset, job.seed, job.number, setting.temperature
 
   def generate(own):
-    return protocol.continue_prompts(setup, job, options_of(setup, own))
+    return protocol.timed_prompts(setup, job, options_of(setup, own))
 
   plain = setup.once(place, lambda: generate(_plain(setting.temperature)))
   out = plain if setting.method == PLAIN else generate(setting)

@@ -24,6 +24,7 @@ from listcoupling import files, gumbel, tables
 from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
+from listcoupling.decoding import programs
 from listcoupling.decoding.generate import (
   Generation,
   check_tokenizers,
@@ -229,9 +230,11 @@ class Table(NamedTuple):
       }
 
     def fill(record):
-      measured = record.rows(
-        jobs, measure, key='job', table='batches.csv', timed=self.timed
-      )
+      # Settings take turns; each has a program for prompts and one for text.
+      with programs.room(2 * (1 + len(settings))):
+        measured = record.rows(
+          jobs, measure, key='job', table='batches.csv', timed=self.timed
+        )
       groups = {}
       for job, row in zip(jobs.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
@@ -380,6 +383,17 @@ def continue_prompts(
     choice.lengths[rows],
     options,
   )
+
+
+def timed_prompts(
+  setup: Setup, job: Job, options: GenerateOptions
+) -> Generation:
+  """`continue_prompts`, again if it compiled: a program's first run is slow."""
+  compiling = programs.seconds()
+  out = continue_prompts(setup, job, options)
+  if programs.seconds() > compiling:
+    out = continue_prompts(setup, job, options)
+  return out
 
 
 def per_prompt(

@@ -6,6 +6,7 @@ import pytest
 from configs import decoding_budget
 from listcoupling import tables
 from listcoupling.config_fields import check_config
+from listcoupling.decoding import programs
 from listcoupling.decoding.generate import generate
 from listcoupling.experiments.language import budget, protocol
 from tests.experiments.language import fakes
@@ -43,7 +44,24 @@ def test_the_shipped_configs_are_complete():
 
 def test_the_table_is_what_generate_gives(folder, monkeypatch):
   config, work = _config(folder), folder / 'work'
+  compiled, make = [], programs._compile
+  monkeypatch.setattr(
+    programs,
+    '_compile',
+    lambda kept, key, *args: compiled.append(key) or make(kept, key, *args),
+  )
+  monkeypatch.setattr(programs, 'SIZE', 1)
+  programs.clear()
+  ran, run = [], protocol.continue_prompts
+  monkeypatch.setattr(
+    protocol,
+    'continue_prompts',
+    lambda setup, job, own: ran.append(own.method) or run(setup, job, own),
+  )
   rows = budget.run(config, work, 5)
+  # Each program is kept for the next batch; its first run is not timed.
+  assert len(set(compiled)) == len(compiled) == 8
+  assert ran.count('specinfer') == 8 + 2
   schemes = [(row['method'], row['distinct']) for row in rows]
   assert schemes == 2 * [
     ('autoregressive', False),
