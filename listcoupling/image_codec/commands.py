@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
+from absl import logging
 
 from listcoupling import files
 from listcoupling.data import image_files
@@ -27,6 +28,7 @@ _FLAGS = {
   'decode': {'model', 'images', 'file', 'side', 'output', 'whole', 'decoder'},
   'inspect': {'file'},
 }  # fmt: skip
+_STRANGE = 0.05  # share of blocks; of the training's kind it is a thousandth
 _SHIPPED = 'shipped: right halves of MNIST digits'
 
 
@@ -118,6 +120,7 @@ def encode(values: Mapping) -> dict:
   shape = trained.model.config.source_shape
   images = image_files.read_named_images(values['images'], shape)
   blocks = pictures.cut(images.pixels, shape)
+  _tell_strange(trained, blocks.right)
   if values['crops'] and blocks.left is None:
     raise ValueError(
       'crops are taken of left halves, but the images are right halves alone.'
@@ -134,6 +137,18 @@ def encode(values: Mapping) -> dict:
     _write_crops(values, trained, blocks.left, container)
   size = bitstream.write(values['file'], container)
   return {'networks': networks, **size_report(container, size)}
+
+
+def _tell_strange(trained, sources) -> None:
+  """Warns of pictures that are nothing like those of the training."""
+  strange = fits.count_strange(trained, sources)
+  if strange > _STRANGE * len(sources):
+    logging.warning(
+      '%d of %d blocks are unlike all that this codec was trained on: they '
+      'will look poor; a --model of such pictures codes them better.',
+      strange,
+      len(sources),
+    )
 
 
 def _write_crops(values, trained, left, container) -> None:
