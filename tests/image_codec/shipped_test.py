@@ -74,7 +74,7 @@ def test_another_process_decodes_whole_pictures(coded):
   found = subprocess.run(
     [
       sys.executable, SCRIPT, 'decode', '--file=coded', '--format=json',
-      '--side=known/decoder_1.npz', '--output=out.npy', '--images=sheets.npy',
+      '--side=known/decoder_1.npz', '--output=out.npy', '--images=coded.npy',
     ],
     cwd=folder, check=True, capture_output=True, text=True, timeout=300,
     env=os.environ | {'PYTHONPATH': str(SCRIPT.parents[1])},
