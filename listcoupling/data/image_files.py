@@ -126,8 +126,8 @@ def _read_picture(path) -> np.ndarray:
       if image.mode not in ('L', 'RGB', 'F') or not opaque:
         raise ValueError(
           f'{path} has pixels of mode {image.mode}'
-          f'{"" if opaque else " with transparency"}; grey of 8 or 16 bits or '
-          'RGB of 8 is needed.'
+          f'{"" if opaque else " with transparency"}; save it without '
+          'transparency, in grey of 8 or 16 bits or RGB of 8.'
         )
       return np.asarray(image)
   except UnidentifiedImageError as error:
@@ -209,8 +209,8 @@ def read_images(path, shape=None) -> np.ndarray:
   """The pixels of `read_named_images`: [R, H, W] or [R, H, W, C].
 
   Example:
-    >>> np.save('/tmp/listcoupling_doc.npy', np.zeros((5, 8, 8)))
-    >>> read_images('/tmp/listcoupling_doc.npy').shape
+    >>> np.save('images.npy', np.zeros((5, 8, 8)))
+    >>> read_images('images.npy').shape
     (5, 8, 8)
   """
   return read_named_images(path, shape).pixels

@@ -114,16 +114,41 @@ def generated(prompt_lengths, generation, width: int) -> np.ndarray:
   return (places >= before) & (places < before + count)
 
 
-def _dense_laws(logits, temperature, size, options):
-  """Laws [T, V] under the filters, of logits [T, .] of V tokens or fewer."""
+def step_laws(
+  target: LanguageModel,
+  drafter: LanguageModel,
+  rows,
+  at: tuple[np.ndarray, np.ndarray],
+  options: GenerateOptions,
+) -> tuple[jax.Array, jax.Array]:
+  """Laws of the next token under both models, see `common_atoms`.
 
-  def one(logits):
-    missing = size - logits.shape[-1]
-    logits = jnp.pad(logits, (0, missing), constant_values=-jnp.inf)
-    law = filters.warp(logits, temperature, options)
-    return filters.probabilities(law, size)
+  Args:
+    target: the target model.
+    drafter: whose vocabulary may be shorter.
+    rows: [B, T] tokens.
+    at: row and place [n] of the tokens after which the laws are told.
+    options: temperatures and filters of the laws.
 
-  return jax.vmap(one)(logits)
+  Returns:
+    Draft and target laws, [n, A] each.
+  """
+  size, logits = target.config.vocab_size, []
+  for model in (drafter, target):
+    own = logits_along(model, rows)[at]
+    absent = ((0, 0), (0, size - own.shape[-1]))
+    logits.append(jnp.pad(own, absent, constant_values=-jnp.inf))
+  both = options.slot_temperatures()[0], options.temperature
+  return _step_laws(tuple(logits), both, size, options)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _step_laws(logits, temperatures, size, options):
+  def one(pair):
+    laws = (filters.warp(x, t, options) for x, t in zip(pair, temperatures))
+    return common_atoms(*laws, size)
+
+  return jax.lax.map(one, logits)
 
 
 def expected_acceptance(
@@ -165,14 +190,7 @@ def expected_acceptance(
     True
   """
   rows = rows_of(prompts, prompt_lengths, generation)
-  chosen = generated(prompt_lengths, generation, rows.shape[1])
-  size = target.config.vocab_size
-  temperatures = options.slot_temperatures()
-
-  def laws(model, temperature):
-    logits = logits_along(model, rows)[chosen]
-    return _dense_laws(logits, temperature, size, options)
-
+  at = np.nonzero(generated(prompt_lengths, generation, rows.shape[1]))
   num_drafts = options.num_drafts
 
   @jax.jit
@@ -188,7 +206,7 @@ def expected_acceptance(
       ]
     )
 
-  pairs = laws(drafter, temperatures[0]), laws(target, options.temperature)
+  pairs = step_laws(target, drafter, rows, at, options)
   found = np.asarray(jax.lax.map(step, pairs))  # [tokens, 4]
   errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
   means = map(float, found.mean(axis=0))

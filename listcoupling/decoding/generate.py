@@ -363,8 +363,9 @@ def _check_models(target, drafters, options):
     return target.config.vocab_size, options
   if not drafters:
     raise ValueError(
-      f'method {options.method!r} needs at least one drafter, got none; use '
-      "method='autoregressive' for plain sampling."
+      f'method {options.method!r} needs at least one drafter, got none; an '
+      'n-gram drafter (--drafter=ngram) needs no second model, the method '
+      'autoregressive no drafter.'
     )
   if len(drafters) > options.num_drafts:
     raise ValueError(
@@ -474,7 +475,7 @@ def check_prompts(
     ) from None
   if prompts.ndim != 2 or 0 in prompts.shape:
     raise ValueError(
-      f'prompts must have shape [B, P] with P >= 1, got {prompts.shape}; '
+      f'prompts must have shape [B, P] with B, P >= 1, got {prompts.shape}; '
       'pad_prompts makes it of lists, encode_prompts of texts.'
     )
   if not np.issubdtype(prompts.dtype, np.integer):
@@ -492,14 +493,11 @@ def check_prompts(
     )
   prompts = prompts[:, : lengths.max()]
   prompts = np.where(np.arange(prompts.shape[1]) < lengths[:, None], prompts, 0)
-  if prompts.min() < 0 or prompts.max() >= vocab_size:
-    row, place = np.argwhere((prompts < 0) | (prompts >= vocab_size))[0]
-    raise validation.ItemError(
-      'prompts',
-      row,
-      f'holds token {prompts[row, place]}, outside the vocabulary of '
-      f'{vocab_size}.',
-    )
+  outside = np.argwhere((prompts < 0) | (prompts >= vocab_size))
+  if len(outside):
+    row, place = outside[0]
+    words = f'token {prompts[row, place]}, outside the vocabulary of'
+    raise validation.ItemError('prompts', row, f'holds {words} {vocab_size}.')
   _check_positions(target, lengths, options)
   return prompts.astype(np.int32), lengths.astype(np.int32)
 

@@ -107,17 +107,19 @@ def parse_mesh(text: str) -> Mesh | None:
   return standard_mesh(Mesh(devices, tuple(sizes)))
 
 
-def rows_on(mesh: Mesh | None, count: int, bucket: int) -> int:
+def rows_on(
+  mesh: Mesh | None, count: int, bucket: int, unit: str = 'prompts'
+) -> int:
   """Rows to compile for `count`: a bucket that 'data' divides.
 
   Raises:
-    ValueError: for fewer rows than 'data' has shards.
+    ValueError: for fewer rows, called `unit`, than 'data' has shards.
   """
   shards = 1 if mesh is None else mesh.shape['data']
   if count < shards:
     raise ValueError(
-      f"{count} prompts cannot be shared by the mesh's data={shards}; take a "
-      'smaller data axis or more prompts.'
+      f"{count} {unit} cannot be shared by the mesh's data={shards}; take a "
+      f'smaller data axis or more {unit}.'
     )
   return -(-bucket // shards) * shards
 

@@ -6,10 +6,11 @@ compiles nothing, and a service that sees many shapes keeps the latest alone.
 """
 
 import collections
+import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 
 import jax
@@ -20,6 +21,7 @@ SIZE = 32  # programs kept on the same devices; one takes about 10 MB
 _programs = collections.defaultdict(collections.OrderedDict)
 _lock = threading.Lock()
 _seconds = [0.0]  # of compiling
+_rooms = []  # sizes that callers of `room` need
 
 
 def get(
@@ -54,7 +56,7 @@ def get(
     with _lock:
       known = kept.pop(key, None)
       program = kept[key] = known or futures.Future()
-      while len(kept) > SIZE:
+      while len(kept) > max([SIZE, *_rooms]):
         kept.popitem(last=False)
     if known is None:
       # A function of its own: JAX forgets what it traced once it is dropped.
@@ -86,6 +88,19 @@ def _compile(kept, key, program, jitted, args):
     raise
   with _lock:
     _seconds[0] += time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def room(count: int) -> Iterator[None]:
+  """Keeps at least so many programs on the same devices for a while.
+
+  Who goes round more programs than are kept compiles each anew in every round.
+  """
+  _rooms.append(count)
+  try:
+    yield
+  finally:
+    _rooms.remove(count)
 
 
 def seconds() -> float:

@@ -63,7 +63,6 @@ def sampling_params(options) -> SamplingParams:
   if isinstance(options, SamplingParams):
     return options
   cycle = options.draft_temperatures or (options.temperature,)
-  stops = options.stop_tokens or ()
   tokens, biases = zip(*options.logit_bias) if options.logit_bias else ((), ())
   return SamplingParams(
     temperature=np.float32(options.temperature),
@@ -74,11 +73,9 @@ def sampling_params(options) -> SamplingParams:
     repetition_penalty=_unless(1, options.repetition_penalty),
     bias_tokens=_padded(tokens, NO_TOKEN, np.int32),
     bias_values=_padded(biases, 0, np.float32),
-    stop_tokens=_padded(stops, NO_TOKEN, np.int32),
+    stop_tokens=_padded(options.stop_tokens or (), NO_TOKEN, np.int32),
     min_new_tokens=(
-      np.int32(options.min_new_tokens)
-      if options.min_new_tokens and stops
-      else None
+      np.int32(options.min_new_tokens) if options.min_new_tokens else None
     ),
     max_new_tokens=np.int32(options.max_new_tokens),
     draft_cost=np.float32(options.draft_cost),

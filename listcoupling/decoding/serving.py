@@ -64,7 +64,7 @@ def generate_many(
     no compilation; `occupancy` is the slots'.
 
   Raises:
-    ValueError: as `generate`.
+    ValueError: as `generate`; for no slot, or fewer than 'data' has shards.
 
   Example:
     >>> import listcoupling as lc
@@ -75,15 +75,21 @@ def generate_many(
     >>> out.tokens.shape
     (3, 4)
   """
-  validation.check_positive_int(batch_size, 'batch_size')
-  if on_done is not None and not callable(on_done):
-    raise ValueError(f'on_done must be callable or None, got {on_done!r:.80}.')
+  with placement.agreement(mesh, target) as agree:
+    validation.check_positive_int(batch_size, 'batch_size')
+    if on_done is not None and not callable(on_done):
+      raise ValueError(
+        f'on_done must be callable or None, got {on_done!r:.80}.'
+      )
+    agree(batch_size=batch_size)
   with jax.enable_x64(False):
     queue = prepare(
       key, target, drafters, prompts, prompt_lengths, options, mesh
     )
     count = min(batch_size, queue.prompt_lengths.size)
-    size = placement.rows_on(queue.mesh, count, rows_bucket(count))
+    size = placement.rows_on(
+      queue.mesh, count, rows_bucket(count), 'slots of batch_size'
+    )
     return _serve(queue, size, on_done)
 
 

@@ -48,6 +48,22 @@ class _Drafts(NamedTuple):
   uniforms: jax.Array  # [S]
 
 
+class _Law(NamedTuple):
+  """A law that is compared with others: probabilities."""
+
+  probs: jax.Array  # [A]
+  tokens: jax.Array | None  # [A]; None: 0..V-1
+
+
+class _Looked(NamedTuple):
+  """What a step finds at the last node."""
+
+  more: jax.Array  # [] bool, a draw is left; else the node is judged
+  enters: jax.Array  # [] bool, the draw has a node of its own
+  parent: jax.Array  # [] depth of the node whose draw it is
+  draw: jax.Array  # [] its chain
+
+
 class _Walk(NamedTuple):
   """The path at hand; entries by depth, 0 the root."""
 
@@ -77,15 +93,27 @@ def verify_traversal(
     The `Verification`: at least one token per row.
   """
   drafts = jax.vmap(_merge)(context.keys, *by_depth(tree, config))
-  start, step, finish = (
-    jax.vmap(functools.partial(part, config=config, sampling=sampling))
-    for part in (_start, _step, _finish)
+  law_at = jax.vmap(functools.partial(_law_at, sampling=sampling))
+  look, move, finish = (
+    jax.vmap(functools.partial(part, config=config))
+    for part in (_look, _move, functools.partial(_finish, sampling=sampling))
   )
-  walk = jax.lax.while_loop(
-    lambda walk: jnp.any(walk.going),
-    lambda walk: step(context, drafts, walk),
-    start(context),
-  )
+
+  def step(walk):
+    looked = look(drafts, walk)
+    # A law is passes over the vocabulary: none where no row goes deeper.
+    law = jax.lax.cond(
+      jnp.any(looked.enters & walk.going),
+      lambda: law_at(context, drafts.tokens, walk.depth + 1, looked.draw),
+      lambda: jax.tree.map(
+        lambda leaf: leaf[:, 0], _Law(walk.rest, walk.atoms)
+      ),
+    )
+    return move(drafts, walk, looked, law)
+
+  root = jnp.zeros_like(context.root)
+  start = _start(law_at(context, drafts.tokens, root, root), config)
+  walk = jax.lax.while_loop(lambda walk: jnp.any(walk.going), step, start)
   return finish(context, drafts, walk)
 
 
@@ -101,40 +129,58 @@ def _merge(key, tokens, laws):
   )
 
 
-def _start(row, *, config, sampling):
-  law = filters.target_law(row.logits[0], row.seen, row.num_new, sampling)
-  places = 1 + config.draft_length
+def _law_at(row, tokens, depth, chain, *, sampling):
+  """The target's law behind the node of a chain at a depth, 0 the root."""
+  node = jnp.where(depth > 0, 1 + (depth - 1) * tokens.shape[1] + chain, 0)
+  law = filters.target_law(
+    node_at(row.logits, node),
+    _seen(row.seen, tokens[:, chain], depth),
+    row.num_new + depth,
+    sampling,
+  )
+  return _Law(jax.nn.softmax(law.logits), law.tokens)
+
+
+def _start(law, config):
+  """At the roots of all rows, whose laws are given."""
+  batch, places = law.probs.shape[0], 1 + config.draft_length
 
   def at_each(leaf):
-    return jnp.broadcast_to(leaf, (places, *leaf.shape))
+    return jnp.broadcast_to(leaf[:, None], (batch, places, leaf.shape[1]))
 
   return _Walk(
-    jnp.bool_(True),
-    jnp.int32(0),
-    jnp.full(places, -1, jnp.int32),
-    jnp.ones(places),
-    at_each(jax.nn.softmax(law.logits)),
-    None if law.tokens is None else at_each(law.tokens),
+    jnp.ones(batch, bool),
+    jnp.zeros(batch, jnp.int32),
+    jnp.full((batch, places), -1, jnp.int32),
+    jnp.ones((batch, places)),
+    *jax.tree.map(at_each, law),
   )
 
 
-def _step(row, drafts, walk, *, config, sampling):
-  """Looks at the next draw of the last node, or judges the node itself."""
+def _look(drafts, walk, *, config):
+  """The next draw of the last node, or the node itself if none is left."""
   here, chain = walk.depth, _chain(walk)
   left = drafts.together[here, chain] & (drafts.tokens[here] >= 0)
   left &= jnp.arange(config.num_drafts) > walk.drawn[here]
-  more, draw = jnp.any(left), gumbel.argmax(left).astype(jnp.int32)
+  more, draw = jnp.any(left), gumbel.argmax(left)
   repeated = gumbel.argmax(drafts.together[here + 1, draw]) < draw
-  enters = more & ~repeated
-  node = 1 + (here - 1) * config.num_drafts + chain
+  return _Looked(
+    more,
+    more & ~repeated,
+    jnp.where(more, here, here - 1),
+    jnp.where(more, draw, chain),
+  )
+
+
+def _move(drafts, walk, looked, law, *, config):
+  """Enters the node that was looked at, stays, or takes its draw as failed."""
+  here, (more, enters, parent, draw) = walk.depth, looked
+  node = 1 + (here - 1) * config.num_drafts + _chain(walk)
   stays = (here == 0) | (node_at(drafts.uniforms, node) <= walk.weight[here])
-  # The draw that is entered or has failed, and its parent.
-  parent = jnp.where(more, here, here - 1)
-  draw = jnp.where(more, draw, chain)
   covered = _covered(drafts, walk, parent, draw, config)
   written = jax.tree.map(
     functools.partial(jnp.where, enters),
-    _enter(row, drafts, walk, draw, covered, sampling),
+    _enter(drafts, walk, draw, covered, law),
     _fail(walk, parent, covered),
   )
   going = walk.going & (more | ~stays)
@@ -179,24 +225,18 @@ def _covered(drafts, walk, parent, draw, config):
   return filters.probabilities_at(law, node_at(walk.atoms, parent))
 
 
-def _enter(row, drafts, walk, draw, covered, sampling):
+def _enter(drafts, walk, draw, covered, law):
   """A child before anything below it was judged."""
-  here, width = walk.depth, drafts.tokens.shape[1]
+  here = walk.depth
   token = drafts.tokens[here, draw]
   place, known = token, token >= 0
   if walk.atoms is not None:
     hit = walk.atoms[here] == token
     place, known = gumbel.argmax(hit), jnp.any(hit)
   wanted = jnp.where(known, walk.weight[here] * walk.rest[here, place], 0.0)
-  law = filters.target_law(
-    node_at(row.logits, 1 + here * width + draw),
-    _seen(row.seen, drafts.tokens[:, draw], here),
-    row.num_new + here + 1,
-    sampling,
-  )
   return dict(
     weight=jnp.minimum(ratio(wanted, covered[place]), 1.0),
-    rest=jax.nn.softmax(law.logits),
+    rest=law.probs,
     atoms=law.tokens,
   )
 
@@ -205,7 +245,7 @@ def _seen(seen, path, depth):
   """Marks the tokens of a path down to a depth as seen: [V] or None."""
   if seen is None:
     return None
-  path = jnp.where(jnp.arange(path.size) <= depth, path, seen.size)
+  path = jnp.where(jnp.arange(path.size) < depth, path, seen.size)
   return seen.at[path].set(True, mode='drop')
 
 

@@ -77,20 +77,34 @@ def verify_canonical(
   Returns:
     The `Verification`: at least one token per row.
   """
+
+  def choose(keys, laws, walk):
+    del walk
+    return jax.vmap(lambda key, law: filters.draw(key, law))(keys, laws)
+
+  return _walk_down(context, tree, config, sampling, choose)
+
+
+def _walk_down(context, tree, config, sampling, choose) -> Verification:
+  """From the root along the tokens [B] that `choose` picks at every depth.
+
+  One loop over all rows: a depth that no row reaches costs no law.
+  """
   batch, size = context.logits.shape[:2]
   chex.assert_shape(tree.tokens, (batch, size - 1))
   length = config.draft_length
 
   def step(walk):
-    token = jax.vmap(_canonical_token, (0, 0, 0, 0, 0, None, None))(
-      context.keys,
-      context.root,
-      context.num_new,
-      walk.seen,
+    keys = jax.vmap(gumbel.position_key)(
+      context.keys, context.root + 1 + walk.depth
+    )
+    laws = jax.vmap(filters.target_law, (0, 0, 0, None))(
       jax.vmap(node_at)(context.logits, walk.node),
-      walk.depth,
+      walk.seen,
+      context.num_new + walk.depth,
       sampling,
     )
+    token = choose(keys, laws, walk)
     alive = jnp.take_along_axis(walk.alive, tree.parents, axis=1)
     alive &= (tree.tokens == token[:, None]) & (token >= 0)[:, None]
     return _advanced(walk, token, jnp.pad(alive, ((0, 0), (1, 0))), sampling)
@@ -121,7 +135,7 @@ def _at_root(context: Context, length: int) -> _Walk:
 def _advanced(walk: _Walk, token, alive, sampling) -> _Walk:
   """One depth further: the token [B], and the nodes [B, S] that hold it."""
   accepted = walk.running & jnp.any(alive, axis=1)
-  node = jnp.where(accepted, gumbel.argmax(alive), 0).astype(jnp.int32)
+  node = jnp.where(accepted, gumbel.argmax(alive), 0)
   old = walk.result
   return _Walk(
     walk.depth + 1,
@@ -154,12 +168,6 @@ def node_at(nodes, index):
   )
 
 
-def _canonical_token(key, root, num_new, seen, logits, depth, sampling):
-  law = filters.target_law(logits, seen, num_new + depth, sampling)
-  key = gumbel.position_key(key, root + 1 + depth)
-  return filters.draw(key, law)
-
-
 def is_stop(token: jax.Array, sampling: SamplingParams) -> jax.Array:
   """Whether a token ends the row."""
   stops = jnp.expand_dims(sampling.stop_tokens, tuple(range(token.ndim)))
@@ -183,10 +191,24 @@ class _Judged(NamedTuple):
 
 def _verify_chains(context, tree, config, sampling, *, choose):
   """The walk over K chains; `choose` picks a token from live proposals."""
-  row = functools.partial(
-    _walk_chains, config=config, sampling=sampling, choose=choose
-  )
-  return jax.vmap(row)(context, by_depth(tree, config))
+  tokens, laws = by_depth(tree, config)
+  # After the last depth one more token is chosen with nothing to judge.
+  tokens = jnp.pad(tokens, ((0, 0), (0, 1), (0, 0)), constant_values=-1)
+  width, last = config.num_drafts, config.draft_length - 1
+  row = functools.partial(choose, config=config)
+
+  def choose_rows(keys, target, walk):
+    depth = walk.depth
+    before = jnp.maximum(1 + (depth - 1) * width, 0)  # nodes above this depth
+    live = jax.lax.dynamic_slice_in_dim(walk.alive, before, width, axis=1)
+    judged = _Judged(
+      tokens[:, depth],
+      jax.tree.map(lambda leaf: leaf[:, jnp.minimum(depth, last)], laws),
+      live | (depth == 0),
+    )
+    return jax.vmap(row)(keys, target, judged)
+
+  return _walk_down(context, tree, config, sampling, choose_rows)
 
 
 def by_depth(tree: DraftTree, config: SpeculativeConfig):
@@ -194,47 +216,6 @@ def by_depth(tree: DraftTree, config: SpeculativeConfig):
   shape = (-1, config.draft_length, config.num_drafts)
   return tree.tokens.reshape(shape), jax.tree.map(
     lambda leaf: leaf.reshape(*shape, leaf.shape[-1]), tree.laws
-  )
-
-
-def _walk_chains(row, chains, *, config, sampling, choose):
-  length, width = config.draft_length, config.num_drafts
-  tokens, laws = chains
-  # After the last depth one more token is chosen with nothing to judge.
-  tokens = jnp.pad(tokens, ((0, 1), (0, 0)), constant_values=-1)
-  laws = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[:1]]), laws)
-
-  def step(walk, judged):
-    node, live, running, seen = walk
-    depth, key, tokens, laws = judged
-    law = filters.target_law(
-      node_at(row.logits, node), seen, row.num_new + depth, sampling
-    )
-    token = choose(key, law, _Judged(tokens, laws, live), config)
-    live = live & (tokens == token) & (token >= 0)
-    accepted = running & jnp.any(live)
-    node = (1 + depth * width + gumbel.argmax(live)).astype(jnp.int32)
-    seen = None if seen is None else seen.at[token].set(True)
-    going = accepted & ~is_stop(token, sampling)
-    next_ = jnp.where(accepted, node, 0), live, going, seen
-    return next_, (token, running, node, accepted)
-
-  start = (jnp.int32(0), jnp.ones(width, bool), jnp.bool_(True), row.seen)
-  depths = jnp.arange(length + 1)
-  keys = jax.vmap(gumbel.position_key, (None, 0))(
-    row.keys, row.root + 1 + depths
-  )
-  # Fewer passes on CPU; the loop over drafts of a rejection scheme is unrolled
-  # already, and both would take the compiler several times as long.
-  unroll = 1 if laws is not None else 8
-  _, (text, valid, path, accepted) = jax.lax.scan(
-    step, start, (depths, keys, tokens, laws), unroll=unroll
-  )
-  return Verification(
-    text,
-    jnp.sum(valid, dtype=jnp.int32),
-    path[:length],
-    jnp.sum(accepted, dtype=jnp.int32),
   )
 
 

@@ -7,10 +7,8 @@ total variation. Beside the sampled rates stand their exact values, the bound
 (1 - TV) / (1 + TV) that no communication-free protocol can beat in the worst
 case, and the optimum 1 - TV of a maximal coupling.
 
-The contexts are known to be held out of training only where the text (for
-'python': the Python version) and held_out_fraction are those of training;
-`training_split` in results.json says so of each model, null where there is no
-record of its training.
+Whether the contexts are held out of training says `training_split` in
+results.json, see `is_training_split`.
 
 Legend: M contexts, S tokens of a context, V vocabulary, R repetitions.
 """
@@ -139,7 +137,7 @@ def pair_logits(config, windows, target, drafter):
 
 @functools.partial(jax.jit, static_argnames='repetitions')
 def match_rates(key, draft_logits, target_logits, *, repetitions):
-  """Sampled match rates [2] of Gumbel and Weighted MinHash couplings.
+  """Sampled match rates [2] of Gumbel and Weighted MinHash, R draws each.
 
   Args:
     key: typed key; consumed.
@@ -148,22 +146,22 @@ def match_rates(key, draft_logits, target_logits, *, repetitions):
     repetitions: R.
   """
 
-  def rate(coupling_fn, key, batch_size):
-    keys = jax.random.split(key, repetitions)
+  def rate(function, key, batch_size):
     matches = jax.lax.map(
-      lambda k: coupling_fn(k, draft_logits, target_logits).is_match,
-      keys,
+      lambda k: function(k, draft_logits, target_logits).is_match,
+      jax.random.split(key, repetitions),
       batch_size=batch_size,
     )
     return jnp.mean(matches, dtype=jnp.float32)
 
   gumbel_key, dart_key = jax.random.split(key)
   chunk = max(1, _CHUNK // draft_logits.size)
+  darts = weighted_minhash.weighted_minhash_coupling
+  # Darts are thrown until one hits: a batch would wait for its slowest.
   return jnp.stack(
     [
       rate(coupling.gumbel_coupling, gumbel_key, chunk),
-      # Darts are thrown until one hits: a batch would wait for its slowest.
-      rate(weighted_minhash.weighted_minhash_coupling, dart_key, None),
+      rate(darts, dart_key, None),
     ]
   )
 

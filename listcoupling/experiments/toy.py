@@ -211,70 +211,72 @@ _COUPLING_COLUMNS = (
   Column('theory', 'theory', '.4f'),
   Column('bits', 'bits', '.1f'),
 )
+_low = functools.partial(
+  weighted_minhash.low_communication_coupling, max_bits=200
+)
+_minhash = weighted_minhash.weighted_minhash_coupling
+
+
+def _overlap(p, q):
+  return 1 - bounds.total_variation(p, q)
+
+
+# What draws, and what theory says of the matches; None is unknown.
+_COUPLINGS = {
+  'maximal': (rejection.maximal_coupling, _overlap),
+  'low communication': (_low, _overlap),
+  'Gumbel': (coupling.gumbel_coupling, bounds.gumbel_coupling_probability),
+  'Weighted MinHash': (_minhash, bounds.weighted_minhash_probability),
+}
+_LISTS = {
+  'GLS': (coupling.gumbel_list_sampling, bounds.list_matching_probability),
+  'SpecInfer': (rejection.specinfer_step, None),
+  'SpecTr': (rejection.spectr_step, None),
+  'optimum, iid drafts': (None, COMPUTED['optimum']),
+  'shared-race list': (coupling.shared_race_list_sampling, None),
+  'optimum, top-K': (None, COMPUTED['optimum_without_replacement']),
+}
 _BATCH = 10_000  # draws at a time
 _VOCAB, _TAIL = 151_936, 0.01
 
 
-def coupling_table(
-  seed: int, *, num_atoms: int = 10, num_drafts: int = 4, trials: int = 2000
-) -> str:
+def coupling_table(seed: int, *, trials: int = 2000) -> str:
   """How often each coupling matches on one pair of Dirichlet(1) laws.
 
   Args:
     seed: of the pair and of all noise.
-    num_atoms: N.
-    num_drafts: K of the lists.
     trials: draws per coupling.
 
   Returns:
     Lines of text: sampled rate with its standard error beside what theory
-    says ('>=' a bound), and the bits sent.
+    says, and the bits sent.
 
   Example:
     >>> table = coupling_table(0, trials=10)  # doctest: +SKIP
   """
+  num_atoms, num_drafts = 10, 4
   key = gumbel.seed_key(seed)
   laws_key = gumbel.domain_key(key, Domain.LAWS, num_atoms)
   laws = gumbel.exponential(laws_key, 2 * num_atoms).reshape(2, num_atoms)
   p, q = laws / laws.sum(axis=-1, keepdims=True)
   keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS), trials)
   rows = []
-  for name, count, function, theory in _couplings(p, q, num_drafts):
-    row = {'coupling': name, 'num_drafts': count, 'theory': theory}
-    rows.append(row | (_drawn(function, keys, p, q) if function else {}))
+  for count, how, couplings in (
+    (1, {}, _COUPLINGS),
+    (num_drafts, {'num_drafts': num_drafts}, _LISTS),
+  ):
+    for name, (draw, theory) in couplings.items():
+      row = {'coupling': name, 'num_drafts': count}
+      if draw is not None:
+        row |= _drawn(functools.partial(draw, **how), keys, p, q)
+      if theory is not None:
+        row['theory'] = float(theory(p, q, **how))
+      rows.append(row)
   return (
     f'One pair of Dirichlet(1) laws on {num_atoms} atoms, TV = '
     f'{float(bounds.total_variation(p, q)):.4f}, {trials} draws, seed {seed}\n'
     + tables.as_text(rows, _COUPLING_COLUMNS)
   )
-
-
-def _couplings(p, q, num_drafts):
-  """Yields name, K, sampler (or None) and what theory says (or None)."""
-  low = functools.partial(
-    weighted_minhash.low_communication_coupling, max_bits=200
-  )
-  minhash = weighted_minhash.weighted_minhash_coupling
-  for name, function, theory in (
-    ('maximal', rejection.maximal_coupling, 1 - bounds.total_variation(p, q)),
-    ('low communication', low, 1 - bounds.total_variation(p, q)),
-    ('Gumbel', coupling.gumbel_coupling,
-     bounds.gumbel_coupling_probability(p, q)),
-    ('Weighted MinHash', minhash, bounds.weighted_minhash_probability(p, q)),
-  ):  # fmt: skip
-    yield name, 1, function, float(theory)
-  for name, function, theory in (
-    ('GLS', coupling.gumbel_list_sampling, bounds.list_matching_probability),
-    ('SpecInfer', rejection.specinfer_step, None),
-    ('SpecTr', rejection.spectr_step, None),
-    ('optimum, iid drafts', None, COMPUTED['optimum']),
-    ('shared-race list', coupling.shared_race_list_sampling, None),
-    ('optimum, top-K', None, COMPUTED['optimum_without_replacement']),
-  ):
-    if function is not None:
-      function = functools.partial(function, num_drafts=num_drafts)
-    theory = theory and float(theory(p, q, num_drafts))
-    yield name, num_drafts, function, theory
 
 
 def _drawn(function, keys, p, q) -> dict:

@@ -10,7 +10,6 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
-from absl import logging
 
 from listcoupling import files
 from listcoupling.data import image_files
@@ -120,7 +119,6 @@ def encode(values: Mapping) -> dict:
   shape = trained.model.config.source_shape
   images = image_files.read_named_images(values['images'], shape)
   blocks = pictures.cut(images.pixels, shape)
-  _tell_strange(trained, blocks.right)
   if values['crops'] and blocks.left is None:
     raise ValueError(
       'crops are taken of left halves, but the images are right halves alone.'
@@ -136,19 +134,19 @@ def encode(values: Mapping) -> dict:
   if values['crops']:
     _write_crops(values, trained, blocks.left, container)
   size = bitstream.write(values['file'], container)
-  return {'networks': networks, **size_report(container, size)}
+  report = {'networks': networks, **size_report(container, size)}
+  return report | _hint(trained, blocks.right)
 
 
-def _tell_strange(trained, sources) -> None:
-  """Warns of pictures that are nothing like those of the training."""
+def _hint(trained, sources) -> dict[str, str]:
+  """Words on pictures that are nothing like those of the training."""
   strange = fits.count_strange(trained, sources)
-  if strange > _STRANGE * len(sources):
-    logging.warning(
-      '%d of %d blocks are unlike all that this codec was trained on: they '
-      'will look poor; a --model of such pictures codes them better.',
-      strange,
-      len(sources),
-    )
+  if strange <= _STRANGE * len(sources):
+    return {}
+  return {
+    'hint': f'{strange} of {len(sources)} blocks are unlike all pictures that '
+    'this codec was trained on; name a --model of pictures like these'
+  }
 
 
 def _write_crops(values, trained, left, container) -> None:

@@ -56,9 +56,11 @@ def cut(pictures, source_shape) -> Blocks:
     or list(shape[2:]) != colours
     or any(all_ < one for all_, one in zip(shape, tile))
   ):
+    kind = 'RGB' if colours else 'grey'
     raise ValueError(
-      f'the images have shape {shape}; this model codes {tuple(source_shape)}, '
-      f'the right half of {(*tile, *colours)}, and larger pictures in tiles.'
+      f'the images have shape {shape}; this model codes {kind} pictures of '
+      f'{(*tile, *colours)}, larger ones in tiles, and right halves alone of '
+      f'{tuple(source_shape)}.'
     )
   left, right = side_information.split_halves(
     _to_tiles(pictures, tile), colour=bool(colours)

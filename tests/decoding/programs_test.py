@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import operator
 import threading
 import time
 from concurrent import futures
@@ -66,8 +67,10 @@ NUMBERS = [
   dict(min_p=0.2),
   dict(repetition_penalty=2.0),
   dict(logit_bias=((1, 0.5), (4, -np.inf))),
+  dict(logit_bias=tuple((token, 0.5) for token in range(8))),
   dict(min_new_tokens=5),
-  dict(stop_tokens=tuple(range(5, 11))),
+  dict(stop_tokens=()),
+  dict(stop_tokens=tuple(range(4, 12))),
   dict(max_new_tokens=20),
   dict(pad_token=99),
 ]
@@ -129,6 +132,21 @@ def test_the_store_is_bounded_and_keeps_the_latest(monkeypatch):
   assert [len(kept) for kept in programs._programs.values()] == [2]
   assert made[1] is not programs.get(abs, np.zeros(2, np.float32))
   np.testing.assert_array_equal(made[3](np.float32([-1, 2, -3])), [1, 2, 3])
+
+
+def test_a_round_of_more_programs_has_room(monkeypatch):
+  programs.clear()
+  monkeypatch.setattr(programs, 'SIZE', 2)
+
+  def go_round():
+    return [programs.get(abs, np.zeros(n, np.float32)) for n in (1, 2, 3)]
+
+  with programs.room(3), programs.room(1):
+    first, second = go_round(), go_round()
+  assert all(map(operator.is_, first, second))
+  third = go_round()  # there is no room any more
+  assert not any(map(operator.is_, third, go_round()))
+  assert [len(kept) for kept in programs._programs.values()] == [2]
 
 
 def test_each_device_has_room_of_its_own(monkeypatch):

@@ -1,5 +1,8 @@
 """A queue of requests against the same requests one by one."""
 
+import dataclasses
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -90,3 +93,63 @@ def test_slots_make_sense():
   with pytest.raises(ValueError, match='batch_size must be at least 1, got 0'):
     serve(0)
   assert serve(10**9).tokens.shape == (REQUESTS, 30)  # a slot per request
+
+
+def test_one_request_is_one_generation():
+  call = TARGET, DRAFTER, PROMPTS[:1], LENGTHS[:1], OPTIONS
+  found = generate_many(KEY, *call, batch_size=8)
+  np.testing.assert_array_equal(found.tokens, generate(KEY, *call).tokens)
+  assert found.metrics.occupancy == 1
+
+
+class Positions(NamedTuple):
+  vocab_size: int
+  max_positions: int | None
+
+
+LONG = np.zeros((3, 40), int)
+REFUSED = {
+  'no request': (
+    dict(prompts=np.zeros((0, 4), int), lengths=[]),
+    r'B, P >= 1, got \(0, 4\)',
+  ),
+  'none but rows of nothing': (
+    dict(prompts=np.zeros((3, 0), int), lengths=[0] * 3),
+    r'B, P >= 1, got \(3, 0\)',
+  ),
+  'one request too long for a slot': (
+    dict(prompts=LONG, lengths=[1, 40, 1], cache_length=64),
+    'cache_length=64 cannot hold prompts of 40 tokens.*70 are needed',
+  ),
+  'one request past the positions': (
+    dict(prompts=LONG, lengths=[1, 40, 1], max_positions=64),
+    'row 1 may reach 70 tokens.*past the 64 positions',
+  ),
+  'a request of no token': (
+    dict(prompts=LONG, lengths=[1, 0, 1]),
+    r'prompt_lengths must be in \[1, 40\], got 0',
+  ),
+  'a key too few': (
+    dict(prompts=LONG, lengths=[1] * 3, keys=2),
+    r'\(3,\)',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_a_queue_that_cannot_be_served_is_refused_at_once(name, monkeypatch):
+  """Before any request is begun: the last may be the one that does not fit."""
+  changes, words = REFUSED[name]
+  monkeypatch.setattr(serving, '_serve', None)
+  settings = {'keys': 3, 'cache_length': None, 'max_positions': None} | changes
+  config = Positions(VOCAB, settings['max_positions'])
+  with pytest.raises(ValueError, match=words):
+    generate_many(
+      jax.random.split(KEY, settings['keys']),
+      TARGET._replace(config=config),
+      DRAFTER,
+      settings['prompts'],
+      settings['lengths'],
+      dataclasses.replace(OPTIONS, cache_length=settings['cache_length']),
+      batch_size=2,
+    )

@@ -1,4 +1,7 @@
-"""Rejection under top-k looks at the kept atoms alone, and decides the same."""
+"""Verification: which laws it forms, and that rejection needs kept atoms alone.
+
+The law of the text itself is checked by `laws_test`.
+"""
 
 import functools
 
@@ -8,8 +11,10 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from listcoupling.decoding import filters, verify
+from listcoupling.decoding import filters, sampling_params, tree, verify
 from listcoupling.decoding.draft import SpeculativeConfig
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
 from tests import statistics
 
 VOCAB, KEPT, DRAFTS = 40, 6, 3
@@ -129,3 +134,56 @@ def test_nothing_of_the_vocabulary_is_made(accept):
 
   jaxpr = jax.make_jaxpr(choose)(jax.random.key(0), law, drafts)
   assert longest(jaxpr.jaxpr) < 1000
+
+
+def judge(name, monkeypatch):
+  """A method's verification of rows that go on as `wanted` [B, 3].
+
+  All chains draft 1 and then 2. The function returns tokens per row, and how
+  often laws of the rows were formed.
+  """
+  made, form = [], filters.target_law
+
+  def noted(*args):
+    jax.debug.callback(lambda: made.append(None))
+    return form(*args)
+
+  monkeypatch.setattr(filters, 'target_law', noted)
+  method = METHODS[name]
+  width = 1 if method.single_draft else 2
+  config = SpeculativeConfig((), 4, width, 2, 2 * width, True, True)
+  sampling = sampling_params.sampling_params(GenerateOptions(top_p=0.9))
+  zeros = jnp.zeros(2, jnp.int32)
+
+  @jax.jit
+  def verified(logits):
+    tokens = jnp.broadcast_to(jnp.array([[1], [2]]), (2, 2, width))
+    even = filters.Law(jnp.zeros((2, 2, width, 4)), None)
+    keys = jax.random.split(jax.random.key(0), 2)
+    context = verify.Context(keys, zeros, zeros, None, logits)
+    return method.verify(context, tree.chains(tokens, even), config, sampling)
+
+  def walk(*wanted):
+    made.clear()
+    nodes = np.repeat(wanted, [1, width, width], axis=1)
+    only = jax.nn.one_hot(nodes, 4, dtype=bool)
+    count = verified(jnp.where(only, 0.0, -jnp.inf)).count
+    jax.effects_barrier()
+    return count.tolist(), len(made)
+
+  return walk
+
+
+WALKS = [name for name in METHODS if name not in ('autoregressive', 'block')]
+
+
+@pytest.mark.parametrize('name', WALKS)
+def test_laws_are_formed_only_where_a_row_goes(name, monkeypatch):
+  """Under top-p each takes about thirty passes over the vocabulary."""
+  walk = judge(name, monkeypatch)
+  if name == 'traversal':  # enters all of a path before it judges, once
+    assert walk([0, 0, 0], [0, 0, 0]) == ([1, 1], 1 + 2)
+    return
+  assert walk([0, 0, 0], [0, 0, 0]) == ([1, 1], 1)
+  assert walk([1, 0, 0], [0, 0, 0]) == ([2, 1], 2)
+  assert walk([0, 0, 0], [1, 2, 3]) == ([1, 3], 3)

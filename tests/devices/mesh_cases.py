@@ -113,7 +113,7 @@ def programs(results):
   target, drafter = network()
   rows, lengths = prompts()
   key = gumbel.seed_key(KEY)
-  for name in ('both', 'fsdp'):
+  for name in MESHES:
     call = generate.prepare(
       key, target, drafter, rows, lengths, OPTIONS, mesh(MESHES[name])
     )
@@ -165,13 +165,18 @@ def tables(results):
   options = GenerateOptions(num_drafts=4, draft_length=3, max_new_tokens=size)
   key = gumbel.seed_key(KEY)
 
-  def text(**settings):
+  def text(key=key, drafter=drafter, **settings):
     return generate.generate(
       key, target, drafter, rows, lengths, options, **settings
     )
 
   reference = text()
-  out = text(mesh=mesh(dict(data=4, tp=2)))
+  # Keys and drafter lie on devices of their own.
+  out = text(
+    jax.device_put(key, jax.devices()[3]),
+    drafter._replace(params=jax.device_put(drafter.params, jax.devices()[5])),
+    mesh=mesh(dict(data=4, tp=2)),
+  )
   results['table'] = {
     'tokens': int(out.lengths.sum()),
     'same': bool((out.tokens == reference.tokens).all()),
@@ -247,6 +252,13 @@ def refusals(results):
       rows[:count], lengths[:count], OPTIONS, mesh=mesh(sizes),
     )  # fmt: skip
 
+  def queued(count, **settings):
+    return fakes.refusal(
+      generate_many, gumbel.seed_key(KEY), target, drafter,
+      rows[:count], lengths[:count], OPTIONS, mesh=mesh(dict(data=4)),
+      **settings,
+    )  # fmt: skip
+
   odd = TransformerConfig(4095, 64, 1, 8, 4, 16, 128)
   odd, _ = random_pair(gumbel.seed_key(0), odd, draft_layers=1, gain=0.1)
   heads = TransformerConfig(4096, 96, 1, 6, 3, 16, 128)
@@ -256,6 +268,8 @@ def refusals(results):
     'batch': message(dict(data=8), count=5),
     'vocabulary': message(dict(tp=8), target=odd),
     'heads': message(dict(tp=8), target=heads),
+    'requests': queued(1, batch_size=8),
+    'slots': queued(ROWS, batch_size=2),
   }
 
 

@@ -23,12 +23,7 @@ def results(tmp_path_factory):
   done = subprocess.run(
     [sys.executable, '-m', 'tests.devices.mesh_cases', str(path)],
     cwd=ROOT,
-    env=os.environ
-    | {
-      'JAX_PLATFORMS': 'cpu',
-      'JAX_NUMPY_RANK_PROMOTION': 'raise',
-      'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
-    },
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
     text=True,
     timeout=900,
@@ -68,6 +63,17 @@ def test_a_block_exchanges_sums_and_the_few_best_tokens(results):
   rows, heads, entries, size = found['cache_shard']
   assert [rows, heads] == [4, 1]  # of 8 rows and 4 key heads
   assert found['largest'] < 4 * rows * heads * entries * size
+  assert found['outside_the_loop'] == 0
+
+
+def test_key_heads_that_are_repeated_stay_where_they_are(results):
+  """Eight shards of four key heads: each has its own half of the queries."""
+  found = results['tp block']
+  assert 'collective-permute' not in found['kinds']
+  rows, heads, entries, size = found['cache_shard']
+  assert [rows, heads] == [8, 1] and found['cache'][1] == 8
+  assert found['largest'] < 4 * rows * heads * entries * size
+  assert found['largest'] < 8 * 4096 * 4  # rows, V, 4 bytes
   assert found['outside_the_loop'] == 0
 
 
@@ -218,6 +224,8 @@ def test_what_does_not_fit_is_refused_by_name(results):
   assert '5 prompts' in found['batch'] and 'data=8' in found['batch']
   assert 'vocab_size=4095' in found['vocabulary']
   assert 'num_kv_heads=3' in found['heads'] and 'tp=8' in found['heads']
+  assert '1 prompts' in found['requests'] and 'data=4' in found['requests']
+  assert '2 slots of batch_size' in found['slots']
 
 
 def test_axes_may_be_absent_in_any_order_and_explicit():

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from listcoupling import gumbel
 from listcoupling.decoding import generate, placement, tuning
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.serving import generate_many
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
@@ -67,6 +68,13 @@ def generate_text(results, process, folder):
   results['other prompts'] = message(rows=rows + process)
   bad = GenerateOptions(temperature=-1.0) if process else options
   results['bad options'] = message(options=bad)
+  queue = key, exact, drafter, rows % 16, lengths, options
+  results['other slots'] = fakes.refusal(
+    generate_many, *queue, batch_size=4 + 2 * process, mesh=mesh
+  )
+  results['no slots in one'] = fakes.refusal(
+    generate_many, *queue, batch_size=4 * process, mesh=mesh
+  )
   results['after'] = message()
   results['tuned'] = _tuned(process, exact, drafter)
 

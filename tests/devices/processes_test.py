@@ -81,6 +81,14 @@ def test_other_arguments_are_refused_by_both(results):
     assert 'different prompts' in found['other prompts']
 
 
+def test_a_queue_of_other_slots_is_refused_by_both(results):
+  for found in results:
+    assert 'different batch_size' in found['other slots']
+  ours, theirs = (found['no slots in one'] for found in results)
+  assert 'batch_size must be at least 1, got 0' in ours
+  assert 'process 0 failed' in theirs
+
+
 def test_an_error_in_one_process_ends_the_call_in_both(results):
   assert 'process 1 failed' in results[0]['bad options']
   assert 'temperature' in results[1]['bad options']

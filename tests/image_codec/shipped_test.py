@@ -32,14 +32,15 @@ def test_the_card_says_what_it_is():
   assert sum(x.stat().st_size for x in files) < 2_000_000
 
 
-def _values(folder, name, **changes):
-  """Flags of `compress encode`, FOLDER/NAME.npy to FOLDER/NAME."""
-  return dict(
+def _encode(images, file, **changes):
+  """The command's report with its defaults."""
+  values = dict(
     model=None, scheme=None, beta=None, bin_size=None, num_decoders=2,
     num_messages=16, num_candidates=None, num_groups=1, labels=None, width=0.0,
-    shared_race=False, seed=0, images=folder / f'{name}.npy', names=True,
-    file=folder / name, crops=None, indices=False, overwrite=False,
-  ) | changes  # fmt: skip
+    shared_race=False, seed=0, images=images, names=True, file=file, crops=None,
+    indices=False, overwrite=False,
+  )  # fmt: skip
+  return commands.encode(values | changes)
 
 
 @pytest.fixture(scope='module')
@@ -49,21 +50,18 @@ def coded(tmp_path_factory):
   digits = image_data.load_images('digits').test_images[:24]
   large = np.pad(np.kron(digits, np.ones((2, 2))), [(0, 0), (6, 6), (6, 6)])
   sheets = large.reshape(4, 3, 2, 28, 28).swapaxes(2, 3).reshape(4, 84, 56)
-  np.save(folder / 'coded.npy', sheets[:, :-9, :-3].astype(np.float32))
-  values = _values(folder, 'coded', crops=folder / 'known')
-  return folder, commands.encode(values)
+  np.save(folder / 'sheets.npy', sheets[:, :-9, :-3].astype(np.float32))
+  paths = folder / 'sheets.npy', folder / 'coded'
+  return folder, _encode(*paths, crops=folder / 'known')
 
 
-def test_pictures_of_another_kind_are_told(coded, tmp_path, monkeypatch):
-  told, sheets = [], np.load(coded[0] / 'coded.npy')
-  monkeypatch.setattr(
-    commands.logging, 'warning', lambda words, *args: told.append(words % args)
-  )
-  for name, pixels in (('digits', sheets), ('inverted', 1 - sheets)):
-    np.save(tmp_path / f'{name}.npy', pixels)
-    commands.encode(_values(tmp_path, name))
-  (line,) = told
-  assert line.startswith('24 of 24 blocks are unlike all that this codec')
+def test_pictures_that_are_no_digits_get_a_hint(coded):
+  folder, report = coded
+  assert 'hint' not in report
+  np.save(folder / 'dark.npy', 1 - np.load(folder / 'sheets.npy'))
+  negative = _encode(folder / 'dark.npy', folder / 'dark')
+  assert negative['hint'].startswith('24 of 24 blocks are unlike')
+  assert {**report, 'hint': negative['hint']} == negative
 
 
 def test_another_process_decodes_whole_pictures(coded):
@@ -74,13 +72,13 @@ def test_another_process_decodes_whole_pictures(coded):
   found = subprocess.run(
     [
       sys.executable, SCRIPT, 'decode', '--file=coded', '--format=json',
-      '--side=known/decoder_1.npz', '--output=out.npy', '--images=coded.npy',
+      '--side=known/decoder_1.npz', '--output=out.npy', '--images=sheets.npy',
     ],
     cwd=folder, check=True, capture_output=True, text=True, timeout=300,
     env=os.environ | {'PYTHONPATH': str(SCRIPT.parents[1])},
   )  # fmt: skip
   report = json.loads(found.stdout)
-  sheets, decoded = np.load(folder / 'coded.npy'), np.load(folder / 'out.npy')
+  sheets, decoded = np.load(folder / 'sheets.npy'), np.load(folder / 'out.npy')
   assert report['whole'] and decoded.shape == sheets.shape == (4, 75, 53)
   blocks = image_codec.cut(sheets, (28, 14))
   again = image_codec.cut(decoded, (28, 14))

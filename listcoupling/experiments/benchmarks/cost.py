@@ -364,7 +364,7 @@ def scaling(
   Counts past the devices at hand are left out; the drafter has the first layer
   of the target, whose config is given.
   """
-  pair = Size(config, 1, 0.1).pair(gumbel.domain_key(key, Domain.MODEL_INIT))
+  pair = Size(config, 1, 0.1).draw(gumbel.domain_key(key, Domain.MODEL_INIT))
   alone = functools.cache(lambda: _figures(key, pair, options, None))
 
   def measure(axis, devices):

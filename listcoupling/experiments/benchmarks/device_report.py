@@ -28,7 +28,6 @@ from listcoupling import files, gumbel, race_kernel
 from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis, tuning
 from listcoupling.decoding.generate import generate
-from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
 from listcoupling.models import pretrained
@@ -53,12 +52,8 @@ class Sizes(NamedTuple):
   images: int  # in a batch of the VAE
   vae: vae_model.VAEConfig
 
-  def draw(self) -> tuple[LanguageModel, LanguageModel]:
-    """The pair."""
-    return self.pair.pair(gumbel.seed_key(5))
-
   def workload(self, pair, batch: int, prompt: int) -> speed.Workload:
-    """Random prompts for it."""
+    """Random prompts for a pair."""
     shape, size = (batch, prompt), self.pair.config.vocab_size
     key = gumbel.seed_key(3)
     prompts = jax.random.randint(key, shape, 0, size, jnp.int32)
@@ -191,7 +186,7 @@ def blocks(sizes: Sizes) -> Iterator[dict]:
   for capacity in longer:
     full = capacity - sizes.new_tokens
     places += [(capacity, prompt, two) for prompt in (32, full)]
-  pair, settings, calls = sizes.draw(), [], []
+  pair, settings, calls = sizes.pair.draw(gumbel.seed_key(5)), [], []
   for capacity, prompt, methods in places:
     for batch, method in itertools.product(sizes.batches, methods):
       setting = dict(method=method, batch=batch, capacity=capacity)
@@ -215,7 +210,8 @@ def blocks(sizes: Sizes) -> Iterator[dict]:
 
 def prefill(sizes: Sizes) -> Iterator[dict]:
   """Reading prompts: a whole call for one new token."""
-  sizes, pair = sizes._replace(new_tokens=1), sizes.draw()
+  pair = sizes.pair.draw(gumbel.seed_key(5))
+  sizes = sizes._replace(new_tokens=1)
   count = sum(x.size for x in jax.tree.leaves(pair[0].params))
   for batch, prompt in sizes.prefills:
     own = sizes.workload(pair, batch, prompt)
@@ -278,7 +274,7 @@ def vae(sizes: Sizes) -> Iterator[dict]:
 
 def tuned(sizes: Sizes) -> Iterator[dict]:
   """The fastest of plain sampling and a grid of trees, at every batch."""
-  pair = sizes.draw()
+  pair = sizes.pair.draw(gumbel.seed_key(5))
   for batch in sizes.batches:
     own = sizes.workload(pair, batch, 32)
     options = sizes.options('gumbel_tree', sizes.capacities[0])

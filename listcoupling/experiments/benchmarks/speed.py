@@ -78,14 +78,14 @@ def timed(function: Callable[[], T], repeats: int = 1) -> tuple[T, float]:
 
 
 def milliseconds(
-  functions: Mapping[K, Callable], *, rounds: int = 20, show: bool = False
+  functions: Mapping[K, Callable], *, rounds: int
 ) -> dict[K, float]:
   """Median time of each function, called `in_turn`."""
   clocks = {
     name: functools.partial(lambda own: timed(own)[1], function)
     for name, function in functions.items()
   }
-  times = in_turn(clocks, rounds, show=show)
+  times = in_turn(clocks, rounds)
   return {name: 1e3 * float(np.median(own)) for name, own in times.items()}
 
 
@@ -135,7 +135,10 @@ def run(
 
 
 def _in_words(setting) -> str:
-  return ', '.join(f'{name} {value}' for name, value in setting.items())
+  return ', '.join(
+    value if isinstance(value, str) else f'{name} {value}'
+    for name, value in setting.items()
+  )
 
 
 class Size(NamedTuple):
@@ -145,7 +148,7 @@ class Size(NamedTuple):
   draft_layers: int
   gain: float  # of a layer, beside embeddings of 1
 
-  def pair(self, key: jax.Array) -> tuple[LanguageModel, LanguageModel]:
+  def draw(self, key: jax.Array) -> tuple[LanguageModel, LanguageModel]:
     """Draws both."""
     return random_pair(
       key, self.config, draft_layers=self.draft_layers, gain=self.gain
@@ -225,7 +228,7 @@ def load_workload(key: jax.Array, size: str) -> Workload:
   """
   pair = shipped = pretrained.shipped_pair()
   if size != 'shipped':
-    pair = SIZES[size].pair(gumbel.domain_key(key, Domain.MODEL_INIT))
+    pair = SIZES[size].draw(gumbel.domain_key(key, Domain.MODEL_INIT))
   prompts = encode_prompts(shipped[0].tokenizer, _PROMPTS)
   return Workload(gumbel.domain_key(key, Domain.TEXTS), *pair, *prompts)
 
@@ -361,13 +364,13 @@ def memory(
   workload: Workload,
   *,
   capacity: int = 2048,
-  batch: int = 1,
   drafts: Sequence[int] = (1, 8),
 ) -> Table:
-  """Compiled memory of the whole loop for rows of `capacity` tokens."""
-  prompts = np.ones((batch, capacity - 64), np.int32)
-  lengths = np.full(batch, prompts.shape[1])
-  workload = workload._replace(prompts=prompts, lengths=lengths)
+  """Compiled memory of the whole loop for a row of `capacity` tokens."""
+  length = capacity - 64
+  workload = workload._replace(
+    prompts=np.ones((1, length), np.int32), lengths=np.full(1, length)
+  )
 
   def measure(num_drafts):
     options = GenerateOptions(
@@ -378,7 +381,7 @@ def memory(
     analysis = call.compiled(loop.run, state, info).memory_analysis()
     return dict(
       capacity=capacity,
-      batch=batch,
+      batch=1,
       cache_entries=workload.target.capacity(state.cache),
       cache_bytes=_bytes(state.cache),
       state_bytes=_bytes(state),
@@ -657,7 +660,7 @@ def vocabulary(
 def _block(key, config, options, rounds) -> dict:
   """The row of a whole block."""
   init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
-  pair = Size(config, 1, 0.1).pair(init_key)
+  pair = Size(config, 1, 0.1).draw(init_key)
   prompts = np.array([[1, 2, 3]]), np.array([3])
   workload = Workload(key, *pair, *prompts)
   functions = {}

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 
 from listcoupling import tables
-from listcoupling.decoding import programs
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.language import protocol
@@ -101,10 +100,7 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
 def measure(setup: Setup, config, job: Job) -> dict:
   """Columns of a job: tokens and target calls of every row, and the rate."""
   del config
-  options, compiling = options_of(setup, job.setting), programs.seconds()
-  out = protocol.continue_prompts(setup, job, options)
-  if programs.seconds() > compiling:  # the first run of a program is slow
-    out = protocol.continue_prompts(setup, job, options)
+  out = protocol.timed_prompts(setup, job, options_of(setup, job.setting))
   real, metrics = slice(job.batch.size), out.metrics
   return {
     'tokens': out.lengths,

@@ -36,15 +36,12 @@ _WHY = (
   'that may reject takes its text from the draft with {overlap:.3f} (1 - TV). '
   'Columns 1 x n: tokens of one chain if all its drafts matched so often.'
 )
-FIELDS = protocol.FIELDS | {
+FIELDS = protocol.SHARED | {
   'num_nodes': Field(int, least=1, many=True),
   'temperatures': Field(float, least=0, many=True),
   'distinct': Field(str, among=tuple(METHODS), many=True, empty=True),
   'drafter_bits': Field(int, among=(0, 4, 8)),
 }
-for _name in ('draft_length', 'draft_temperatures', 'single_temperature'):
-  del FIELDS[_name]
-del FIELDS['temperature']
 _LEADS = (
   Column('n', 'num_nodes'),
   Column('ahead by', 'gap', '+.2f'),
@@ -139,7 +136,7 @@ def measure(setup: Setup, config, job: Job) -> dict:
   place = job.dataset, job.seed, job.number, setting.temperature
 
   def generate(own):
-    return protocol.continue_prompts(setup, job, options_of(setup, own))
+    return protocol.timed_prompts(setup, job, options_of(setup, own))
 
   plain = setup.once(place, lambda: generate(_plain(setting.temperature)))
   out = plain if setting.method == PLAIN else generate(setting)
@@ -209,15 +206,16 @@ def best_shapes(rows: Iterable[dict]) -> list[dict]:
   return list(best.values())
 
 
-def lead(rows: Sequence[dict]) -> tuple[float, float, dict]:
+def lead(rows: Sequence[dict]) -> dict:
   """How far the tree is ahead at one number of nodes.
 
   Args:
     rows: best shapes at these nodes.
 
   Returns:
-    Its tokens per call above the best other method's, the standard error of
-    both together, and that method's row.
+    gap, its tokens per call above the best other method's, with the standard
+    error of both together (`_se`); that method's scheme and shape; tokens of
+    one chain if all its drafts matched as often as race and overlap say.
   """
   tree = next(row for row in rows if row['method'] == TREE)
   other = max(
@@ -225,11 +223,17 @@ def lead(rows: Sequence[dict]) -> tuple[float, float, dict]:
     key=lambda row: row['tokens_per_call'],
   )
   errors = [row['tokens_per_call_se'] or 0.0 for row in (tree, other)]
-  return (
-    tree['tokens_per_call'] - other['tokens_per_call'],
-    float(np.hypot(*errors)),
-    other,
-  )
+  gap = tree['tokens_per_call'] - other['tokens_per_call']
+  count = tree['num_nodes']
+  return {
+    'num_nodes': count,
+    'gap': gap,
+    'gap_se': float(np.hypot(*errors)),
+    'scheme': f'{_scheme(other)}, {_shape(other)}',
+    'race': chain_tokens(other['race'], count),
+    'overlap': chain_tokens(other['overlap'], count),
+    'where': 'behind' if gap < 0 else 'ahead',
+  }
 
 
 def as_text(rows: Sequence[dict]) -> str:
@@ -265,6 +269,10 @@ def _scheme(row) -> str:
   return Setting(*(row[name] for name in Setting._fields)).scheme
 
 
+def _shape(row) -> str:
+  return f'{row["num_drafts"]} x {row["draft_length"]}'
+
+
 def _line(name, rows) -> dict:
   line = {'method': name}
   for row in rows:
@@ -272,8 +280,7 @@ def _line(name, rows) -> dict:
     line[f'n = {row["num_nodes"]}'] = (
       f'{row["tokens_per_call"]:.2f}'
       + (f' ± {error:.2f}' if error is not None else '')
-      + f' ({row["num_drafts"]} x {row["draft_length"]}, '
-      f'{row["tokens_per_second"]:.0f}/s)'
+      + f' ({_shape(row)}, {row["tokens_per_second"]:.0f}/s)'
     )
   line['same text'] = f'{100 * min(row["same_text"] for row in rows):.0f} %'
   return line
@@ -295,24 +302,10 @@ def chain_tokens(match: float, num_nodes: int) -> float:
 
 def _leads(plain, schemes) -> str:
   """The tree's lead at each n, and why it is none where it is behind."""
-  lines, by_nodes = [], {}
+  by_nodes = {}
   for row in itertools.chain(*schemes.values()):
     by_nodes.setdefault(row['num_nodes'], []).append(row)
-  for count, own in sorted(by_nodes.items()):
-    if len(own) > 1:
-      gap, error, other = lead(own)
-      lines.append(
-        {
-          'num_nodes': count,
-          'gap': gap,
-          'gap_se': error,
-          'scheme': f'{_scheme(other)}, {other["num_drafts"]} x '
-          f'{other["draft_length"]}',
-          'race': chain_tokens(other['race'], count),
-          'overlap': chain_tokens(other['overlap'], count),
-          'where': 'behind' if gap < 0 else 'ahead',
-        }
-      )
+  lines = [lead(own) for _, own in sorted(by_nodes.items()) if len(own) > 1]
   told = f'\n{TREE} and the best other\n{tables.as_text(lines, _LEADS)}'
   if any(line['where'] == 'behind' for line in lines):
     told += '\n' + _WHY.format(**plain)

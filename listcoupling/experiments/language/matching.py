@@ -22,7 +22,7 @@ import numpy as np
 
 from listcoupling import bounds, coupling, tables
 from listcoupling.config_fields import Field
-from listcoupling.decoding import analysis, filters
+from listcoupling.decoding import analysis
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
@@ -103,42 +103,26 @@ def laws_along(setup: Setup, job: Job, options: GenerateOptions) -> Laws:
   # Texts may end early; one shape for all batches is compiled once.
   missing = (0, len(rows) * options.max_new_tokens - len(owner))
   at = np.pad(owner, missing), np.pad(places, missing)
-  size, logits = setup.target.config.vocab_size, []
-  for model in (setup.drafter, setup.target):
-    own = analysis.logits_along(model, rows)[at]
-    absent = ((0, 0), (0, size - own.shape[-1]))
-    logits.append(jnp.pad(own, absent, constant_values=-jnp.inf))
-  both = options.slot_temperatures()[0], options.temperature
-  pairs = _laws(tuple(logits), temperatures=both, size=size, options=options)
+  pairs = analysis.step_laws(setup.target, setup.drafter, rows, at, options)
   return Laws(owner, *pairs)
-
-
-@functools.partial(jax.jit, static_argnames=('temperatures', 'size', 'options'))
-def _laws(logits, *, temperatures, size, options):
-  def one(pair):
-    laws = (filters.warp(x, t, options) for x, t in zip(pair, temperatures))
-    return analysis.common_atoms(*laws, size)
-
-  return jax.lax.map(one, logits)
-
-
-@functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
-def step_values(key, p, q, *, num_drafts: int, repetitions: int) -> jax.Array:
-  """Values of `VALUES` at one token: [8]."""
-  sampled = []
-  for sampler_key, sampler in zip(jax.random.split(key), SAMPLED.values()):
-    keys = jax.random.split(sampler_key, repetitions)
-    draw = functools.partial(sampler, num_drafts=num_drafts)
-    matches = jax.vmap(draw, (0, None, None))(keys, jnp.log(p), jnp.log(q))
-    sampled.append(jnp.mean(matches.is_match))
-  computed = [value(p, q, num_drafts) for value in COMPUTED.values()]
-  return jnp.stack([*computed, *sampled])
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
 def _values(keys, draft, target, *, num_drafts, repetitions):
+  """`VALUES` at every token: [T, 8]."""
+
+  def sampled(key, p, q):
+    for own, sampler in zip(jax.random.split(key), SAMPLED.values()):
+      draw = functools.partial(sampler, num_drafts=num_drafts)
+      samples = jax.vmap(draw, (0, None, None))(
+        jax.random.split(own, repetitions), jnp.log(p), jnp.log(q)
+      )
+      yield jnp.mean(samples.is_match)
+
   def one(step):
-    return step_values(*step, num_drafts=num_drafts, repetitions=repetitions)
+    _, p, q = step
+    computed = [value(p, q, num_drafts) for value in COMPUTED.values()]
+    return jnp.stack([*computed, *sampled(*step)])
 
   return jax.lax.map(one, (keys, draft, target))
 

@@ -24,6 +24,7 @@ from listcoupling import files, gumbel, tables
 from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
+from listcoupling.decoding import programs
 from listcoupling.decoding.generate import (
   Generation,
   check_tokenizers,
@@ -41,10 +42,9 @@ from listcoupling.models.quantised import quantised_drafter
 _BUCKET = 32  # `generate` pads prompts to multiples of it
 _TEXT = Field(str, empty=True)
 _COUNT = Field(int, least=1)
-FIELDS = {
+SHARED = {  # fields of all tables
   'experiment': Field(str),
   **dict.fromkeys(('target', 'drafter', 'prompts'), _TEXT),
-  'single_temperature': _TEXT,
   'dtype': Field(str),
   'datasets': Field(str, among=tuple(prompt_data.FORMATS), many=True),
   'source': Field(str, among=prompt_data.SOURCES),
@@ -54,12 +54,16 @@ FIELDS = {
   'templates': dict.fromkeys(prompt_data.FORMATS, _TEXT),
   'methods': Field(str, among=tuple(METHODS), many=True),
   'num_drafts': Field(int, least=1, many=True),
-  'draft_temperatures': Field(str, many=True),
-  'temperature': Field(float, least=0),
   'top_k': Field(int, least=0),
   'stop_tokens': Field(str, many=True, empty=True),
   **dict.fromkeys(('num_prompts', 'seeds', 'batch_size'), _COUNT),
-  **dict.fromkeys(('draft_length', 'max_new_tokens'), _COUNT),
+  'max_new_tokens': _COUNT,
+}
+FIELDS = SHARED | {
+  'draft_length': _COUNT,
+  'draft_temperatures': Field(str, many=True),
+  'single_temperature': _TEXT,
+  'temperature': Field(float, least=0),
 }
 COLORS = {
   'gumbel_tree': plots.GREEN,
@@ -226,9 +230,11 @@ class Table(NamedTuple):
       }
 
     def fill(record):
-      measured = record.rows(
-        jobs, measure, key='job', table='batches.csv', timed=self.timed
-      )
+      # Settings take turns; each has a program for prompts and one for text.
+      with programs.room(2 * (1 + len(settings))):
+        measured = record.rows(
+          jobs, measure, key='job', table='batches.csv', timed=self.timed
+        )
       groups = {}
       for job, row in zip(jobs.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
@@ -377,6 +383,17 @@ def continue_prompts(
     choice.lengths[rows],
     options,
   )
+
+
+def timed_prompts(
+  setup: Setup, job: Job, options: GenerateOptions
+) -> Generation:
+  """`continue_prompts`, again if it compiled: a program's first run is slow."""
+  compiling = programs.seconds()
+  out = continue_prompts(setup, job, options)
+  if programs.seconds() > compiling:
+    out = continue_prompts(setup, job, options)
+  return out
 
 
 def per_prompt(

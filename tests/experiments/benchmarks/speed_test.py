@@ -39,14 +39,15 @@ def test_times_are_taken_in_turn_after_a_first_round(capsys, monkeypatch):
   monkeypatch.setattr(
     speed, 'timed', lambda own: (own(), next(seconds[calls[-1]]))
   )
-  times = milliseconds(functions, rounds=3, show=True)
+  times = milliseconds(functions, rounds=3)
   assert ''.join(calls) == 'ab' * 4  # one round more: it compiles
   assert times == {'a': 2000, 'b': 5000}  # medians, without the first
-  assert 'round: 100%' in capsys.readouterr().err
   monkeypatch.undo()
-  times = milliseconds({'nap': lambda: time.sleep(0.02)}, rounds=1)
-  assert 20 <= times['nap'] < 1000
+  nap = {'nap': lambda: time.sleep(0.02)}
+  assert 20 <= milliseconds(nap, rounds=1)['nap'] < 1000
   assert not capsys.readouterr().err
+  assert speed.in_turn(nap, 2, show=True) == {'nap': [None, None]}
+  assert 'round: 100%' in capsys.readouterr().err
 
 
 def _model(seed):
@@ -187,7 +188,7 @@ def test_a_queue_waits_less_for_the_same_texts():
   fixed, found = map(table.row, table.settings)
   assert fixed['tokens'] == found['tokens'] > fixed['longest'] > 0
   assert fixed['ratio_to_batches'] == 1
-  assert found['waiting'] < fixed['waiting'] - 0.1
+  assert found['waiting'] < fixed['waiting']
 
 
 _RATES = {0: 90.0, 4: 100.0, 16: 80.0, 6: 120.0}
@@ -225,7 +226,7 @@ def test_the_fastest_of_the_wider_grid_is_the_measure(tuned):
   assert (chosen['num_nodes'], chosen['depths']) == (4, 4)
   assert chosen['draft_cost'] == 0.1
   assert {row['draft_cost'] for row in rows if row is not chosen} == {0}
-  assert chosen['of_best'] == pytest.approx(105 / 120, abs=0.02)
+  assert 105 / 121 <= chosen['of_best'] <= 106 / 120  # rates go up by 0 to 1
   best = max(rows, key=lambda row: row['tokens_per_second'])
   assert best['num_nodes'] == 6 and best['of_best'] == 1
   assert 0 < best['tokens_per_second_se'] < 1

@@ -6,6 +6,7 @@ import pytest
 from configs import decoding_budget
 from listcoupling import tables
 from listcoupling.config_fields import check_config
+from listcoupling.decoding import programs
 from listcoupling.decoding.generate import generate
 from listcoupling.experiments.language import budget, protocol
 from tests.experiments.language import fakes
@@ -43,7 +44,24 @@ def test_the_shipped_configs_are_complete():
 
 def test_the_table_is_what_generate_gives(folder, monkeypatch):
   config, work = _config(folder), folder / 'work'
+  compiled, make = [], programs._compile
+  monkeypatch.setattr(
+    programs,
+    '_compile',
+    lambda kept, key, *args: compiled.append(key) or make(kept, key, *args),
+  )
+  monkeypatch.setattr(programs, 'SIZE', 1)
+  programs.clear()
+  ran, run = [], protocol.continue_prompts
+  monkeypatch.setattr(
+    protocol,
+    'continue_prompts',
+    lambda setup, job, own: ran.append(own.method) or run(setup, job, own),
+  )
   rows = budget.run(config, work, 5)
+  # Each program is kept for the next batch; its first run is not timed.
+  assert len(set(compiled)) == len(compiled) == 8
+  assert ran.count('specinfer') == 8 + 2
   schemes = [(row['method'], row['distinct']) for row in rows]
   assert schemes == 2 * [
     ('autoregressive', False),
@@ -89,6 +107,8 @@ def _row(method, width, value, **changes):
       draft_length=8 // width,
       tokens_per_call=value,
       tokens_per_call_se=0.3,
+      race=0.5,
+      overlap=0.75,
     )
     | changes
   )
@@ -104,16 +124,14 @@ def test_the_best_shape_of_every_method_is_told():
   ]
   best = budget.best_shapes(rows)
   assert [row['tokens_per_call'] for row in best] == [3.0, 2.5, 2.4]
-  gap, error, other = budget.lead(best)
-  assert (gap, other['num_drafts']) == (0.5, 4)
-  assert error == pytest.approx(0.5)
+  found = budget.lead(best)
+  assert (found['gap'], found['scheme']) == (0.5, 'specinfer, 4 x 2')
+  assert found['gap_se'] == pytest.approx(0.5)
 
 
 def test_where_the_tree_is_behind_the_table_says_why():
   """Gaps of both signs by hand, beside chains of what one draft allows."""
-  shared = dict(
-    race=0.5, overlap=0.75, prompts=4, same_text=1.0, tokens_per_second=9.0
-  )
+  shared = dict(prompts=4, same_text=1.0, tokens_per_second=9.0)
   plain = _row('autoregressive', 1, 1.0, num_nodes=0, **shared)
   ahead = [
     _row('gumbel_tree', 8, 3.0, num_nodes=2, **shared),
