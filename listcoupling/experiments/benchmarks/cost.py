@@ -104,12 +104,9 @@ def block(
   batch: int,
   used: int,
   *,
-  num_nodes: int = 0,
-  num_drafts: int = 1,
-  draft_length: int = 0,
+  tree: tuple[int, int, int] = (0, 1, 0),
   written: float = 1.0,
-  devices: int = 1,
-  number: int = _NUMBER,
+  **shared: int,
 ) -> list[Cost]:
   """The forwards of a block, one after another, and its races.
 
@@ -122,19 +119,16 @@ def block(
     drafter: its config; None for plain sampling.
     batch: B.
     used: T.
-    num_nodes: N.
-    num_drafts: K.
-    draft_length: L.
+    tree: (N, K, L).
     written: tokens of a row and block.
-    devices: see `forward`.
-    number: see `forward`.
+    **shared: devices and number, see `forward`.
 
   Returns:
     `Cost` of each part, the races last. The parts run one after another, so
     that each is bound by what it needs most of.
   """
-  shared = dict(devices=devices, number=number)
-  parts = []
+  (num_nodes, num_drafts, draft_length), parts = tree, []
+  devices = shared.get('devices', 1)
   if drafter is not None:
     step = forward(drafter, batch, num_drafts, used, **shared)
     parts.append(forward(drafter, batch, draft_length + 1, used, **shared))
@@ -221,10 +215,9 @@ def paper(
     own = dict(batch=batch, used=used, devices=machine.devices)
     plain = batch / machine.seconds(block(target, None, **own))
     rates = {}
-    for (nodes, width, length), tokens in TREES.items():
-      shape = dict(num_nodes=nodes, num_drafts=width, draft_length=length)
-      parts = block(target, drafter, written=tokens[pair], **shape, **own)
-      rates[nodes] = batch * tokens[pair] / machine.seconds(parts)
+    for tree, tokens in TREES.items():
+      parts = block(target, drafter, tree=tree, written=tokens[pair], **own)
+      rates[tree[0]] = batch * tokens[pair] / machine.seconds(parts)
     best = max(rates, key=rates.get)
     return {
       'plain_tokens_per_s': plain,
@@ -418,9 +411,7 @@ def _on_paper(pair, options, shared, count) -> Cost:
     *(model.config for model in pair),
     _BATCH * shared // count,
     _PROMPT,
-    num_nodes=options.tree_nodes(),
-    num_drafts=options.num_drafts,
-    draft_length=options.draft_length,
+    tree=(options.tree_nodes(), options.num_drafts, options.draft_length),
     devices=shared,
     number=4,
   )
