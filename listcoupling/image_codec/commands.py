@@ -152,7 +152,7 @@ def _hint(trained, container, blocks) -> dict[str, str]:
   if psnr is None or psnr > _FOREIGN:
     return {}
   words = f'unlike MNIST digits, which are decoded with 15 dB: {psnr:.1f} dB; '
-  return {'hint': words + 'train-vae makes a model of other pictures'}
+  return {'hint': words + 'name a --model of pictures like these'}
 
 
 def _write_crops(values, trained, left, container) -> None:
