@@ -47,15 +47,21 @@ def figure(path: str | os.PathLike, size=(5.2, 3.6)):
       figure as PDF lies beside it.
     size: width and height in inches.
   """
-  paths = pathlib.Path(path), pathlib.Path(path).with_suffix('.pdf')
   with matplotlib.rc_context(STYLE):
     canvas = Figure(figsize=size, layout='constrained')
     yield canvas
-    for each in paths:
-      drawn = io.BytesIO()  # a writer of PDF hides what a full disk says
-      canvas.savefig(drawn, format=each.suffix[1:])
-      with files.replacing(each) as new:
-        new.write_bytes(drawn.getvalue())
+    write(canvas, path)
+
+
+def write(canvas: Figure, path: str | os.PathLike) -> None:
+  """Writes a figure to `path`, PNG or the like, and as PDF beside it."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  for each in (path, path.with_suffix('.pdf')):
+    drawn = io.BytesIO()  # a writer of PDF hides what a full disk says
+    canvas.savefig(drawn, format=each.suffix[1:])
+    with files.replacing(each) as new:
+      new.write_bytes(drawn.getvalue())
 
 
 class Curve(NamedTuple):
