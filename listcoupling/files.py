@@ -50,7 +50,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     ValueError: `path` is a folder, a device, a FIFO or a socket.
 
   Example:
-    >>> with replacing('/tmp/listcoupling_doc.txt') as new:
+    >>> with replacing('notes.txt') as new:
     ...   _ = new.write_text('all or nothing')
   """
   path = pathlib.Path(path)
@@ -203,8 +203,8 @@ def read_json(
     ValueError: it is too large, holds no JSON or a value of another type.
 
   Example:
-    >>> write_json('/tmp/listcoupling_doc.json', {'a': (1, 2.5)})
-    >>> read_json('/tmp/listcoupling_doc.json')
+    >>> write_json('record.json', {'a': (1, 2.5)})
+    >>> read_json('record.json')
     {'a': [1, 2.5]}
   """
   path = pathlib.Path(path)
@@ -306,8 +306,8 @@ def read_arrays(path: str | os.PathLike) -> tuple[dict, Any]:
       file; the message names it.
 
   Example:
-    >>> write_arrays('/tmp/doc.safetensors', {'a': {'w': np.ones(2)}}, [3])
-    >>> arrays, about = read_arrays('/tmp/doc.safetensors')
+    >>> write_arrays('arrays.safetensors', {'a': {'w': np.ones(2)}}, [3])
+    >>> arrays, about = read_arrays('arrays.safetensors')
     >>> arrays['a']['w'].tolist(), about
     ([1.0, 1.0], [3])
   """

@@ -28,8 +28,8 @@ def find_directory(name: str | os.PathLike) -> pathlib.Path:
     ValueError: for what is no name.
 
   Example:
-    >>> find_directory('/tmp')
-    PosixPath('/tmp')
+    >>> find_directory('.')
+    PosixPath('.')
   """
   if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
     raise ValueError(f'a directory or hub name must be given, got {name!r}.')

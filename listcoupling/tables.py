@@ -98,8 +98,8 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, Any]]:
   """Rows that `write_csv` wrote, empty cells as None; errors of `read_texts`.
 
   Example:
-    >>> write_csv('/tmp/listcoupling_doc.csv', [{'a': 1}, {'a': 2, 'b': 'x'}])
-    >>> read_csv('/tmp/listcoupling_doc.csv')
+    >>> write_csv('rows.csv', [{'a': 1}, {'a': 2, 'b': 'x'}])
+    >>> read_csv('rows.csv')
     [{'a': 1, 'b': None}, {'a': 2, 'b': 'x'}]
   """
   return [values(row) for row in read_texts(path)]

@@ -166,7 +166,8 @@ def low_communication_coupling(
   """A coupling near 1 - TV(p, q) with about 2 log2 N + O(1) bits.
 
   That O(log(N / eps)) bits suffice for 1 - TV - eps is a theorem of Daliri,
-  Musco, Suresh, arXiv 2408.07978; this protocol is one of our own.
+  Musco, Suresh, arXiv 2408.07978 v2, last in its abstract, which v4 leaves
+  out; this protocol is one of our own and has no number there.
 
   On the darts of Weighted MinHash: A sends the index of its first dart D. If
   D lies under q, B takes it. Else B needs a dart under q but not under p: one

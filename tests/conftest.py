@@ -22,6 +22,10 @@ if metadata.version('jaxlib').startswith('0.10.'):  # later ones know no flag
   os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
+# Neither a rank nor a type changes by promotion alone, here and in processes.
+os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
+os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
@@ -38,9 +42,6 @@ _LONGEST = (
   'docs_test',
   'wheel_test',
   'forward_nodes_test',
-  'traps_test',
-  'shaped_laws_test',
-  'laws_test',
   'scripts_test',
 )
 
@@ -54,12 +55,8 @@ _OPTIMIZED = (
   'forward_nodes_test',
   'gumbel_test',
   'lattices_test',
-  'laws_test',
   'quantised_test',
   'rejection_test',
-  'replacement_test',
-  'shaped_laws_test',
-  'traps_test',
   'truncation_test',
   'verify_test',
   'weighted_minhash_test',
@@ -76,13 +73,6 @@ def pytest_unconfigure():
   """The folder of compiled programs goes with the process that made it."""
   if _made is not None:
     shutil.rmtree(_made, ignore_errors=True)
-
-
-@pytest.fixture(scope='module', autouse=True)
-def _strict_arrays():
-  """Neither a rank nor a type changes by promotion alone."""
-  with jax.numpy_rank_promotion('raise'), jax.numpy_dtype_promotion('strict'):
-    yield
 
 
 @pytest.fixture(scope='module', autouse=True)

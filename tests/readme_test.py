@@ -169,13 +169,16 @@ def _examples(name):
 
 
 @pytest.mark.parametrize('name', _modules_with_examples())
-def test_docstring_examples(name):
+def test_docstring_examples(name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # files that examples write stay there
   runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
   report = io.StringIO()
   examples = _examples(name)
   assert examples
   for example in examples:
     runner.run(example, out=report.write)
+    for line in example.examples:
+      assert "'/" not in line.source  # nor are they written elsewhere
   assert runner.summarize(verbose=False).failed == 0, report.getvalue()
 
 

@@ -209,8 +209,8 @@ def read_images(path, shape=None) -> np.ndarray:
   """The pixels of `read_named_images`: [R, H, W] or [R, H, W, C].
 
   Example:
-    >>> np.save('/tmp/listcoupling_doc.npy', np.zeros((5, 8, 8)))
-    >>> read_images('/tmp/listcoupling_doc.npy').shape
+    >>> np.save('images.npy', np.zeros((5, 8, 8)))
+    >>> read_images('images.npy').shape
     (5, 8, 8)
   """
   return read_named_images(path, shape).pixels

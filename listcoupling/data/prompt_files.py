@@ -31,9 +31,9 @@ def read_prompts(
       the file and the line.
 
   Example:
-    >>> with files.replacing('/tmp/listcoupling_doc.txt') as new:
+    >>> with files.replacing('prompts.txt') as new:
     ...   _ = new.write_text('One\n\nTwo\n')
-    >>> read_prompts('/tmp/listcoupling_doc.txt')
+    >>> read_prompts('prompts.txt')
     ['One', 'Two']
   """
   path = pathlib.Path(path)

@@ -122,8 +122,8 @@ def load_prompts(
       and line are named), or nothing but blank prompts.
 
   Example:
-    >>> _ = pathlib.Path('/tmp/doc.jsonl').write_text('{"question": "1+1"}')
-    >>> load_prompts('gsm8k', '/tmp/doc.jsonl').texts
+    >>> _ = pathlib.Path('gsm8k.jsonl').write_text('{"question": "1+1"}')
+    >>> load_prompts('gsm8k', 'gsm8k.jsonl').texts
     ('1+1\\n',)
   """
   layout = _format(dataset, source, template)

@@ -76,8 +76,8 @@ def read(path: str | os.PathLike) -> Iterator[Record]:
     ValueError: an unknown suffix, or a line or file that is not as announced.
 
   Example:
-    >>> _ = pathlib.Path('/tmp/doc.jsonl').write_text('{"question": "1+1"}')
-    >>> next(read('/tmp/doc.jsonl')).fields['question']
+    >>> _ = pathlib.Path('records.jsonl').write_text('{"question": "1+1"}')
+    >>> next(read('records.jsonl')).fields['question']
     '1+1'
   """
   path = pathlib.Path(path)

@@ -150,9 +150,9 @@ def read_records(
     ValueError: a record is damaged or lacks a field; nothing is left.
 
   Example:
-    >>> _ = pathlib.Path('/tmp/doc.jsonl').write_text('{"q": "1+1", "a": 2}')
-    >>> read_records('/tmp/doc.jsonl', ['q', 'a'])
-    [Document(name='doc.jsonl line 1', text='1+1\\n2')]
+    >>> _ = pathlib.Path('records.jsonl').write_text('{"q": "1+1", "a": 2}')
+    >>> read_records('records.jsonl', ['q', 'a'])
+    [Document(name='records.jsonl line 1', text='1+1\\n2')]
   """
   path = pathlib.Path(path)
   folder = os.path.join(path.parent, '')

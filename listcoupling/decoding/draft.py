@@ -149,7 +149,7 @@ def _regroup(groups, tokens):
   same = (groups[:, :, None] == groups[:, None, :]) & (
     tokens[:, :, None] == tokens[:, None, :]
   )
-  return gumbel.argmax(same).astype(jnp.int32)
+  return gumbel.argmax(same)
 
 
 def widen(logits, vocab_size):

@@ -503,14 +503,11 @@ def check_prompts(
     )
   prompts = prompts[:, : lengths.max()]
   prompts = np.where(np.arange(prompts.shape[1]) < lengths[:, None], prompts, 0)
-  if prompts.min() < 0 or prompts.max() >= vocab_size:
-    row, place = np.argwhere((prompts < 0) | (prompts >= vocab_size))[0]
-    raise validation.ItemError(
-      'prompts',
-      row,
-      f'holds token {prompts[row, place]}, outside the vocabulary of '
-      f'{vocab_size}.',
-    )
+  outside = np.argwhere((prompts < 0) | (prompts >= vocab_size))
+  if len(outside):
+    row, place = outside[0]
+    words = f'token {prompts[row, place]}, outside the vocabulary of'
+    raise validation.ItemError('prompts', row, f'holds {words} {vocab_size}.')
   _check_positions(target, lengths, options)
   return prompts.astype(np.int32), lengths.astype(np.int32)
 

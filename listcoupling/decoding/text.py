@@ -108,8 +108,7 @@ def generate_text(
   validation.check_positive_int(num_samples, 'num_samples')
   tokenizer, texts = target.tokenizer, _as_texts(texts)
   _check_strings(tokenizer, stop_strings, on_text)
-  if on_done is not None and not callable(on_done):
-    raise ValueError(f'on_done must be callable or None, got {on_done!r:.80}.')
+  _check_callable(on_done, 'on_done')
   _check_switch(logprobs, 'logprobs', (False, True))
   rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
   keys = _keys(key, len(rows), num_samples)
@@ -118,12 +117,8 @@ def generate_text(
   for first in range(0, len(keys), batch_size):
     batch = [i // num_samples for i in range(first, len(keys))[:batch_size]]
     streams = _Streams(tokenizer, len(batch), stop_strings, on_text, first)
-    own = keys[first : first + batch_size], [rows[i] for i in batch]
-    try:
-      out = _continue(*own, target, drafters, options, streams)
-    except validation.ItemError as error:  # its index is in the batch
-      index = batch[error.index]
-      raise validation.ItemError(error.name, index, error.words) from error
+    own = keys[first : first + batch_size], rows, batch
+    out = _continue(*own, target, drafters, options, streams)
     done = [
       _completion(
         texts[i], rows[i], out, b, streams.rows[b], options.stop_tokens
@@ -138,16 +133,16 @@ def generate_text(
   return completions
 
 
-def _continue(keys, rows, target, drafters, options, streams):
-  """A batch as `generate` continues it; `streams` have all of its text."""
-  out = generate(
-    keys,
-    target,
-    drafters,
-    *pad_prompts(rows),
-    options,
-    on_block=streams if streams.are_watched else None,
-  )
+def _continue(keys, rows, batch, target, drafters, options, streams):
+  """A batch of rows as `generate` does; `streams` have all of its text."""
+  prompts = pad_prompts([rows[i] for i in batch])
+  on_block = streams if streams.are_watched else None
+  call = keys, target, drafters, *prompts, options
+  try:
+    out = generate(*call, on_block=on_block)
+  except validation.ItemError as error:  # its index is in the batch
+    index = batch[error.index]
+    raise validation.ItemError(error.name, index, error.words) from error
   streams(out.tokens, out.lengths, last=True)
   return out
 
@@ -160,13 +155,17 @@ def _check_strings(tokenizer, stop_strings, on_text):
       'stop_strings must be a sequence of non-empty strings, got '
       f'{stop_strings!r}.'
     )
-  if on_text is not None and not callable(on_text):
-    raise ValueError(f'on_text must be callable or None, got {on_text!r:.80}.')
+  _check_callable(on_text, 'on_text')
   if tokenizer is None and (stop_strings or on_text is not None):
     raise ValueError(
       'the target has no tokenizer.json, which stop_strings and on_text need; '
       'leave them out, or use stop_tokens.'
     )
+
+
+def _check_callable(value, name):
+  if value is not None and not callable(value):
+    raise ValueError(f'{name} must be callable or None, got {value!r:.80}.')
 
 
 def _check_switch(value, name, choices):

@@ -162,7 +162,7 @@ def _look(drafts, walk, *, config):
   here, chain = walk.depth, _chain(walk)
   left = drafts.together[here, chain] & (drafts.tokens[here] >= 0)
   left &= jnp.arange(config.num_drafts) > walk.drawn[here]
-  more, draw = jnp.any(left), gumbel.argmax(left).astype(jnp.int32)
+  more, draw = jnp.any(left), gumbel.argmax(left)
   repeated = gumbel.argmax(drafts.together[here + 1, draw]) < draw
   return _Looked(
     more,

@@ -135,7 +135,7 @@ def _at_root(context: Context, length: int) -> _Walk:
 def _advanced(walk: _Walk, token, alive, sampling) -> _Walk:
   """One depth further: the token [B], and the nodes [B, S] that hold it."""
   accepted = walk.running & jnp.any(alive, axis=1)
-  node = jnp.where(accepted, gumbel.argmax(alive), 0).astype(jnp.int32)
+  node = jnp.where(accepted, gumbel.argmax(alive), 0)
   old = walk.result
   return _Walk(
     walk.depth + 1,

@@ -7,10 +7,8 @@ total variation. Beside the sampled rates stand their exact values, the bound
 (1 - TV) / (1 + TV) that no communication-free protocol can beat in the worst
 case, and the optimum 1 - TV of a maximal coupling.
 
-The contexts are known to be held out of training only where the text (for
-'python': the Python version) and held_out_fraction are those of training;
-`training_split` in results.json says so of each model, null where there is no
-record of its training.
+Whether the contexts are held out of training says `training_split` in
+results.json, see `is_training_split`.
 
 Legend: M contexts, S tokens of a context, V vocabulary, R repetitions.
 """

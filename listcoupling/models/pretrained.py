@@ -277,7 +277,7 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
 
   Example:
     >>> target, _ = shipped_pair()
-    >>> save_pretrained(target, "/tmp/target")
+    >>> save_pretrained(target, 'target')
   """
   config = getattr(model, 'config', None)
   if not isinstance(config, TransformerConfig):

@@ -126,6 +126,20 @@ def _train(
   )
 
 
+def _check_shapes(pool: Pool) -> None:
+  shape = (len(pool.counts), *pool.sides.shape[:2])
+  if pool.codewords.shape != shape or pool.latents.shape[:-1] != shape:
+    raise ValueError(
+      f'codewords and latents must be [C, R, K] = {shape} and [C, R, K, D], '
+      f'got {pool.codewords.shape} and {pool.latents.shape}.'
+    )
+  size = (*shape, *pool.source.shape[1:])
+  if pool.starts is not None and pool.starts.shape != size:
+    raise ValueError(
+      f'starts must be [C, R, K, H, W] = {size}, got {pool.starts.shape}.'
+    )
+
+
 def train(
   key: jax.Array,
   codewords,
@@ -162,17 +176,7 @@ def train(
       raise ValueError(f'{name} must be at least 1, got {value}.')
   if not 0 <= mean_weight <= 1:
     raise ValueError(f'mean_weight must be from 0 to 1, got {mean_weight}.')
-  shape = (len(pool.counts), *pool.sides.shape[:2])
-  if pool.codewords.shape != shape or pool.latents.shape[:-1] != shape:
-    raise ValueError(
-      f'codewords and latents must be [C, R, K] = {shape} and [C, R, K, D], '
-      f'got {pool.codewords.shape} and {pool.latents.shape}.'
-    )
-  size = (*shape, *pool.source.shape[1:])
-  if pool.starts is not None and pool.starts.shape != size:
-    raise ValueError(
-      f'starts must be [C, R, K, H, W] = {size}, got {pool.starts.shape}.'
-    )
+  _check_shapes(pool)
   init_key = gumbel.domain_key(key, _Domain.CODEWORD_DECODER_INIT)
   params, loss = _train(
     key,

@@ -315,8 +315,6 @@ def test_lattice_beats_the_modulo_quantiser_and_interval_labels():
 _OTHER_MACHINE = {
   'JAX_ENABLE_X64': '1',
   'JAX_DEFAULT_PRNG_IMPL': 'rbg',
-  'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
-  'JAX_NUMPY_RANK_PROMOTION': 'raise',
 }
 _BITS = """
 import numpy as np

@@ -87,7 +87,6 @@ def test_every_chain_follows_its_own_law(method):
       [np.exp(log_law(model, (i,), temperature)) for i in range(VOCAB)]
     )
     pairs = proposals.tokens[:, 0, slot] * VOCAB + proposals.tokens[:, 1, slot]
-    print(method, slot, statistics.law_p_value(pairs, joint.ravel()))
     statistics.assert_law(pairs, joint.ravel())
     other = np.exp(log_law(models[1 - slot % 2], (), temperature))
     statistics.assert_not_law(proposals.tokens[:, 0, slot], other)

@@ -19,7 +19,6 @@ from tests.decoding.samples import (
 @pytest.mark.parametrize('method', METHODS)
 def test_joint_law_of_three_tokens(method):
   found = p_values(plain(method), num_drafters=drafters_of(method))
-  print(method, found)
   assert min(found) > statistics.LEVEL
 
 

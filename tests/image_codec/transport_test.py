@@ -135,8 +135,6 @@ sys.exit(', '.join(x for x in heavy if x in sys.modules) or 0)
 _OTHER_MACHINE = {
   'JAX_ENABLE_X64': '1',
   'JAX_DEFAULT_PRNG_IMPL': 'rbg',
-  'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
-  'JAX_NUMPY_RANK_PROMOTION': 'raise',
 }
 
 

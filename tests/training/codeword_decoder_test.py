@@ -132,7 +132,7 @@ def test_the_rate_falls_to_a_fiftieth():
 
 
 def test_classifier_learns_from_draws_of_the_posterior():
-  """Means +-1 at deviation 1 overlap: nobody's log loss is below .336.
+  """Means +-1 at deviation 1 overlap: nobody's log loss is below .356.
 
   Draws are new in every step, so that the loss over all steps is not, either,
   whatever was learnt; and who learns nothing is at log 2.

@@ -9,10 +9,8 @@ settings take turns, after one run that compiles here and warms up there. A
 time is that of the whole call, from token ids to token ids; beside it stands
 the rate once the prompt is read. Needs the `baselines` extra.
 
-Weights are random, with a gain tuned for an overlap 1 - TV of about .75. That
-is more than the .66 of the shipped, trained pair, so block efficiencies and
-rates of speculative decoding on random pairs are optimistic, for either
-library.
+Random weights have a gain tuned for an overlap 1 - TV of about .75, above the
+.66 of the shipped pair: what speculation gains is told too large, for both.
 """
 
 import functools

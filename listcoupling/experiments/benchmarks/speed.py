@@ -135,7 +135,10 @@ def run(
 
 
 def _in_words(setting) -> str:
-  return ', '.join(f'{name} {value}' for name, value in setting.items())
+  return ', '.join(
+    value if isinstance(value, str) else f'{name} {value}'
+    for name, value in setting.items()
+  )
 
 
 class Size(NamedTuple):
@@ -361,13 +364,13 @@ def memory(
   workload: Workload,
   *,
   capacity: int = 2048,
-  batch: int = 1,
   drafts: Sequence[int] = (1, 8),
 ) -> Table:
-  """Compiled memory of the whole loop for rows of `capacity` tokens."""
-  prompts = np.ones((batch, capacity - 64), np.int32)
-  lengths = np.full(batch, prompts.shape[1])
-  workload = workload._replace(prompts=prompts, lengths=lengths)
+  """Compiled memory of the whole loop for a row of `capacity` tokens."""
+  length = capacity - 64
+  workload = workload._replace(
+    prompts=np.ones((1, length), np.int32), lengths=np.full(1, length)
+  )
 
   def measure(num_drafts):
     options = GenerateOptions(
@@ -378,7 +381,7 @@ def memory(
     analysis = call.compiled(loop.run, state, info).memory_analysis()
     return dict(
       capacity=capacity,
-      batch=batch,
+      batch=1,
       cache_entries=workload.target.capacity(state.cache),
       cache_bytes=_bytes(state.cache),
       state_bytes=_bytes(state),

@@ -36,15 +36,12 @@ _WHY = (
   'that may reject takes its text from the draft with {overlap:.3f} (1 - TV). '
   'Columns 1 x n: tokens of one chain if all its drafts matched so often.'
 )
-FIELDS = protocol.FIELDS | {
+FIELDS = protocol.SHARED | {
   'num_nodes': Field(int, least=1, many=True),
   'temperatures': Field(float, least=0, many=True),
   'distinct': Field(str, among=tuple(METHODS), many=True, empty=True),
   'drafter_bits': Field(int, among=(0, 4, 8)),
 }
-for _name in ('draft_length', 'draft_temperatures', 'single_temperature'):
-  del FIELDS[_name]
-del FIELDS['temperature']
 _LEADS = (
   Column('n', 'num_nodes'),
   Column('ahead by', 'gap', '+.2f'),

@@ -219,10 +219,9 @@ def count_changes(
     that diverge, and for canonical methods the largest margin of the
     reference at a row's first divergence (NaN without one).
   """
-  run = functools.partial(generate, key, target)
   texts = prompts, lengths
   plain = dataclasses.replace(options, method='autoregressive')
-  out = run([], *texts, plain)
+  out = generate(key, target, [], *texts, plain)
   margins = analysis.canonical_margins(key, target, *texts, out, plain)
   if methods is None and meshes:
     methods = CANONICAL[:2]
@@ -232,17 +231,7 @@ def count_changes(
   rows = []
   for method in tqdm.tqdm(methods, desc='methods'):
     own = dataclasses.replace(options, method=method)
-    if meshes:
-      drafters = [] if method == 'autoregressive' else [drafter]
-      runs = {
-        name: run(drafters, *texts, own, mesh=mesh).tokens
-        for name, mesh in meshes.items()
-      }
-    else:
-      runs = {
-        name: run(drafters, *texts, changed).tokens
-        for name, (drafters, changed) in changes(target, drafter, own).items()
-      } | _other_batches(key, target, drafter, *texts, own)
+    runs = _runs(key, target, drafter, *texts, own, meshes)
     canonical = method in CANONICAL
     expected = out.tokens if canonical else runs['as it was']
     known = margins if canonical else None
@@ -250,6 +239,21 @@ def count_changes(
       found = analysis.differences(tokens, expected, known)
       rows.append({'method': method, 'change': name, **found})
   return rows
+
+
+def _runs(key, target, drafter, prompts, lengths, options, meshes):
+  """Tokens [B, M] under every change, by its name."""
+  run = functools.partial(generate, key, target)
+  if meshes:
+    drafters = [] if options.method == 'autoregressive' else [drafter]
+    return {
+      name: run(drafters, prompts, lengths, options, mesh=mesh).tokens
+      for name, mesh in meshes.items()
+    }
+  return {
+    name: run(drafters, prompts, lengths, changed).tokens
+    for name, (drafters, changed) in changes(target, drafter, options).items()
+  } | _other_batches(key, target, drafter, prompts, lengths, options)
 
 
 def _other_batches(key, target, drafter, prompts, lengths, options):

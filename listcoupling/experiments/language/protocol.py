@@ -42,10 +42,9 @@ from listcoupling.models.quantised import quantised_drafter
 _BUCKET = 32  # `generate` pads prompts to multiples of it
 _TEXT = Field(str, empty=True)
 _COUNT = Field(int, least=1)
-FIELDS = {
+SHARED = {  # fields of all tables
   'experiment': Field(str),
   **dict.fromkeys(('target', 'drafter', 'prompts'), _TEXT),
-  'single_temperature': _TEXT,
   'dtype': Field(str),
   'datasets': Field(str, among=tuple(prompt_data.FORMATS), many=True),
   'source': Field(str, among=prompt_data.SOURCES),
@@ -55,12 +54,16 @@ FIELDS = {
   'templates': dict.fromkeys(prompt_data.FORMATS, _TEXT),
   'methods': Field(str, among=tuple(METHODS), many=True),
   'num_drafts': Field(int, least=1, many=True),
-  'draft_temperatures': Field(str, many=True),
-  'temperature': Field(float, least=0),
   'top_k': Field(int, least=0),
   'stop_tokens': Field(str, many=True, empty=True),
   **dict.fromkeys(('num_prompts', 'seeds', 'batch_size'), _COUNT),
-  **dict.fromkeys(('draft_length', 'max_new_tokens'), _COUNT),
+  'max_new_tokens': _COUNT,
+}
+FIELDS = SHARED | {
+  'draft_length': _COUNT,
+  'draft_temperatures': Field(str, many=True),
+  'single_temperature': _TEXT,
+  'temperature': Field(float, least=0),
 }
 COLORS = {
   'gumbel_tree': plots.GREEN,

@@ -29,18 +29,14 @@ from listcoupling.experiments.run import Experiment, Run
 from listcoupling.tables import Column
 
 _SPREAD = 2.5  # of the target's logits
-_COUNT = Field(int, least=1)
+_VOCAB = 200  # V
+_COUNTS = 'pairs', 'rows', 'max_new_tokens', 'num_nodes', 'beam', 'depth'
 FIELDS = {
+  'experiment': Field(str, among=('table_pairs',)),
   'sigmas': Field(float, least=0, many=True),
   'temperatures': Field(float, least=0, many=True),
-  'pairs': _COUNT,
-  'rows': _COUNT,
-  'max_new_tokens': _COUNT,
-  'num_nodes': _COUNT,
-  'beam': _COUNT,
-  'depth': _COUNT,
   'num_drafts': Field(int, least=1, many=True, empty=True),
-  'experiment': Field(str, among=('table_pairs',)),
+  **dict.fromkeys(_COUNTS, Field(int, least=1)),
 }
 COLUMNS = (
   Column('sigma', 'sigma', '.1f'),
@@ -65,14 +61,13 @@ def _apply(params, tokens, positions, mask, cache, start):
 
 
 def table_pair(
-  key: jax.Array, sigma: float, *, vocab_size: int = 200
+  key: jax.Array, sigma: float
 ) -> tuple[LanguageModel, LanguageModel]:
   """Target and drafter whose next token depends on the last one alone.
 
   Args:
     key: typed key.
     sigma: distance of the drafter's logits.
-    vocab_size: V.
 
   Example:
     >>> target, drafter = table_pair(gumbel.seed_key(0), 0.5)
@@ -80,13 +75,9 @@ def table_pair(
     (200, 200)
   """
   key = gumbel.domain_key(key, gumbel.Domain.LAWS)
-  own, other = jax.random.normal(key, (2, vocab_size, vocab_size), jnp.float32)
-  config = TableConfig(vocab_size)
-  target = _SPREAD * own
-  return (
-    LanguageModel(_apply, target, config),
-    LanguageModel(_apply, target + sigma * other, config),
-  )
+  own, other = jax.random.normal(key, (2, _VOCAB, _VOCAB), jnp.float32)
+  laws = _SPREAD * own, _SPREAD * own + sigma * other
+  return tuple(LanguageModel(_apply, x, TableConfig(_VOCAB)) for x in laws)
 
 
 def tokens_per_call(
@@ -108,15 +99,11 @@ def tokens_per_call(
     Per options: tokens per target call of every text, [num_rows].
   """
   target, drafter = table_pair(key, sigma)
-  prompts = np.arange(num_rows)[:, None] % target.config.vocab_size
+  text_key = gumbel.domain_key(key, gumbel.Domain.TEXTS)
+  prompts = np.arange(num_rows)[:, None] % _VOCAB, np.ones(num_rows, np.int32)
   return [
     generate(
-      gumbel.domain_key(key, gumbel.Domain.TEXTS),
-      target,
-      [drafter],
-      prompts,
-      np.ones(num_rows, np.int32),
-      each,
+      text_key, target, [drafter], *prompts, each
     ).metrics.block_efficiency
     for each in options
   ]
@@ -149,7 +136,7 @@ def _prepare(config, seed):
   options = {each: options_of(config, each) for each in config.temperatures}
   for own in options.values():
     for each in own.values():
-      each.check(vocab_size=200)
+      each.check(_VOCAB)
   jobs = {
     f'{sigma}/{temperature}/{pair}': (sigma, temperature, pair)
     for sigma, temperature, pair in itertools.product(

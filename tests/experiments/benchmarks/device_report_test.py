@@ -31,7 +31,7 @@ def test_a_toy_run_measures_every_section(tmp_path):
 
 def test_the_fastest_setting_is_held_against_plain_sampling(monkeypatch):
   """Rates by hand: the median of each, plain sampling the first."""
-  sizes, rates = device_report.toy(), ([10, 12, 30], [15, 18, 19])
+  sizes, rates = device_report.TOY, ([10, 12, 30], [15, 18, 19])
 
   def measure(*arguments):
     return dict(zip(arguments[-1], rates, strict=True))

@@ -188,7 +188,7 @@ def test_a_queue_waits_less_for_the_same_texts():
   fixed, found = map(table.row, table.settings)
   assert fixed['tokens'] == found['tokens'] > fixed['longest'] > 0
   assert fixed['ratio_to_batches'] == 1
-  assert found['waiting'] < fixed['waiting'] - 0.1
+  assert found['waiting'] < fixed['waiting']
 
 
 _RATES = {0: 90.0, 4: 100.0, 16: 80.0, 6: 120.0}
@@ -226,7 +226,7 @@ def test_the_fastest_of_the_wider_grid_is_the_measure(tuned):
   assert (chosen['num_nodes'], chosen['depths']) == (4, 4)
   assert chosen['draft_cost'] == 0.1
   assert {row['draft_cost'] for row in rows if row is not chosen} == {0}
-  assert chosen['of_best'] == pytest.approx(105 / 120, abs=0.02)
+  assert 105 / 121 <= chosen['of_best'] <= 106 / 120  # rates go up by 0 to 1
   best = max(rows, key=lambda row: row['tokens_per_second'])
   assert best['num_nodes'] == 6 and best['of_best'] == 1
   assert 0 < best['tokens_per_second_se'] < 1
