@@ -438,7 +438,7 @@ def _warn_of_drafters(drafters, lengths, options):
     limit = getattr(config, 'max_positions', None)
     if limit is not None and needed > limit:
       warnings.warn(
-        f'prompts[{row}] {asked}, past the {limit} positions of drafters[{d}]: '
+        f'a text {asked}, past the {limit} positions of drafters[{d}]: '
         'the text is unharmed, its drafts may be poor there.',
         stacklevel=4,
       )

@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import decoding_iid, decoding_matching
-from listcoupling import gumbel
+from listcoupling import gumbel, program_text
 from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
@@ -125,7 +125,7 @@ def programs(results):
     )
     state, info = call.prefill()
     program = call.compiled(loop.run, state, info)
-    sent = cost.collectives(program.as_text())
+    sent = program_text.collectives(program.as_text())
     keys = state.cache.layers[0][0]
     shards = call.mesh.shape
     results[f'{name} block'] = {

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+import listcoupling as lc
 from listcoupling import gumbel
 from listcoupling.decoding import generate, placement, tuning
 from listcoupling.decoding.options import GenerateOptions
@@ -85,6 +86,10 @@ def generate_text(results, process, folder):
   )
   results['no slots in one'] = fakes.refusal(
     generate_many, *queue, batch_size=4 * process, mesh=mesh
+  )
+  placed = exact.place(exact, mesh)
+  results['bad text'] = fakes.refusal(
+    lc.generate_text, key, placed, drafter, [[1], [15 + process]], options
   )
   results['after'] = message()
   results['tuned'] = _tuned(process, exact, drafter)

@@ -94,6 +94,8 @@ def test_a_queue_of_other_slots_is_refused_by_both(results):
 def test_an_error_in_one_process_ends_the_call_in_both(results):
   assert 'process 1 failed' in results[0]['bad options']
   assert 'temperature' in results[1]['bad options']
+  assert 'process 1 failed' in results[0]['bad text']
+  assert 'prompts[1] holds token 16' in results[1]['bad text']
   assert [found['after'] for found in results] == ['', '']
 
 
