@@ -84,16 +84,22 @@ def networks(results):
     )
 
   reference = text()
-  margins = analysis.canonical_margins(
-    key, target, rows, lengths, reference, OPTIONS
-  )
+
+  @functools.cache  # seldom asked for
+  def margins():
+    return analysis.canonical_margins(
+      key, target, rows, lengths, reference, OPTIONS
+    )
+
   for name, sizes in MESHES.items():
     out = text(mesh(sizes))
-    differ = (out.tokens != reference.tokens).any(axis=1)
-    first = (out.tokens != reference.tokens).argmax(axis=1)
+    differ = out.tokens != reference.tokens
     results[name] = {
       'tokens': int(out.lengths.sum()),
-      'margins': [float(margins[b, first[b]]) for b in np.flatnonzero(differ)],
+      'margins': [
+        float(margins()[row, differ[row].argmax()])
+        for row in np.flatnonzero(differ.any(axis=1))
+      ],
       'block_efficiency': float(out.metrics.block_efficiency.mean()),
     }
   placed = mesh(MESHES['tp'])

@@ -628,7 +628,7 @@ def _fill(record, table: Table, seed: int) -> list[dict]:
   # The cheap ones first; gls and its baseline share their trials.
   for code in ('list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
     if jobs_of(config, code):
-      list(record.deal([code], table.fit))
+      list(record.deal([code], table.fit))  # one fits, all read
       more, settings = _repeats(record, table, test, code, seed)
       measured, chosen = measured | more, chosen | settings
       found = plain + codec_rows(config, measured, chosen)
