@@ -82,6 +82,18 @@ def _mend_lines(app, what, name, cls, options, lines):
   ]
 
 
+def _skip_fields(app, what, name, member, skip, options):
+  """Fields of a carrier stand in its own list; Python says no more of them."""
+  words = str(getattr(member, '__doc__', None))
+  return True if words.startswith('Alias for field number') else skip
+
+
+def _keep_errors(app, page, source):
+  """No line ends between ± and the error."""
+  if page == 'results':
+    source[0] = source[0].replace('± ', '±\u00a0')
+
+
 def _as_mathml(translator, node):
   """Formulas that a browser draws by itself, without a network or a script."""
   block = isinstance(node, nodes.math_block)
@@ -97,4 +109,6 @@ def setup(app):
   how = (_as_mathml, None)
   app.add_html_math_renderer('mathml', how, how)
   app.connect('autodoc-process-docstring', _add_fields, priority=100)
+  app.connect('source-read', _keep_errors)
+  app.connect('autodoc-skip-member', _skip_fields)
   app.connect('autodoc-process-docstring', _mend_lines, priority=900)

@@ -257,7 +257,8 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
     if jax.process_index() > 0:
       return
     print(text)
-    names = ', '.join(('results.csv', 'results.json', *table.figures))
+    figures = [f'{name} (.pdf)' for name in table.figures]
+    names = ', '.join(('results.csv', 'results.json', *figures))
     print(f'\n{names} are in {folder.value}')
 
   run(main)

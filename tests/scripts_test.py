@@ -58,7 +58,7 @@ def test_the_same_text_with_and_without_drafts_each_under_its_prompt(plain):
   for number, row in enumerate(plain['rows'], 1):
     assert len(row['token_ids']) == len(row['logprobs']) == 12
     assert row['block_efficiency'] == 1 and row['finish_reason'] == 'length'
-    under = f'== Prompt {number}\n{row["prompt"]}\n-- Text {number}\n'
+    under = f'== Prompt\n{row["prompt"]}\n-- Text {number}\n'
     assert under + row['text'] in shown
   assert 'tokens/s in the decoding loop' in shown
   assert 'with compilation and prompts' in shown

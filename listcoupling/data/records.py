@@ -56,7 +56,8 @@ def field(record: Record, *names: str) -> str:
   wanted = ' or '.join(map(repr, names))
   raise ValueError(
     f'{record.where} has no field {wanted}; it has {sorted(record.fields)}. '
-    'Give a file in the format of the data set, or a template of your own.'
+    'Give a file in the format of the data set, or a template of your own: '
+    f"--config.templates.gsm8k='{{{min(record.fields, default='text')}}}'."
   )
 
 

@@ -204,6 +204,7 @@ def prepare(
     prompts, lengths = check_prompts(prompts, lengths, target, options)
     _warn_of_drafters(drafters, lengths, options)
     mesh = placement.choose_mesh(mesh, target.params)
+    device = _device(target, drafters) if mesh is None else None
     batch = placement.rows_on(mesh, len(prompts), rows_bucket(len(prompts)))
     shape = batch, _capacity(prompts, options)
     keys = _row_keys(key, len(prompts), batch)
@@ -223,7 +224,7 @@ def prepare(
   return Call(
     sampler=sampler,
     options=options,
-    keys=placement.put_rows(keys, mesh),
+    keys=placement.put_rows(keys, mesh, device),
     params=params,
     sampling=sampling_params(options),
     tokens=tokens,
@@ -249,6 +250,15 @@ def _sampler(target, drafters, options, vocab_size, batch, capacity):
       shape = (options.draft_length, len(sampler.speculation.slots(d)))
       check_shapes(drafter, own, batch, shape, capacity)
   return sampler, loop.Params(target.params, tuple(own for _, own in pairs))
+
+
+def _device(target, drafters):
+  """The one that all models lie on."""
+  models = {'target': target.params} | {
+    f'drafters[{d}]': getattr(drafter, 'params', ())
+    for d, drafter in enumerate(drafters)
+  }
+  return placement.one_device(models)
 
 
 def _place(target, drafters, mesh, vocab_size):
@@ -428,7 +438,7 @@ def _warn_of_drafters(drafters, lengths, options):
     limit = getattr(config, 'max_positions', None)
     if limit is not None and needed > limit:
       warnings.warn(
-        f'prompts[{row}] {asked}, past the {limit} positions of drafters[{d}]: '
+        f'a text {asked}, past the {limit} positions of drafters[{d}]: '
         'the text is unharmed, its drafts may be poor there.',
         stacklevel=4,
       )

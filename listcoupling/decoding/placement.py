@@ -70,6 +70,29 @@ def mesh_of(params) -> Mesh | None:
   return None
 
 
+def one_device(models) -> jax.Device | None:
+  """The device that models were put on; None if no one chose any.
+
+  Args:
+    models: parameters by what they are called.
+
+  Raises:
+    ValueError: they lie on several.
+  """
+  found = {}
+  for name, params in models.items():
+    for leaf in jax.tree.leaves(params):
+      if getattr(leaf, 'committed', False):
+        found |= {device: name for device in leaf.devices() - found.keys()}
+  if len(found) > 1:
+    (device, name), (other, its) = list(found.items())[:2]
+    raise ValueError(
+      f'{name} lies on {device}, {its} on {other}; put both on one device with '
+      'jax.device_put, or share them with mesh=.'
+    )
+  return next(iter(found), None)
+
+
 def choose_mesh(mesh: Mesh | None, params) -> Mesh | None:
   """The standard form of `mesh`, or of the mesh that `params` lie on."""
   mesh = mesh if mesh is not None else mesh_of(params)
@@ -207,9 +230,11 @@ def _put(leaf, sharding):
   )
 
 
-def put_rows(tree, mesh: Mesh | None):
-  """Arrays with the rows first, shared over 'data'."""
-  return tree if mesh is None else put(tree, NamedSharding(mesh, ROWS))
+def put_rows(tree, mesh: Mesh | None, device: jax.Device | None = None):
+  """Arrays with the rows first, over 'data'; without a mesh on a device."""
+  if mesh is None:
+    return tree if device is None else jax.device_put(tree, device)
+  return put(tree, NamedSharding(mesh, ROWS))
 
 
 def like(tree, mesh: Mesh | None):

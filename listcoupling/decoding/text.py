@@ -6,6 +6,7 @@ Legend: B rows of a batch, R texts asked for, P prompt tokens, M new tokens.
 """
 
 import bisect
+import contextlib
 import itertools
 import time
 import warnings
@@ -18,7 +19,7 @@ import numpy as np
 import tokenizers
 
 from listcoupling import gumbel, validation
-from listcoupling.decoding import analysis
+from listcoupling.decoding import analysis, placement
 from listcoupling.decoding.chat import ChatTemplate
 from listcoupling.decoding.generate import (
   check_prompts,
@@ -102,23 +103,29 @@ def generate_text(
     >>> len(done.tokens), done.finish_reason
     (8, 'length')
   """
-  options = with_stops(target, options)
-  options.check(target.config.vocab_size)
-  validation.check_positive_int(batch_size, 'batch_size')
-  validation.check_positive_int(num_samples, 'num_samples')
-  tokenizer, texts = target.tokenizer, _as_texts(texts)
-  _check_strings(tokenizer, stop_strings, on_text)
-  _check_callable(on_done, 'on_done')
-  _check_switch(logprobs, 'logprobs', (False, True))
-  rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
-  keys = _keys(key, len(rows), num_samples)
-  check_prompts(*pad_prompts(rows), target, options)  # before the first batch
+  with placement.agreement(None, target) as agree:
+    options = with_stops(target, options)
+    options.check(target.config.vocab_size)
+    validation.check_positive_int(batch_size, 'batch_size')
+    validation.check_positive_int(num_samples, 'num_samples')
+    tokenizer, texts = target.tokenizer, _as_texts(texts)
+    _check_strings(tokenizer, stop_strings, on_text)
+    _check_callable(on_done, 'on_done')
+    _check_switch(logprobs, 'logprobs', (False, True))
+    rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
+    keys = _keys(key, len(rows), num_samples)
+    for first in range(0, len(rows), batch_size):  # before any is continued
+      batch = range(first, len(rows))[:batch_size]
+      with _numbered(batch):
+        check_prompts(*pad_prompts([rows[i] for i in batch]), target, options)
+    agree(batch_size=batch_size, num_samples=num_samples)
   completions = []
   for first in range(0, len(keys), batch_size):
     batch = [i // num_samples for i in range(first, len(keys))[:batch_size]]
     streams = _Streams(tokenizer, len(batch), stop_strings, on_text, first)
-    own = keys[first : first + batch_size], rows, batch
-    out = _continue(*own, target, drafters, options, streams)
+    own = keys[first : first + batch_size], [rows[i] for i in batch]
+    with _numbered(batch):
+      out = _continue(*own, target, drafters, options, streams)
     done = [
       _completion(
         texts[i], rows[i], out, b, streams.rows[b], options.stop_tokens
@@ -133,16 +140,21 @@ def generate_text(
   return completions
 
 
-def _continue(keys, rows, batch, target, drafters, options, streams):
-  """A batch of rows as `generate` does; `streams` have all of its text."""
-  prompts = pad_prompts([rows[i] for i in batch])
-  on_block = streams if streams.are_watched else None
-  call = keys, target, drafters, *prompts, options
+@contextlib.contextmanager
+def _numbered(batch):
+  """Errors on prompts of a batch name their places in the whole list."""
   try:
-    out = generate(*call, on_block=on_block)
-  except validation.ItemError as error:  # its index is in the batch
+    yield
+  except validation.ItemError as error:
     index = batch[error.index]
     raise validation.ItemError(error.name, index, error.words) from error
+
+
+def _continue(keys, rows, target, drafters, options, streams):
+  """A batch of rows as `generate` does; `streams` have all of its text."""
+  on_block = streams if streams.are_watched else None
+  call = keys, target, drafters, *pad_prompts(rows), options
+  out = generate(*call, on_block=on_block)
   streams(out.tokens, out.lengths, last=True)
   return out
 
@@ -540,11 +552,13 @@ def printer(tokenizer: tokenizers.Tokenizer) -> _Printer:
   return _Printer(tokenizer)
 
 
-def write(*arguments, stream: bool = False, **how) -> dict:
+def write(
+  key, target, drafters, texts, options, *, stream: bool = False, **how
+) -> dict:
   """`generate_text` at a terminal; a bar on stderr, or the text as it comes.
 
   Args:
-    *arguments: of `generate_text`.
+    key, target, drafters, texts, options: of `generate_text`.
     stream: whether the text, of which there is one, is printed at once.
     **how: of `generate_text`.
 
@@ -554,7 +568,7 @@ def write(*arguments, stream: bool = False, **how) -> dict:
   import tqdm  # of scripts alone
 
   began = time.perf_counter()
-  total = len(arguments[3]) * how.get('num_samples', 1)
+  total = len(_as_texts(texts)) * how.get('num_samples', 1)
   bar = tqdm.tqdm(
     desc='compiling', total=total, unit='text', leave=False, disable=None
   )
@@ -569,8 +583,10 @@ def write(*arguments, stream: bool = False, **how) -> dict:
 
   with bar:
     how['on_text'] = on_text if stream else None
-    texts = generate_text(*arguments, on_done=on_done, **how)
-  return report(texts, time.perf_counter() - began)
+    done = generate_text(
+      key, target, drafters, texts, options, on_done=on_done, **how
+    )
+  return report(done, time.perf_counter() - began)
 
 
 def report(completions: Sequence[Completion], seconds: float) -> dict:
@@ -618,8 +634,8 @@ def format_report(report_: dict) -> str:
   """A `report` for people: each text under its prompt, then the figures."""
   parts, texts = [], enumerate(report_['rows'], 1)
   prompts = itertools.groupby(texts, lambda text: str(text[1]['prompt']))
-  for number, (prompt, own) in enumerate(prompts, 1):
-    parts.append(f'== Prompt {number}\n{prompt}')
+  for prompt, own in prompts:
+    parts.append(f'== Prompt\n{prompt}')
     for place, row in own:
       text = row['token_ids'] if row['text'] is None else row['text']
       parts.append(f'-- Text {place}\n{text}')

@@ -266,7 +266,20 @@ def _write(values, depth, value, wanted):
   if values is None:
     return None
   depth = jnp.where(wanted, depth, values.shape[0])
-  return values.at[depth].set(value, mode='drop')
+
+  def masked(values, depth, value):
+    own = jax.lax.iota(jnp.int32, values.shape[0]) == depth
+    own = own.reshape(-1, *[1] * value.ndim)
+    return jnp.where(own, value, values)
+
+  # A TPU makes a loop over the rows of a scatter.
+  return jax.lax.platform_dependent(
+    *(values, depth, value),
+    tpu=masked,
+    default=lambda values, depth, value: values.at[depth].set(
+      value, mode='drop'
+    ),
+  )
 
 
 def _finish(row, drafts, walk, *, config, sampling):
@@ -278,7 +291,7 @@ def _finish(row, drafts, walk, *, config, sampling):
   )
   return write(
     row,
-    drafts.tokens[:-1, chain],
+    node_at(drafts.tokens[:-1].T, chain),
     1 + depths * config.num_drafts + chain,
     walk.depth,
     residual,

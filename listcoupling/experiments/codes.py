@@ -41,7 +41,7 @@ _CHUNK = 10_000  # trials of a compiled call
 _POSITIVE = Field(float, above=0, many=True)
 _TRIALS = Field(int, least=2)
 _CASES = Field(str, many=True)
-_SPREAD = (  # columns of distortions in decibels, beside the best decoder's
+_OTHERS = (  # columns of distortions in decibels, beside the best decoder's
   Column('of the mean', 'average_mse_db', '.2f', error=False),
   Column('of the worst', 'worst_mse_db', '.2f', error=False),
 )
@@ -111,52 +111,64 @@ def _first_columns(count, numbers, num_groups, name) -> dict:
   }
 
 
-def _plot_groups(rows, path, *, case: str, curves, unit: str) -> None:
-  """Distortion against G, a line for each case.
-
-  On the left the best decoder, the least ringed; on the right the mean and the
-  worst.
+def _of_groups(fields, prepare, columns, curves, others, unit) -> Experiment:
+  """A table of cases and numbers of groups, with its figure.
 
   Args:
-    rows: of the table.
-    path: PNG file.
-    case: column that says what the decoders know.
-    curves: column of the best decoder -> its curve and the columns of the mean
-      and of the worst.
+    fields: see `Experiment`.
+    prepare: likewise.
+    columns: what is shown; the second says what the decoders know.
+    curves: by column of the best decoder.
+    others: columns of the mean and of the worst decoder, {} for the best's.
     unit: of the distortion.
   """
-  kinds = {
-    'best': lambda row: f'{row["num_messages"]} messages: {row[case]}',
-    'others': lambda row: 'mean dotted, worst dashed',
-  }
+  plot = functools.partial(
+    _plot, case=columns[1].name, curves=curves, others=others, unit=unit
+  )
+  as_text = functools.partial(tables.as_text, columns=columns)
+  return Experiment(fields, prepare, as_text, {'groups.png': plot})
+
+
+def _plot(rows, path, *, case, curves, others, unit) -> None:
+  """Distortion against G, a line for each case.
+
+  On the left the best decoder, the least ringed; on the right the others.
+  """
   shown = [
-    row | {'kind': kind, 'case': (row['num_messages'], row[case])}
+    row | {'case': f'{row["num_messages"]} messages: {row[case]}', 'is_best': x}
     for row in rows
-    for kind in kinds
+    for x in (True, False)
   ]
   with plots.panels(
     path,
     shown,
-    'kind',
+    'is_best',
     down='case',
-    title=lambda row: kinds[row['kind']](row),
+    title=lambda row: (
+      row['case'] if row['is_best'] else 'mean dotted, worst dashed'
+    ),
     labels=('groups; the best is ringed', unit),
     size=(2.9, 1.9),
     sharey=False,
   ) as panels:
     for axes, own in panels:
+      for name, curve in curves.items():
+        if own[0]['is_best']:
+          _draw_best(axes, own, name, curve)
+        else:
+          names = (other.format(name) for other in others)
+          curve.others(axes, own, 'num_groups', *names)
       groups = [row['num_groups'] for row in own]
-      for name, (curve, *others) in curves.items():
-        if own[0]['kind'] == 'others':
-          curve.others(axes, own, 'num_groups', *others)
-          continue
-        curve.of_rows(axes, own, 'num_groups', name)
-        least = min(own, key=lambda row: row[name])
-        ring = dict(marker='o', ms=9, mfc='none', c=plots.RED, clip_on=False)
-        axes.plot(least['num_groups'], least[name], **ring)
       axes.set_xscale('log', base=2)
       axes.set_xticks(groups, groups)
       axes.minorticks_off()
+
+
+def _draw_best(axes, rows, name, curve) -> None:
+  curve.of_rows(axes, rows, 'num_groups', name)
+  least = min(rows, key=lambda row: row[name])
+  ring = dict(marker='o', ms=9, mfc='none', c=plots.RED, clip_on=False)
+  axes.plot(least['num_groups'], least[name], **ring)
 
 
 def _errors(key, total, code, setting, side, spread=(1.0, 1.0)):
@@ -226,7 +238,7 @@ def _prepare_groups(config, seed):
   return _filled(_group_jobs(config, lambda x: x > 0), compute)
 
 
-run_groups = Experiment(
+run_groups = _of_groups(
   {
     'cases': _CASES,
     'periods': _POSITIVE,
@@ -235,31 +247,20 @@ run_groups = Experiment(
     'trials': _TRIALS,
   },
   _prepare_groups,
-  functools.partial(
-    tables.as_text,
-    columns=(
-      Column('L', 'num_messages'),
-      Column('s', 'side_variances'),
-      Column('G', 'num_groups'),
-      Column('mean dB', 'mean_db', '.2f'),
-      Column('MSE dB', 'mse_db', '.2f'),
-      *_SPREAD,
-    ),
+  (
+    Column('L', 'num_messages'),
+    Column('s', 'side_variances'),
+    Column('G', 'num_groups'),
+    Column('mean dB', 'mean_db', '.2f'),
+    Column('MSE dB', 'mse_db', '.2f'),
+    *_OTHERS,
   ),
   {
-    'groups.png': functools.partial(
-      _plot_groups,
-      case='side_variances',
-      curves={
-        name: (plots.Curve(*style), f'average_{name}', f'worst_{name}')
-        for name, style in (
-          ('mean_db', ('mean of decibels', plots.BLUE, '-', 'o')),
-          ('mse_db', ('mean squared error', plots.GREEN, '-', 's')),
-        )
-      },
-      unit='distortion, dB',
-    )
+    'mean_db': plots.Curve('mean of decibels', plots.BLUE, '-', 'o'),
+    'mse_db': plots.Curve('mean squared error', plots.GREEN, '-', 's'),
   },
+  ('average_{}', 'worst_{}'),
+  'distortion, dB',
 )
 
 
@@ -288,35 +289,21 @@ def _prepare_binary_groups(config, seed):
   return _filled(jobs, compute)
 
 
-run_binary_groups = Experiment(
+run_binary_groups = _of_groups(
   {'num_bits': Field(int, least=1), 'cases': _CASES},
   _prepare_binary_groups,
-  functools.partial(
-    tables.as_text,
-    columns=(
-      Column('L', 'num_messages'),
-      Column('p', 'flip_probabilities'),
-      Column('G', 'num_groups'),
-      Column('B', 'bin_size'),
-      Column('best', 'best', '.4f'),
-      Column('mean', 'mean', '.4f'),
-      Column('worst', 'worst', '.4f'),
-    ),
+  (
+    Column('L', 'num_messages'),
+    Column('p', 'flip_probabilities'),
+    Column('G', 'num_groups'),
+    Column('B', 'bin_size'),
+    Column('best', 'best', '.4f'),
+    Column('mean', 'mean', '.4f'),
+    Column('worst', 'worst', '.4f'),
   ),
-  {
-    'groups.png': functools.partial(
-      _plot_groups,
-      case='flip_probabilities',
-      curves={
-        'best': (
-          plots.Curve('best decoder', plots.BLUE, marker='o'),
-          'mean',
-          'worst',
-        )
-      },
-      unit='share of wrong bits',
-    )
-  },
+  {'best': plots.Curve('best decoder', plots.BLUE, marker='o')},
+  ('mean', 'worst'),
+  'share of wrong bits',
 )
 
 
@@ -433,7 +420,7 @@ run_lattices = Experiment(
       Column('bits', 'bits'),
       Column('lattice', 'lattice'),
       Column('MSE dB', 'mse_db', '.2f'),
-      *_SPREAD,
+      *_OTHERS,
       Column('ahead, dB', 'ahead_db', '.2f'),
       Column('cells alone', 'known_db', '.2f'),
       Column('period', 'period'),

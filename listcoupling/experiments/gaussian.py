@@ -197,18 +197,17 @@ def _lattice(key, trials, jobs, config, complete):
 def _modulo(key, trials, jobs, config, complete):
   """Sums [J, K, SIZE]; a job has one width per number of decoders."""
   del complete
-  num_decoders, parts = jobs[0].period.size, []
-  for job in jobs:
-    error = np.empty((len(trials), num_decoders, num_decoders))
+  num_decoders = jobs[0].period.size
+  errors = np.empty((len(trials), len(jobs), num_decoders, num_decoders))
+  for j, job in enumerate(jobs):
     for period in set(job.period.tolist()):
       use = job.period == period
       each = gaussian_baselines.modulo_quantiser(
         key, trials, job.num_messages, period / job.num_messages,
         config.side_variance, num_decoders=num_decoders,
       )  # fmt: skip
-      error[:, use] = by_list_size(each)[:, use]
-    parts.append(moments(error[:, None])[0])
-  return np.stack(parts)
+      errors[:, j, use] = by_list_size(each)[:, use]
+  return moments(errors)
 
 
 def _seed_aware(key, trials, jobs, config, complete):

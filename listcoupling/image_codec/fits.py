@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 from listcoupling import files
-from listcoupling.compression import codec
+from listcoupling.compression import codec, list_quantiser
 from listcoupling.image_codec import bitstream
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
@@ -48,6 +48,7 @@ class Trained(NamedTuple):
     digest: 32 bytes, of all that a decoder uses; names them in a file.
     num_candidates: N where none is given.
     side_kind: of `data.side_information.KINDS`, what a decoder knows.
+    reach: see `reach_of`; None where it is not known.
   """
 
   scheme: str
@@ -55,6 +56,7 @@ class Trained(NamedTuple):
   digest: bytes
   num_candidates: int = _CANDIDATES
   side_kind: str = 'crop'
+  reach: float | None = None
 
 
 def make_trained(
@@ -123,6 +125,7 @@ class FitFile(NamedTuple):
   num_candidates: int  # N that it was fitted for
   side_kind: str  # what a decoder knows
   mean_weight: float | None = None  # of the mean decoder in the loss
+  reach: float | None = None  # see `reach_of`
 
 
 def write_fit(
@@ -133,6 +136,7 @@ def write_fit(
   num_candidates: int,
   side_kind: str = 'crop',
   mean_weight: float | None = None,
+  reach: float | None = None,
 ) -> None:
   """Writes a fit, whole or not at all; the folder is made.
 
@@ -143,6 +147,7 @@ def write_fit(
     num_candidates: N that it was fitted for.
     side_kind: what a decoder knows.
     mean_weight: of the mean decoder in the loss; None: not known.
+    reach: see `reach_of`; None: not known.
   """
   arrays = {'codewords': fit.codewords, 'decoder': fit.params}
   if fit.classifier is not None:
@@ -150,7 +155,7 @@ def write_fit(
   about = {
     'kind': 'fit', 'sizes': dataclasses.asdict(fit.config),
     'num_decoders': list(num_decoders), 'num_candidates': num_candidates,
-    'side_kind': side_kind, 'mean_weight': mean_weight,
+    'side_kind': side_kind, 'mean_weight': mean_weight, 'reach': reach,
   }  # fmt: skip
   files.write_arrays(path, arrays, about)
 
@@ -173,10 +178,44 @@ def read_fit(path) -> FitFile:
     kind = about.get('side_kind', 'crop')
     return FitFile(
       fit, tuple(map(int, counts)), int(candidates), kind,
-      about.get('mean_weight'),
+      about.get('mean_weight'), about.get('reach'),
     )  # fmt: skip
   except (KeyError, TypeError) as error:
     raise ValueError(f'{path} does not hold a fit ({error!r}).') from error
+
+
+def _distances(codewords, images) -> np.ndarray:
+  """Squared distance per pixel of images [R, ...] to their codewords: [R]."""
+  flat = np.asarray(images, np.float32).reshape(len(images), -1)
+  own = np.asarray(list_quantiser.nearest(flat, codewords))
+  return np.mean((flat - np.asarray(codewords)[own]) ** 2, -1)
+
+
+def reach_of(codewords, images) -> float:
+  """How far from all codewords an image is that the codec was trained for.
+
+  Args:
+    codewords: [F, P].
+    images: [R, ...] of P pixels, the training's.
+
+  Returns:
+    Squared distance per pixel to the nearest codeword, which one image of a
+    thousand exceeds.
+  """
+  return float(np.quantile(_distances(codewords, images), 0.999))
+
+
+def count_strange(trained: Trained, images) -> int:
+  """How many images lie beyond the `reach_of` the codec; 0 if it is not known.
+
+  Example:
+    >>> count_strange(shipped_codec(), np.ones((3, 28, 14)))  # white
+    3
+  """
+  if trained.reach is None:
+    return 0
+  distances = _distances(trained.model.fit.codewords, images)
+  return int(np.sum(distances > trained.reach))
 
 
 def _vae_files(directory: pathlib.Path) -> dict[float, pathlib.Path]:
@@ -201,7 +240,7 @@ def _load_gls(path) -> Trained:
 
 
 def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
-  fit, counts, num_candidates, kind, _ = read_fit(path)
+  fit, counts, num_candidates, kind, _, reach = read_fit(path)
   if num_decoders not in counts:
     raise ValueError(
       f'{path} is a fit for {list(counts)} decoders, not for {num_decoders}.'
@@ -211,7 +250,8 @@ def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
   else:
     params, config, _ = vae.load(vae_path)
     model = schemes.Model(vae.networks(config), params, fit)
-  return make_trained(scheme, model, num_candidates, kind)
+  trained = make_trained(scheme, model, num_candidates, kind)
+  return trained._replace(reach=reach)
 
 
 def _choices(

@@ -208,9 +208,15 @@ class Fits:
     fits.write_fit(
       path, fit, num_decoders=sorted(set(counts)),
       num_candidates=num_candidates, side_kind=config.train.side_kind,
-      mean_weight=config.refine.mean_weight,
+      mean_weight=config.refine.mean_weight, reach=self._reach(fit.codewords),
     )  # fmt: skip
     return fit
+
+  def _reach(self, codewords) -> float | None:
+    """Of codewords of the source; those of a lattice are latents."""
+    if self._name == 'lattice':
+      return None
+    return fits.reach_of(codewords, self._trials.right)
 
   def _key(self, size: Size) -> jax.Array:
     scheme, betas = [*schemes.SCHEMES].index(self._name), (self._beta,)

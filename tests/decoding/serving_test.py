@@ -123,7 +123,7 @@ REFUSED = {
   ),
   'one request past the positions': (
     dict(prompts=LONG, lengths=[1, 40, 1], max_positions=64),
-    'row 1 may reach 70 tokens.*past the 64 positions',
+    r'prompts\[1\] may reach 70 tokens.*past the 64 positions',
   ),
   'a request of no token': (
     dict(prompts=LONG, lengths=[1, 0, 1]),

@@ -292,8 +292,8 @@ def test_texts_are_handed_on_batch_by_batch_and_counted_at_a_terminal(capsys):
   places = [
     shown.index(words)
     for words in (
-      '== Prompt 1\na\n-- Text 1\n', '\n-- Text 2\n',
-      '== Prompt 2\n[1]\n-- Text 3\n', '\n-- Text 4\n',
+      '== Prompt\na\n-- Text 1\n', '\n-- Text 2\n',
+      '== Prompt\n[1]\n-- Text 3\n', '\n-- Text 4\n',
     )
   ]  # fmt: skip
   assert places == sorted(places) and shown.count('== Prompt') == 2

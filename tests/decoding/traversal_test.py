@@ -2,11 +2,13 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from listcoupling.decoding import (
   draft,
@@ -198,3 +200,29 @@ def test_one_chain_is_block_verification():
   for mine, theirs in zip(one, other):
     np.testing.assert_array_equal(mine, theirs)
   assert len(np.unique(one[1])) > 2
+
+
+def scatters(platform):
+  """Types of the arrays that two rows' verification scatters into."""
+  config = draft.SpeculativeConfig((), VOCAB, 2, 2, 4, True, True)
+  zeros = jnp.zeros(2, jnp.int32)
+
+  def verified(logits, tokens, laws):
+    keys = jax.random.split(jax.random.key(0), 2)
+    context = verify.Context(keys, zeros, zeros, None, logits)
+    proposals = tree.chains(tokens, filters.Law(laws, None))
+    return traversal.verify_traversal(context, proposals, config, SAMPLING)
+
+  shapes = (
+    jax.ShapeDtypeStruct((2, 5, VOCAB), jnp.float32),
+    jax.ShapeDtypeStruct((2, 2, 2), jnp.int32),
+    jax.ShapeDtypeStruct((2, 2, 2, VOCAB), jnp.float32),
+  )
+  lowered = export.export(jax.jit(verified), platforms=[platform])(*shapes)
+  pattern = r'stablehlo\.scatter"\(.*?\}\) : \(tensor<([^>]*)>'
+  return set(re.findall(pattern, lowered.mlir_module(), re.S))
+
+
+def test_a_tpu_writes_what_is_left_without_a_loop_over_rows():
+  left = f'2x3x{VOCAB}xf32'  # rows, depths, atoms
+  assert left in scatters('cpu') and left not in scatters('tpu')

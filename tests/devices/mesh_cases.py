@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import decoding_iid, decoding_matching
-from listcoupling import gumbel
+from listcoupling import gumbel, program_text
 from listcoupling.decoding import analysis, generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
@@ -84,16 +84,22 @@ def networks(results):
     )
 
   reference = text()
-  margins = analysis.canonical_margins(
-    key, target, rows, lengths, reference, OPTIONS
-  )
+
+  @functools.cache  # seldom asked for
+  def margins():
+    return analysis.canonical_margins(
+      key, target, rows, lengths, reference, OPTIONS
+    )
+
   for name, sizes in MESHES.items():
     out = text(mesh(sizes))
-    differ = (out.tokens != reference.tokens).any(axis=1)
-    first = (out.tokens != reference.tokens).argmax(axis=1)
+    differ = out.tokens != reference.tokens
     results[name] = {
       'tokens': int(out.lengths.sum()),
-      'margins': [float(margins[b, first[b]]) for b in np.flatnonzero(differ)],
+      'margins': [
+        float(margins()[row, differ[row].argmax()])
+        for row in np.flatnonzero(differ.any(axis=1))
+      ],
       'block_efficiency': float(out.metrics.block_efficiency.mean()),
     }
   placed = mesh(MESHES['tp'])
@@ -119,7 +125,7 @@ def programs(results):
     )
     state, info = call.prefill()
     program = call.compiled(loop.run, state, info)
-    sent = cost.collectives(program.as_text())
+    sent = program_text.collectives(program.as_text())
     keys = state.cache.layers[0][0]
     shards = call.mesh.shape
     results[f'{name} block'] = {
@@ -156,6 +162,12 @@ def _sent(target, drafter, rows, shards):
   )
 
 
+def on(model, number):
+  """A model that was put on a device."""
+  device = jax.devices()[number]
+  return model._replace(params=jax.device_put(model.params, device))
+
+
 def tables(results):
   """Models that are exact everywhere, and many tokens."""
   target, (drafter,) = fakes.random_pair(vocab_size=16, noise=0.5)
@@ -170,13 +182,10 @@ def tables(results):
       key, target, drafter, rows, lengths, options, **settings
     )
 
-  reference = text()
-  # Keys and drafter lie on devices of their own.
-  out = text(
-    jax.device_put(key, jax.devices()[3]),
-    drafter._replace(params=jax.device_put(drafter.params, jax.devices()[5])),
-    mesh=mesh(dict(data=4, tp=2)),
-  )
+  target, elsewhere = on(target, 0), on(drafter, 5)
+  key = jax.device_put(key, jax.devices()[3])
+  reference = text(key)
+  out = text(key, elsewhere, mesh=mesh(dict(data=4, tp=2)))
   results['table'] = {
     'tokens': int(out.lengths.sum()),
     'same': bool((out.tokens == reference.tokens).all()),
@@ -252,6 +261,12 @@ def refusals(results):
       rows[:count], lengths[:count], OPTIONS, mesh=mesh(sizes),
     )  # fmt: skip
 
+  exact, (other,) = fakes.random_pair(vocab_size=16)
+  apart = fakes.refusal(
+    generate.generate, gumbel.seed_key(KEY), on(exact, 0), on(other, 5),
+    [[1]], [1], OPTIONS,
+  )  # fmt: skip
+
   def queued(count, **settings):
     return fakes.refusal(
       generate_many, gumbel.seed_key(KEY), target, drafter,
@@ -270,6 +285,7 @@ def refusals(results):
     'heads': message(dict(tp=8), target=heads),
     'requests': queued(1, batch_size=8),
     'slots': queued(ROWS, batch_size=2),
+    'devices': apart,
   }
 
 

@@ -226,6 +226,8 @@ def test_what_does_not_fit_is_refused_by_name(results):
   assert 'num_kv_heads=3' in found['heads'] and 'tp=8' in found['heads']
   assert '1 prompts' in found['requests'] and 'data=4' in found['requests']
   assert '2 slots of batch_size' in found['slots']
+  assert 'target lies on ' in found['devices']
+  assert 'drafters[0] on ' in found['devices']
 
 
 def test_axes_may_be_absent_in_any_order_and_explicit():

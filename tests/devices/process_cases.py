@@ -3,6 +3,7 @@
 python -m tests.devices.process_cases PROCESS PORT FOLDER
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+import listcoupling as lc
 from listcoupling import gumbel
 from listcoupling.decoding import generate, placement, tuning
 from listcoupling.decoding.options import GenerateOptions
@@ -48,20 +50,30 @@ def generate_text(results, process, folder):
   rows, lengths = mesh_cases.prompts()
 
   def text(name, mesh, rows=rows, options=options):
-    size = models[name][0].config.vocab_size
+    own, size = models[name], models[name][0].config.vocab_size
     return generate.generate(
-      key, *models[name], rows % size, lengths, options, mesh=mesh
+      *(key, *own, rows % size, np.resize(lengths, len(rows)), options),
+      mesh=mesh,
     )
 
-  for name, mesh in (('table', 'data=2'), ('network', 'tp=2')):
-    out = text(name, placement.parse_mesh(mesh))
+  # Chains are compiled sooner than the tree, which the table has.
+  for name, mesh, method, count, size in (
+    ('table', 'data=2', 'gumbel_tree', 40, 256),
+    ('network', 'tp=2', 'gumbel_chains', 8, 32),
+  ):
+    asked = dict(
+      rows=np.resize(rows, (count, rows.shape[1])),
+      options=dataclasses.replace(options, method=method, max_new_tokens=size),
+    )
+    out = text(name, placement.parse_mesh(mesh), **asked)
     results[f'{name} {mesh}'] = {
       'tokens': out.tokens.tolist(),
       'lengths': out.lengths.tolist(),
       'calls': out.metrics.target_calls.tolist(),
     }
     if process == 0:
-      results[f'{name} alone'] = text(name, None).tokens.tolist()
+      alone = text(name, None, **asked)
+      results[f'{name} alone'] = alone.tokens.tolist()
 
   mesh = placement.parse_mesh('data=2')
   message = functools.partial(fakes.refusal, text, 'table', mesh)
@@ -74,6 +86,10 @@ def generate_text(results, process, folder):
   )
   results['no slots in one'] = fakes.refusal(
     generate_many, *queue, batch_size=4 * process, mesh=mesh
+  )
+  placed = exact.place(exact, mesh)
+  results['bad text'] = fakes.refusal(
+    lc.generate_text, key, placed, drafter, [[1], [15 + process]], options
   )
   results['after'] = message()
   results['tuned'] = _tuned(process, exact, drafter)

@@ -65,11 +65,13 @@ def results(folder):
   return [json.loads((folder / f'{n}.json').read_text()) for n in range(2)]
 
 
-@pytest.mark.parametrize('name', ['table data=2', 'network tp=2'])
-def test_both_processes_have_the_text_of_one(results, name):
+@pytest.mark.parametrize(
+  'name, count, size', [('table data=2', 40, 256), ('network tp=2', 8, 32)]
+)
+def test_both_processes_have_the_text_of_one(results, name, count, size):
   ours, theirs = (found[name] for found in results)
   assert ours == theirs
-  assert sum(ours['lengths']) == 8 * 32 and len(ours['calls']) == 8
+  assert ours['lengths'] == [size] * count and len(ours['calls']) == count
   alone = results[0][f'{name.split()[0]} alone']
   differ = sum(x != y for x, y in zip(ours['tokens'], alone, strict=True))
   assert differ <= ('tp' in name)  # sums are split differently
@@ -92,6 +94,8 @@ def test_a_queue_of_other_slots_is_refused_by_both(results):
 def test_an_error_in_one_process_ends_the_call_in_both(results):
   assert 'process 1 failed' in results[0]['bad options']
   assert 'temperature' in results[1]['bad options']
+  assert 'process 1 failed' in results[0]['bad text']
+  assert 'prompts[1] holds token 16' in results[1]['bad text']
   assert [found['after'] for found in results] == ['', '']
 
 

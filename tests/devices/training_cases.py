@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import vae_digits
-from listcoupling import gumbel
+from listcoupling import gumbel, program_text
 from listcoupling.decoding import placement
-from listcoupling.experiments.benchmarks import cost
 from listcoupling.models import pretrained, transformer
 from listcoupling.models import vae as vae_models
 from listcoupling.models.transformer_config import TransformerConfig
@@ -136,7 +135,7 @@ def chunks(results):
     train, _ = language_model.make_steps(config, sizes, None, places)
     args = tokens, placement.put(gumbel.seed_key(0), whole), 0, None
     program = train.lower(state, *args).compile()
-    sent = cost.collectives(program.as_text())
+    sent = program_text.collectives(program.as_text())
     found[name] = {
       'temporaries': program.memory_analysis().temp_size_in_bytes,
       'logits': 4 * batch * 32 * words // 8,

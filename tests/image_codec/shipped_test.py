@@ -60,7 +60,7 @@ def test_pictures_that_are_no_digits_get_a_hint(coded):
   assert 'hint' not in report
   np.save(folder / 'dark.npy', 1 - np.load(folder / 'sheets.npy'))
   negative = _encode(folder / 'dark.npy', folder / 'dark')
-  assert negative['hint'].startswith('unlike MNIST digits')
+  assert negative['hint'].startswith('24 of 24 blocks are unlike')
   assert {**report, 'hint': negative['hint']} == negative
 
 

@@ -22,13 +22,12 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from listcoupling import gumbel
+from listcoupling import gumbel, program_text
 from listcoupling.decoding import loop, placement
 from listcoupling.decoding.drafters import as_drafter
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
-from listcoupling.experiments.benchmarks import cost
 from listcoupling.models import sharding, transformer
 from listcoupling.models.transformer_config import TransformerConfig
 
@@ -288,14 +287,17 @@ def measure(case: Case, layers=(2, 2)) -> tuple[dict, str]:
     _, full = _program(case._replace(program='run'), _FULL, mesh)
   text = compiled.as_text()
   temporary = compiled.memory_analysis().temp_size_in_bytes
-  by_kind = cost.collective_bytes(text)
-  largest = max((op.size for op in cost.collectives(text)), default=0)
+  by_kind = program_text.collective_bytes(text)
+  largest = max((op.size for op in program_text.collectives(text)), default=0)
   figures = {
     'temporary_gb': temporary / 1e9,
     'all_gb': (_bytes(full) + temporary) / 1e9,
-    'serial_loops': len(cost.serial_loops(text)),
-    'long_sorts': len(cost.sorts(text, _VOCABULARY // 2)),
-    **{f'{kind}_mb': by_kind.get(kind, 0) / 1e6 for kind in cost.COLLECTIVES},
+    'serial_loops': len(program_text.serial_loops(text)),
+    'long_sorts': len(program_text.sorts(text, _VOCABULARY // 2)),
+    **{
+      f'{kind}_mb': by_kind.get(kind, 0) / 1e6
+      for kind in program_text.COLLECTIVES
+    },
     'largest_collective_mb': largest / 1e6,
     'cpu_seconds': time.process_time() - began,
   }

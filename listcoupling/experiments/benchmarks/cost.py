@@ -2,27 +2,23 @@
 
 A forward multiplies every weight once per token and reads it once however many
 tokens there are; that is why the nodes of a tree can be cheap. Paper sums what
-must be done, nothing that a compiler adds. Of a compiled program its text is
-counted, where every operation stands once however often the loop around it
-turns. Nothing is timed: the devices of a host share its cores.
+must be done, nothing that a compiler adds; of a compiled program its text is
+counted. Nothing is timed: the devices of a host share its cores.
 
 Legend: B batch, S nodes of a forward, N nodes of the tree besides the root, K
 beam, L draft length, T tokens of a row so far, V vocabulary, D features, H
 heads, J key heads, E features of a head, F perceptron, d devices.
 """
 
-import collections
 import functools
-import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from listcoupling import gumbel
+from listcoupling import gumbel, program_text
 from listcoupling.decoding import generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks.speed import Size, Table, grid
@@ -104,12 +100,9 @@ def block(
   batch: int,
   used: int,
   *,
-  num_nodes: int = 0,
-  num_drafts: int = 1,
-  draft_length: int = 0,
+  tree: tuple[int, int, int] = (0, 1, 0),
   written: float = 1.0,
-  devices: int = 1,
-  number: int = _NUMBER,
+  **shared: int,
 ) -> list[Cost]:
   """The forwards of a block, one after another, and its races.
 
@@ -122,19 +115,16 @@ def block(
     drafter: its config; None for plain sampling.
     batch: B.
     used: T.
-    num_nodes: N.
-    num_drafts: K.
-    draft_length: L.
+    tree: (N, K, L).
     written: tokens of a row and block.
-    devices: see `forward`.
-    number: see `forward`.
+    **shared: devices and number, see `forward`.
 
   Returns:
     `Cost` of each part, the races last. The parts run one after another, so
     that each is bound by what it needs most of.
   """
-  shared = dict(devices=devices, number=number)
-  parts = []
+  (num_nodes, num_drafts, draft_length), parts = tree, []
+  devices = shared.get('devices', 1)
   if drafter is not None:
     step = forward(drafter, batch, num_drafts, used, **shared)
     parts.append(forward(drafter, batch, draft_length + 1, used, **shared))
@@ -221,10 +211,9 @@ def paper(
     own = dict(batch=batch, used=used, devices=machine.devices)
     plain = batch / machine.seconds(block(target, None, **own))
     rates = {}
-    for (nodes, width, length), tokens in TREES.items():
-      shape = dict(num_nodes=nodes, num_drafts=width, draft_length=length)
-      parts = block(target, drafter, written=tokens[pair], **shape, **own)
-      rates[nodes] = batch * tokens[pair] / machine.seconds(parts)
+    for tree, tokens in TREES.items():
+      parts = block(target, drafter, tree=tree, written=tokens[pair], **own)
+      rates[tree[0]] = batch * tokens[pair] / machine.seconds(parts)
     best = max(rates, key=rates.get)
     return {
       'plain_tokens_per_s': plain,
@@ -234,104 +223,6 @@ def paper(
     }
 
   return Table(grid(machine=by_name, pair=PAIRS, batch=batches), measure)
-
-
-COLLECTIVES = (
-  'all-gather',
-  'all-reduce',
-  'all-to-all',
-  'collective-permute',
-  'reduce-scatter',
-)
-_BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 'f64': 8, 's64': 8}
-_LINE = re.compile(
-  r'^\s*(?:ROOT )?%?[\w.-]+ = (?P<result>.*?) (?P<code>[a-z][\w-]*)\('
-)
-_ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
-_NAME = re.compile(r'op_name="([^"]*)"')
-_TARGET = re.compile(r'custom_call_target="([^"]*)"')
-
-
-class Operation(NamedTuple):
-  """One line of the program."""
-
-  code: str  # 'all-reduce', 'while', ...; the target of a custom call
-  arrays: tuple[tuple[str, tuple[int, ...]], ...]  # of the result
-  source: str  # where it came from, '' if unknown
-
-  @property
-  def size(self) -> int:
-    """Bytes of the result."""
-    return sum(
-      _BYTES.get(kind, 4) * math.prod(shape) for kind, shape in self.arrays
-    )
-
-
-def operations(text: str) -> Iterator[Operation]:
-  """The operations of a program, fused ones included.
-
-  Args:
-    text: as `compiled.as_text()` gives it.
-
-  Example:
-    >>> line = '  %x = f32[2,3]{1,0} all-reduce(%y), to_apply=%add'
-    >>> next(operations(line)).size
-    24
-  """
-  for line in text.splitlines():
-    found = _LINE.match(line)
-    if found is None:
-      continue
-    arrays = tuple(
-      (kind, tuple(int(n) for n in sizes.split(',') if n))
-      for kind, sizes in _ARRAY.findall(found['result'])
-    )
-    name, target = _NAME.search(line), _TARGET.search(line)
-    code = target[1] if target else found['code']
-    yield Operation(code, arrays, name[1] if name else '')
-
-
-def collectives(text: str) -> list[Operation]:
-  """Exchanges between devices; of a started one only what it delivers."""
-  found = []
-  for op in operations(text):
-    code = op.code.removesuffix('-start')
-    if code not in COLLECTIVES:
-      continue
-    arrays = op.arrays
-    if op.code != code and code == 'collective-permute':
-      arrays = arrays[1:2]
-    elif op.code != code and code == 'all-gather':
-      arrays = arrays[len(arrays) // 2 :]
-    found.append(op._replace(code=code, arrays=arrays))
-  return found
-
-
-def collective_bytes(text: str) -> dict[str, int]:
-  """Bytes of the results by kind of collective, kinds that occur alone."""
-  total = collections.Counter()
-  for op in collectives(text):
-    total[op.code] += op.size
-  return dict(total)
-
-
-def serial_loops(text: str) -> list[Operation]:
-  """Loops that the compiler made of a gather or scatter, one turn per row."""
-  return [
-    op
-    for op in operations(text)
-    if op.code == 'while' and not op.source.endswith(('while', 'scan', 'cond'))
-  ]
-
-
-def sorts(text: str, length: int) -> list[Operation]:
-  """Sorts of at least `length` numbers along one axis."""
-  return [
-    op
-    for op in operations(text)
-    if 'sort' in op.code.lower()
-    and max((n for _, shape in op.arrays for n in shape), default=0) >= length
-  ]
 
 
 COUNTS = (1, 2, 4, 8)  # of host devices
@@ -402,13 +293,13 @@ def _figures(key, pair, options, mesh) -> dict:
   )
   program = call.compiled(loop.block, *call.prefill())
   text = program.as_text()
-  sent = collective_bytes(text)
+  sent = program_text.collective_bytes(text)
   return {
     'megaflop': program.cost_analysis()['flops'] / 1e6,
     'argument_mb': program.memory_analysis().argument_size_in_bytes / 1e6,
     'sent_kb': sum(sent.values()) / 1e3,
     'all_reduce_kb': sent.get('all-reduce', 0) / 1e3,
-    'exchanges': len(collectives(text)),
+    'exchanges': len(program_text.collectives(text)),
   }
 
 
@@ -418,9 +309,7 @@ def _on_paper(pair, options, shared, count) -> Cost:
     *(model.config for model in pair),
     _BATCH * shared // count,
     _PROMPT,
-    num_nodes=options.tree_nodes(),
-    num_drafts=options.num_drafts,
-    draft_length=options.draft_length,
+    tree=(options.tree_nodes(), options.num_drafts, options.draft_length),
     devices=shared,
     number=4,
   )

@@ -69,7 +69,6 @@ FIELDS = {
 
 
 MEASURES = ('best', 'mean', 'worst', 'missed', 'bound at N candidates')
-_JOB = 'scheme', 'num_decoders', 'num_messages', 'num_groups'
 COLUMNS = (
   Column('scheme', 'scheme'),
   Column('K', 'num_decoders'),
@@ -497,7 +496,7 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     scheme, *numbers = name.split('.')
     *job, bin_size = scheme, *map(int, numbers)
     beta, num_candidates, best_size = chosen.get(tuple(job), (None,) * 3)
-    row = dict(zip(_JOB, job))
+    row = Job(*job)._asdict()
     row |= {'images': values.shape[2], 'repeats': len(values)}
     row |= _measures(values)
     plain = measured.get(f'list_quantiser.{job[1]}.{job[2]}.1.1')
@@ -512,7 +511,7 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     if scheme == 'list_quantiser':
       row |= {'bin_size': bin_size, 'is_chosen': bin_size == best_size}
     rows.append(_with_rate(row, config.train.model.source_shape))
-  return sorted(rows, key=lambda row: [row[name] for name in _JOB[1:]])
+  return sorted(rows, key=lambda row: [row[name] for name in Job._fields[1:]])
 
 
 def _measures(values) -> dict:
@@ -563,7 +562,9 @@ def _behind(rows) -> list[str]:
     kinds = [kind for kind, _ in own]
     said = (f'{x} in {kinds.count(x)}' for x in ('ahead', 'level', 'behind'))
     lost = ', '.join(
-      ' '.join(f'{row[name]}' for name in ('side', *_JOB[1:]) if name in row)
+      ' '.join(
+        f'{row[name]}' for name in ('side', *Job._fields[1:]) if name in row
+      )
       + f' ({row["ahead"]:+.4f})'
       for kind, row in own
       if kind == 'behind'
@@ -627,7 +628,7 @@ def _fill(record, table: Table, seed: int) -> list[dict]:
   # The cheap ones first; gls and its baseline share their trials.
   for code in ('list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
     if jobs_of(config, code):
-      list(record.deal([code], table.fit))
+      list(record.deal([code], table.fit))  # one fits, all read
       more, settings = _repeats(record, table, test, code, seed)
       measured, chosen = measured | more, chosen | settings
       found = plain + codec_rows(config, measured, chosen)

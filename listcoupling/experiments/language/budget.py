@@ -10,6 +10,7 @@ Legend: n nodes, K drafts, L draft length, B prompts, T tokens of a batch.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -152,9 +153,11 @@ def measure(setup: Setup, config, job: Job) -> dict:
 def _agreement(setup, job) -> dict:
   """Overlap and race of one draft: means over tokens for each prompt."""
   laws = matching.laws_along(setup, job, options_of(setup, job.setting))
-  count = np.bincount(laws.owner, minlength=job.batch.size)
+  sums = functools.partial(
+    np.bincount, laws.owner, minlength=job.batch.size
+  )  # over the tokens of each prompt
   return {
-    name: np.bincount(laws.owner, values[: laws.owner.size]) / count
+    name: sums(values[: laws.owner.size]) / sums()
     for name, values in _values(laws.draft, laws.target).items()
   }
 
@@ -197,12 +200,12 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
 
 def best_shapes(rows: Iterable[dict]) -> list[dict]:
   """The rows of the best shape of each method, nodes, temperature, data set."""
+  names = 'dataset', 'temperature', 'method', 'distinct', 'num_nodes'
   best = {}
   for row in rows:
-    names = 'dataset', 'temperature', 'method', 'distinct', 'num_nodes'
-    own = best.setdefault(tuple(row[name] for name in names), row)
-    if row['tokens_per_call'] > own['tokens_per_call']:
-      best[tuple(row[name] for name in names)] = row
+    place = tuple(row[name] for name in names)
+    own = best.setdefault(place, row)
+    best[place] = max(own, row, key=lambda each: each['tokens_per_call'])
   return list(best.values())
 
 

@@ -283,8 +283,12 @@ def test_filters_are_compared_with_none_and_schemes_with_gls(
   monkeypatch, times
 ):
   times |= {'none': 4.0, 'top_k': 6.0}
-  times |= {('gls', 'none'): 1.0, ('gls', 'top_k'): 2.0}
-  times |= {('specinfer', 'none'): 5.0, ('specinfer', 'top_k'): 8.0}
+  rows = speed._ROWS
+  times |= {('gls', 'none'): 1.0 * rows, ('gls', 'top_k'): 2.0 * rows}
+  times |= {
+    ('specinfer', 'none'): 5.0 * rows,
+    ('specinfer', 'top_k'): 8.0 * rows,
+  }
   monkeypatch.delitem(speed.FILTERS, 'top_p')
   monkeypatch.setitem(speed.FILTERS, 'top_k', {'top_k': 5})
   table = speed.vocabulary(
@@ -293,7 +297,12 @@ def test_filters_are_compared_with_none_and_schemes_with_gls(
     options=GenerateOptions('autoregressive', 2, 2, max_new_tokens=4),
     methods=('gls', 'specinfer'),
   )
-  block, gls, specinfer = (table.measure(**x) for x in table.settings)
+  assert [x['method'] for x in table.settings] == [
+    *('autoregressive', 'gls', 'specinfer'),
+    *('gls', 'specinfer'),
+  ]
+  block, _, _, gls, specinfer = table.settings
+  block, gls, specinfer = (table.measure(**x) for x in (block, gls, specinfer))
   assert block == dict(none_ms=4.0, top_k_ms=6.0, top_k_ratio=1.5)
   assert gls == dict(
     none_ms=1.0, top_k_ms=2.0, top_k_ratio=2.0, top_k_to_gls=1.0

@@ -94,7 +94,7 @@ def test_table_has_every_row(finished):
   record = files.read_json(workdir / 'results.json')
   assert record['settings']['config']['train']['beta'] == 0.3
   fit = fits.read_fit(fits.fit_path(workdir, 'list_quantiser', 8))
-  assert fit.mean_weight == 0.1
+  assert fit.mean_weight == 0.1 and 0 < fit.reach < 1
   assert [r['mse'] for r in record['table']] == [r['mse'] for r in rows]
   text = images.run.as_text(rows)
   assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
