@@ -198,7 +198,7 @@ def tables(results):
   )
   block = call.compiled(loop.block, *call.prefill())
   results['streamed'] = {
-    'exchanges': len(cost.collectives(block.as_text())),
+    'exchanges': len(program_text.collectives(block.as_text())),
     'same': bool((out.tokens == reference.tokens).all()),
     'blocks': len(seen),
     'last': int(seen[-1].sum()),
