@@ -15,8 +15,13 @@ from nbclient.exceptions import CellExecutionError
 
 _FOLDER = pathlib.Path(__file__).parent.parent / 'colab'
 _NOTEBOOKS = sorted(_FOLDER.glob('*.ipynb'))
-# Types are as strict as in the tests; cells divide [K, N] by [N] as one reads.
-_AS_USERS = {'JAX_NUMPY_RANK_PROMOTION': 'allow'}
+# Programs are optimized, unlike those of the tests: cells have many trials.
+# Types are as strict; ranks are not: cells divide [K, N] by [N] as one reads.
+_AS_USERS = {
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': '0',
+  'JAX_NUMPY_RANK_PROMOTION': 'allow',
+  'XLA_FLAGS': '',
+}
 _TIMEOUT = 600  # seconds per cell, on a busy machine
 
 

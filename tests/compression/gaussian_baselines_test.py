@@ -191,12 +191,12 @@ def test_decoder_k_takes_the_level_set_of_rank_k():
 
 def test_knowing_the_seed_helps_as_published():
   error = baselines.seed_aware(
-    jax.random.key(2), jnp.arange(900), 0.01, num_messages=(8,), num_decoders=2
+    jax.random.key(2), jnp.arange(2000), 0.01, num_messages=(8,), num_decoders=2
   )
   settings = poisson_functional.make_settings([0.01], [8], num_decoders=2)
   out = poisson_functional.simulate(
-    jax.random.key(2), np.arange(900), settings, complete=False
+    jax.random.key(2), np.arange(2000), settings, complete=False
   )
   best = np.minimum.accumulate(np.asarray(error)[:, 0], -1)  # [R, K]
   gain = 10 * np.log10(np.nanmin(out.squared_error[:, 0], -1) / best)
-  assert np.all(gain.mean(0) > 2 * gain.std(0) / np.sqrt(900))
+  assert np.all(gain.mean(0) > 5 * gain.std(0) / np.sqrt(2000))
