@@ -191,7 +191,7 @@ def test_traced_rows_in_a_list_are_an_array():
 def test_neither_ranks_nor_types_are_promoted_here_and_in_processes():
   for name, value in (('rank', 'raise'), ('dtype', 'strict')):
     setting = f'jax_numpy_{name}_promotion'
-    assert jax.config.read(setting) == os.environ[setting.upper()] == value
+    assert getattr(jax.config, setting) == os.environ[setting.upper()] == value
   with pytest.raises(ValueError, match='rank'):
     jnp.ones(2) + jnp.ones((2, 2))
   with pytest.raises(ValueError, match='implicit dtype promotion'):
