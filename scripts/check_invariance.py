@@ -59,10 +59,11 @@ def main(_):
     max_new_tokens=_MAX_NEW.value,
     forward_nodes=nodes,
   )
-  meshes = {text: placement.parse_mesh(text) for text in _MESHES.value}
-  rows = consistency.count_changes(
-    *arguments, methods=_METHODS.value, meshes=meshes
-  )
+  if _MESHES.value:
+    meshes = {text: placement.parse_mesh(text) for text in _MESHES.value}
+    rows = consistency.count_meshes(*arguments, meshes=meshes)
+  else:
+    rows = consistency.count_changes(*arguments, methods=_METHODS.value)
   tables.write_csv(files.as_folder(_WORKDIR.value) / 'results.csv', rows)
   print(tables.as_text(rows))
   exact = nodes is not None and not _MESHES.value

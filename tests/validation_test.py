@@ -1,6 +1,7 @@
 """Every public door refuses what is no law in one line that names it."""
 
 import decimal
+import os
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +186,16 @@ def test_numbers_of_any_float_type_are_taken(kind):
 def test_traced_rows_in_a_list_are_an_array():
   law = jax.jit(lambda x: validation.as_logits([x, x + 1.0], 'logits'))(2.0)
   np.testing.assert_allclose(law, [-1, 0])
+
+
+def test_neither_ranks_nor_types_are_promoted_here_and_in_processes():
+  for name, value in (('rank', 'raise'), ('dtype', 'strict')):
+    setting = f'jax_numpy_{name}_promotion'
+    assert getattr(jax.config, setting) == os.environ[setting.upper()] == value
+  with pytest.raises(ValueError, match='rank'):
+    jnp.ones(2) + jnp.ones((2, 2))
+  with pytest.raises(ValueError, match='implicit dtype promotion'):
+    jnp.ones(2, jnp.int32) + jnp.ones(2)
 
 
 def test_types_of_laws_meet_whatever_the_machine_has_set():

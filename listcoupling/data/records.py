@@ -157,8 +157,8 @@ def _json(path):
   if isinstance(value, Mapping):
     yield from _passages(path, value)
   elif isinstance(value, list):
-    for number, entry in enumerate(value, 1):
-      yield _object(entry, f'{path} record {number}')
+    for number, entry in enumerate(value):
+      yield _object(entry, f'{path}[{number}]')
   else:
     raise ValueError(f'{path} must hold a list or an object of records.')
 
@@ -189,11 +189,11 @@ def _parquet(path):
     for batch in file.iter_batches(_BATCH):
       for row in batch.to_pylist():
         number += 1
-        yield Record(f'{path} row {number}', row)
+        yield Record(f'{path} row {number} (from 1)', row)
   except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
     raise ValueError(
-      f'{path} is not a Parquet file, or damaged after row {number} ({error}); '
-      'fetch it again.'
+      f'{path} is not a Parquet file, or damaged after {number} rows '
+      f'({error}); fetch it again.'
     ) from error
 
 
@@ -220,7 +220,7 @@ def read_tfds(name: str, split: str) -> Iterator[Record]:
     ) from error
   rows = builder.as_data_source(split)
   for number in range(len(rows)):
-    yield Record(f'TFDS {name}/{split} record {number}', rows[number])
+    yield Record(f'TFDS {name}/{split}[{number}]', rows[number])
 
 
 def read_hub(name: str, file: str) -> Iterator[Record]:

@@ -19,6 +19,7 @@ from listcoupling import bounds, gumbel
 from listcoupling.decoding import filters, tree
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.sampling_params import sampling_params
 
 _BUCKET = 64
 
@@ -138,14 +139,15 @@ def step_laws(
     own = logits_along(model, rows)[at]
     absent = ((0, 0), (0, size - own.shape[-1]))
     logits.append(jnp.pad(own, absent, constant_values=-jnp.inf))
-  both = options.slot_temperatures()[0], options.temperature
-  return _step_laws(tuple(logits), both, size, options)
+  return _step_laws(tuple(logits), sampling_params(options), size)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _step_laws(logits, temperatures, size, options):
+@functools.partial(jax.jit, static_argnames='size')
+def _step_laws(logits, sampling, size):
+  temperatures = sampling.draft_temperatures[0], sampling.temperature
+
   def one(pair):
-    laws = (filters.warp(x, t, options) for x, t in zip(pair, temperatures))
+    laws = (filters.warp(x, t, sampling) for x, t in zip(pair, temperatures))
     return common_atoms(*laws, size)
 
   return jax.lax.map(one, logits)
@@ -190,10 +192,21 @@ def expected_acceptance(
     True
   """
   rows = rows_of(prompts, prompt_lengths, generation)
-  at = np.nonzero(generated(prompt_lengths, generation, rows.shape[1]))
-  num_drafts = options.num_drafts
+  chosen = np.nonzero(generated(prompt_lengths, generation, rows.shape[1]))
+  size = len(chosen[0])
+  # Few numbers of tokens are ever compiled.
+  at = tuple(np.pad(each, (0, -size % _BUCKET)) for each in chosen)
+  laws = step_laws(target, drafter, rows, at, options)
+  found = np.asarray(_acceptance(laws, options.num_drafts))[:size]
+  errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
+  means = map(float, found.mean(axis=0))
+  return Acceptance(*means, tuple(map(float, errors)), len(found))
 
-  @jax.jit
+
+@functools.partial(jax.jit, static_argnames='num_drafts')
+def _acceptance(laws, num_drafts):
+  """Bound, GLS and both optima [n, 4] of laws [n, A]."""
+
   def step(pair):
     p, q = pair
     optimum = bounds.optimal_list_acceptance
@@ -206,11 +219,7 @@ def expected_acceptance(
       ]
     )
 
-  pairs = step_laws(target, drafter, rows, at, options)
-  found = np.asarray(jax.lax.map(step, pairs))  # [tokens, 4]
-  errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
-  means = map(float, found.mean(axis=0))
-  return Acceptance(*means, tuple(map(float, errors)), len(found))
+  return jax.lax.map(step, laws)
 
 
 def calibration(generation) -> Calibration:

@@ -26,6 +26,7 @@ in every row, and the paper's own figures (arXiv 2506.05632) beside them.
 Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -46,6 +47,7 @@ from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
 from listcoupling.tables import Column
+from listcoupling.together import leads
 
 RACES = {  # scheme: (selected by, kind)
   'gls': ('mean_db', 'random'),
@@ -403,11 +405,11 @@ def _prepare(config, seed):
     )
 
   def fill(record):
+    one = functools.partial(run_repeat, config, record, seed)
+    record.deal(range(config.repeats), one)
     repeats = []
-    for each in record.deal(
-      range(config.repeats), lambda i: run_repeat(config, record, seed, i)
-    ):
-      repeats.append(each)
+    for i in range(config.repeats):
+      repeats.append(one(i))
       rows = make_rows(config, repeats)
       record.write(rows)
     record.note(table=rows)
@@ -439,7 +441,11 @@ def accumulate(
   kept = record.load(name) or {'done': 0, 'sums': 0.0}
   done, sums = int(kept['done']), kept['sums']
   with tqdm.tqdm(
-    total=total, initial=done, desc=name, unit='trial', disable=done == total
+    total=total,
+    initial=done,
+    desc=name,
+    unit='trial',
+    disable=done == total or not leads(),
   ) as bar:
     while done < total:
       stop = min(done + config.chunk, total)

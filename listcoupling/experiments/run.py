@@ -330,21 +330,22 @@ class Run:
       tables.write_csv(self.workdir / table, rows)
     self.has_kept = True
 
-  def deal(self, items: Sequence[Any], function: Callable[[Any], T]) -> map:
-    """`function` of each item, when it is asked for; devices share the work.
+  def deal(self, items: Sequence[Any], function: Callable[[Any], Any]) -> None:
+    """Shares work out over devices and processes, if there are several.
+
+    Call `function` for every item afterwards: it does what is left, which on
+    one device is all, and reads the rest.
 
     Args:
       items: i goes to process i mod P, and there to one device after the other.
       function: of an item; keeps its result in the folder, under the item's
-        own name, and reads it the next time. Nothing is called yet on one
-        device.
+        own name, and reads it the next time.
     """
     count, devices = jax.process_count(), _devices_each()
     if count * devices > 1:
       own = items[jax.process_index() :: count]
       turns = [own[i : i + devices] for i in range(0, len(own), devices)]
       together(lambda: [on_devices(function, turn) for turn in turns] and None)
-    return map(function, items)
 
   def _kept(self, table: str, key: str) -> dict[str, dict[str, str]]:
     """Rows of a table by name."""

@@ -59,7 +59,7 @@ def test_what_unzips_without_end_is_refused(tmp_path, monkeypatch):
     path = tmp_path / name
     path.write_bytes(gzip.compress(b'[{"n": 1}]\n' + b' ' * 39))
     if name == 'b.json.gz':
-      assert list(records.read(path))[0].fields == {'n': 1}
+      assert list(records.read(path)) == [(f'{path}[0]', {'n': 1})]
     path.write_bytes(gzip.compress(b' ' * 10**6))
     with pytest.raises(ValueError, match=f'{name}.* more than 50 bytes'):
       list(records.read(path))
@@ -72,10 +72,11 @@ def test_parquet_whose_text_is_none_is_named(tmp_path):
   path = tmp_path / 'a.parquet'
   table = pyarrow.table({'q': ['some words']})
   parquet.write_table(table, path, compression='none', use_dictionary=False)
+  assert [x.where for x in records.read(path)] == [f'{path} row 1 (from 1)']
   data = path.read_bytes()
   assert [row.fields for row in records.read(path)] == [{'q': 'some words'}]
   path.write_bytes(data.replace(b'some words', b'some\xffwords'))
-  with pytest.raises(ValueError, match='a.parquet.*damaged after row 0'):
+  with pytest.raises(ValueError, match='a.parquet.*damaged after 0 rows'):
     list(records.read(path))
 
 

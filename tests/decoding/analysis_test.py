@@ -57,6 +57,20 @@ def test_expected_acceptance_is_the_mean_over_the_steps():
   assert found.bound < found.gls < found.optimum
 
 
+def test_temperatures_and_lengths_of_texts_compile_nothing_new():
+  def compiled(max_new_tokens, **changes):
+    target, drafter, out, options = _text(**changes)
+    lengths = np.minimum(out.lengths, max_new_tokens)
+    analysis.expected_acceptance(
+      target, drafter, PROMPTS, LENGTHS, out._replace(lengths=lengths), options
+    )
+    return analysis._step_laws._cache_size(), analysis._acceptance._cache_size()
+
+  first = compiled(12, top_k=4)
+  assert compiled(7, top_k=4, temperature=0.7) == first
+  assert compiled(12, top_k=3) != first  # control: it sizes the laws
+
+
 @pytest.mark.parametrize('top_k', [0, 3])
 def test_margins_of_a_canonical_text_are_positive(top_k):
   target, _, out, options = _text(top_k=top_k, stop_tokens=(4,))

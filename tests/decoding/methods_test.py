@@ -66,11 +66,11 @@ def test_whole_paths_are_accepted_at_least_as_often_as_tokens(names):
       jax.random.key(2),
       TARGET,
       [DRAFTER],
-      np.tile([4, 1], (4000, 1)),
-      np.full(4000, 2),
+      np.tile([4, 1], (1000, 1)),
+      np.full(1000, 2),
       options,
     )
     efficiency.append(out.metrics.block_efficiency)
   gain = efficiency[1].mean() - efficiency[0].mean()
-  error = np.hypot(*(values.std() / np.sqrt(4000) for values in efficiency))
+  error = np.hypot(*(values.std() / np.sqrt(1000) for values in efficiency))
   assert gain > 5 * error

@@ -191,9 +191,14 @@ def tables(results):
     'same': bool((out.tokens == reference.tokens).all()),
     'occupancy': [out.metrics.occupancy, reference.metrics.occupancy],
   }
-  seen = []
-  out = text(mesh=mesh(dict(data=8)), on_block=lambda *a: seen.append(a[1]))
+  seen, rows_alone = [], mesh(dict(data=8))
+  out = text(mesh=rows_alone, on_block=lambda *a: seen.append(a[1]))
+  call = generate.prepare(
+    key, target, drafter, rows, lengths, options, rows_alone
+  )
+  block = call.compiled(loop.block, *call.prefill())
   results['streamed'] = {
+    'exchanges': len(program_text.collectives(block.as_text())),
     'same': bool((out.tokens == reference.tokens).all()),
     'blocks': len(seen),
     'last': int(seen[-1].sum()),

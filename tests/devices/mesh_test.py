@@ -54,6 +54,7 @@ def test_blocks_are_streamed_from_a_mesh_of_rows_alone(results):
   found = results['streamed']
   assert found['same'] and found['last'] == 40 * 256
   assert 256 / 4 <= found['blocks'] < 256
+  assert found['exchanges'] == 0  # shards of rows never talk
 
 
 def test_a_block_exchanges_sums_and_the_few_best_tokens(results):

@@ -75,6 +75,7 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
       assert row['mean_db'] < row['mse_db']  # Jensen
       means = [row[x + 'mse_db'] for x in ('', 'average_', 'worst_')]
       assert means == sorted(means)
+      assert row['mean_db_se'] > 0 and row['mean_db_spread'] >= 0
   assert np.isclose(
     by_place['limit_wyner_ziv', 1, 2]['mse_db'], -10.79, atol=0.01
   )

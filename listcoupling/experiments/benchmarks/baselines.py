@@ -13,6 +13,7 @@ Random weights have a gain tuned for an overlap 1 - TV of about .75, above the
 .66 of the shipped pair: what speculation gains is told too large, for both.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -53,6 +54,9 @@ class Setting(NamedTuple):
   threads: int  # of torch; XLA takes all cores
   num_drafts: int
 
+  def __str__(self) -> str:
+    return f'{self.library} {self.method}, batch {self.batch}'
+
 
 class Figure(NamedTuple):
   """Results of one generation."""
@@ -83,9 +87,9 @@ def run(sizes: Sequence[str], workdir) -> list[dict]:
 
   Args:
     sizes: of `NAMES`.
-    workdir: for results.csv, the figures of every size, which are not
-      measured again, and the checkpoints. More sizes may be asked for of it on
-      the same machine and versions.
+    workdir: for results.csv, written after each size, the figures of every
+      size and round, which are not measured again, and the checkpoints. More
+      sizes may be asked for of it on the same machine and versions.
 
   Returns:
     One row per size and setting with the median, least and largest tokens per
@@ -109,12 +113,17 @@ def run(sizes: Sequence[str], workdir) -> list[dict]:
   _check_libraries()
   own = {'environment': environment()}
   own |= {name: metadata.version(name) for name in _LIBRARIES}
+  rows, todo = [], settings(os.cpu_count())
   with open_run(workdir, own) as record:
-    return record.results(
-      {size: size for size in sizes},
-      lambda size: measure(size, settings(os.cpu_count()), record.workdir),
-      timed=True,
-    )
+    for size in sizes:
+      if record.load(size) is None:
+        record.save(size, measure(size, todo, record.workdir))
+      kept = record.load(size)
+      figures = dict(zip(todo, kept.pop('figures'), strict=True))
+      about = {name: value.item() for name, value in kept.items()}
+      rows += summarize(figures, {'size': size, **about})
+      record.write(rows)
+  return rows
 
 
 def write_pair(size: str, folder: pathlib.Path) -> tuple:
@@ -128,8 +137,11 @@ def write_pair(size: str, folder: pathlib.Path) -> tuple:
   return folders
 
 
-def measure(size: str, todo: Sequence[Setting], folder) -> list[dict]:
-  """Rows of one size; its checkpoints are written to a folder."""
+def measure(size: str, todo: Sequence[Setting], folder) -> dict:
+  """Figures [settings, rounds, 3] of one size, and about the pair.
+
+  Its checkpoints are written to a folder.
+  """
   new_tokens, rounds = _EFFORT.get(size, _USUAL)
   folders = write_pair(size, pathlib.Path(folder))
   target, drafter = map(pretrained.load_pretrained, folders)
@@ -138,7 +150,6 @@ def measure(size: str, todo: Sequence[Setting], folder) -> list[dict]:
     0, target.config.vocab_size, (8, _PROMPT)
   )
   about = {
-    'size': size,
     'parameters': sum(x.size for x in jax.tree.leaves(target.params)),
     'new_tokens': new_tokens,
     'rounds': rounds,
@@ -156,12 +167,16 @@ def measure(size: str, todo: Sequence[Setting], folder) -> list[dict]:
     return lambda: run(next(seeds))
 
   calls = {setting: call(setting) for setting in todo}
-  return summarize(speed.in_turn(calls, rounds, show=True), about)
+  figures = speed.in_turn(calls, rounds, show=True)
+  return {'figures': np.array([figures[x] for x in todo]), **about}
 
 
 def _ours(target, drafter, new_tokens, setting, prompts, seed) -> Figure:
   options = GenerateOptions(
-    setting.method, max(setting.num_drafts, 1), 4, new_tokens
+    method=setting.method,
+    num_drafts=max(setting.num_drafts, 1),
+    draft_length=4,
+    max_new_tokens=new_tokens,
   )
   key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TEXTS)
   lengths = np.full(len(prompts), prompts.shape[1])
@@ -186,16 +201,13 @@ def largest_difference(ours, theirs, prompts) -> float:
   return worst
 
 
-def summarize(
-  figures: Mapping[Setting, Sequence[Figure]], about: dict
-) -> list[dict]:
+def summarize(figures: Mapping[Setting, np.ndarray], about: dict) -> list[dict]:
   """Medians, and ratios to the fastest setting of transformers.
 
   Args:
-    figures: of every setting, a round each.
+    figures: [rounds, 3] of every setting, each a `Figure`.
     about: columns that all rows share.
   """
-  figures = {setting: np.array(runs) for setting, runs in figures.items()}
   median = {s: float(np.median(runs[:, 0])) for s, runs in figures.items()}
 
   def best(batch, start):
@@ -259,6 +271,19 @@ def _logits(model, tokens: np.ndarray) -> np.ndarray:
     return model(torch.tensor(tokens)).logits.numpy()
 
 
+@contextlib.contextmanager
+def _threads(count: int):
+  """Runs torch's kernels on `count` threads."""
+  import torch
+
+  before = torch.get_num_threads()
+  torch.set_num_threads(count)
+  try:
+    yield
+  finally:
+    torch.set_num_threads(before)
+
+
 def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
   import torch
   import transformers
@@ -281,12 +306,11 @@ def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
     own.num_assistant_tokens_schedule = 'constant'
     extra['assistant_model'] = assistant
   ids, ends = torch.tensor(prompts), []  # when each forward ended
-  torch.set_num_threads(setting.threads)
   torch.manual_seed(seed)
   noting = model.register_forward_hook(
     lambda *_: ends.append(time.perf_counter())
   )
-  with noting, torch.no_grad():
+  with noting, _threads(setting.threads), torch.no_grad():
     began = time.perf_counter()
     mask = torch.ones_like(ids)
     out = model.generate(

@@ -60,8 +60,10 @@ def in_turn(
     show: progress.
   """
   found = {name: [] for name in functions}
-  for turn in tqdm.trange(rounds + 1, desc='round', disable=not show):
+  progress = tqdm.trange(rounds + 1, desc='round', disable=not show)
+  for turn in progress:
     for name, function in functions.items():
+      progress.set_postfix_str(str(name))
       result = function()
       if turn:
         found[name].append(result)

@@ -368,7 +368,8 @@ def _repeats(record, table, halves, code, seed):
   """Jobs of one code, repeated: name -> [repeats, 5, R], and the settings."""
   config = table.context.config
   jobs = jobs_of(config, code)
-  (chosen,) = record.deal([jobs], lambda jobs: _settle(table, jobs, seed))
+  record.deal([jobs], lambda jobs: _settle(table, jobs, seed))
+  chosen = _settle(table, jobs, seed)
   lines = [*chosen.items()]
   if code == 'list_quantiser':  # a row for every size of a bin
     lines = [(job, each) for job in jobs for each in settings_of(config, job)]
@@ -381,8 +382,9 @@ def _repeats(record, table, halves, code, seed):
       record.save(f'repeats/{code}_{i}', part)
     return part
 
-  parts = record.deal(range(config.num_repeats), one)
-  parts = list(tqdm.tqdm(parts, f'{code}, repeats', config.num_repeats))
+  numbers = range(config.num_repeats)
+  record.deal(numbers, one)
+  parts = [one(i) for i in tqdm.tqdm(numbers, f'{code}, repeats')]
   return {name: np.stack([x[name] for x in parts]) for name in names}, chosen
 
 
@@ -401,24 +403,37 @@ def _settle(table, jobs, seed) -> dict[Job, fits.Setting]:
   return chosen
 
 
-def _side_only(table, halves, seed) -> dict[str, np.ndarray]:
+def _side_only(record, table, halves, seed) -> dict[str, np.ndarray]:
   """Answers to the sides alone, for every K, as of `_repeats`."""
-  found, config = {}, table.context.config
-  for model in list(table.context.models.values())[:1]:  # none without a VAE
-    answer = jax.jit(model.networks.side_only)
-    for i in range(config.num_repeats):
+  config = table.context.config
+  if not table.context.models:
+    return {}
+  model = next(iter(table.context.models.values()))
+  names = {n: _name(Job('side_only', n, 1)) for n in config.num_decoders}
+
+  def one(i):
+    part = record.load(f'repeats/side_only_{i}')
+    if part is None or not set(names.values()) <= part.keys():
       right, sides, _ = table.prepare(
         _repeat_key(seed, i), halves, fits.Setting(None, 1), 'list_quantiser'
       )
-      answers = answer(model.params, sides.reshape(-1, *sides.shape[2:]))
+      answers = jax.jit(model.networks.side_only)(
+        model.params, sides.reshape(-1, *sides.shape[2:])
+      )
       answers = answers.reshape(*sides.shape[:2], *right.shape[1:])
       error = np.asarray(squared_error(answers, right))
       missing = np.full_like(error, np.nan)
-      for count in config.num_decoders:
-        measured = measure(error[:, :count], missing, missing[:, 0])
-        name = _name(Job('side_only', count, 1))
-        found.setdefault(name, []).append(measured)
-  return {name: np.stack(parts) for name, parts in found.items()}
+      part = {
+        name: measure(error[:, :count], missing, missing[:, 0])
+        for count, name in names.items()
+      }
+      record.save(f'repeats/side_only_{i}', part)
+    return part
+
+  numbers = range(config.num_repeats)
+  record.deal(numbers, one)
+  parts = [one(i) for i in numbers]
+  return {name: np.stack([x[name] for x in parts]) for name in names.values()}
 
 
 # Rows.
@@ -624,11 +639,12 @@ def _fill(record, table: Table, seed: int) -> list[dict]:
   config, halves = table.context.config, table.context.halves
   test = spread(halves['test'], config.num_images)
   plain = plain_rows(config, halves['train'].right, test)
-  measured, chosen = _side_only(table, test, seed), {}
+  measured, chosen = _side_only(record, table, test, seed), {}
   # The cheap ones first; gls and its baseline share their trials.
   for code in ('list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
     if jobs_of(config, code):
-      list(record.deal([code], table.fit))  # one fits, all read
+      record.deal([code], table.fit)  # one fits, all read
+      table.fit(code)
       more, settings = _repeats(record, table, test, code, seed)
       measured, chosen = measured | more, chosen | settings
       found = plain + codec_rows(config, measured, chosen)

@@ -6,8 +6,9 @@ are compared by ROUGE-L. A scheme that is drafter invariant in the strong sense
 writes the same text twice; canonical noise should score 1 up to the rounding
 of the networks.
 
-`count_changes` makes many changes and compares token for token. For canonical
-methods the reference is plain sampling. Networks run forwards of different
+`count_changes` makes many changes and compares token for token, `count_meshes`
+shares the devices' work in several ways. For canonical methods the reference is
+plain sampling. Networks run forwards of different
 shape, whose logits may differ in the last bits: at a divergence the margin of
 the canonical race tells whether rounding can explain it.
 
@@ -36,6 +37,7 @@ from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.models import pretrained
 from listcoupling.tables import Column
 
+ON_MESHES = ('autoregressive', 'gumbel_tree')  # what meshes are judged by
 CANONICAL = ('autoregressive', 'gumbel_tree', 'gumbel_chains')
 COMPARED = ('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer')
 _PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
@@ -196,7 +198,6 @@ def count_changes(
   options: GenerateOptions,
   *,
   methods: Sequence[str] | None = None,
-  meshes: Mapping[str, Mesh] | None = None,
 ) -> list[dict]:
   """Identical tokens of every method under every change.
 
@@ -211,8 +212,7 @@ def count_changes(
     lengths: [B].
     options: the setting that is changed.
     methods: compared methods; None: those of `COMPARED`, the canonical ones
-      alone with `forward_nodes`, plain sampling and trees with `meshes`.
-    meshes: by name; the changes are these then, of canonical methods.
+      alone with `forward_nodes`.
 
   Returns:
     One row per method and change: tokens compared, identical tokens, rows
@@ -220,40 +220,83 @@ def count_changes(
     reference at a row's first divergence (NaN without one).
   """
   texts = prompts, lengths
-  plain = dataclasses.replace(options, method='autoregressive')
-  out = generate(key, target, [], *texts, plain)
-  margins = analysis.canonical_margins(key, target, *texts, out, plain)
-  if methods is None and meshes:
-    methods = CANONICAL[:2]
-  elif methods is None:
+  if methods is None:
     exact = options.forward_nodes is not None
     methods = [x for x in COMPARED if not exact or x in CANONICAL]
+  plain, margins = _plain_text(key, target, *texts, options)
   rows = []
   for method in tqdm.tqdm(methods, desc='methods'):
     own = dataclasses.replace(options, method=method)
-    runs = _runs(key, target, drafter, *texts, own, meshes)
+    runs = {
+      name: generate(key, target, drafters, *texts, changed).tokens
+      for name, (drafters, changed) in changes(target, drafter, own).items()
+    } | _other_batches(key, target, drafter, *texts, own)
     canonical = method in CANONICAL
-    expected = out.tokens if canonical else runs['as it was']
-    known = margins if canonical else None
-    for name, tokens in runs.items():
-      found = analysis.differences(tokens, expected, known)
-      rows.append({'method': method, 'change': name, **found})
+    expected = plain if canonical else runs['as it was']
+    rows += _rows(method, runs, expected, margins if canonical else None)
   return rows
 
 
-def _runs(key, target, drafter, prompts, lengths, options, meshes):
-  """Tokens [B, M] under every change, by its name."""
-  run = functools.partial(generate, key, target)
-  if meshes:
-    drafters = [] if options.method == 'autoregressive' else [drafter]
-    return {
-      name: run(drafters, prompts, lengths, options, mesh=mesh).tokens
+def count_meshes(
+  key: jax.Array,
+  target,
+  drafter,
+  prompts: np.ndarray,
+  lengths: np.ndarray,
+  options: GenerateOptions,
+  *,
+  meshes: Mapping[str, Mesh],
+) -> list[dict]:
+  """Identical tokens on every mesh, of the methods in `ON_MESHES`.
+
+  The reference is plain sampling on one device.
+
+  Args:
+    key: typed key.
+    target: the target model.
+    drafter: its drafter.
+    prompts: [B, P].
+    lengths: [B].
+    options: of every text, but for the method.
+    meshes: by name.
+
+  Returns:
+    Rows as those of `count_changes`, a mesh in the place of a change.
+  """
+  plain, margins = _plain_text(key, target, prompts, lengths, options)
+  rows = []
+  for method in tqdm.tqdm(ON_MESHES, desc='methods'):
+    drafters = [] if method == 'autoregressive' else [drafter]
+    own = dataclasses.replace(options, method=method)
+    runs = {
+      name: generate(
+        key, target, drafters, prompts, lengths, own, mesh=mesh
+      ).tokens
       for name, mesh in meshes.items()
     }
-  return {
-    name: run(drafters, prompts, lengths, changed).tokens
-    for name, (drafters, changed) in changes(target, drafter, options).items()
-  } | _other_batches(key, target, drafter, prompts, lengths, options)
+    rows += _rows(method, runs, plain, margins)
+  return rows
+
+
+def _plain_text(key, target, prompts, lengths, options):
+  """Tokens [B, M] of plain sampling and their margins."""
+  plain = dataclasses.replace(options, method='autoregressive')
+  out = generate(key, target, [], prompts, lengths, plain)
+  return out.tokens, analysis.canonical_margins(
+    key, target, prompts, lengths, out, plain
+  )
+
+
+def _rows(method, runs, expected, margins):
+  """A row for the tokens [B, M] of every run, by its name."""
+  return [
+    {
+      'method': method,
+      'change': name,
+      **analysis.differences(tokens, expected, margins),
+    }
+    for name, tokens in runs.items()
+  ]
 
 
 def _other_batches(key, target, drafter, prompts, lengths, options):

@@ -23,7 +23,7 @@ def test_ratios_are_to_the_fastest_of_theirs():
   lines = baselines.settings(2)
   assert len(lines) == len(set(lines)) == 16
   figures = {
-    line: [(10.0 * (1 + i), 1.0, e) for e in (2.0, 3.0)]
+    line: np.array([(10.0 * (1 + i), 1.0, e) for e in (2.0, 3.0)])
     for i, line in enumerate(lines)
   }
   rows = baselines.summarize(figures, {'size': 'x'})
@@ -35,6 +35,43 @@ def test_ratios_are_to_the_fastest_of_theirs():
   assert ours['block_efficiency'] == 2.5
   assert max(row['to_assisted'] or 0 for row in theirs) == 1.0
   assert all(r['to_assisted'] is None for r in rows if r['batch'] == 8)
+
+
+def test_a_run_that_is_cut_off_has_the_sizes_before_with_their_rounds(
+  tmp_path, monkeypatch
+):
+  lines = baselines.settings(1)
+  figures = np.arange(3.0 * len(lines) * 2).reshape(-1, 2, 3) + 1
+
+  def measure(size, todo, folder):
+    if size == '25M':
+      raise KeyboardInterrupt
+    return {'figures': figures, 'parameters': 7}
+
+  monkeypatch.setattr(baselines, 'measure', measure)
+  monkeypatch.setattr(baselines, 'settings', lambda cores: lines)
+  monkeypatch.setattr(baselines, '_check_libraries', lambda: None)
+  monkeypatch.setattr(baselines.metadata, 'version', lambda name: '1')
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
+  with pytest.raises(KeyboardInterrupt):
+    baselines.run(['1M', '25M'], tmp_path)
+  rows = tables.read_csv(tmp_path / 'results.csv')
+  assert [row['method'] for row in rows] == [line.method for line in lines]
+  assert {(row['size'], row['parameters']) for row in rows} == {('1M', 7)}
+  assert rows[0]['tokens_per_second'] == np.median(figures[0, :, 0])
+  with np.load(tmp_path / '1M.npz') as kept:
+    np.testing.assert_array_equal(kept['figures'], figures)
+
+
+def test_torch_gets_its_threads_back():
+  torch = pytest.importorskip(
+    'torch', reason="needs pip install -e '.[baselines]'"
+  )
+  before = torch.get_num_threads()
+  with pytest.raises(RuntimeError), baselines._threads(before + 1):
+    assert torch.get_num_threads() == before + 1
+    raise RuntimeError
+  assert torch.get_num_threads() == before
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(

@@ -129,8 +129,8 @@ def test_what_is_finished_is_read(finished, monkeypatch):
     raise AssertionError('made again')
 
   monkeypatch.setattr(image_fits.training, 'train', refuse)
-  monkeypatch.setattr(table, 'repeat', refuse)
-  monkeypatch.setattr(table, 'select', refuse)
+  for name in ('repeat', 'select', 'measure'):
+    monkeypatch.setattr(table, name, refuse)
   assert images.run(_config(), workdir, seed=1) == rows
   changed = _config()
   changed.refine.steps = 6

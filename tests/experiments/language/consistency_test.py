@@ -134,7 +134,7 @@ def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
   monkeypatch.setattr(
     consistency.analysis, 'canonical_margins', lambda *_: margins
   )
-  rows = consistency.count_changes(
+  rows = consistency.count_meshes(
     jax.random.key(0), target, target, np.arange(4)[:, None],
     np.ones(4, int), GenerateOptions(), meshes={'first': 'a', 'second': 'b'},
   )  # fmt: skip
