@@ -2,7 +2,7 @@
 
 One reading of the weights, the bits in registers; each program brings home the
 first arrival of its atoms, XLA the first of those. The weights are not read
-before for their largest: an eighth of the time, where threefry is the limit.
+before for their largest.
 
 Legend: N atoms, K streams, W blocks of atoms.
 """

@@ -373,8 +373,8 @@ def _check_models(target, drafters, options):
     return target.config.vocab_size, options
   if not drafters:
     raise ValueError(
-      f'method {options.method!r} needs at least one drafter, got none; an '
-      'n-gram drafter (--drafter=ngram) needs no second model, the method '
+      f'method {options.method!r} needs at least one drafter, got none; '
+      'NGramDrafter (--drafter=ngram) needs no second model, the method '
       'autoregressive no drafter.'
     )
   if len(drafters) > options.num_drafts:

@@ -79,7 +79,7 @@ def tune(
   if not drafters:
     raise ValueError(
       'tune needs at least one drafter to compare with plain sampling, got '
-      'none; an n-gram drafter (--drafter=ngram) needs no second model.'
+      'none; NGramDrafter (--drafter=ngram) needs no second model.'
     )
   arguments = key, target, drafters, prompts, lengths
   grid = settings(options, len(drafters))

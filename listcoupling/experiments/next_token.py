@@ -7,8 +7,8 @@ total variation. Beside the sampled rates stand their exact values, the bound
 (1 - TV) / (1 + TV) that no communication-free protocol can beat in the worst
 case, and the optimum 1 - TV of a maximal coupling.
 
-Whether the contexts are held out of training says `training_split` in
-results.json, see `is_training_split`.
+`training_split` in results.json tells whether the contexts are held out of the
+training of each model, see `is_training_split`.
 
 Legend: M contexts, S tokens of a context, V vocabulary, R repetitions.
 """

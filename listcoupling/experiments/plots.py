@@ -135,7 +135,9 @@ def panels(
   """
   groups = {}
   for row in rows:
-    place = tuple(name and row[name] for name in (down, across))
+    place = tuple(
+      None if name is None else row[name] for name in (down, across)
+    )
     groups.setdefault(place, []).append(row)
   lines, columns = (list(dict.fromkeys(part)) for part in zip(*groups))
   whole = 2.0 + size[0] * len(columns), 0.4 + size[1] * len(lines)

@@ -254,29 +254,39 @@ def coupling_table(seed: int, *, trials: int = 2000) -> str:
   Example:
     >>> table = coupling_table(0, trials=10)  # doctest: +SKIP
   """
-  num_atoms, num_drafts = 10, 4
+  num_atoms, count = 10, 4
   key = gumbel.seed_key(seed)
   laws_key = gumbel.domain_key(key, Domain.LAWS, num_atoms)
   laws = gumbel.exponential(laws_key, 2 * num_atoms).reshape(2, num_atoms)
   p, q = laws / laws.sum(axis=-1, keepdims=True)
   keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS), trials)
-  rows = []
-  for count, how, couplings in (
-    (1, {}, _COUPLINGS),
-    (num_drafts, {'num_drafts': num_drafts}, _LISTS),
-  ):
-    for name, (draw, theory) in couplings.items():
-      row = {'coupling': name, 'num_drafts': count}
-      if draw is not None:
-        row |= _drawn(functools.partial(draw, **how), keys, p, q)
-      if theory is not None:
-        row['theory'] = float(theory(p, q, **how))
-      rows.append(row)
+  rows = [
+    {'coupling': name, 'num_drafts': 1, **_compared(*pair, keys, p, q)}
+    for name, pair in _COUPLINGS.items()
+  ]
+  rows += [
+    {
+      'coupling': name,
+      'num_drafts': count,
+      **_compared(*pair, keys, p, q, num_drafts=count),
+    }
+    for name, pair in _LISTS.items()
+  ]
   return (
     f'One pair of Dirichlet(1) laws on {num_atoms} atoms, TV = '
     f'{float(bounds.total_variation(p, q)):.4f}, {trials} draws, seed {seed}\n'
     + tables.as_text(rows, _COUPLING_COLUMNS)
   )
+
+
+def _compared(draw, theory, keys, p, q, **options) -> dict:
+  """What is drawn, and what theory says, where each is known."""
+  row = {}
+  if draw is not None:
+    row |= _drawn(functools.partial(draw, **options), keys, p, q)
+  if theory is not None:
+    row['theory'] = float(theory(p, q, **options))
+  return row
 
 
 def _drawn(function, keys, p, q) -> dict:
@@ -385,7 +395,7 @@ def _noises() -> dict:
   lists = functools.partial(coupling.gumbel_list_sampling, num_drafts=8)
 
   def race(noise, *shape):
-    return lambda key: gumbel.race(noise(key, *shape), law)[None], 1
+    return lambda key: gumbel.race(noise(key, *shape), law)[None]
 
   def tiny(key):
     least = np.finfo(np.float32).tiny
@@ -395,10 +405,10 @@ def _noises() -> dict:
     return jnp.exp(-jax.random.gumbel(key, (_VOCAB,)))
 
   return {
-    'listcoupling.gumbel': race(gumbel.exponential, _VOCAB),
+    'listcoupling.gumbel': (race(gumbel.exponential, _VOCAB), 1),
     'GLS, target of K = 8': (lambda key: lists(key, flat, law).target[None], 8),
     'GLS, proposals, K = 8': (lambda key: lists(key, law, flat).proposals, 8),
-    'jax.random.gumbel': race(negated),
-    '-log(uniform(tiny))': race(tiny),
-    'jax.random.exponential': race(jax.random.exponential, (_VOCAB,)),
+    'jax.random.gumbel': (race(negated), 1),
+    '-log(uniform(tiny))': (race(tiny), 1),
+    'jax.random.exponential': (race(jax.random.exponential, (_VOCAB,)), 1),
   }

@@ -219,10 +219,10 @@ class Fits:
     return fits.reach_of(codewords, self._trials.right)
 
   def _key(self, size: Size) -> jax.Array:
-    scheme, betas = [*schemes.SCHEMES].index(self._name), (self._beta,)
+    beta = 0
     if self._beta is not None:
-      betas = betas_of(self._context.config)
-    numbers = scheme, size.num_codewords, betas.index(self._beta)
+      beta = betas_of(self._context.config).index(self._beta)
+    numbers = [*schemes.SCHEMES].index(self._name), size.num_codewords, beta
     if size[1:] != (1, 1):
       numbers += size[1:]
     return gumbel.domain_key(self._train_key, gumbel.Domain.FITS, *numbers)
@@ -245,17 +245,17 @@ class Fits:
 
   def _begin_codewords(self, size: Size, key):
     """A fit without params, N, and images [F, P] its decoder begins with."""
-    refine, count = self._context.config.refine, size.num_codewords
-    trials, classifier = self._trials, None
+    refine, trials = self._context.config.refine, self._trials
+    num_candidates, classifier = size.num_codewords, None
     train = self._context.halves['train'].right[: refine.num_kmeans]
     words = list_quantiser.fit_codewords(
-      np.asarray(train).reshape(len(train), -1), count
+      np.asarray(train).reshape(len(train), -1), size.num_codewords
     )
     own = list_quantiser.nearest(
       trials.right.reshape(len(trials.right), -1), words
     )
     if self._beta is not None:
-      count = refine.num_candidates
+      num_candidates = refine.num_candidates
       latent = jax.jit(self._model.networks.encode)(
         self._model.params, trials.right
       )
@@ -268,7 +268,8 @@ class Fits:
         key, trials.sides, own, config=self._network,
         steps=refine.classifier_steps,
       )  # fmt: skip
-    return schemes.Fit(words, None, classifier, self._network), count, words
+    fit = schemes.Fit(words, None, classifier, self._network)
+    return fit, num_candidates, words
 
   def _begin_lattice(self, size: Size, num_decoders: int):
     """As `_begin_codewords`; the VAE has the first word, so one grey image."""

@@ -160,7 +160,12 @@ def parity(sizes: Sizes) -> Iterator[dict]:
         for model in pretrained.shipped_pair()
       )
       for method in ('autoregressive', 'gumbel_tree'):
-        options = GenerateOptions(method, 2, sizes.draft_length, length)
+        options = GenerateOptions(
+          method=method,
+          num_drafts=2,
+          draft_length=sizes.draft_length,
+          max_new_tokens=length,
+        )
         out = generate(key, target, [drafter], *prompts, options)
         if not written:
           margins = analysis.canonical_margins(

@@ -412,18 +412,17 @@ def capacity(
 
   Plain sampling stands beside the method of `options`.
   """
+  column = 'tokens_per_second_at_{}'.format
 
   def measure(batch, method):
     own = dataclasses.replace(options, method=method)
     settings = {
-      f'tokens_per_second_at_{size}': dataclasses.replace(
-        own, cache_length=size
-      )
+      column(size): dataclasses.replace(own, cache_length=size)
       for size in capacities
     }
     rates = workload.resized(batch).rates(settings, rounds)
     row = {name: float(np.median(found)) for name, found in rates.items()}
-    short, long = row.values()
+    short, long = (row[column(size)] for size in capacities)
     return {**row, 'ratio': long / short}
 
   methods = 'autoregressive', options.method
@@ -472,10 +471,11 @@ def serving(
 
 def _batches(keys, target, drafter, prompts, lengths, options, size):
   """The requests batch after batch; `occupancy` is that of all batches."""
-  outs = [
-    generate.generate(keys[x], target, drafter, prompts[x], lengths[x], options)
-    for x in (slice(i, i + size) for i in range(0, len(prompts), size))
-  ]
+  outs = []
+  for first in range(0, len(prompts), size):
+    own = slice(first, first + size)
+    batch = prompts[own], lengths[own]
+    outs.append(generate.generate(keys[own], target, drafter, *batch, options))
   calls = [out.metrics.target_calls for out in outs]
   turned = sum(each.size * each.max() for each in calls)
   used = sum(each.sum() for each in calls)
@@ -497,7 +497,8 @@ def tune(
   Rows have tokens_per_second with its standard error and of_best, the rate as
   a share of the fastest setting's; `chosen` is the last.
   """
-  key, target, drafter, *prompts = workload = workload.resized(1)
+  workload = workload.resized(1)
+  key, target, drafter, *prompts = workload
   plain, *trees = tuning.settings(options)
   tried = [plain, *trees] + [
     dataclasses.replace(
@@ -505,6 +506,8 @@ def tune(
     )
     for width, length, nodes in WIDER
   ]
+
+  by_shape = {tuple(_shape(each).values()): each for each in tried}
 
   @functools.cache
   def measured():
@@ -514,7 +517,7 @@ def tune(
 
   def measure(chosen, **shape):
     choice, rates = measured()
-    own = choice if chosen else next(x for x in tried if _shape(x) == shape)
+    own = choice if chosen else by_shape[tuple(shape.values())]
     best = max(each.mean() for each in rates.values())
     return dict(
       **_shape(own),
@@ -550,32 +553,36 @@ LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
 
 
 _RACE = 'race'  # that decoding runs: one law, K streams
-
-
-def _draws(p, q, num_drafts: int) -> dict[str, Callable]:
-  """Functions of a key by name; JAX's own draws are timed beside ours."""
-  shape, streams = (num_drafts, p.size), jnp.arange(num_drafts, dtype=jnp.int32)
-  high = functools.partial(jax.random.gumbel, shape=shape, mode='high')
-  shared, choose = coupling.shared_race_list_sampling, jax.random.categorical
-  return {
-    _RACE: lambda k: race_kernel.race(k, p, None, streams),
-    'exponential noise': lambda k: gumbel.exponential_streams(k, *shape[::-1]),
-    'jax.random.gumbel, low': lambda k: jax.random.gumbel(k, shape),
-    'jax.random.gumbel, high': high,
-    'GLS draw': lambda k: coupling.gumbel_list_sampling(
-      k, p, q, num_drafts=num_drafts
-    ),
-    'K categorical draws': lambda k: choose(k, p, shape=shape[:1]),
-    'shared-race draw (one race)': lambda k: shared(
-      k, p, q, num_drafts=num_drafts
-    ),
-  }
+_DRAWS = {  # of (key, p, q, K); JAX's own are timed beside ours
+  _RACE: lambda key, p, q, count: race_kernel.race(
+    key, p, None, jnp.arange(count, dtype=jnp.int32)
+  ),
+  'exponential noise': lambda key, p, q, count: gumbel.exponential_streams(
+    key, p.size, count
+  ),
+  'jax.random.gumbel, low': lambda key, p, q, count: jax.random.gumbel(
+    key, (count, p.size)
+  ),
+  'jax.random.gumbel, high': lambda key, p, q, count: jax.random.gumbel(
+    key, (count, p.size), mode='high'
+  ),
+  'GLS draw': lambda key, p, q, count: coupling.gumbel_list_sampling(
+    key, p, q, num_drafts=count
+  ),
+  'K categorical draws': lambda key, p, q, count: jax.random.categorical(
+    key, p, shape=(count,)
+  ),
+  'shared-race draw (one race)': lambda key, p, q, count: (
+    coupling.shared_race_list_sampling(key, p, q, num_drafts=count)
+  ),
+}
+_OTHERS = tuple(name for name in _DRAWS if name != _RACE)
 
 
 @functools.partial(jax.jit, static_argnames=('name', 'num_drafts'))
 def _draw(key, laws, name, num_drafts):
   # The laws are arguments: XLA would work out in advance what it knows of them.
-  return _draws(*laws, num_drafts)[name](key)
+  return _DRAWS[name](key, *laws, num_drafts)
 
 
 def sampler(
@@ -588,25 +595,11 @@ def sampler(
 ) -> Table:
   """Draws against the two limits of the machine: random bits and a copy."""
 
-  @functools.cache  # all that are compared are timed in turn
-  def times(names, vocab_size, num_drafts):
-    laws_key = gumbel.domain_key(key, Domain.LAWS)
-    laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
-    draw_key = gumbel.domain_key(key, Domain.TRIALS)
-    shape = (num_drafts, vocab_size)
-    bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
-    copy = jax.jit(lambda x: x + 1)
-    functions = {
-      name: functools.partial(_draw, draw_key, laws, name, num_drafts)
-      for name in names
-    } | {
-      'bits': functools.partial(bits, draw_key),
-      'copy': functools.partial(copy, jnp.zeros(vocab_size)),
-    }
-    return milliseconds(functions, rounds=rounds)
+  # All that are compared are timed in turn.
+  times = functools.cache(functools.partial(_draw_times, key, rounds))
 
   def measure(draw, vocab_size, num_drafts):
-    names = (_RACE,) if draw == _RACE else others
+    names = (_RACE,) if draw == _RACE else _OTHERS
     found = times(names, vocab_size, num_drafts)
     own, drawn, copied = (found[each] for each in (draw, 'bits', 'copy'))
     return dict(
@@ -617,11 +610,28 @@ def sampler(
       share_of_limit=max(drawn, copied / 2) / own,
     )
 
-  _, *others = _draws(jnp.zeros(1), None, 1)
-  others, (size, count) = tuple(others), compared
+  size, count = compared
   races = grid(draw=(_RACE,), vocab_size=vocabularies, num_drafts=drafts)
-  side = grid(draw=others, vocab_size=(size,), num_drafts=(count,))
+  side = grid(draw=_OTHERS, vocab_size=(size,), num_drafts=(count,))
   return Table([*races, *side], measure)
+
+
+def _draw_times(key, rounds, names, vocab_size, num_drafts) -> dict:
+  """Milliseconds of draws by name, and of random bits and a copy."""
+  laws_key = gumbel.domain_key(key, Domain.LAWS)
+  laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
+  draw_key = gumbel.domain_key(key, Domain.TRIALS)
+  shape = num_drafts, vocab_size
+  bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
+  copy = jax.jit(lambda x: x + 1)
+  functions = {
+    name: functools.partial(_draw, draw_key, laws, name, num_drafts)
+    for name in names
+  } | {
+    'bits': functools.partial(bits, draw_key),
+    'copy': functools.partial(copy, jnp.zeros(vocab_size)),
+  }
+  return milliseconds(functions, rounds=rounds)
 
 
 def vocabulary(

@@ -189,7 +189,9 @@ def _fitted_betas(config) -> tuple[float, ...]:
 
 
 def _size(job: Job, bin_size: int) -> image_fits.Size:
-  count = schemes.SCHEMES[job.code].num_codewords(*job[1:], bin_size)
+  count = schemes.SCHEMES[job.code].num_codewords(
+    job.num_decoders, job.num_messages, job.num_groups, bin_size
+  )
   return image_fits.Size(count, job.num_groups, bin_size)
 
 
@@ -276,9 +278,13 @@ class Table:
     else:
       model = self._fits[job.code][beta, _size(job, bin_size)]
     settings = schemes.Settings(
-      num_candidates, *job[1:], shared_race=job.scheme == 'shared_race',
+      num_candidates=num_candidates,
+      num_decoders=job.num_decoders,
+      num_messages=job.num_messages,
+      num_groups=job.num_groups,
+      shared_race=job.scheme == 'shared_race',
       bin_size=bin_size,
-    )  # fmt: skip
+    )
     return _send(model, trials, settings, job.code)
 
 
@@ -733,9 +739,12 @@ def _beside(rows) -> list[dict]:
     for row in rows
     if row['scheme'] == 'list_quantiser' and row['bin_size'] == 1
   }
-  beside = {'psnr_plain': None, 'psnr_blind': 'none'}
   return [
-    row | {x: plain.get(cell(row, y or row['side'])) for x, y in beside.items()}
+    {
+      **row,
+      'psnr_plain': plain.get(cell(row, row['side'])),
+      'psnr_blind': plain.get(cell(row, 'none')),
+    }
     for row in rows
   ]
 

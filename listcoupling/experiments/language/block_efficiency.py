@@ -14,7 +14,6 @@ Legend: K drafts, L draft length, R rows of a batch, S seeds, B prompts.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +21,12 @@ from listcoupling import tables
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Job, Setup, Table
+from listcoupling.experiments.language.protocol import (
+  Job,
+  Setting,
+  Setup,
+  Table,
+)
 from listcoupling.tables import Column
 
 REFERENCE = 'single'  # token rates are told above this method's
@@ -39,24 +43,6 @@ LEGEND = (
   'BE and TR% ± over seeds; ± prompts: of BE over prompts; - SpecInfer: BE '
   'above\nSpecInfer with the same drafts, ± over the prompts that both had.'
 )
-
-
-class Setting(NamedTuple):
-  """One row of the table."""
-
-  method: str
-  num_drafts: int  # 0 where nothing is drafted
-  draft_temperatures: str  # '0.5/1.0', '' for the target's
-
-  @property
-  def name(self) -> str:
-    """For jobs and plots."""
-    parts = [self.method]
-    if self.num_drafts:
-      parts.append(f'K{self.num_drafts}')
-    if self.draft_temperatures:
-      parts.append(f'T{self.draft_temperatures.replace("/", "+")}')
-    return '-'.join(parts)
 
 
 def settings_of(config) -> dict[str, Setting]:
@@ -97,9 +83,9 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def measure(setup: Setup, config, job: Job) -> dict:
+def measure(setup: Setup, config, job: Job, once) -> dict:
   """Columns of a job: tokens and target calls of every row, and the rate."""
-  del config
+  del config, once
   out = protocol.timed_prompts(setup, job, options_of(setup, job.setting))
   real, metrics = slice(job.batch.size), out.metrics
   return {

@@ -47,8 +47,8 @@ _LEADS = (
   Column('n', 'num_nodes'),
   Column('ahead by', 'gap', '+.2f'),
   Column('of', 'scheme'),
-  Column('race, 1 x n', 'race', '.2f'),
-  Column('1 - TV, 1 x n', 'overlap', '.2f'),
+  Column('race, 1 x n', 'race_tokens', '.2f'),
+  Column('1 - TV, 1 x n', 'overlap_tokens', '.2f'),
   Column('where', 'where'),
 )
 
@@ -130,7 +130,7 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def measure(setup: Setup, config, job: Job) -> dict:
+def measure(setup: Setup, config, job: Job, once) -> dict:
   """Columns of a job; plain sampling with its keys is run once for all."""
   del config
   setting = job.setting
@@ -139,7 +139,7 @@ def measure(setup: Setup, config, job: Job) -> dict:
   def generate(own):
     return protocol.timed_prompts(setup, job, options_of(setup, own))
 
-  plain = setup.once(place, lambda: generate(_plain(setting.temperature)))
+  plain = once(place, lambda: generate(_plain(setting.temperature)))
   out = plain if setting.method == PLAIN else generate(setting)
   row = {
     'tokens': out.lengths,
@@ -233,8 +233,8 @@ def lead(rows: Sequence[dict]) -> dict:
     'gap': gap,
     'gap_se': float(np.hypot(*errors)),
     'scheme': f'{_scheme(other)}, {_shape(other)}',
-    'race': chain_tokens(other['race'], count),
-    'overlap': chain_tokens(other['overlap'], count),
+    'race_tokens': chain_tokens(other['race'], count),
+    'overlap_tokens': chain_tokens(other['overlap'], count),
     'where': 'behind' if gap < 0 else 'ahead',
   }
 

@@ -32,8 +32,12 @@ from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.text import encode_prompts
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.block_efficiency import Setting
-from listcoupling.experiments.language.protocol import Job, Setup, Table
+from listcoupling.experiments.language.protocol import (
+  Job,
+  Setting,
+  Setup,
+  Table,
+)
 from listcoupling.models import pretrained
 from listcoupling.tables import Column
 
@@ -87,8 +91,9 @@ def continuations(setup: Setup, job: Job, draft: str) -> list[list[int]]:
   return [tokens[:count].tolist() for tokens, count in rows]
 
 
-def measure(setup: Setup, config, job: Job) -> dict:
+def measure(setup: Setup, config, job: Job, once) -> dict:
   """Columns of a job: ROUGE-L of the texts, equality of the token ids."""
+  del once
   runs = (continuations(setup, job, x) for x in config.draft_temperatures)
   pairs, decode = list(zip(*runs)), setup.target.tokenizer.decode
   return {

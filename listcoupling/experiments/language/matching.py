@@ -127,7 +127,7 @@ def _values(keys, draft, target, *, num_drafts, repetitions):
   return jax.lax.map(one, (keys, draft, target))
 
 
-def measure(setup: Setup, config, job: Job) -> dict:
+def measure(setup: Setup, config, job: Job, once) -> dict:
   """Columns of a job: sums over the tokens of every row."""
   options = dataclasses.replace(
     setup.options, draft_temperatures=_temperature(config)
@@ -135,7 +135,7 @@ def measure(setup: Setup, config, job: Job) -> dict:
   # Every K looks at the same text; a device that shares a batch with others
   # writes it anew, which is cheaper than keeping laws of many batches.
   place = job.dataset, job.seed, job.number
-  laws = setup.once(place, lambda: laws_along(setup, job, options))
+  laws = once(place, lambda: laws_along(setup, job, options))
   num_drafts, owner = job.setting.num_drafts, laws.owner
   key = protocol.dataset_key(
     Domain.TRIALS, job.seed, job.dataset, num_drafts, job.number
@@ -147,11 +147,9 @@ def measure(setup: Setup, config, job: Job) -> dict:
     num_drafts=num_drafts,
     repetitions=config.repetitions,
   )
-  weights = [None, *np.asarray(values)[: len(owner)].T]
-  return {
-    name: np.bincount(owner, weight, minlength=job.batch.size)
-    for name, weight in zip(('tokens', *VALUES), weights, strict=True)
-  }
+  count = functools.partial(np.bincount, owner, minlength=job.batch.size)
+  columns = zip(VALUES, np.asarray(values)[: len(owner)].T, strict=True)
+  return {'tokens': count(), **{name: count(own) for name, own in columns}}
 
 
 def settings_of(config) -> dict[str, Setting]:

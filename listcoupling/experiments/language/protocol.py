@@ -12,8 +12,8 @@ Legend: S seeds, B prompts, R rows of a batch, P prompt tokens.
 import functools
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -39,15 +39,19 @@ from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
 from listcoupling.models.quantised import quantised_drafter
 
+T = TypeVar('T')
 _BUCKET = 32  # `generate` pads prompts to multiples of it
 _TEXT = Field(str, empty=True)
 _COUNT = Field(int, least=1)
 SHARED = {  # fields of all tables
   'experiment': Field(str),
-  **dict.fromkeys(('target', 'drafter', 'prompts'), _TEXT),
+  'target': _TEXT,
+  'drafter': _TEXT,
   'dtype': Field(str),
+  'prompts': _TEXT,
   'datasets': Field(str, among=tuple(prompt_data.FORMATS), many=True),
   'source': Field(str, among=prompt_data.SOURCES),
+  'num_prompts': _COUNT,
   'prompt_seed': Field(int, least=0),
   'max_prompt_tokens': Field(int, least=2),
   'long_prompts': Field(str, among=prompt_choice.LONG_PROMPTS),
@@ -56,8 +60,9 @@ SHARED = {  # fields of all tables
   'num_drafts': Field(int, least=1, many=True),
   'top_k': Field(int, least=0),
   'stop_tokens': Field(str, many=True, empty=True),
-  **dict.fromkeys(('num_prompts', 'seeds', 'batch_size'), _COUNT),
   'max_new_tokens': _COUNT,
+  'seeds': _COUNT,
+  'batch_size': _COUNT,
 }
 FIELDS = SHARED | {
   'draft_length': _COUNT,
@@ -88,7 +93,6 @@ class Setup(NamedTuple):
   options: GenerateOptions  # of every run; methods and drafts differ
   record: dict  # for results.json
   identity: dict  # what must be the same for a run to be resumed
-  latest: dict  # see `once`
 
   def on(self, device: jax.Device | str | None) -> 'Setup':
     """The same with the models on a device; what is none leaves them."""
@@ -98,14 +102,44 @@ class Setup(NamedTuple):
       model._replace(params=jax.device_put(model.params, device))
       for model in (self.target, self.drafter)
     )
-    return self._replace(target=target, drafter=drafter, latest={})
+    return self._replace(target=target, drafter=drafter)
 
-  def once(self, place: tuple, compute: Callable[[], Any]) -> Any:
-    """What several settings need of a batch; that of the latest is kept."""
-    if place not in self.latest:
-      self.latest.clear()
-      self.latest[place] = compute()
-    return self.latest[place]
+
+class Once:
+  """What several settings need of a batch; that of the latest is kept.
+
+  Example:
+    >>> once = Once()
+    >>> once('a', lambda: 1), once('a', lambda: 2), once('b', lambda: 3)
+    (1, 1, 3)
+  """
+
+  def __init__(self):
+    self._latest = {}
+
+  def __call__(self, place: Hashable, compute: Callable[[], T]) -> T:
+    """The value of a place, computed unless it is the latest one."""
+    if place not in self._latest:
+      self._latest = {place: compute()}
+    return self._latest[place]
+
+
+class Setting(NamedTuple):
+  """A row of the tables whose drafts differ in number and temperature."""
+
+  method: str
+  num_drafts: int  # 0 where nothing is drafted
+  draft_temperatures: str  # '0.5/1.0', '' for the target's
+
+  @property
+  def name(self) -> str:
+    """For jobs and plots."""
+    parts = [self.method]
+    if self.num_drafts:
+      parts.append(f'K{self.num_drafts}')
+    if self.draft_temperatures:
+      parts.append(f'T{self.draft_temperatures.replace("/", "+")}')
+    return '-'.join(parts)
 
 
 class Job(NamedTuple):
@@ -177,8 +211,8 @@ class Table(NamedTuple):
     columns: of the printed table.
     settings: of a config, what the rows differ in: NamedTuples of their first
       columns, by label.
-    measure: (setup, config, job) -> columns of its row in batches.csv; arrays
-      hold a number for each row of the batch.
+    measure: (setup, config, job, once) -> columns of its row in batches.csv;
+      arrays hold a number for each row of the batch. See `Once`.
     summarize: (groups, place, config) -> columns of a row of results.csv, from
       all (job, row) pairs by (data set, setting) and the place of the row
       among them.
@@ -191,7 +225,7 @@ class Table(NamedTuple):
 
   columns: Sequence[tables.Column]
   settings: Callable[[Any], Mapping[str, Any]]
-  measure: Callable[[Setup, Any, Job], dict]
+  measure: Callable[[Setup, Any, Job, Once], dict]
   summarize: Callable[[dict, tuple[str, Any], Any], dict]
   options: Callable[[Setup, Any], GenerateOptions] | None = None
   fields: Mapping[str, Any] = FIELDS
@@ -209,24 +243,16 @@ class Table(NamedTuple):
     if self.options is not None:
       for setting in settings.values():
         self.options(setup, setting).check(setup.target.config.vocab_size)
-    named = [
-      Job(dataset, seed + number, index, batch, setting, label)
-      for dataset in config.datasets
-      for number in range(config.seeds)
-      for index, batch in enumerate(
-        prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
-      )
-      for label, setting in settings.items()
-    ]
-    jobs = {job.name: job for job in named}
-    setup_on = functools.cache(setup.on)  # each device has the models once
+    jobs = _jobs(config, seed, setup, settings)
+    # Each device has the models once.
+    place = functools.cache(lambda device: (setup.on(device), Once()))
 
     def measure(job):
-      own = setup_on(jax.config.jax_default_device)
+      own, once = place(jax.config.jax_default_device)
       size = job.batch.size  # the rest is padding
       return {
         name: tables.join(value[:size]) if np.ndim(value) else value
-        for name, value in self.measure(own, config, job).items()
+        for name, value in self.measure(own, config, job, once).items()
       }
 
     def fill(record):
@@ -267,6 +293,20 @@ class Table(NamedTuple):
       for name, group in by_dataset(rows)
     ]
     return '\n\n'.join(parts + [self.legend] * bool(self.legend))
+
+
+def _jobs(config, seed, setup, settings) -> dict[str, Job]:
+  """All jobs by name; settings take turns on every batch."""
+  jobs = [
+    Job(dataset, seed + number, index, batch, setting, label)
+    for dataset in config.datasets
+    for number in range(config.seeds)
+    for index, batch in enumerate(
+      prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
+    )
+    for label, setting in settings.items()
+  ]
+  return {job.name: job for job in jobs}
 
 
 def prepare(config) -> Setup:
@@ -312,7 +352,7 @@ def prepare(config) -> Setup:
     'cache_length': options.cache_length,
   }
   identity = _identity(target, drafter, choices)
-  return Setup(target, drafter, choices, options, record, identity, {})
+  return Setup(target, drafter, choices, options, record, identity)
 
 
 def _options(config, target, choices) -> GenerateOptions:
@@ -463,5 +503,8 @@ def bars(
         color=[COLORS[row['method']] for row in own],
         height=0.7,
       )
-      axes.set_yticks(*([[]] if number else [places, list(map(label, own))]))
+      if number:  # the first panel names the rows of all
+        axes.set_yticks([])
+      else:
+        axes.set_yticks(places, list(map(label, own)))
       axes.set_ylim(len(own) - 0.4, -0.6)

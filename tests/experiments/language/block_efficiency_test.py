@@ -55,7 +55,7 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   record = files.read_json(work / 'results.json')
   assert record['prompts']['mbpp']['chosen'] == 5
   setup = protocol.prepare(config)
-  setting = block_efficiency.Setting('gls', 2, '')
+  setting = protocol.Setting('gls', 2, '')
   found = [_by_hand(setup, setting, seed) for seed in (7, 8)]
   mean, error = rows[1]['block_efficiency'], rows[1]['block_efficiency_se']
   assert mean == pytest.approx(np.mean(found))
@@ -91,11 +91,11 @@ def test_no_program_is_timed_cold(monkeypatch):
 
   monkeypatch.setattr(protocol, 'continue_prompts', run)
   setup = types.SimpleNamespace(options=GenerateOptions())
-  job = _job(block_efficiency.Setting('single', 1, ''))
+  job = _job(protocol.Setting('single', 1, ''))
   for dropped in (True, False, True):
     if dropped:
       programs.clear()
-    row = block_efficiency.measure(setup, None, job)
+    row = block_efficiency.measure(setup, None, job, None)
     assert row['tokens_per_second'] == 'warm'
   assert seen == ['cold', 'warm', 'warm', 'cold', 'warm']
 
@@ -124,9 +124,9 @@ def _summarize(jobs, found):
 
 
 def test_rates_are_compared_within_a_batch():
-  single = block_efficiency.Setting('single', 1, '')
-  gls = block_efficiency.Setting('gls', 2, '')
-  specinfer = block_efficiency.Setting('specinfer', 2, '')
+  single = protocol.Setting('single', 1, '')
+  gls = protocol.Setting('gls', 2, '')
+  specinfer = protocol.Setting('specinfer', 2, '')
   jobs, found = [], []
   for number, speed in enumerate((1.0, 0.1, 3.0)):  # the machine's
     for setting, rate in ((single, 100), (gls, 120), (specinfer, 90)):

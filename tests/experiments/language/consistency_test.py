@@ -54,7 +54,8 @@ def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
   )
   batch = Batch(np.arange(2), 2)
   job = Job('gsm8k', 0, 0, batch, None, 'gls')
-  row = consistency.measure(setup, decoding_consistency.get_config(), job)
+  config = decoding_consistency.get_config()
+  row = consistency.measure(setup, config, job, None)
   assert row == {'rouge_l': [1, 1], 'same': [1, 0]}
 
 
