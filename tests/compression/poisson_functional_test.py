@@ -299,8 +299,8 @@ def test_kinds_of_settings_differ():
   log_error = np.log(np.nanmin(_many().squared_error[:, :, 1], -1))  # [R, J]
   gain = log_error[:, 0] - log_error[:, 2]
   assert gain.mean() > 5 * gain.std() / np.sqrt(_R)
-  gap = np.abs(log_error[:, 2] - log_error[:, 4])
-  assert gap.mean() > 5 * gap.std() / np.sqrt(_R)
+  same = np.isclose(log_error[:, 2], log_error[:, 4], rtol=1e-3)
+  assert same.mean() < 0.5  # other labels, another choice in most trials
 
 
 def test_a_decoder_without_side_information_is_one_that_sees_noise():

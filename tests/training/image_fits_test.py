@@ -1,5 +1,7 @@
 """What the codeword decoder learns from: the outcomes of the codec."""
 
+import types
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -50,3 +52,35 @@ def test_pools_hold_what_the_schemes_deliver():
         np.testing.assert_array_equal(found[place][:, :count], wanted)
         if count == 1:  # a slot beyond the list repeats the first
           np.testing.assert_array_equal(found[place][:, 1:], wanted)
+
+
+def test_a_lattice_is_placed_on_images_that_its_means_have_not_seen(
+  monkeypatch,
+):
+  images = np.arange(16, dtype=np.float32).reshape(16, 1, 1)
+  seen = {}
+
+  def learn(key, sides, latents, **_):
+    del key
+    seen['learnt'] = sides[:, 0, 0, 0].tolist(), latents[:, 0].tolist()
+    return {}, 0.0
+
+  def place(key, mean, right, sides, latents, *_):
+    del key, mean
+    assert right[:, 0, 0].tolist() == latents[:, 0].tolist()
+    seen['judged'] = sides[:, 0, 0, 0].tolist(), latents[:, 0].tolist()
+
+  monkeypatch.setattr(image_fits.training, 'train_side_means', learn)
+  monkeypatch.setattr(image_fits.lattice_space, 'prepare', place)
+  refine = types.SimpleNamespace(classifier_steps=1)
+  fits = types.SimpleNamespace(
+    _trials=types.SimpleNamespace(right=images, sides=images[:, None]),
+    _train_key=gumbel.seed_key(0),
+    _model=schemes.Model(fakes.PixelVAE(), ()),
+    _network=None,
+    _context=types.SimpleNamespace(config=types.SimpleNamespace(refine=refine)),
+  )
+  image_fits.Fits._spaces.func(fits)
+  learnt, judged = seen['learnt'], seen['judged']
+  assert learnt[0] == learnt[1] == list(range(14))
+  assert judged[0] == judged[1] == [14, 15]
