@@ -8,7 +8,7 @@ from listcoupling.decoding.options import GenerateOptions
 from tests import fakes, statistics
 from tests.decoding import exact
 
-ROWS = 20_000
+ROWS = 60_000
 VOCAB = 5
 PROMPTS = ((2,), (0, 3, 1))  # of different length, alternating over the rows
 LENGTH = 3  # tokens whose joint law is checked
