@@ -21,8 +21,9 @@ from jax.sharding import Mesh
 from listcoupling import gumbel, program_text
 from listcoupling.decoding import generate, loop
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments.benchmarks.speed import Size, Table, grid
+from listcoupling.experiments.benchmarks.speed import Table, grid
 from listcoupling.gumbel import Domain
+from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 
 _NUMBER = 2  # bytes of a weight, a cache entry, an activation: bfloat16
@@ -255,7 +256,8 @@ def scaling(
   Counts past the devices at hand are left out; the drafter has the first layer
   of the target, whose config is given.
   """
-  pair = Size(config, 1, 0.1).draw(gumbel.domain_key(key, Domain.MODEL_INIT))
+  init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
+  pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
   alone = functools.cache(lambda: _figures(key, pair, options, None))
 
   def measure(axis, devices):

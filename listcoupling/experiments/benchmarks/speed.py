@@ -675,7 +675,7 @@ def vocabulary(
 def _block(key, config, options, rounds) -> dict:
   """The row of a whole block."""
   init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
-  pair = Size(config, 1, 0.1).draw(init_key)
+  pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
   prompts = np.array([[1, 2, 3]]), np.array([3])
   workload = Workload(key, *pair, *prompts)
   functions = {}
