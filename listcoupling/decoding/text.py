@@ -103,21 +103,17 @@ def generate_text(
     >>> len(done.tokens), done.finish_reason
     (8, 'length')
   """
+  tokenizer, texts = target.tokenizer, _as_texts(texts)
   with placement.agreement(None, target) as agree:
     options = with_stops(target, options)
     options.check(target.config.vocab_size)
-    validation.check_positive_int(batch_size, 'batch_size')
-    validation.check_positive_int(num_samples, 'num_samples')
-    tokenizer, texts = target.tokenizer, _as_texts(texts)
+    _check_numbers(batch_size=batch_size, num_samples=num_samples)
     _check_strings(tokenizer, stop_strings, on_text)
     _check_callable(on_done, 'on_done')
     _check_switch(logprobs, 'logprobs', (False, True))
     rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
     keys = _keys(key, len(rows), num_samples)
-    for first in range(0, len(rows), batch_size):  # before any is continued
-      batch = range(first, len(rows))[:batch_size]
-      with _numbered(batch):
-        check_prompts(*pad_prompts([rows[i] for i in batch]), target, options)
+    _check_rows(rows, batch_size, target, options)
     agree(batch_size=batch_size, num_samples=num_samples)
   completions = []
   for first in range(0, len(keys), batch_size):
@@ -126,18 +122,20 @@ def generate_text(
     own = keys[first : first + batch_size], [rows[i] for i in batch]
     with _numbered(batch):
       out = _continue(*own, target, drafters, options, streams)
-    done = [
-      _completion(
-        texts[i], rows[i], out, b, streams.rows[b], options.stop_tokens
-      )
-      for b, i in enumerate(batch)
-    ]
-    done = _scored(done, target) if logprobs else done
-    completions += done
-    for number, completion in enumerate(done, first):
-      if on_done is not None:
-        on_done(number, completion)
+    prompts = [(texts[i], rows[i]) for i in batch]
+    done = _completions(prompts, out, streams, options.stop_tokens)
+    completions += _scored(done, target) if logprobs else done
+    for number in range(first, len(completions)) if on_done else ():
+      on_done(number, completions[number])
   return completions
+
+
+def _check_rows(rows, batch_size, target, options):
+  """Refuses prompts of any batch before one is continued."""
+  for first in range(0, len(rows), batch_size):
+    batch = range(first, len(rows))[:batch_size]
+    with _numbered(batch):
+      check_prompts(*pad_prompts([rows[i] for i in batch]), target, options)
 
 
 @contextlib.contextmanager
@@ -173,6 +171,11 @@ def _check_strings(tokenizer, stop_strings, on_text):
       'the target has no tokenizer.json, which stop_strings and on_text need; '
       'leave them out, or use stop_tokens.'
     )
+
+
+def _check_numbers(**numbers):
+  for name, value in numbers.items():
+    validation.check_positive_int(value, name)
 
 
 def _check_callable(value, name):
@@ -284,6 +287,14 @@ class _Streams:
       if new and self._on_text is not None:
         self._on_text(self.first + b, new)
     return np.array([row.stopped_by is not None for row in self.rows])
+
+
+def _completions(prompts, out, streams, stop_tokens) -> list[Completion]:
+  """Those of a batch, whose prompts are told with their tokens."""
+  return [
+    _completion(prompt, row, out, b, streams.rows[b], stop_tokens)
+    for b, (prompt, row) in enumerate(prompts)
+  ]
 
 
 def _completion(prompt, row, out, b, stream, stop_tokens) -> Completion:
