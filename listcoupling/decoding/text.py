@@ -108,8 +108,7 @@ def generate_text(
     options = with_stops(target, options)
     options.check(target.config.vocab_size)
     _check_numbers(batch_size=batch_size, num_samples=num_samples)
-    _check_strings(tokenizer, stop_strings, on_text)
-    _check_callable(on_done, 'on_done')
+    _check_strings(tokenizer, stop_strings, on_text, on_done)
     _check_switch(logprobs, 'logprobs', (False, True))
     rows = _prompt_rows(tokenizer, texts, add_special_tokens, chat_template)
     keys = _keys(key, len(rows), num_samples)
@@ -119,9 +118,8 @@ def generate_text(
   for first in range(0, len(keys), batch_size):
     batch = [i // num_samples for i in range(first, len(keys))[:batch_size]]
     streams = _Streams(tokenizer, len(batch), stop_strings, on_text, first)
-    own = keys[first : first + batch_size], [rows[i] for i in batch]
-    with _numbered(batch):
-      out = _continue(*own, target, drafters, options, streams)
+    own = keys[first : first + batch_size], rows, batch
+    out = _continue(*own, target, drafters, options, streams)
     prompts = [(texts[i], rows[i]) for i in batch]
     done = _completions(prompts, out, streams, options.stop_tokens)
     completions += _scored(done, target) if logprobs else done
@@ -148,16 +146,18 @@ def _numbered(batch):
     raise validation.ItemError(error.name, index, error.words) from error
 
 
-def _continue(keys, rows, target, drafters, options, streams):
+def _continue(keys, rows, batch, target, drafters, options, streams):
   """A batch of rows as `generate` does; `streams` have all of its text."""
   on_block = streams if streams.are_watched else None
-  call = keys, target, drafters, *pad_prompts(rows), options
-  out = generate(*call, on_block=on_block)
+  prompts = pad_prompts([rows[i] for i in batch])
+  call = keys, target, drafters, *prompts, options
+  with _numbered(batch):
+    out = generate(*call, on_block=on_block)
   streams(out.tokens, out.lengths, last=True)
   return out
 
 
-def _check_strings(tokenizer, stop_strings, on_text):
+def _check_strings(tokenizer, stop_strings, on_text, on_done):
   if not isinstance(stop_strings, (list, tuple)) or not all(
     isinstance(stop, str) and stop for stop in stop_strings
   ):
@@ -166,6 +166,7 @@ def _check_strings(tokenizer, stop_strings, on_text):
       f'{stop_strings!r}.'
     )
   _check_callable(on_text, 'on_text')
+  _check_callable(on_done, 'on_done')
   if tokenizer is None and (stop_strings or on_text is not None):
     raise ValueError(
       'the target has no tokenizer.json, which stop_strings and on_text need; '
