@@ -5,14 +5,20 @@ RUN = $(VENV)/bin/python
 
 .PHONY: demo test lint types docs baselines aot clean
 
-$(VENV)/.installed: setup.py
+$(RUN):
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q --upgrade pip
-	$(RUN) -m pip install -q -e '.[test]'
+
+# One environment; a stamp tells which extra it holds.
+$(VENV)/.installed: EXTRA = test
+$(VENV)/.demo: EXTRA = experiments
+$(VENV)/.installed $(VENV)/.demo: setup.py | $(RUN)
+	@echo 'Installing the packages of the extra $(EXTRA), 1.2 GB, into $(VENV); minutes'
+	$(RUN) -m pip install -q -e '.[$(EXTRA)]'
 	touch $@
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.demo
 	$(RUN) scripts/demo.py --workdir runs/demo
 
 lint: $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""The library in three minutes: couplings, text, digits.
+"""The library in four minutes of CPU: couplings, text, digits.
 
   python scripts/demo.py --workdir runs/demo
 

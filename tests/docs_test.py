@@ -93,6 +93,21 @@ def test_examples_run(page, capsys):
   assert ast.Assert in kinds or len(printed) >= names.count('print') > 0
 
 
+def _words(text):
+  """Words, and numbers to four digits: the last ones are a machine's own."""
+  return re.sub(
+    r'\d+\.\d+', lambda number: f'{float(number[0]):.4g}', text
+  ).split()
+
+
+def test_start_tells_what_its_examples_print(capsys):
+  page = _DOCS / 'start.md'
+  told = re.findall(r'^```text\n(.*?)^```', page.read_text(), re.M | re.S)
+  assert len(told) == page.read_text().count('```python\n')
+  exec(compile(_code(page), page.name, 'exec'), {'__name__': page.stem})
+  assert _words(capsys.readouterr().out) == _words('\n'.join(told))
+
+
 def test_most_pages_have_examples():
   assert len(_CODED) >= 5
 
