@@ -2,8 +2,7 @@
 
   python scripts/demo.py --workdir runs/demo
 
-Needs no network: the language models ship with the library and the digits
-come with scikit-learn. Figures and tables go to the workdir.
+Needs no network: models ship with it. Figures and tables go to the workdir.
 """
 
 import listcoupling.early_exits  # noqa: F401
@@ -47,13 +46,6 @@ def _fill(table, name, workdir, **changes):
   print(table.as_text(table(config, workdir, _SEED.value)))
 
 
-def _couplings(workdir):
-  """One pair of laws, then acceptance against K on a few."""
-  print(toy.coupling_table(_SEED.value), end='\n\n')
-  few = dict(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
-  _fill(toy.run, 'toy', workdir / 'toy', **few)
-
-
 def _text(workdir):
   """Every method on the shipped pair, and one text twice."""
   target, drafter = pretrained.shipped_pair()
@@ -62,7 +54,7 @@ def _text(workdir):
   call = lc.gumbel.seed_key(_SEED.value), target, [drafter], *prompts, options
   rows = comparison.compare_methods(*call, methods=_METHODS)
   print(comparison.format_comparison(rows))
-  print('On a CPU a target as small as this one is faster alone.')
+  print('On a CPU that is otherwise idle, so small a target is faster alone.')
   tables.write_csv(workdir / 'decoding.csv', rows)
   about = {'dataset': 'the shipped pair', 'draft_temperatures': ''}
   block_efficiency.plot([about | row for row in rows], workdir / 'decoding.png')
@@ -74,7 +66,9 @@ def main(_):
   """Runs the three parts."""
   workdir = pathlib.Path(_WORKDIR.value)
   print('== Coupling a list with one sample\n')
-  _couplings(workdir)
+  print(toy.coupling_table(_SEED.value), end='\n\n')
+  few = dict(num_pairs=20, num_drafts=(1, 2, 4, 8, 16), trials=500)
+  _fill(toy.run, 'toy', workdir / 'toy', **few)
   print('\n== Text: list verification beside plain sampling\n')
   _text(workdir)
   print('\n== Digits: one encoder, K decoders that each see a scrap of half\n')

@@ -2,11 +2,13 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
+from listcoupling.experiments import images, toy
 from listcoupling.models.pretrained import SHIPPED
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -106,3 +108,13 @@ def test_a_mistake_is_one_line(flags, message):
   done = _run('scripts/generate.py', *flags)
   assert done.returncode == 1 and message in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_the_demo_ends_with_its_figures_and_says_what_a_cpu_gains():
+  text = (ROOT / 'scripts/demo.py').read_text()
+  named = set(re.findall(r'^  (\S+\.png)  +\w+ \w+', text, re.M))
+  drawn = {f'toy/{name}' for name in toy.run.figures}
+  drawn |= {f'digits/{name}' for name in images.run.figures}
+  assert named == drawn | {'decoding.png', 'digits/examples_*.png'}
+  assert text.index('{_FIGURES}') > text.index("'vae_digits'")
+  assert 'so small a target is faster alone.' in text
