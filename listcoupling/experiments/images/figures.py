@@ -69,7 +69,7 @@ def rate_distortion(rows, path) -> None:
     'decoder',
     down='num_decoders',
     title=lambda row: f'K = {row["num_decoders"]}, {row["decoder"]} decoder',
-    labels=('message, bits', 'squared error per pixel, 2 standard errors'),
+    labels=('message, bits', 'squared error per pixel ± 2 s.e.'),
     size=(3.0, 2.8),
   ) as panels:
     for axis, own in panels:
