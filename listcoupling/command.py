@@ -353,7 +353,7 @@ def _misspelt(argv, default) -> str | None:
   asked = [found[1] for each in argv if (found := re.match(_FIELD, each))]
   for name in asked:
     if name not in fields:
-      return f'--config has no field {name}; {_likely(name, fields)}.'
+      return f'--config has no field {name}; {_likely(name, fields)}'
   return None
 
 
@@ -365,8 +365,8 @@ def _likely(name, fields) -> str:
   )
   likely = [field for x in close for field in fields if last[field] == x]
   if likely:
-    return f'did you mean --config.{" or --config.".join(likely)}'
-  return f'there are {", ".join(x for x in fields if "." not in x)} and below'
+    return f'did you mean --config.{" or --config.".join(likely)}?'
+  return f'there are {", ".join(x for x in fields if "." not in x)} and below.'
 
 
 def _words(error) -> str:

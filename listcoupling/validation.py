@@ -37,6 +37,20 @@ def is_concrete(*values) -> bool:
   )
 
 
+def check_untraced(name: str, *values) -> None:
+  """Raises ValueError inside of a transformation of JAX.
+
+  Args:
+    name: of the function that compiles its own programs.
+    values: its arguments.
+  """
+  if not is_concrete(jnp.zeros(()), *values):  # under jit that is traced, too
+    raise ValueError(
+      f'{name} compiles its own programs; call it outside of jit, vmap and '
+      'grad.'
+    )
+
+
 def shown(value) -> str:
   """A value in a message: one short line.
 
@@ -190,9 +204,9 @@ def check_logits(logits, name: str, *, ndims=(1,)) -> None:
   logits = as_numbers(logits, name)
   shape = logits.shape
   if len(shape) not in ndims or 0 in shape:
-    wanted = ' or '.join(f'{n}-d' for n in ndims)
+    several = ', or 2-d: [K, N], a law for each draft' if 2 in ndims else ''
     raise ValueError(
-      f'{name} must be a non-empty {wanted} array, got shape {shape}; use '
+      f'{name} must be a non-empty 1-d array{several}, got shape {shape}; use '
       'jax.vmap for batches.'
     )
   if not jnp.issubdtype(logits.dtype, jnp.floating):

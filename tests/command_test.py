@@ -264,7 +264,7 @@ _CASES = {
     '--workdir=x',
     '--config=configs/vae_digits.py',
     '--config.stepz=3',
-  ): 'did you mean --config.refine.steps or --config.train.steps.',
+  ): 'did you mean --config.refine.steps or --config.train.steps?',
   ('--workdir=x', '--config.trials=1.5'): 'config.trials=1.5',
   ('--workdir=x', '--config=configs/gaussian.py:foo'): "small, got 'foo'",
   ('--workdir=x', '--config=configs/toi.py'): (

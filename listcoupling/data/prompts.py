@@ -82,6 +82,7 @@ FORMATS = {
     least=80,
   ),
 }
+_LIKELY = 'text', 'prompt', 'question'  # fields that a prompt may be made of
 # The sanitized MBPP calls the text a prompt.
 _ALIASES = {'text': ('text', 'prompt')}
 
@@ -131,9 +132,11 @@ def load_prompts(
   template = layout.template if template is None else template
   names, texts = [], []
   for number, record in enumerate(itertools.islice(rows, layout.head), 1):
-    name = records.field(record, layout.name) if layout.name else str(number)
+    name = str(number)
+    if layout.name:
+      name = _field(dataset, record, layout.name)
     if _is_test(record, name, layout):
-      text = _fill(template, record)
+      text = _fill(dataset, template, record)
       if len(text.strip()) >= layout.least:
         names.append(name)
         texts.append(text)
@@ -187,8 +190,8 @@ def find_file(
   if not root:
     raise FileNotFoundError(
       f'prompts of {dataset} need a file: give it with --prompts, or set '
-      f'{DATA_VARIABLE} to a folder that holds {candidates[0]}, or choose '
-      'the source hub.'
+      f'{DATA_VARIABLE} to a folder that holds {candidates[0]}, or take '
+      'those of the hub with --config.source=hub.'
     )
   root = pathlib.Path(root)
   if not root.is_dir():
@@ -228,9 +231,26 @@ def _template_fields(template) -> list[str]:
   return [name for _, name, _, _ in parts if name]
 
 
-def _fill(template, record) -> str:
+def _fill(dataset, template, record) -> str:
   values = {
-    name: records.field(record, *_ALIASES.get(name, (name,)))
+    name: _field(dataset, record, *_ALIASES.get(name, (name,)))
     for name in _template_fields(template)
   }
   return template.format_map(values)
+
+
+def _field(dataset, record, *names) -> str:
+  """`records.field`, with the remedy where there is none."""
+  if record.fields.keys().isdisjoint(names):
+    there = sorted(record.fields)
+    text = next((x for x in _LIKELY if x in there), (*there, 'text')[0])
+    # A template of one that names no records is all that it needs.
+    alone = 'gsm8k' if FORMATS[dataset].name else dataset
+    raise ValueError(
+      f'{record.where} has no field {" or ".join(map(repr, names))} of '
+      f'{dataset}; it has {there}. Give a file in the format of {dataset}, or '
+      f'ask for one data set alone, with a template of your own: '
+      f'--config.datasets="(\'{alone}\',)" '
+      f"--config.templates.{alone}='{{{text}}}'."
+    )
+  return records.field(record, *names)

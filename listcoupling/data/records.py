@@ -55,9 +55,7 @@ def field(record: Record, *names: str) -> str:
       return str(value).replace('\r\n', '\n')
   wanted = ' or '.join(map(repr, names))
   raise ValueError(
-    f'{record.where} has no field {wanted}; it has {sorted(record.fields)}. '
-    'Give a file in the format of the data set, or a template of your own: '
-    f"--config.templates.gsm8k='{{{min(record.fields, default='text')}}}'."
+    f'{record.where} has no field {wanted}; it has {sorted(record.fields)}.'
   )
 
 

@@ -75,8 +75,9 @@ def generate(
 
   Raises:
     ValueError: for prompts, options or models that do not fit each other or
-      the mesh, for a target without a possible token somewhere, or for a
-      drafter without one under a rejection method.
+      the mesh, for a target without a possible token somewhere, for a
+      drafter without one under a rejection method, or inside of `jax.jit`,
+      `jax.vmap` or `jax.grad`.
 
   Example:
     >>> from listcoupling.models.pretrained import shipped_pair
@@ -197,6 +198,8 @@ def prepare(
 ) -> Call:
   """Checks the arguments of `generate` and shapes them into buckets."""
   drafters = as_list(drafters)
+  own = [getattr(each, 'params', ()) for each in (target, *drafters)]
+  validation.check_untraced('generate', key, prompts, lengths, own)
   if on_block is not None and not callable(on_block):
     raise ValueError(f'on_block must be callable or None, got {on_block!r}.')
   with placement.agreement(mesh, target) as agree:
@@ -534,3 +537,10 @@ def _check_outcome(tokens, lengths, figures, options):
         f'logits of a drafter), which method {options.method!r} cannot verify; '
         'repair the drafter or use gumbel_tree, which such drafts cannot harm.',
       )
+  if invalid.any() and not figures.drafted_tokens.any():
+    warnings.warn(
+      'no draft had a possible token (NaN or all -inf logits of the drafters); '
+      'the text is unharmed, but drafting only costs time: repair them. See '
+      'metrics.invalid_drafts.',
+      stacklevel=5,
+    )

@@ -17,7 +17,7 @@ Legend: B batch, S new tokens per call, C cache entries, V vocabulary.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -95,7 +95,13 @@ def move_entries(cache: Cache, root: jax.Array, path: jax.Array, axis=1):
 
 def num_entries(cache: Cache) -> int:
   """C of a cache of [B, C, ...]."""
-  return jax.tree.leaves(cache)[0].shape[1]
+  leaves = jax.tree.leaves(cache)
+  if not leaves:
+    raise ValueError(
+      'init_cache gave no arrays: give capacity, too, or leave init_cache out '
+      'for a model without a cache'
+    )
+  return leaves[0].shape[1]
 
 
 def place_whole(model: 'LanguageModel', mesh: Mesh, **settings):
@@ -156,6 +162,11 @@ def check_model(model: LanguageModel, role: str, member: str = 'apply') -> None:
     member: the forward pass that is used, 'apply' or 'ordered'.
   """
   name = f'{role}.config.vocab_size'
+  if isinstance(model.config, Mapping):
+    raise ValueError(
+      f'{name} must be an attribute, got a {type(model.config).__name__} with '
+      'keys; a frozen dataclass or NamedTuple has attributes.'
+    )
   size = getattr(model.config, 'vocab_size', None)
   validation.check_positive_int(size, name)
   try:

@@ -145,7 +145,9 @@ class GenerateOptions:
       for value in values if isinstance(values, tuple) else (values,):
         if not minimum <= value <= maximum:
           wanted = f'at least {minimum}'
-          if maximum == 1:
+          if name == 'top_p':
+            wanted = 'in (0, 1], where 1 keeps all'
+          elif maximum == 1:
             wanted = f'in [{minimum}, {maximum}]'
           elif value > maximum:
             is_float = maximum == _FLOAT32
@@ -159,8 +161,6 @@ class GenerateOptions:
         f'num_drafts={self.num_drafts} times draft_length={self.draft_length} '
         f'must be at most {_MOST_NODES} nodes, got {nodes}.'
       )
-    if self.top_p == 0:
-      raise ValueError('top_p must be in (0, 1], got 0.0; 1 keeps all.')
     if self.draft_temperatures == ():
       raise ValueError(
         'draft_temperatures must hold at least one number, got (); use None '
@@ -204,7 +204,7 @@ _RANGES = {
   'temperature': (0, _FLOAT32),
   'draft_temperatures': (0, _FLOAT32),
   'top_k': (0, _WORD),
-  'top_p': (0, 1),
+  'top_p': (math.ulp(0), 1),
   'min_p': (0, 1),
   'repetition_penalty': (1e-6, _FLOAT32),
   'min_new_tokens': (0, _WORD),

@@ -29,6 +29,15 @@ ROWS = PartitionSpec('data')
 WHOLE = PartitionSpec()
 
 
+def _check_axes(names) -> None:
+  """Raises ValueError for an axis that no mesh here has."""
+  if other := [name for name in names if name not in AXES]:
+    raise ValueError(
+      f"mesh has an axis {other[0]!r}; its axes may be 'data' (rows), 'fsdp' "
+      "(storage) and 'tp' (vocabulary, heads, perceptron)."
+    )
+
+
 def standard_mesh(mesh: Mesh) -> Mesh:
   """The same devices with all of `AXES`, in this order, left to the compiler.
 
@@ -49,12 +58,7 @@ def standard_mesh(mesh: Mesh) -> Mesh:
       f'mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}; see '
       'jax.make_mesh.'
     )
-  other = [name for name in mesh.axis_names if name not in AXES]
-  if other:
-    raise ValueError(
-      f"mesh has an axis {other[0]!r}; its axes may be 'data' (rows), 'fsdp' "
-      "(storage) and 'tp' (vocabulary, heads, perceptron)."
-    )
+  _check_axes(mesh.axis_names)
   order = [mesh.axis_names.index(name) for name in AXES if name in mesh.shape]
   sizes = [mesh.shape.get(name, 1) for name in AXES]
   devices = mesh.devices.transpose(order).reshape(sizes)
@@ -119,6 +123,7 @@ def parse_mesh(text: str) -> Mesh | None:
     size.isdecimal() and int(size) for size in sizes.values()
   ):
     raise ValueError(f'a mesh is written data=2,tp=4, got {text!r}.')
+  _check_axes(sizes)
   shape = tuple(map(int, sizes.values()))
   devices = jax.devices()
   if int(np.prod(shape)) > len(devices):

@@ -103,6 +103,7 @@ def generate_text(
     >>> len(done.tokens), done.finish_reason
     (8, 'length')
   """
+  validation.check_untraced('generate_text', key, getattr(target, 'params', ()))
   tokenizer, texts = target.tokenizer, _as_texts(texts)
   with placement.agreement(None, target) as agree:
     options = with_stops(target, options)

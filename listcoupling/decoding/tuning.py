@@ -91,7 +91,8 @@ def tune(
 
 
 def _fastest(rates: dict[GenerateOptions, list[float]]) -> GenerateOptions:
-  tried = [each for each in rates if len(rates[each]) == _TRIES]
+  turns = max(map(len, rates.values()))
+  tried = [each for each in rates if len(rates[each]) == turns]
   return max(tried, key=lambda each: np.median(rates[each]))
 
 
@@ -133,7 +134,8 @@ def measure(
 
   Returns:
     A list of rates per candidate; shorter where it was dropped for being
-    slow. The first try of each, which compiles, is not in it.
+    slow. The first try of each, which compiles, is not in it. It ends when one
+    is left: no other try could change the choice.
   """
   rates = {each: [] for each in candidates}
   running = list(candidates)
@@ -150,6 +152,8 @@ def measure(
       ]
     if on_turn:
       on_turn(_line(turn, rates, running))
+    if turn and len(running) == 1:
+      break
   return rates
 
 
@@ -163,7 +167,9 @@ def _line(turn, rates, running) -> str:
   shape = ''
   if METHODS[best.method].best_first:
     shape = f' of {best.num_nodes} nodes, {best.draft_length} deep'
-  return line + (
-    f'{best.method}{shape} leads {len(running)} settings with '
-    f'{medians[best]:.0f} tokens/s'
+  leads = f'leads {len(running)} settings'
+  if len(running) == 1:
+    leads = 'is the only setting left'
+  return (
+    line + f'{best.method}{shape} {leads} with {medians[best]:.0f} tokens/s'
   )

@@ -101,6 +101,8 @@ def open_run(
           f'What is done is kept in {workdir}; the same command goes on from '
           'there.'
         )
+      elif not getattr(stop, '__notes__', ()):
+        stop.add_note('No row was done yet; the same command begins again.')
       raise
 
 

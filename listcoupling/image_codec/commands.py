@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
+from absl import logging
 
 from listcoupling import files
 from listcoupling.data import image_files
@@ -143,10 +144,12 @@ def _hint(trained, sources) -> dict[str, str]:
   strange = fits.count_strange(trained, sources)
   if strange <= _STRANGE * len(sources):
     return {}
-  return {
-    'hint': f'{strange} of {len(sources)} blocks are unlike all pictures that '
-    'this codec was trained on; name a --model of pictures like these'
-  }
+  words = (
+    f'{strange} of {len(sources)} blocks are unlike all pictures that this '
+    'codec was trained on; name a --model of pictures like these'
+  )
+  logging.warning('%s.', words)  # a report may go to a file
+  return {'hint': words}
 
 
 def _write_crops(values, trained, left, container) -> None:

@@ -281,6 +281,11 @@ def _choices(
     if path.is_file()
   }
   if not found:
+    if not (directory / 'fits').is_dir():
+      raise FileNotFoundError(
+        f'{directory} is no model for {scheme}: it has no folder fits; name '
+        'the workdir of scripts/evaluate_compression.py.'
+      )
     kept = sorted(p.name for p in directory.glob(f'fits/{scheme}_*'))
     raise FileNotFoundError(
       f'{directory}/fits holds no {" or ".join(p.name for p in paths.values())}'

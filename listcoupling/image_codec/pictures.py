@@ -57,10 +57,14 @@ def cut(pictures, source_shape) -> Blocks:
     or any(all_ < one for all_, one in zip(shape, tile))
   ):
     kind = 'RGB' if colours else 'grey'
+    if list(shape[2:]) != colours:
+      fault = f'in other colours; convert them to {kind}'
+    else:
+      fault = 'too small; enlarge them'
     raise ValueError(
-      f'the images have shape {shape}; this model codes {kind} pictures of '
-      f'{(*tile, *colours)}, larger ones in tiles, and right halves alone of '
-      f'{tuple(source_shape)}.'
+      f'the images have shape {shape}, {fault}: this model codes {kind} '
+      f'pictures of {(*tile, *colours)}, larger ones in tiles, and right '
+      f'halves alone of {tuple(source_shape)}.'
     )
   left, right = side_information.split_halves(
     _to_tiles(pictures, tile), colour=bool(colours)

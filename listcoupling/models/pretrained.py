@@ -279,7 +279,11 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
     >>> target, _ = shipped_pair()
     >>> save_pretrained(target, 'target')
   """
-  config = getattr(model, 'config', None)
+  if not isinstance(model, language_model.LanguageModel):
+    raise ValueError(
+      f'model must be a LanguageModel, got a {type(model).__name__}.'
+    )
+  config = model.config
   if not isinstance(config, TransformerConfig):
     raise ValueError(
       'Only transformers can be saved, got a config of type '

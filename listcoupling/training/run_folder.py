@@ -384,11 +384,12 @@ def stopping(
     yield keep
   except KeyboardInterrupt as stop:
     step = manager.latest_step()
-    if step is not None:
-      stop.add_note(
-        f'Step {step} is kept in {manager.directory}; the same command goes on '
-        'from there.'
-      )
+    stop.add_note(
+      'No step of this training is kept yet.'
+      if step is None
+      else f'Step {step} is kept in {manager.directory}; the same command goes '
+      'on from there.'
+    )
     raise
   finally:
     for number, old in before.items():

@@ -128,7 +128,12 @@ def test_a_template_field_that_is_missing_is_named_with_its_line(data):
     ('a.json', '3', 'must hold a list'),
     ('a.json', '{"p": {"passage": "x"}}', "passage 'p' has no field"),
     ('a.doc', 'a', 'must end in one of'),
-    ('a.txt', 'a', "line 1 has no field 'question'"),
+    (
+      'a.txt',
+      'a',
+      "no field 'question' of gsm8k; .*"
+      r'--config.datasets="\(\'gsm8k\',\)" --config.templates.gsm8k=\'{text}',
+    ),
     ('a.parquet', 'a', 'not a Parquet file'),
   ],
 )
@@ -137,6 +142,16 @@ def test_bad_files_are_named(tmp_path, name, text, message):
   with pytest.raises(ValueError, match=message) as error:
     prompts.load_prompts('gsm8k', tmp_path / name)
   assert name in str(error.value)
+
+
+def test_a_set_with_names_is_not_asked_for_by_template_alone(tmp_path):
+  path = _write(tmp_path / 'a.jsonl', [{'author': 'x', 'text': 'y'}])
+  with pytest.raises(ValueError) as error:
+    prompts.load_prompts('humaneval', path, template='{text}')
+  words = str(error.value)
+  assert "no field 'task_id' of humaneval; it has ['author', 'text']" in words
+  assert words.endswith("--config.templates.gsm8k='{text}'.")
+  assert prompts.load_prompts('gsm8k', path, template='{text}').texts == ('y',)
 
 
 def test_damaged_gzip_is_named(tmp_path):

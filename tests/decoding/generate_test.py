@@ -10,6 +10,8 @@ import pytest
 from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
+from listcoupling.decoding.serving import generate_many
+from listcoupling.decoding.text import generate_text
 from tests import fakes
 
 VOCAB = 7
@@ -43,7 +45,7 @@ BAD_OPTIONS = [
   (dict(draft_temperatures=(1.0, -2.0)), ['draft_temperatures', '-2.0']),
   (dict(draft_temperatures=()), ['draft_temperatures', 'None']),
   (dict(top_p=0.0), ['top_p', '(0, 1]', '0.0']),
-  (dict(top_p=1.2), ['top_p', '1.2']),
+  (dict(top_p=1.2), ['top_p', '(0, 1]', '1.2']),
   (dict(top_p=np.nan), ['top_p', 'nan']),
   (dict(min_p=-0.1), ['min_p', '-0.1']),
   (dict(min_p=1.1), ['min_p', '1.1']),
@@ -150,6 +152,47 @@ def test_a_broken_drafter_costs_speed_alone_under_canonical_noise():
   np.testing.assert_array_equal(out.tokens, reference.tokens)
   assert out.metrics.invalid_drafts.sum() > 0
   assert reference.metrics.invalid_drafts.sum() == 0
+
+
+def test_a_drafter_that_never_drafts_is_warned_of():
+  reference = write().tokens
+  nothing = fakes.table_model(jnp.full_like(DRAFTER.params, jnp.nan))
+  with pytest.warns(UserWarning, match='no draft had a possible token'):
+    out = write(drafters=[nothing])
+  np.testing.assert_array_equal(out.tokens, reference)
+
+
+def _in_jit(write):
+  """Traced though every argument is known."""
+  return jax.jit(lambda x: write() and x)(1.0)
+
+
+@pytest.mark.parametrize(
+  'call',
+  [
+    lambda: jax.jit(lambda key: write(key=key).tokens)(KEY),
+    lambda: jax.vmap(lambda key: write(key=key).tokens)(KEY[None]),
+    lambda: jax.vmap(lambda row: write(prompts=row[None]).tokens)(
+      jnp.array(PROMPTS)
+    ),
+    lambda: jax.grad(
+      lambda table: write(target=TARGET._replace(params=table)).tokens.sum()
+    )(TARGET.params),
+    lambda: jax.grad(
+      lambda table: write(drafters=[fakes.table_model(table)]).tokens.sum()
+    )(DRAFTER.params),
+    lambda: _in_jit(write),
+    lambda: _in_jit(
+      lambda: generate_many(
+        KEY, TARGET, DRAFTER, PROMPTS, LENGTHS, OPTIONS, batch_size=2
+      )
+    ),
+    lambda: _in_jit(lambda: generate_text(KEY, TARGET, [], [[1]], OPTIONS)),
+  ],
+)
+def test_a_call_inside_of_a_transformation_is_refused(call):
+  with pytest.raises(ValueError, match='call it outside of jit, vmap and grad'):
+    call()
 
 
 def test_a_broken_drafter_is_refused_by_rejection():

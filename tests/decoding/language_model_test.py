@@ -91,6 +91,8 @@ def _returns(function):
   ('model', 'words'),
   [
     (_model(config=None), ['config.vocab_size', 'None']),
+    (_model(config={'vocab_size': 7}), ['must be an attribute', 'a dict']),
+    (_model(init_cache=lambda b, c: ()), ['no arrays', 'leave init_cache out']),
     (_model(config=_Config('7')), ['config.vocab_size', "'7'"]),
     (_model(config=_Config(0)), ['config.vocab_size', 'got 0']),
     (_model(config=_Config(7, [])), ['target.config', 'hashable', 'list']),

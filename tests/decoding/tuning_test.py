@@ -53,12 +53,14 @@ def test_who_leads_is_told_after_every_turn(rate):
   rates |= {16: 140.0, 8: 150.0}
   lines = []
   tune(KEY, TARGET, DRAFTER, [[1, 2]], [2], OPTIONS, on_turn=lines.append)
-  assert len(lines) == 2 * (1 + tuning._TRIES)  # once more with costs
+  assert len(lines) == 1 + tuning._TRIES + 2  # once more with costs, all slow
   assert (
     lines[0] == f'turn 0 of 9: {len(settings(OPTIONS))} settings are compiled'
   )
   lead = 'gumbel_tree of 8 nodes, 8 deep leads'
   assert lines[1] == f'turn 1 of 9: {lead} 3 settings with 150 tokens/s'
+  lead = 'gumbel_tree of 8 nodes, 8 deep is the only setting left'
+  assert lines[-1] == f'turn 1 of 9: {lead} with 150 tokens/s'
 
 
 def test_one_slow_try_does_not_decide(rate):
@@ -73,7 +75,8 @@ def test_slow_settings_are_dropped(rate):
   rates |= {nodes: 10.0 for _, _, nodes in GRID} | {32: 100.0}
   assert chosen().num_nodes == 32
   assert looks.count(64) == 2
-  assert looks.count(32) == 2 * (1 + tuning._TRIES)  # once more, beside costs
+  # Nothing is left to compare with; once more, beside costs.
+  assert looks.count(32) == 2 * 2
 
 
 def test_a_cost_of_drafting_is_tried_on_the_fastest_tree(rate):
@@ -97,7 +100,7 @@ def test_real_runs_are_measured():
   (plain, short, *_) = settings(OPTIONS)
   rates = measure(KEY, TARGET, [DRAFTER], [[1, 2]], [2], [plain, short])
   assert all(rate > 0 for each in rates.values() for rate in each)
-  assert max(len(each) for each in rates.values()) == tuning._TRIES
+  assert all(1 <= len(each) <= tuning._TRIES for each in rates.values())
 
 
 def test_nothing_to_tune_is_refused():

@@ -239,3 +239,5 @@ def test_axes_may_be_absent_in_any_order_and_explicit():
   assert set(explicit.axis_types) == {AxisType.Auto}
   with pytest.raises(ValueError, match='jax.make_mesh'):
     placement.standard_mesh('tp=8')
+  with pytest.raises(ValueError, match="an axis 'foo'; its axes may be 'data'"):
+    placement.parse_mesh('foo=9999')

@@ -51,7 +51,9 @@ def test_nothing_kept_is_not_promised(tmp_path):
 
   with pytest.raises(KeyboardInterrupt) as stop:
     _fill(tmp_path, stopping)
-  assert not hasattr(stop.value, '__notes__')
+  assert stop.value.__notes__ == [
+    'No row was done yet; the same command begins again.'
+  ]
 
 
 def test_the_machine_that_computed_last_is_on_record(tmp_path):

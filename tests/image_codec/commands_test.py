@@ -250,7 +250,7 @@ def _side_of_another_file(folder):
   [
     (dict(num_messages=N + 1), 'num_messages'),
     (dict(labels='lattice'), 'width'),
-    (dict(scheme='gls_kmeans'), 'fits holds no'),
+    (dict(scheme='gls_kmeans'), 'no model for gls_kmeans: it has no folder'),
     (dict(num_groups=3), 'num_groups must divide .* 2, got 3'),
     (dict(num_groups=0), 'num_groups'),
     (dict(bin_size=2), 'bin_size of gls must be 1, got 2'),

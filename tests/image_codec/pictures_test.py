@@ -65,11 +65,19 @@ def test_sources_may_be_given_as_they_are():
     pictures.join(container, right, image_files.SideInformation(right))
 
 
-@pytest.mark.parametrize('shape', [(8, 7), (7, 8), (8, 8, 3), (4, 4)])
-def test_pictures_smaller_than_a_tile_are_refused_by_size(shape):
+@pytest.mark.parametrize(
+  ('shape', 'fault'),
+  [
+    ((8, 7), 'too small'),
+    ((7, 8), 'too small'),
+    ((8, 8, 3), 'in other colours; convert them to grey'),
+    ((4, 4), 'too small'),
+  ],
+)
+def test_pictures_that_are_no_tile_are_refused_by_their_fault(shape, fault):
   with pytest.raises(ValueError) as caught:
     pictures.cut(np.zeros((2, *shape)), SOURCE)
-  for words in (str(shape), '(8, 4)', '(8, 8)'):
+  for words in (str(shape), fault, '(8, 4)', '(8, 8)'):
     assert words in str(caught.value)
 
 

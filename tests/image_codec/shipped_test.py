@@ -55,13 +55,14 @@ def coded(tmp_path_factory):
   return folder, _encode(*paths, crops=folder / 'known')
 
 
-def test_pictures_that_are_no_digits_get_a_hint(coded):
+def test_pictures_that_are_no_digits_get_a_hint(coded, caplog):
   folder, report = coded
   assert 'hint' not in report
   np.save(folder / 'dark.npy', 1 - np.load(folder / 'sheets.npy'))
   negative = _encode(folder / 'dark.npy', folder / 'dark')
   assert negative['hint'].startswith('24 of 24 blocks are unlike')
   assert {**report, 'hint': negative['hint']} == negative
+  assert negative['hint'] in caplog.text
 
 
 def test_another_process_decodes_whole_pictures(coded):

@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 
 from listcoupling.data import text
+from listcoupling.decoding import language_model
 from listcoupling.models import (
   checkpoint_format,
   config_format,
@@ -232,8 +233,11 @@ def test_a_model_must_be_named(name):
 
 
 def test_nothing_is_not_saved(tmp_path):
-  with pytest.raises(ValueError, match='Only transformers.*NoneType'):
-    pretrained.save_pretrained(None, tmp_path / 'm')
+  model, words = language_model.LanguageModel(None, {}, None), 'Only trans'
+  with pytest.raises(ValueError, match=f'{words}.*NoneType'):
+    pretrained.save_pretrained(model, tmp_path / 'm')
+  with pytest.raises(ValueError, match='be a LanguageModel, got a str'):
+    pretrained.save_pretrained('m', model)
 
 
 def test_saving_again_replaces_every_file(tmp_path):
