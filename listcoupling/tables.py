@@ -138,7 +138,8 @@ def as_text(
 
   Args:
     rows: of the table; absent values stay blank.
-    columns: what is shown; every column, floats to three digits, if left out.
+    columns: what is shown, less those that no row has; every column, floats to
+      three digits, if left out.
 
   Example:
     >>> rows = [{'K': 1, 'rate': 0.5, 'rate_se': 0.01}, {'K': 20, 'rate': 0.25}]
@@ -150,6 +151,8 @@ def as_text(
   if not columns:
     names = dict.fromkeys(name for row in rows for name in row)
     columns = [Column(name, name, error=False) for name in names]
+  told = {name for row in rows for name in texts(row)}
+  columns = [column for column in columns if column.name in told]
   lines = zip(*(_lines(rows, column) for column in columns))
   return '\n'.join('  '.join(cells).rstrip() for cells in lines)
 

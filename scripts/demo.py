@@ -3,7 +3,7 @@
   python scripts/demo.py --workdir runs/demo
 
 Needs no network: the language models ship with the library and the digits
-come with scikit-learn. Plots and tables go to the workdir.
+come with scikit-learn. Figures and tables go to the workdir.
 """
 
 import listcoupling.early_exits  # noqa: F401
@@ -32,6 +32,11 @@ _PROMPTS = (
   'The with statement is used to',
   'for name in sorted(names):\n    if ',
 )
+_FIGURES = """
+  toy/toy.png                 acceptance against the number of drafts
+  decoding.png                tokens per call of the target
+  digits/rate_distortion.png  error against bits, by decoders and scheme
+  digits/examples_*.png       four digits as each scheme sends them"""
 _METHODS = ('autoregressive', 'single', 'gls', 'specinfer', 'gumbel_tree')
 
 
@@ -57,6 +62,7 @@ def _text(workdir):
   call = lc.gumbel.seed_key(_SEED.value), target, [drafter], *prompts, options
   rows = comparison.compare_methods(*call, methods=_METHODS)
   print(comparison.format_comparison(rows))
+  print('On a CPU a target as small as this one is faster alone.')
   tables.write_csv(workdir / 'decoding.csv', rows)
   about = {'dataset': 'the shipped pair', 'draft_temperatures': ''}
   block_efficiency.plot([about | row for row in rows], workdir / 'decoding.png')
@@ -73,7 +79,7 @@ def main(_):
   _text(workdir)
   print('\n== Digits: one encoder, K decoders that each see a scrap of half\n')
   _fill(images.run, 'vae_digits', workdir / 'digits')
-  print(f'\nPlots and tables: {workdir}')
+  print(f'\nFigures (PDF and tables beside them) in {workdir}:{_FIGURES}')
 
 
 if __name__ == '__main__':

@@ -53,6 +53,10 @@ def test_text_is_aligned_and_errors_stand_beside():
   assert tables.as_text(rows, columns) == (
     'who      x        change\na      1.2 ± 0.5   -0.50 ± 0.12\nlong  10.0'
   )
+  for nothing in (None, ''):  # in any row: no column
+    columns = [tables.Column('x', 'x'), tables.Column('paper', 'paper')]
+    text = tables.as_text([{'x': 1, 'paper': nothing}, {'x': 2}], columns)
+    assert text == 'x\n1\n2'
   every = tables.as_text(rows).splitlines()
   assert every[0].split() == ['name', 'x', 'x_se', 'd', 'd_se']
 

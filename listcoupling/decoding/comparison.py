@@ -5,6 +5,7 @@ call), and tokens per second.
 """
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 
 import jax
@@ -24,6 +25,12 @@ COLUMNS = (
   Column('tokens/s', 'tokens_per_second', '.0f'),
   Column('accepted', 'acceptance_rate', '.1%'),
   Column('same text', 'same_text', '.0%'),
+)
+LEGEND = textwrap.fill(
+  'block efficiency: tokens per call of the target, ± over prompts; accepted: '
+  'share of the drafted tokens; same text: share of prompts whose text is that '
+  'of autoregressive of the same seed.',
+  width=79,
 )
 
 
@@ -115,7 +122,7 @@ def compare_methods(
     prompts: [B, P].
     lengths: [B].
     options: of every method but the number of drafts, 1 where only one is
-      possible.
+      possible, 0 of autoregressive.
     methods: names.
     repeats: timed runs; the median counts.
 
@@ -139,7 +146,7 @@ def compare_methods(
   """
   texts = prompts, lengths
   reference = plain_text(key, target, *texts, options)
-  return [
+  rows = [
     measure_method(
       key,
       target,
@@ -151,12 +158,12 @@ def compare_methods(
     )
     for method in methods
   ]
-
-
-def format_comparison(rows: Sequence[dict]) -> str:
-  """The rows of `compare_methods` as aligned text, a line each below names."""
-  shown = [
+  return [
     row | {'num_drafts': 0} if row['method'] == 'autoregressive' else row
     for row in rows
   ]
-  return tables.as_text(shown, COLUMNS)
+
+
+def format_comparison(rows: Sequence[dict]) -> str:
+  """The rows of `compare_methods` as aligned text, and what it shows."""
+  return f'{tables.as_text(rows, COLUMNS)}\n\n{LEGEND}'

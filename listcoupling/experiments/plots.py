@@ -170,6 +170,7 @@ def columns(
   x: str,
   curves: Mapping[str, Curve],
   across: str | None = None,
+  doubling: bool = False,
   **how: Any,
 ) -> None:
   """Draws columns of a table against another one, with standard errors.
@@ -181,17 +182,33 @@ def columns(
       fifth.
     curves: by column, those that the rows have are drawn.
     across: see `panels`.
+    doubling: x is a scale of powers of two, with ticks at them, and the curves
+      stand a little apart, so that their bars do.
     **how: see `panels`.
   """
   with panels(path, rows, across, **how) as shown:
     for axes, own in shown:
-      for name, curve in curves.items():
-        if name in own[0]:
-          curve.of_rows(axes, own, x, name)
+      drawn = [name for name in curves if name in own[0]]
+      each = _apart(own, x, len(drawn)) if doubling else [own] * len(drawn)
+      for name, moved in zip(drawn, each):
+        curves[name].of_rows(axes, moved, x, name)
       at = [row[x] for row in own]
-      if all(isinstance(value, int) for value in at):
+      if doubling:
+        axes.set_xscale('log', base=2)
+        axes.set_xticks([n for n in at if n & (n - 1) == 0] or at)
+        axes.xaxis.set_major_formatter('{x:.0f}')
+      elif all(isinstance(value, int) for value in at):
         few = len(at) <= 8
         axes.set_xticks([n for n in at if few or n == at[0] or n % 5 == 0])
+
+
+def _apart(rows, x: str, count: int) -> Iterator[list[dict]]:
+  """Rows for each of `count` curves, x moved by less than the gaps in it."""
+  gap = np.diff(np.log2(sorted({row[x] for row in rows}))).min(initial=1)
+  step = min(0.03, 0.7 * gap / count)  # octaves
+  for place in range(count):
+    factor = 2 ** (step * (place - (count - 1) / 2))
+    yield [row | {x: row[x] * factor} for row in rows]
 
 
 def name_curves(axes, size: float = _LABEL, *, without=frozenset()) -> set[str]:

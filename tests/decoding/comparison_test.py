@@ -27,7 +27,9 @@ def test_a_single_row_has_no_standard_error():
     )  # fmt: skip
     assert (row['block_efficiency_se'] is None) == unknown
     assert row['same_text'] == 1.0
-    assert ('±' in comparison.format_comparison([row])) != unknown
+    shown, legend = comparison.format_comparison([row]).split('\n\n')
+    assert ('±' in shown) != unknown
+    assert 'share of the drafted' in legend and 'same seed' in legend
 
 
 def test_each_method_takes_what_it_can_of_the_options():
@@ -39,10 +41,12 @@ def test_each_method_takes_what_it_can_of_the_options():
   rows = comparison.compare_methods(
     *(jax.random.key(0), target, drafters * 2),
     *(np.ones((1, 2), np.int32), np.full(1, 2, np.int32), options),
-    methods=('gumbel_tree', 'spectr'),
+    methods=('gumbel_tree', 'spectr', 'autoregressive'),
     repeats=1,
   )
-  assert [row['method'] for row in rows] == ['gumbel_tree', 'spectr']
+  assert [(row['method'], row['num_drafts']) for row in rows] == [
+    ('gumbel_tree', 2), ('spectr', 2), ('autoregressive', 0),
+  ]  # fmt: skip
   assert rows[0]['same_text'] == 1.0
 
 

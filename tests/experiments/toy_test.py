@@ -73,14 +73,22 @@ def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch, drawn):
   (axes,) = drawn['toy.png']
   curves = dict(zip(*reversed(axes.get_legend_handles_labels())))
   for label, name in (('GLS, exact', 'gls_exact'), ('SpecTr', 'spectr')):
-    values = curves[label].lines[0].get_ydata()
-    assert values.tolist() == [row[name] for row in rows]
+    line = curves[label].lines[0]
+    assert line.get_ydata().tolist() == [row[name] for row in rows]
+    counts = [row['num_drafts'] for row in rows]
+    factors = np.divide(line.get_xdata(), counts).astype(float)
+    assert (abs(np.log2(factors)) < 0.15).all()
+  assert axes.get_xscale() == 'log' and axes.get_xticks().tolist() == [1]
+  starts = {curve.lines[0].get_xdata()[0] for curve in curves.values()}
+  assert len(starts) == len(curves) == len(toy.METHODS)  # each apart
   monkeypatch.setattr(toy, '_sampled', None)  # nothing is computed again
   assert toy.run(config, tmp_path, 0) == rows
   with pytest.raises(ValueError, match='other settings of config.trials'):
     toy.run(_config(trials=500), tmp_path, 0)
   text = toy.run.as_text(rows)
   assert f'{rows[1]["gls_exact"]:.4f} ± {rows[1]["gls_exact_se"]:.4f}' in text
+  assert set(curves) <= set(re.split(r'  +', text.splitlines()[0]))
+  assert 'not what sampling leaves' in ' '.join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -115,9 +123,9 @@ def test_a_trial_may_be_traced_under_64_bits():
 
 def test_coupling_table_agrees_with_theory():
   lines = toy.coupling_table(3, trials=400).splitlines()
-  assert 'TV = ' in lines[0] and len(lines) == 2 + 10
+  assert 'TV = ' in lines[0] and lines[12] == '' and 'bits: ' in lines[14]
   compared = 0
-  for line in lines[2:]:
+  for line in lines[2:12]:
     figures = re.search(r'(\d\.\d+) ± (\d\.\d+) +(\d\.\d+)', line)
     if figures:
       rate, error, theory = map(float, figures.groups())

@@ -46,46 +46,54 @@ def _curves(row) -> list[str]:
   return [curve for curve in found if curve in _CURVES]
 
 
-def rate_distortion(rows, path) -> None:
-  """One panel per number of decoders; bars are two standard errors.
+_DECODERS = {'best': 'mse', 'mean': 'mse_mean', 'worst': 'mse_worst'}
 
-  Points are the best decoder, thin dotted lines the mean over decoders, and the
-  shade reaches to the worst.
+
+def rate_distortion(rows, path) -> None:
+  """A line of panels per number of decoders: the best, their mean, the worst.
+
+  Bars are two standard errors. A single decoder is its own mean and worst.
   """
   rows = [row | {'bits': np.log2(row['num_messages'])} for row in rows]
   rows.sort(key=lambda row: row['bits'])
+  ticks = sorted({row['bits'] for row in rows if _curves(row)})
+  shown = [
+    row | {'decoder': decoder}
+    for decoder in _DECODERS
+    for row in sorted(rows, key=lambda row: row['num_decoders'] or 0)
+    if _curves(row)
+  ]
   with plots.panels(
     path,
-    sorted(filter(_curves, rows), key=lambda row: row['num_decoders']),
-    'num_decoders',
-    title=lambda row: f'K = {row["num_decoders"]}',
-    labels=('message, bits', 'squared error per pixel, best decoder'),
-    size=(3.0, 3.0),
+    shown,
+    'decoder',
+    down='num_decoders',
+    title=lambda row: f'K = {row["num_decoders"]}, {row["decoder"]} decoder',
+    labels=('message, bits', 'squared error per pixel, 2 standard errors'),
+    size=(3.0, 2.8),
   ) as panels:
     for axis, own in panels:
-      _draw_curves(axis, own)
-      _draw_plain(axis, rows, own[0]['num_decoders'])
-      axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+      column = _DECODERS[own[0]['decoder']]
+      _draw_curves(axis, own, column)
+      _draw_plain(axis, rows, own[0]['num_decoders'], column)
+      axis.set_xticks(ticks, [f'{bits:.3g}' for bits in ticks])
     axis.set_ylim(bottom=0)  # of all, once their tops are known
 
 
-def _draw_curves(axis, own) -> None:
-  """Best decoder with its error, mean dotted, best to worst shaded."""
+def _draw_curves(axis, own, column) -> None:
+  """A curve with its errors for each scheme.
+
+  Bins are a curve where some were chosen, else it is the one without.
+  """
+  bins = any(row.get('is_chosen') and row['bin_size'] > 1 for row in own)
   for name, curve in _CURVES.items():
-    if mine := [row for row in own if name in _curves(row)]:
+    mine = [row for row in own if name in _curves(row)]
+    if mine and (bins or name != 'list_quantiser, chosen bins'):
       style = dict(errors=2, markersize=5, capsize=2)
-      curve.of_rows(axis, mine, 'bits', 'mse', **style)
-      bits, best, mean, worst = (
-        np.array([row[name] for row in mine])
-        for name in ('bits', 'mse', 'mse_mean', 'mse_worst')
-      )
-      if np.any(worst > best):
-        axis.plot(bits, mean, ls=':', lw=1, color=curve.color)
-        shade = dict(color=curve.color, alpha=0.06, lw=0)
-        axis.fill_between(bits, best, worst, **shade)
+      curve.of_rows(axis, mine, 'bits', column, **style)
 
 
-def _draw_plain(axis, rows, num_decoders) -> None:
+def _draw_plain(axis, rows, num_decoders, column) -> None:
   """What needs no message or no side information."""
   own = {
     scheme: [row for row in rows if row['scheme'] == scheme]
@@ -100,7 +108,7 @@ def _draw_plain(axis, rows, num_decoders) -> None:
   for row in own['side_only']:
     if row['num_decoders'] == num_decoders:
       label = 'side information alone'
-      axis.axhline(row['mse'], color='0.5', ls='--', label=label)
+      axis.axhline(row[column], color='0.5', ls='--', label=label)
 
 
 def sweep(rows, path) -> None:
@@ -142,17 +150,6 @@ def _sweep_curve(row) -> str | None:
   return f'{row["scheme"]}, G = {row["num_groups"]}'
 
 
-def _choose(found) -> list[int]:
-  """Two rows each that all decoders, some and none found."""
-  total = found.sum(1)
-  kinds = (
-    total == found.shape[1],
-    (total > 0) & (total < found.shape[1]),
-    total == 0,
-  )
-  return [int(i) for kind in kinds for i in np.flatnonzero(kind)[:2]]
-
-
 def _frame(axis, image, colour=None, title='') -> None:
   axis.imshow(image, cmap='gray', vmin=0, vmax=1, interpolation='nearest')
   axis.grid(False)
@@ -172,14 +169,23 @@ def _example(row, left, right, sides, images, found, error, titles) -> None:
   for k in range(len(found)):
     crop, answer = row[2 + 2 * k], row[3 + 2 * k]
     _frame(crop, sides[k], None, f'side {k}' * titles)
-    colour = plots.GREEN if found[k] else plots.RED
+    colour = plots.GREEN if found[k] else plots.ORANGE
     _frame(answer, images[k], colour, f'decoder {k}' * titles)
     weight = 'bold' if error[k] == error.min() else 'normal'
     answer.set_xlabel(f'{error[k]:.3f}', fontsize=8, fontweight=weight)
 
 
-def examples(halves, sides, sent, path, *, title) -> None:
-  """Source, crops and reconstructions; green found, red missed.
+def _places(height, *widths) -> tuple[list[float], float]:
+  """Widths of columns and height of a row, inches, at one scale.
+
+  A little wider than that, so that the height of a row sets the scale.
+  """
+  scale = 1.15 / height
+  return [max(0.6, 1.05 * scale * width) for width in widths], 1.15
+
+
+def examples(halves, sides, sent, path, *, title, choice) -> None:
+  """Source, crops and reconstructions; green found, orange missed.
 
   Args:
     halves: left and right [R, H, W]; colour is a last axis in all images.
@@ -187,16 +193,24 @@ def examples(halves, sides, sent, path, *, title) -> None:
     sent: `table.Sent` of these images.
     path: PNG file.
     title: first words of the heading.
+    choice: what the encoder chooses, in words.
   """
   arrays = halves.left, halves.right, sides, sent.images, sent.found, sent.error
   arrays = [np.asarray(x) for x in arrays]
-  chosen, columns = _choose(arrays[4]), 2 + 2 * arrays[4].shape[1]
-  with plots.figure(path, (1.1 * columns, 1.55 * len(chosen) + 0.5)) as figure:
-    axes = figure.subplots(len(chosen), columns, squeeze=False)
-    for place, i in enumerate(chosen):
-      _example(axes[place], *(x[i] for x in arrays), place == 0)
-    heading = (
-      f"{title}: green = found the encoder's candidate, red = missed; below, "
-      'the squared error, the best in bold'
+  left, right, *_, found, _ = arrays
+  wide = right.shape[2]
+  widths, height = _places(
+    right.shape[1], left.shape[2] + wide, *[wide] * (1 + 2 * found.shape[1])
+  )
+  size = sum(widths) + 0.1 * len(widths), (height + 0.35) * len(found) + 0.6
+  with plots.figure(path, size) as figure:
+    axes = figure.subplots(
+      len(found), len(widths), squeeze=False, width_ratios=widths
     )
-    figure.suptitle(textwrap.fill(heading, 14 * columns), fontsize=9)
+    for i, row in enumerate(axes):
+      _example(row, *(x[i] for x in arrays), i == 0)
+    heading = (
+      f"{title}: green = a decoder with the encoder's {choice}, orange = with "
+      'another; below, the squared error, the best in bold'
+    )
+    figure.suptitle(textwrap.fill(heading, int(13 * size[0])), fontsize=9)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib import colors
 
 from listcoupling.experiments import plots
 from listcoupling.experiments.images import figures
@@ -37,12 +38,25 @@ def test_the_heading_of_examples_fits_two_decoders(tmp_path, drawn):
   figures.examples(
     SimpleNamespace(left=left, right=right), rng.uniform(size=(3, 2, 3, 3)),
     sent, tmp_path / 'examples.png', title='lists, 4 bits to 2 decoders',
+    choice='codeword',
   )  # fmt: skip
   canvas, heading = drawn['examples.png']
   assert 0 <= heading.x0 and heading.x1 <= canvas.bbox.width
-  assert 'lists, 4' in canvas._suptitle.get_text()
-  colours = [axis.spines['top'].get_edgecolor() for axis in canvas.axes[3:6:2]]
-  assert colours[0] == colours[1]  # the first row: found by both
+  words = ' '.join(canvas._suptitle.get_text().split())
+  assert (
+    "lists, 4 bits to 2 decoders: green = a decoder with the encoder's "
+    in (words)
+    and 'codeword, orange = with another' in words
+  )
+  frames = [
+    [colors.to_hex(axis.spines['top'].get_edgecolor()) for axis in row[3::2]]
+    for row in np.reshape(canvas.axes, (3, 6))  # an image each, in order
+  ]
+  hues = np.array([plots.ORANGE, plots.GREEN])
+  assert frames == np.char.lower(hues)[found].tolist()
+  whole, source = (axis.get_window_extent() for axis in canvas.axes[:2])
+  assert whole.height == pytest.approx(source.height, abs=1)  # one scale
+  assert whole.width == pytest.approx(2 * source.width, abs=1)
 
 
 def test_a_sweep_shows_a_best_that_is_far_below_the_worst(tmp_path, drawn):

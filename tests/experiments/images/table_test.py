@@ -106,8 +106,20 @@ def test_curves_are_the_rows(finished, tmp_path, drawn):
   _, rows = finished
   images.run.figures['rate_distortion.png'](rows, tmp_path / 'curves.png')
   panels = drawn['curves.png']
-  assert [axes.get_title() for axes in panels] == ['K = 1', 'K = 2']
-  curves = dict(zip(*reversed(panels[1].get_legend_handles_labels())))
+  assert [axes.get_title() for axes in panels] == [
+    f'K = {k}, {which} decoder' for k in (1, 2)
+    for which in ('best', 'mean', 'worst')
+  ]  # fmt: skip
+  assert {*panels[0].get_xticks()} == {
+    np.log2(r['num_messages']) for r in rows if r['scheme'] == 'gls'
+  }
+  for axes, name in zip(panels[3:], ('mse', 'mse_mean', 'mse_worst')):
+    _check_curves(axes, rows, name)
+
+
+def _check_curves(axes, rows, name):
+  """Curves of two decoders, of the column."""
+  curves = dict(zip(*reversed(axes.get_legend_handles_labels())))
   for label, scheme, num_groups in (
     ('GLS', 'gls', 1),
     ('GLS, a group each', 'gls', 2),
@@ -119,7 +131,7 @@ def test_curves_are_the_rows(finished, tmp_path, drawn):
       if (r['scheme'], r['num_decoders'], r.get('num_groups'))
       == (scheme, 2, num_groups)
     )
-    assert curves[label].lines[0].get_ydata().tolist() == [row['mse']]
+    assert curves[label].lines[0].get_ydata().tolist() == [row[name]]
 
 
 def test_what_is_finished_is_read(finished, monkeypatch):
@@ -466,11 +478,19 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
     row('lattice', 0.0019, bin_size=None),
     row('lattice', -0.0019, num_groups=2),
   ]
-  *_, lists, lattice = table.as_text(found).splitlines()
-  assert lists == (
-    'list_quantiser against the list quantiser without bins, 3 cells: ahead in '
-    '1, level in 1, behind in 1; behind at (K L G) 2 4 1 (-0.0021)'
+  _, legend, said, counts = table.as_text(found).split('\n\n')
+  assert 'ahead: how much less' in legend and 'positive is better' in legend
+  assert max(map(len, legend.splitlines())) < 80
+  assert ' '.join(said.split()) == (
+    'Against the list quantiser with M = 1 at the same K and L the best '
+    'decoder is ahead in 1 of 5 cells, level in 3, behind in 1 (by two '
+    'standard errors).'
   )
-  assert lattice.endswith('2 cells: ahead in 0, level in 2, behind in 0')
-  swept = [r | {'side': 'none'} for r in found]
-  assert 'behind at (K L G) none 2 4 1 (-' in table.as_text(swept)
+  head, lists, lattice = map(str.split, counts.splitlines())
+  assert head == ['scheme', 'ahead', 'level', 'behind']
+  assert lists == ['list_quantiser', '1', '1', '1']
+  assert lattice == ['lattice', '0', '2', '0']
+  # Without bins it is not set beside itself.
+  plain = [x for x in found if x['scheme'] != 'list_quantiser'] + found[4:5]
+  *_, counts = table.as_text(plain).split('\n\n')
+  assert 'list_quantiser' not in counts
