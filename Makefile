@@ -14,7 +14,7 @@ $(RUN):
 $(VENV)/.installed: EXTRA = test
 $(VENV)/.demo: EXTRA = experiments
 $(VENV)/.installed $(VENV)/.demo: setup.py | $(RUN)
-	@echo 'Installing the packages of the extra $(EXTRA), 1.2 GB, into $(VENV); minutes'
+	@echo 'Installing the packages of the extra $(EXTRA), over 1 GB, into $(VENV): minutes'
 	$(RUN) -m pip install -q -e '.[$(EXTRA)]'
 	touch $@
 

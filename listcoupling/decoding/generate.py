@@ -95,6 +95,8 @@ def generate(
 
 
 def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
+  if on_block is not None and not callable(on_block):
+    raise ValueError(f'on_block must be callable or None, got {on_block!r}.')
   call = prepare(
     key, target, drafters, prompts, lengths, options, mesh, on_block
   )
@@ -198,10 +200,7 @@ def prepare(
 ) -> Call:
   """Checks the arguments of `generate` and shapes them into buckets."""
   drafters = as_list(drafters)
-  own = [getattr(each, 'params', ()) for each in (target, *drafters)]
-  validation.check_untraced('generate', key, prompts, lengths, own)
-  if on_block is not None and not callable(on_block):
-    raise ValueError(f'on_block must be callable or None, got {on_block!r}.')
+  validation.check_untraced('generate', key, prompts, lengths, target, drafters)
   with placement.agreement(mesh, target) as agree:
     vocab_size, options = _check_models(target, drafters, options)
     prompts, lengths = check_prompts(prompts, lengths, target, options)

@@ -1,5 +1,8 @@
 """Laws of every method: greedy text, perfect drafters."""
 
+import pathlib
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -52,6 +55,23 @@ def test_greedy_text_is_the_argmax_path(method):
     assert (calls['itself'] == LENGTH // (DEPTH + 1)).all()
     assert (calls['other'] >= calls['itself']).all()
     assert (calls['other'] > calls['itself']).any()
+
+
+def test_the_method_of_the_guide_can_be_registered(monkeypatch):
+  """CONTRIBUTING shows one: text of `autoregressive`, two depths at most."""
+  monkeypatch.setitem(METHODS, 'shallow', None)  # taken back afterwards
+  page = pathlib.Path(__file__).parents[2] / 'CONTRIBUTING.md'
+  (code,) = re.findall(r'```python\n(.*?)```', page.read_text(), re.S)
+  exec(code, {})
+  found = {}
+  for method in ('autoregressive', 'shallow'):
+    options = options_of(method, num_drafts=3, draft_length=4)
+    found[method] = generate(
+      jax.random.key(1), TARGET, TARGET, [[1, 2]] * 4, [2] * 4, options
+    )
+  np.testing.assert_array_equal(*(out.tokens for out in found.values()))
+  accepted = found['shallow'].metrics.accepted_per_position
+  assert (accepted[:, :2].sum(0) > 0).all() and (accepted[:, 2:] == 0).all()
 
 
 @pytest.mark.parametrize(
