@@ -70,7 +70,7 @@ def main(_):
   wrong = consistency.unexplained(rows, None if exact else _DTYPE.value)
   judged = sum(row['method'] in consistency.CANONICAL for row in rows)
   print(f'Changes that rounding does not explain: {wrong} of {judged}')
-  return int(wrong > 0)  # sys.exit takes no other type, not NumPy's bool
+  return int(wrong > 0)
 
 
 if __name__ == '__main__':

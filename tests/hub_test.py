@@ -61,7 +61,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
       self.wfile.write(body)
 
   def log_message(self, *_):
-    pass
+    """Keeps the server's log of requests out of the tests' output."""
 
 
 def _digest(body):

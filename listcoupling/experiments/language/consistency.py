@@ -167,8 +167,8 @@ def unexplained(rows: Sequence[dict], dtype: str | None) -> int:
   """
   rows = [row for row in rows if row['method'] in CANONICAL]
   if dtype is None:
-    return sum(row['diverging_rows'] > 0 for row in rows)
-  return sum(row['largest_margin'] >= EPSILON[dtype] for row in rows)
+    return sum(bool(row['diverging_rows'] > 0) for row in rows)
+  return sum(bool(row['largest_margin'] >= EPSILON[dtype]) for row in rows)
 
 
 def changes(target, drafter, options: GenerateOptions) -> dict[str, tuple]:

@@ -142,3 +142,15 @@ def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
   assert [row['identical'] for row in rows] == [12, 12, 12, 10]
   assert rows[3]['method'] == 'gumbel_tree' and rows[3]['change'] == 'second'
   assert rows[3]['largest_margin'] == 1e-4 and rows[3]['diverging_rows'] == 1
+
+
+@pytest.mark.parametrize('dtype, wrong', [(None, 2), ('float32', 1)])
+def test_what_rounding_does_not_explain_is_a_number_to_exit_with(dtype, wrong):
+  rows = [
+    dict(
+      method='gumbel_tree', diverging_rows=np.int64(1), largest_margin=margin
+    )
+    for margin in np.array([1e-7, 1.0])
+  ]
+  found = consistency.unexplained(rows, dtype)
+  assert found == wrong and type(found) is int
