@@ -32,10 +32,10 @@ import numpy as np
 from listcoupling import tables
 from listcoupling.compression import binary, lattices
 from listcoupling.compression import gaussian as source
-from listcoupling.config_fields import Field
 from listcoupling.experiments import gaussian, plots
 from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 _CHUNK = 10_000  # trials of a compiled call
 _POSITIVE = Field(float, above=0, many=True)
