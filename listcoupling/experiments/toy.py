@@ -37,6 +37,7 @@ from listcoupling.validation import Field
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
 _largest = bounds.optimal_list_acceptance
+# Exact values and bounds, from probabilities.
 COMPUTED = {
   'gls_exact': bounds.list_matching_probability,
   'gls_bound': bounds.list_matching_bound,
