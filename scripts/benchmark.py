@@ -62,7 +62,8 @@ def main(argv):
   if table == 'scaling':
     cost.add_host_devices()
   if table == 'baselines':
-    rows = baselines.run(_SIZES.value, workdir)
+    made, settings = baselines.table(_SIZES.value), baselines.versions()
+    rows = speed.run(lambda: made, workdir, settings)
   else:
     settings = {'table': table, 'size': _SIZE.value, 'seed': _SEED.value}
     rows = speed.run(lambda: _table(table), workdir, settings)

@@ -26,12 +26,12 @@ from listcoupling.decoding import analysis, generate, loop, placement
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
 from listcoupling.experiments import run
-from listcoupling.experiments.benchmarks import cost
 from listcoupling.experiments.language import (
   block_efficiency,
   matching,
   protocol,
 )
+from listcoupling.models import cost
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes

@@ -319,7 +319,6 @@ def overhead(
       rounds=rounds,
     )
     return dict(
-      batch=1,
       num_nodes=options.tree_nodes(),
       block_ms=times['block'],
       models_ms=times['models'],
@@ -381,23 +380,15 @@ def memory(
     call = generate.prepare(*workload.arguments(options))
     state, info = jax.eval_shape(call.prefill)
     analysis = call.compiled(loop.run, state, info).memory_analysis()
+    leaves = jax.tree.leaves(state.cache)
     return dict(
       capacity=capacity,
-      batch=1,
       cache_entries=workload.target.capacity(state.cache),
-      cache_bytes=_bytes(state.cache),
-      state_bytes=_bytes(state),
-      parameter_bytes=_bytes(call.params),
+      cache_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in leaves),
       temporary_bytes=analysis.temp_size_in_bytes,
-      argument_bytes=analysis.argument_size_in_bytes,
     )
 
   return Table(grid(num_drafts=drafts), measure)
-
-
-def _bytes(pytree) -> int:
-  leaves = jax.tree.leaves(pytree)
-  return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def capacity(
@@ -552,19 +543,10 @@ _ROWS = 8  # of a verification: some walks are longer than others
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
 
 
-_RACE = 'race'  # that decoding runs: one law, K streams
-_DRAWS = {  # of (key, p, q, K); JAX's own are timed beside ours
-  _RACE: lambda key, p, q, count: race_kernel.race(
+_DRAWS = {  # of (key, p, q, K)
+  # The race that decoding runs: one law, K streams.
+  'race': lambda key, p, q, count: race_kernel.race(
     key, p, None, jnp.arange(count, dtype=jnp.int32)
-  ),
-  'exponential noise': lambda key, p, q, count: gumbel.exponential_streams(
-    key, p.size, count
-  ),
-  'jax.random.gumbel, low': lambda key, p, q, count: jax.random.gumbel(
-    key, (count, p.size)
-  ),
-  'jax.random.gumbel, high': lambda key, p, q, count: jax.random.gumbel(
-    key, (count, p.size), mode='high'
   ),
   'GLS draw': lambda key, p, q, count: coupling.gumbel_list_sampling(
     key, p, q, num_drafts=count
@@ -572,11 +554,7 @@ _DRAWS = {  # of (key, p, q, K); JAX's own are timed beside ours
   'K categorical draws': lambda key, p, q, count: jax.random.categorical(
     key, p, shape=(count,)
   ),
-  'shared-race draw (one race)': lambda key, p, q, count: (
-    coupling.shared_race_list_sampling(key, p, q, num_drafts=count)
-  ),
 }
-_OTHERS = tuple(name for name in _DRAWS if name != _RACE)
 
 
 @functools.partial(jax.jit, static_argnames=('name', 'num_drafts'))
@@ -588,19 +566,29 @@ def _draw(key, laws, name, num_drafts):
 def sampler(
   key,
   *,
-  vocabularies: Sequence[int] = VOCABULARIES,  # of the races
+  vocabularies: Sequence[int] = VOCABULARIES,
   drafts: Sequence[int] = DRAFTS,
-  compared: tuple[int, int] = (151_936, 8),  # V and K, all side by side
   rounds: int = 20,
 ) -> Table:
   """Draws against the two limits of the machine: random bits and a copy."""
 
-  # All that are compared are timed in turn.
-  times = functools.cache(functools.partial(_draw_times, key, rounds))
+  @functools.cache  # all draws are timed in turn
+  def times(vocab_size, num_drafts):
+    laws_key = gumbel.domain_key(key, Domain.LAWS)
+    laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
+    shape, own = (num_drafts, vocab_size), gumbel.domain_key(key, Domain.TRIALS)
+    bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
+    copy = jax.jit(lambda x: x + 1)
+    functions = {
+      name: functools.partial(_draw, own, laws, name, num_drafts)
+      for name in _DRAWS
+    }
+    functions['bits'] = functools.partial(bits, own)
+    functions['copy'] = functools.partial(copy, jnp.zeros(vocab_size))
+    return milliseconds(functions, rounds=rounds)
 
-  def measure(draw, vocab_size, num_drafts):
-    names = (_RACE,) if draw == _RACE else _OTHERS
-    found = times(names, vocab_size, num_drafts)
+  def measure(draw, **size):
+    found = times(**size)
     own, drawn, copied = (found[each] for each in (draw, 'bits', 'copy'))
     return dict(
       milliseconds=own,
@@ -610,28 +598,8 @@ def sampler(
       share_of_limit=max(drawn, copied / 2) / own,
     )
 
-  size, count = compared
-  races = grid(draw=(_RACE,), vocab_size=vocabularies, num_drafts=drafts)
-  side = grid(draw=_OTHERS, vocab_size=(size,), num_drafts=(count,))
-  return Table([*races, *side], measure)
-
-
-def _draw_times(key, rounds, names, vocab_size, num_drafts) -> dict:
-  """Milliseconds of draws by name, and of random bits and a copy."""
-  laws_key = gumbel.domain_key(key, Domain.LAWS)
-  laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
-  draw_key = gumbel.domain_key(key, Domain.TRIALS)
-  shape = num_drafts, vocab_size
-  bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
-  copy = jax.jit(lambda x: x + 1)
-  functions = {
-    name: functools.partial(_draw, draw_key, laws, name, num_drafts)
-    for name in names
-  } | {
-    'bits': functools.partial(bits, draw_key),
-    'copy': functools.partial(copy, jnp.zeros(vocab_size)),
-  }
-  return milliseconds(functions, rounds=rounds)
+  settings = grid(vocab_size=vocabularies, num_drafts=drafts, draw=_DRAWS)
+  return Table(settings, measure)
 
 
 def vocabulary(

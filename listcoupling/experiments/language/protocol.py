@@ -10,6 +10,7 @@ share the models and every batch.
 Legend: S seeds, B prompts, R rows of a batch, P prompt tokens.
 """
 
+import dataclasses
 import functools
 import itertools
 import zlib
@@ -93,8 +94,6 @@ class Setup(NamedTuple):
   drafter: LanguageModel
   choices: dict  # data set -> prompt_choice.Choice
   options: GenerateOptions  # of every run; methods and drafts differ
-  record: dict  # for results.json
-  identity: dict  # what must be the same for a run to be resumed
 
   def on(self, device: jax.Device | str | None) -> 'Setup':
     """The same with the models on a device; what is none leaves them."""
@@ -226,6 +225,7 @@ class Table(NamedTuple):
       among them.
     options: (setup, setting) -> options that `generate` must take.
     fields: of the config.
+    shown: the rows that are printed, from all.
     legend: below the printed table.
     timed: rows hold token rates: all are measured on one device of a process.
       Rows of other tables are dealt over its devices.
@@ -237,6 +237,7 @@ class Table(NamedTuple):
   summarize: Callable[[dict, tuple[str, Any], Any], dict]
   options: Callable[[Setup, Any], GenerateOptions] | None = None
   fields: Mapping[str, Any] = FIELDS
+  shown: Callable[[Sequence[dict]], Sequence[dict]] = list
   legend: str = ''
   timed: bool = False
 
@@ -279,10 +280,11 @@ class Table(NamedTuple):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
       rows = [self._row(groups, place, setup, config) for place in groups]
       record.write(rows)
-      record.note(**setup.record)
+      names = {name: ' '.join(x.names) for name, x in setup.choices.items()}
+      record.note(prompts=names)
       return rows
 
-    return setup.identity, fill
+    return _identity(setup), fill
 
   def _row(self, groups, place, setup, config):
     dataset, setting = place
@@ -303,7 +305,7 @@ class Table(NamedTuple):
       f'{name}: {group[0]["prompts"]} prompts, {group[0]["prompts_cut"]} of '
       f'them cut at the left; {group[0]["prompts_dropped"]} more dropped as '
       f'too long\n{tables.as_text(group, self.columns)}'
-      for name, group in by_dataset(rows)
+      for name, group in by_dataset(self.shown(rows))
     ]
     return '\n\n'.join(parts + [self.legend] * bool(self.legend))
 
@@ -320,6 +322,16 @@ def _jobs(config, seed, setup, settings) -> dict[str, Job]:
     for label, setting in settings.items()
   ]
   return {job.name: job for job in jobs}
+
+
+def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
+  """Options of a row whose drafts differ in number and temperature."""
+  return dataclasses.replace(
+    setup.options,
+    method=setting.method,
+    num_drafts=max(setting.num_drafts, 1),
+    draft_temperatures=temperatures(setting.draft_temperatures),
+  )
 
 
 def prepare(config, mesh: Mesh | None = None) -> Setup:
@@ -361,20 +373,7 @@ def prepare(config, mesh: Mesh | None = None) -> Setup:
   for choice in choices.values():
     for batch in prompt_choice.deal(choice.lengths, config.batch_size):
       placement.rows_on(mesh, len(batch.rows), 0, 'prompts of a batch')
-  options = _options(config, target, choices)
-  record = {
-    'prompts': {name: _describe(texts[name], choices[name]) for name in texts},
-    'parameters': {
-      name: sum(leaf.size for leaf in jax.tree.leaves(model.params))
-      for name, model in (('target', target), ('drafter', drafter))
-    },
-    'stop_tokens': options.stop_tokens,
-    'cache_length': options.cache_length,
-  }
-  identity = _identity(target, drafter, choices)
-  if mesh is not None:
-    identity['mesh'] = dict(mesh.shape)
-  return Setup(target, drafter, choices, options, record, identity)
+  return Setup(target, drafter, choices, _options(config, target, choices))
 
 
 def _placed(pair, mesh):
@@ -403,36 +402,25 @@ def _options(config, target, choices) -> GenerateOptions:
   return options
 
 
-def _identity(target, drafter, choices) -> dict:
-  """All that texts and rates depend on beside the settings."""
-  device = jax.devices()[0]
-  return {
+def _identity(setup: Setup) -> dict:
+  """All that texts and rates depend on beside the config and the seed."""
+  device, mesh = jax.devices()[0], placement.mesh_of(setup.target.params)
+  found = {} if mesh is None else {'mesh': dict(mesh.shape)}
+  return found | {
     'library': listcoupling.__version__,
     'jax': jax.__version__,
     'device': f'{device.platform} {device.device_kind}',
     'prompts': {
       name: files.digest((choice.tokens, choice.lengths))
-      for name, choice in choices.items()
+      for name, choice in setup.choices.items()
     },
-    'target': _digest(target),
-    'drafter': _digest(drafter),
+    'target': _digest(setup.target),
+    'drafter': _digest(setup.drafter),
   }
 
 
 def _digest(model) -> str:
   return files.digest(model.params, str(model.config), placement.fetch)
-
-
-def _describe(prompts, choice) -> dict:
-  return {
-    'source': prompts.source,
-    'available': len(prompts.texts),
-    'chosen': len(choice.names),
-    'cut': choice.num_cut,
-    'dropped': choice.num_dropped,
-    'tokens': int(choice.lengths.sum()),
-    'names': ' '.join(choice.names),
-  }
 
 
 def row_keys(seed: int, dataset: str, rows: np.ndarray) -> jax.Array:

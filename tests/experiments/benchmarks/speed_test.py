@@ -115,7 +115,6 @@ def test_the_loop_of_a_small_model(monkeypatch):
   assert row['cache_entries'] >= row['capacity'] == 128
   # A token and its position, int32 each.
   assert row['cache_bytes'] == 8 * row['cache_entries']
-  assert row['parameter_bytes'] == 2 * 4 * 6**3
 
 
 def test_the_models_alone_read_what_a_block_reads():
@@ -270,12 +269,10 @@ def times(monkeypatch):
 @pytest.mark.parametrize('copy, share', [(3.0, 0.5), (6.0, 0.75)])
 def test_races_stand_beside_their_limits(times, copy, share):
   times |= {'race': 4.0, 'bits': 2.0, 'copy': copy}
-  table = speed.sampler(
-    KEY, vocabularies=(100,), drafts=(2,), compared=(100, 3)
-  )
+  table = speed.sampler(KEY, vocabularies=(100,), drafts=(2,))
   race, *others = table.settings
-  assert race['draw'] == 'race' and len(others) == 6
-  assert table.row(others[0])['milliseconds'] == 9
+  assert race['draw'] == 'race'
+  assert [table.row(other)['milliseconds'] for other in others] == [9, 9]
   row = table.row(race)
   assert (row['vocab_size'], row['num_drafts']) == (100, 2)
   assert row['milliseconds'] == 4 and row['ratio_to_bits'] == 2

@@ -89,9 +89,10 @@ def test_the_table_is_what_generate_gives(folder, monkeypatch):
   # Resumed: nothing is run again.
   monkeypatch.setattr(protocol, 'continue_prompts', None)
   assert budget.run(config, work, 5) == rows
-  text = budget.run.as_text(rows).splitlines()
-  assert text[0].startswith('gsm8k, temperature 0.6: 5 prompts, 1 - TV 0.')
-  assert text[2].startswith('gumbel_tree') and '100 %' in text[2]
+  lines = budget.run.as_text(rows).splitlines()
+  assert lines[0].startswith('gsm8k: 5 prompts')
+  assert lines[3].split()[:3] == ['0.6', '4', 'gumbel_tree']
+  assert '100%' in lines[3]
   assert len(tables.read_csv(work / 'batches.csv')) == 16
 
 
@@ -124,33 +125,25 @@ def test_the_best_shape_of_every_method_is_told():
   ]
   best = budget.best_shapes(rows)
   assert [row['tokens_per_call'] for row in best] == [3.0, 2.5, 2.4]
-  found = budget.lead(best)
-  assert (found['gap'], found['scheme']) == (0.5, 'specinfer, 4 x 2')
-  assert found['gap_se'] == pytest.approx(0.5)
 
 
-def test_where_the_tree_is_behind_the_table_says_why():
-  """Gaps of both signs by hand, beside chains of what one draft allows."""
-  shared = dict(prompts=4, same_text=1.0, tokens_per_second=9.0)
-  plain = _row('autoregressive', 1, 1.0, num_nodes=0, **shared)
-  ahead = [
-    _row('gumbel_tree', 8, 3.0, num_nodes=2, **shared),
-    _row('block', 1, 2.6, num_nodes=2, tokens_per_call_se=0.4, **shared),
+def test_leads_are_of_equal_nodes_and_either_sign():
+  """By hand, beside chains of what one draft allows."""
+  rows = [
+    _row('autoregressive', 1, 1.0, num_nodes=0),
+    _row('gumbel_tree', 8, 3.0, num_nodes=2),
+    _row('block', 1, 2.6, num_nodes=2, tokens_per_call_se=0.4),
+    _row('gumbel_tree', 8, 3.0),
+    _row('specinfer', 4, 3.25, distinct=True),
+    _row('specinfer', 2, 3.0, distinct=True),  # not its best shape
+    _row('specinfer', 2, 2.0, temperature=0.6),  # no tree beside it
   ]
-  behind = [
-    _row('gumbel_tree', 8, 3.0, **shared),
-    _row('specinfer', 4, 3.25, distinct=True, **shared),
-  ]
-  text = budget.as_text([plain, *ahead, *behind])
-  *_, first, second, why = text.splitlines()
-  assert first.split() == [
-    '2', '+0.40', '±', '0.50', 'block,', '1', 'x', '8', '1.75', '2.31', 'ahead'
+  plain, *found = budget.with_leads(rows)
+  assert [row.get('lead') for row in found] == [
+    None, pytest.approx(0.4), None, pytest.approx(-0.25), None
   ]  # fmt: skip
-  expected = '8 -0.25 ± 0.42 specinfer, distinct, 4 x 2'.split()
-  assert second.split()[:-3] == expected
-  chains = [sum(p**i for i in range(9)) for p in (0.5, 0.75)]
-  assert second.split()[-3:] == [*(f'{x:.2f}' for x in chains), 'behind']
-  assert (
-    why.startswith('Behind:') and '0.500' in why and '0.750 (1 - TV)' in why
-  )
-  assert 'Behind:' not in budget.as_text([plain, *ahead])
+  assert 'lead' not in plain
+  assert found[1]['lead_se'] == pytest.approx(0.5)
+  assert found[3]['scheme'] == 'specinfer, distinct'
+  assert found[1]['race_tokens'] == pytest.approx(1 + 0.5 + 0.25)
+  assert found[1]['overlap_tokens'] == pytest.approx(1 + 0.75 + 0.75**2)
