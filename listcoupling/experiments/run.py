@@ -38,7 +38,6 @@ from absl import logging
 from jax.sharding import Mesh
 
 from listcoupling import files, tables
-from listcoupling.config_fields import check_config
 from listcoupling.together import (
   all_or_none,
   everyone,
@@ -47,6 +46,7 @@ from listcoupling.together import (
   of_leader,
   together,
 )
+from listcoupling.validation import check_config
 
 RECORD = 'results.json'
 _DIGEST = 'sha256'

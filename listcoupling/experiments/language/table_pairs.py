@@ -21,7 +21,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from listcoupling import gumbel, tables
-from listcoupling.config_fields import Field
 from listcoupling.decoding import placement
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.language_model import LanguageModel
@@ -29,6 +28,7 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 _SPREAD = 2.5  # of the target's logits
 _VOCAB = 200  # V
