@@ -36,7 +36,6 @@ import tqdm
 from absl import logging
 
 from listcoupling import files, tables
-from listcoupling.config_fields import check_config
 from listcoupling.together import (
   all_or_none,
   everyone,
@@ -44,6 +43,7 @@ from listcoupling.together import (
   of_leader,
   together,
 )
+from listcoupling.validation import check_config
 
 RECORD = 'results.json'
 _DIGEST = 'sha256'

@@ -22,7 +22,6 @@ import numpy as np
 
 import listcoupling
 from listcoupling import files, gumbel, tables
-from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
 from listcoupling.decoding import programs
@@ -39,6 +38,7 @@ from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
 from listcoupling.models.quantised import quantised_drafter
+from listcoupling.validation import Field
 
 T = TypeVar('T')
 _BUCKET = 32  # `generate` pads prompts to multiples of it

@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import gumbel, tables
-from listcoupling.config_fields import Field
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 _SPREAD = 2.5  # of the target's logits
 _VOCAB = 200  # V
