@@ -483,6 +483,41 @@ def per_prompt(
   return list(columns)
 
 
+def tokens_per_call(
+  pairs: Sequence[tuple[Job, dict]],
+) -> tuple[float, np.ndarray]:
+  """Tokens per target call of a setting on a data set, all texts together.
+
+  Returns:
+    The ratio, and each prompt's share [B] of its error, for
+    `tables.cluster_error`.
+  """
+  tokens, calls = (
+    each.sum(axis=0) for each in per_prompt(pairs, ('tokens', 'calls'))
+  )
+  return tokens.sum() / calls.sum(), tables.ratio_terms(tokens, calls)
+
+
+def lead(
+  name: str,
+  ours: Sequence[tuple[Job, dict]],
+  theirs: Sequence[tuple[Job, dict]],
+) -> dict[str, float | None]:
+  """Tokens per call that one setting is above another, on the same prompts.
+
+  Args:
+    name: of the column.
+    ours: as of `tokens_per_call`.
+    theirs: likewise.
+
+  Returns:
+    The difference and, as name_se, its standard error over prompts.
+  """
+  (one, its), (other, others) = map(tokens_per_call, (ours, theirs))
+  error = tables.cluster_error(its - others)
+  return {name: float(one - other), f'{name}_se': error}
+
+
 def by_dataset(rows: Iterable[dict]) -> list[tuple[str, list[dict]]]:
   """Rows of each data set, in their order."""
   groups = itertools.groupby(rows, key=lambda row: row['dataset'])
