@@ -110,7 +110,7 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   drafted, accepted = (
     sum(row[name] for _, row in pairs) for name in ('drafted', 'accepted')
   )
-  pooled, terms = _pooled(pairs)
+  _, terms = protocol.tokens_per_call(pairs)
   row = {
     **tables.means({'block_efficiency': tokens.sum(1) / calls.sum(1)}),
     'block_efficiency_prompt_se': tables.cluster_error(terms),
@@ -124,18 +124,8 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   }
   other = dataset, setting._replace(method='specinfer')
   if other in groups and other != place:
-    their_pooled, their_terms = _pooled(groups[other])
-    row['minus_specinfer'] = float(pooled - their_pooled)
-    row['minus_specinfer_se'] = tables.cluster_error(terms - their_terms)
+    row |= protocol.lead('minus_specinfer', pairs, groups[other])
   return row
-
-
-def _pooled(pairs):
-  """Block efficiency of all texts, and each prompt's share [B] of its error."""
-  tokens, calls = (
-    each.sum(0) for each in protocol.per_prompt(pairs, ('tokens', 'calls'))
-  )
-  return tokens.sum() / calls.sum(), tables.ratio_terms(tokens, calls)
 
 
 def _rates(pairs) -> np.ndarray:

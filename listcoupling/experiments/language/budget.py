@@ -43,7 +43,7 @@ COLUMNS = (
   Column('K', 'num_drafts'),
   Column('L', 'draft_length'),
   Column('tokens per call', 'tokens_per_call', '.2f'),
-  Column('tree ahead by', 'lead', '+.2f'),
+  Column('tree ahead by', 'tree_lead', '+.2f'),
   Column('race', 'race', '.3f', error=False),
   Column('1 x n', 'race_tokens', '.2f'),
   Column('1 - TV', 'overlap', '.3f', error=False),
@@ -52,10 +52,11 @@ COLUMNS = (
   Column('tokens/s', 'tokens_per_second', '.0f'),
 )
 LEGEND = textwrap.fill(
-  'The best shape of each method. The text of a race is a function of seed and '
-  'target, so that a draft is only a guess of it, right with the probability '
-  'of the race; a scheme that may reject takes its text from the draft with '
-  '1 - TV. 1 x n: tokens of one chain if all its drafts matched so often.',
+  'The best shape of each method; tree ahead by: on the same prompts. The text '
+  'of a race is a function of seed and target, so that a draft is only a guess '
+  'of it, right with the probability of the race; a scheme that may reject '
+  'takes its text from the draft with 1 - TV. 1 x n: tokens of one chain if '
+  'all its drafts matched so often.',
   width=79,
 )
 
@@ -179,65 +180,69 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   """Columns of a row.
 
   Returns:
-    tokens_per_call with its standard error over prompts (`_se`);
-    tokens_per_second, the median over batches; same_text, the share of texts
-    that are those of plain sampling; overlap and race, over prompts.
+    tokens_per_call with its standard error over prompts (`_se`); tree_lead, how
+    far the tree of as many nodes is ahead; tokens_per_second, the median over
+    batches; same_text, the share of texts that are those of plain sampling;
+    overlap and race, over prompts.
   """
   del config
   dataset, setting = place
-  tokens, calls, same = protocol.per_prompt(
-    groups[place], ('tokens', 'calls', 'same')
-  )
+  pairs = groups[place]
+  ratio, terms = protocol.tokens_per_call(pairs)
+  (same,) = protocol.per_prompt(pairs, ('same',))
   names = 'overlap', 'race'
   plain = groups[dataset, _plain(setting.temperature)]
   agreement = [own.mean(0) for own in protocol.per_prompt(plain, names)]
-  rates = [row['tokens_per_second'] for _, row in groups[place]]
-  return {
-    **tables.ratios({'tokens_per_call': tokens.sum(0)}, calls.sum(0)),
-    'tokens_per_second': float(np.median(rates)),
+  row = {
+    'tokens_per_call': float(ratio),
+    'tokens_per_call_se': tables.cluster_error(terms),
+    'tree_lead': None,
+    'tree_lead_se': None,
+    'tokens_per_second': float(
+      np.median([row['tokens_per_second'] for _, row in pairs])
+    ),
     'same_text': float(same.mean()),
     **tables.means(dict(zip(names, agreement))),
   }
+  tree = dataset, _tree_beside(setting)
+  if tree in groups and tree != place:
+    row |= protocol.lead('tree_lead', groups[tree], pairs)
+  return row
+
+
+def _tree_beside(setting: Setting) -> Setting:
+  ((width, length),) = shapes(TREE, setting.num_nodes, ())
+  return setting._replace(
+    method=TREE, num_drafts=width, draft_length=length, distinct=False
+  )
 
 
 def best_shapes(rows: Iterable[dict]) -> list[dict]:
   """The rows of the best shape of each method, nodes, temperature, data set."""
+  names = 'dataset', 'temperature', 'method', 'distinct', 'num_nodes'
   best = {}
   for row in rows:
-    place = *_place(row), _scheme(row)
+    place = tuple(row[name] for name in names)
     own = best.setdefault(place, row)
     best[place] = max(own, row, key=lambda each: each['tokens_per_call'])
   return list(best.values())
 
 
-def with_leads(rows: Sequence[dict]) -> list[dict]:
-  """The rows of the best shapes, as they are shown.
+def shown(rows: Sequence[dict]) -> list[dict]:
+  """The best shapes, with their scheme and what chains would give.
 
-  Returns:
-    Rows with their scheme; lead, how far the tree of as many nodes is ahead,
-    with the standard error of both together (`_se`); tokens of one chain if
-    all its drafts matched as often as race and overlap say.
+  A chain of n nodes gives so many tokens per call if all its drafts match as
+  often as race and overlap say.
   """
-  rows = best_shapes(rows)
-  trees = {_place(row): row for row in rows if row['method'] == TREE}
-  shown = []
-  for row in rows:
-    told = {
+  return [
+    row
+    | {
       'scheme': _scheme(row),
       'race_tokens': chain_tokens(row['race'], row['num_nodes']),
       'overlap_tokens': chain_tokens(row['overlap'], row['num_nodes']),
     }
-    tree = trees.get(_place(row), row)
-    if tree is not row:
-      errors = [each['tokens_per_call_se'] or 0.0 for each in (tree, row)]
-      told['lead'] = tree['tokens_per_call'] - row['tokens_per_call']
-      told['lead_se'] = float(np.hypot(*errors))
-    shown.append(row | told)
-  return shown
-
-
-def _place(row) -> tuple:
-  return row['dataset'], row['temperature'], row['num_nodes']
+    for row in best_shapes(rows)
+  ]
 
 
 def chain_tokens(match: float, num_nodes: int) -> float:
@@ -291,7 +296,7 @@ run = Table(
   summarize,
   options_of,
   FIELDS,
-  shown=with_leads,
+  shown=shown,
   legend=LEGEND,
   timed=True,
 ).experiment(budget=plot)

@@ -5,9 +5,11 @@ import pytest
 
 from configs import decoding_budget
 from listcoupling import tables
+from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding import programs
 from listcoupling.decoding.generate import generate
 from listcoupling.experiments.language import budget, protocol
+from listcoupling.experiments.language.protocol import Job
 from listcoupling.validation import check_config
 from tests.experiments.language import fakes
 
@@ -127,23 +129,35 @@ def test_the_best_shape_of_every_method_is_told():
   assert [row['tokens_per_call'] for row in best] == [3.0, 2.5, 2.4]
 
 
-def test_leads_are_of_equal_nodes_and_either_sign():
-  """By hand, beside chains of what one draft allows."""
-  rows = [
-    _row('autoregressive', 1, 1.0, num_nodes=0),
-    _row('gumbel_tree', 8, 3.0, num_nodes=2),
-    _row('block', 1, 2.6, num_nodes=2, tokens_per_call_se=0.4),
-    _row('gumbel_tree', 8, 3.0),
-    _row('specinfer', 4, 3.25, distinct=True),
-    _row('specinfer', 2, 3.0, distinct=True),  # not its best shape
-    _row('specinfer', 2, 2.0, temperature=0.6),  # no tree beside it
-  ]
-  plain, *found = budget.with_leads(rows)
-  assert [row.get('lead') for row in found] == [
-    None, pytest.approx(0.4), None, pytest.approx(-0.25), None
-  ]  # fmt: skip
-  assert 'lead' not in plain
-  assert found[1]['lead_se'] == pytest.approx(0.5)
-  assert found[3]['scheme'] == 'specinfer, distinct'
-  assert found[1]['race_tokens'] == pytest.approx(1 + 0.5 + 0.25)
-  assert found[1]['overlap_tokens'] == pytest.approx(1 + 0.75 + 0.75**2)
+def test_a_lead_is_the_trees_of_equal_nodes_on_the_same_prompts():
+  """By hand: tokens of three prompts, two calls each."""
+  tokens = {
+    budget.Setting('autoregressive', 0, 0, 0, False, 1.0): '2 2 2',
+    budget.Setting('gumbel_tree', 4, 4, 4, False, 1.0): '6 8 10',
+    budget.Setting('specinfer', 4, 2, 2, True, 1.0): '4 8 9',
+    budget.Setting('block', 4, 1, 4, False, 1.0): '9 9 9',
+    budget.Setting('block', 8, 1, 8, False, 1.0): '4 4 4',  # no such tree
+  }
+  shared = dict(same='1 1 1', overlap='1 1 1', race='1 1 1', calls='2 2 2')
+  groups = {}
+  for setting, each in tokens.items():
+    batch = Batch(np.arange(3), 3)
+    job = Job('x', 0, 0, batch, setting, setting.name)
+    row = shared | {'tokens': each, 'tokens_per_second': 1.0}
+    groups['x', setting] = [(job, row)]
+  rows = [budget.summarize(groups, place, None) for place in groups]
+  leads = [row['tree_lead'] for row in rows]
+  assert leads == [None, None, 0.5, pytest.approx(-0.5), None]
+  # Of prompts that are ahead by 1, 0 and .5: less their mean, over 3.
+  error = np.std([1, 0, 0.5], ddof=1) / 3**0.5
+  assert rows[2]['tree_lead_se'] == pytest.approx(error)
+  apart = np.hypot(*(row['tokens_per_call_se'] for row in rows[1:3]))
+  with pytest.raises(AssertionError):  # control: as if prompts were others
+    assert rows[2]['tree_lead_se'] == pytest.approx(apart)
+
+
+def test_a_chain_is_told_beside_every_row():
+  (row,) = budget.shown([_row('specinfer', 4, 2.4, distinct=True)])
+  assert row['scheme'] == 'specinfer, distinct'
+  assert row['race_tokens'] == sum(0.5**depth for depth in range(9))
+  assert row['overlap_tokens'] == sum(0.75**depth for depth in range(9))
