@@ -31,7 +31,6 @@ import tqdm
 
 from listcoupling import bounds, files, gumbel, tables
 from listcoupling.compression import list_quantiser
-from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures
 from listcoupling.experiments.run import Experiment
 from listcoupling.image_codec import fits
@@ -42,6 +41,7 @@ from listcoupling.tables import Column
 from listcoupling.together import leads
 from listcoupling.training import image_fits
 from listcoupling.training import vae as training
+from listcoupling.validation import Field
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {
