@@ -22,7 +22,7 @@ codewords.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -303,24 +303,37 @@ class Setting(NamedTuple):
   bin_size: int = 1  # M
 
 
-def _evaluated(directory, job) -> Setting:
-  """The choice of the evaluation for (scheme, K, L, G), or Nones."""
-  nothing = Setting(None, None)
-  path = directory / 'choice' / f'{job[0]}.json'
+def choice_path(workdir, scheme: str) -> pathlib.Path:
+  """Where the settings that an evaluation chose are kept."""
+  return pathlib.Path(workdir) / 'choice' / f'{scheme}.json'
+
+
+def write_choice(path, chosen: Mapping[tuple, Setting]) -> None:
+  """Writes the setting of each (scheme, K, L, G), whole or not at all."""
+  # As lists: written as they stand they would be dictionaries.
+  kept = [(list(code), list(setting)) for code, setting in chosen.items()]
+  files.write_json(path, {'chosen': kept})
+
+
+def read_choice(path) -> dict[tuple, Setting]:
+  """Reads what `write_choice` wrote; nothing if there is no such file.
+
+  Raises:
+    ValueError: for a damaged file.
+  """
   if not path.is_file():
-    return nothing
+    return {}
   try:
-    chosen = {
-      tuple(kept): Setting(
+    return {
+      tuple(code): Setting(
         None if beta is None else float(beta), int(count), int(size)
       )
-      for kept, (beta, count, size) in files.read_json(path)['chosen']
+      for code, (beta, count, size) in files.read_json(path)['chosen']
     }
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'{path} is damaged ({error!r}); name --beta, or evaluate again.'
     ) from error
-  return chosen.get(job, nothing)
 
 
 def load_model(
@@ -366,7 +379,8 @@ def load_model(
       'decoders share no codeword.'
     )
   job = (scheme, num_decoders, num_messages, num_groups)
-  setting, count = _evaluated(directory, job), None
+  kept, count = read_choice(choice_path(directory, scheme)), None
+  setting = kept.get(job, Setting(None, None))
   if bin_size is None:
     bin_size = setting.bin_size
   choices = _choices(directory, *job, bin_size)

@@ -20,6 +20,7 @@ a bin.
 import functools
 import itertools
 import math
+import operator
 import textwrap
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import bounds, files, gumbel, tables
+from listcoupling import files, gumbel, tables
 from listcoupling.compression import list_quantiser
 from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures
@@ -37,7 +38,8 @@ from listcoupling.experiments.run import Experiment
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
-from listcoupling.image_codec.trials import Trials, by_messages, transmit
+from listcoupling.image_codec.trials import Sent, Trials, send, squared_error
+from listcoupling.models import codeword_decoder
 from listcoupling.tables import Column
 from listcoupling.together import leads
 from listcoupling.training import image_fits
@@ -121,17 +123,8 @@ class Job(NamedTuple):
 
   @property
   def code(self) -> str:
-    """Key of `image_codec.scheme.SCHEMES`."""
+    """Key of `image_codec.scheme.SCHEMES`, or side_only."""
     return 'gls' if self.scheme == 'shared_race' else self.scheme
-
-
-class Sent(NamedTuple):
-  """R images at K decoders."""
-
-  images: jax.Array  # [R, K, H, W]
-  error: jax.Array  # [R, K] squared error per pixel
-  found: jax.Array  # [R, K] decoder holds the encoder's choice
-  error_bound: jax.Array  # [R] on the chance that nobody finds it, or NaN
 
 
 # What is sent: the rows, and among which settings each chooses.
@@ -159,16 +152,27 @@ def _check_sizes(config) -> None:
     )
 
 
-def jobs_of(config, code: str | None = None) -> list[Job]:
-  """Every row of the codecs, or of one of them."""
-  jobs = [
+def _has_vae(config) -> bool:
+  return set(config.schemes) != {'list_quantiser'}
+
+
+def betas_of(config) -> tuple[float, ...]:
+  """`config.betas`, or the one beta of the training."""
+  return tuple(config.betas) or (config.train.beta,)
+
+
+def jobs_of(config, code: str) -> list[Job]:
+  """Every row of one of the codecs, or of the sides alone."""
+  if code == 'side_only':  # which a VAE answers
+    return [Job(code, k, 1) for k in config.num_decoders if _has_vae(config)]
+  return [
     Job(scheme, num_decoders, num_messages, num_groups)
     for num_decoders, num_messages, scheme in itertools.product(
       config.num_decoders, config.num_messages, config.schemes
     )
+    if Job(scheme, num_decoders, num_messages).code == code
     for num_groups in _groups_of(config, scheme, num_decoders)
   ]
-  return [job for job in jobs if code in (None, job.code)]
 
 
 def _groups_of(config, scheme, num_decoders) -> list[int]:
@@ -184,20 +188,17 @@ def _groups_of(config, scheme, num_decoders) -> list[int]:
 
 def settings_of(config, job: Job) -> list[fits.Setting]:
   """Settings among which a job chooses; N of at least L G."""
+  if job.scheme == 'side_only':
+    return [fits.Setting(None, 1)]
   if job.scheme == 'list_quantiser':  # no candidates
     return [fits.Setting(None, 1, m) for m in config.bin_sizes]
+  betas = betas_of(config)
   if job.scheme in ('gls_kmeans', 'lattice'):
     count = 1 if job.scheme == 'lattice' else config.refine.num_candidates
-    return [fits.Setting(beta, count) for beta in _fitted_betas(config)]
+    return [fits.Setting(b, count) for b in tuple(config.refine.betas) or betas]
   least = job.num_messages * job.num_groups
   counts = [n for n in config.num_candidates if n >= least]
-  betas = image_fits.betas_of(config)
   return [fits.Setting(*pair) for pair in itertools.product(betas, counts)]
-
-
-def _fitted_betas(config) -> tuple[float, ...]:
-  """The betas that gls_kmeans and lattice choose among: all unless named."""
-  return tuple(config.refine.betas) or image_fits.betas_of(config)
 
 
 def _size(job: Job, bin_size: int) -> image_fits.Size:
@@ -207,77 +208,40 @@ def _size(job: Job, bin_size: int) -> image_fits.Size:
   return image_fits.Size(count, job.num_groups, bin_size)
 
 
-def _sizes(config, code) -> dict[image_fits.Size, list[int]]:
-  """The fits that the rows of a code need, and for which K each is."""
-  wanted, bins = {}, config.bin_sizes if code == 'list_quantiser' else (1,)
-  for bin_size, num_messages, num_decoders in itertools.product(
-    bins, config.num_messages, config.num_decoders
-  ):
-    for num_groups in _groups_of(config, code, num_decoders):
-      job = Job(code, num_decoders, num_messages, num_groups)
-      wanted.setdefault(_size(job, bin_size), []).append(num_decoders)
-  return wanted
-
-
 # Sending.
-
-
-def _bound(prepared, index, settings) -> jax.Array:
-  """`bounds.codebook_error_bound` [R] of the encoder's candidates [R]."""
-  place = index[:, None]
-  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [R, N]
-  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
-  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
-  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
-  return bounds.codebook_error_bound(
-    meant, heard, settings.num_messages, num_groups=settings.num_groups
-  )
-
-
-@by_messages
-def _send(model, trials, settings, name) -> Sent:
-  prepared, encoding, decoding = transmit(model, trials, settings, name)
-  right = trials.right
-  found = decoding.index == encoding.index[:, None]
-  bound = jnp.full(len(right), jnp.nan, jnp.float32)
-  if name == 'gls' and not settings.shared_race:
-    # Theorem 2 is about a race for each decoder and labels that know nothing.
-    bound = _bound(prepared, encoding.index, settings)
-  error = squared_error(decoding.images, right)
-  return Sent(decoding.images, error, found, bound)
-
-
-def squared_error(images, right) -> jax.Array:
-  """Squared error per pixel: [R, K, H, W] against [R, H, W] -> [R, K]."""
-  axes = tuple(range(2, images.ndim))
-  return jnp.mean((images - right[:, None]) ** 2, axes)
 
 
 class Table:
   """Sends images by any scheme; fits what is missing.
 
   Args:
+    config: of the experiment.
     context: see `image_fits.Context`.
   """
 
-  def __init__(self, context: image_fits.Context):
-    self.context = context
-    self._fits = {}  # code -> (beta, size) -> model
+  def __init__(self, config, context: image_fits.Context):
+    self.config, self.context = config, context
+    self._fits = {}  # (code, beta) -> size -> model
 
   def fit(self, code: str) -> None:
     """Fits what a scheme needs, or reads it."""
-    if code in self._fits or code == 'gls':
-      return
-    config, found = self.context.config, {}
-    betas = (None,) if code == 'list_quantiser' else _fitted_betas(config)
-    for beta in betas:
+    wanted = {}  # beta -> size -> every K, in the order of L
+    if code in schemes.SCHEMES and code != 'gls':
+      jobs = jobs_of(self.config, code)
+      for job in sorted(jobs, key=lambda job: job.num_messages):
+        for beta, _, bin_size in settings_of(self.config, job):
+          sizes = wanted.setdefault(beta, {})
+          counts = sizes.setdefault(_size(job, bin_size), {})
+          counts[job.num_decoders] = True
+    for beta, sizes in wanted.items():
+      sizes = {size: [*counts] for size, counts in sizes.items()}
       fitted = image_fits.Fits(self.context, code, beta)
-      made = fitted.models(_sizes(config, code))
-      found |= {(beta, size): model for size, model in made.items()}
-    self._fits[code] = found
+      self._fits[code, beta] = fitted.models(sizes)
 
   def prepare(self, key, halves, setting, code: str = 'gls') -> Trials:
     """Sides and candidates; the sides depend on the key alone."""
+    if code == 'side_only':
+      code = 'list_quantiser'  # has no candidates
     return self.context.trials(
       key, code, setting.beta, halves, setting.num_candidates
     )
@@ -285,10 +249,13 @@ class Table:
   def send(self, job: Job, trials: Trials, setting) -> Sent:
     """One scheme at one K, L and G, on trials made for it."""
     beta, num_candidates, bin_size = setting
+    if job.code == 'side_only':
+      model = next(iter(self.context.models.values()))
+      return _answer_sides(model, trials, job)
     if job.code == 'gls':
       model = self.context.models[beta]
     else:
-      model = self._fits[job.code][beta, _size(job, bin_size)]
+      model = self._fits[job.code, beta][_size(job, bin_size)]
     settings = schemes.Settings(
       num_candidates=num_candidates,
       num_decoders=job.num_decoders,
@@ -297,7 +264,21 @@ class Table:
       shared_race=job.scheme == 'shared_race',
       bin_size=bin_size,
     )
-    return _send(model, trials, settings, job.code)
+    return send(model, trials, settings, job.code)
+
+
+@functools.partial(jax.jit, static_argnames='job')
+def _answer_sides(model, trials: Trials, job: Job) -> Sent:
+  """What a VAE makes of side information alone."""
+  sides = trials.sides
+  images = model.networks.side_only(
+    model.params, sides.reshape(-1, *sides.shape[2:])
+  )
+  images = images.reshape(*sides.shape[:2], *trials.right.shape[1:])
+  images = images[:, : job.num_decoders]
+  error = squared_error(images, trials.right)
+  missing = jnp.full_like(error, jnp.nan)
+  return Sent(images, error, missing, missing[:, 0])
 
 
 def _sent(table, key, halves, lines, name=None):
@@ -320,7 +301,7 @@ def select(table: Table, jobs, seed: int) -> dict[Job, fits.Setting]:
 
   Without `config.num_held_out_images` the first setting of each job.
   """
-  config = table.context.config
+  config = table.config
   choices = {job: settings_of(config, job) for job in jobs}
   chosen = {job: settings[0] for job, settings in choices.items()}
   if not config.num_held_out_images or max(map(len, choices.values())) == 1:
@@ -364,7 +345,7 @@ def measure(error, found, error_bound) -> np.ndarray:
   return np.stack([*spread, 1 - found.max(1), np.asarray(error_bound)])
 
 
-def _name(job: Job, bin_size: int = 1) -> str:
+def _name(job: Job, bin_size: int) -> str:
   """Of a job's arrays in files."""
   return '.'.join(map(str, (*job, bin_size)))
 
@@ -377,81 +358,48 @@ def repeat(table: Table, halves, lines, key) -> dict[str, np.ndarray]:
   }
 
 
-def _repeat_key(seed: int, number: int) -> jax.Array:
-  key = gumbel.seed_key(seed)
-  return gumbel.domain_key(key, gumbel.Domain.REPEAT, number)
-
-
 def _repeats(record, table, halves, code, seed):
-  """Jobs of one code, repeated: name -> [repeats, 5, R], and the settings."""
-  config = table.context.config
+  """Jobs of one code, repeated.
+
+  Returns:
+    (job, M) -> [repeats, 5, R], and the chosen setting of each job.
+  """
+  config = table.config
   jobs = jobs_of(config, code)
   record.deal([jobs], lambda jobs: _settle(table, jobs, seed))
   chosen = _settle(table, jobs, seed)
   lines = [*chosen.items()]
   if code == 'list_quantiser':  # a row for every size of a bin
     lines = [(job, each) for job in jobs for each in settings_of(config, job)]
-  names = sorted(_name(job, setting.bin_size) for job, setting in lines)
+  keys = [(job, setting.bin_size) for job, setting in lines]
+  names = {_name(*key): key for key in keys}
 
   def one(i):
     part = record.load(f'repeats/{code}_{i}')
-    if part is None or not set(names) <= part.keys():
-      part = repeat(table, halves, lines, _repeat_key(seed, i))
+    if part is None or not names.keys() <= part.keys():
+      key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.REPEAT, i)
+      part = repeat(table, halves, lines, key)
       record.save(f'repeats/{code}_{i}', part)
     return part
 
   numbers = range(config.num_repeats)
   record.deal(numbers, one)
   parts = [one(i) for i in tqdm.tqdm(numbers, f'{code}, repeats')]
-  return {name: np.stack([x[name] for x in parts]) for name in names}, chosen
+  measured = {
+    names[name]: np.stack([part[name] for part in parts])
+    for name in sorted(names)
+  }
+  return measured, chosen
 
 
 def _settle(table, jobs, seed) -> dict[Job, fits.Setting]:
   """`select`, kept in the workdir: scripts/compress.py reads it, too."""
-  path = table.context.workdir / 'choice' / f'{jobs[0].code}.json'
-  if path.exists():
-    kept = files.read_json(path)['chosen']
-    chosen = {Job(*job): fits.Setting(*setting) for job, setting in kept}
-    if set(jobs) <= chosen.keys():
-      return {job: chosen[job] for job in jobs}
-  chosen = select(table, jobs, seed)
-  # As lists: written as they stand they would be dictionaries.
-  kept = [(list(job), list(setting)) for job, setting in chosen.items()]
-  files.write_json(path, {'chosen': kept})
-  return chosen
-
-
-def _side_only(record, table, halves, seed) -> dict[str, np.ndarray]:
-  """Answers to the sides alone, for every K, as of `_repeats`."""
-  config = table.context.config
-  if not table.context.models:
-    return {}
-  model = next(iter(table.context.models.values()))
-  names = {n: _name(Job('side_only', n, 1)) for n in config.num_decoders}
-
-  def one(i):
-    part = record.load(f'repeats/side_only_{i}')
-    if part is None or not set(names.values()) <= part.keys():
-      right, sides, _ = table.prepare(
-        _repeat_key(seed, i), halves, fits.Setting(None, 1), 'list_quantiser'
-      )
-      answers = jax.jit(model.networks.side_only)(
-        model.params, sides.reshape(-1, *sides.shape[2:])
-      )
-      answers = answers.reshape(*sides.shape[:2], *right.shape[1:])
-      error = np.asarray(squared_error(answers, right))
-      missing = np.full_like(error, np.nan)
-      part = {
-        name: measure(error[:, :count], missing, missing[:, 0])
-        for count, name in names.items()
-      }
-      record.save(f'repeats/side_only_{i}', part)
-    return part
-
-  numbers = range(config.num_repeats)
-  record.deal(numbers, one)
-  parts = [one(i) for i in numbers]
-  return {name: np.stack([x[name] for x in parts]) for name in names.values()}
+  path = fits.choice_path(table.context.workdir, jobs[0].code)
+  chosen = fits.read_choice(path)
+  if not set(jobs) <= chosen.keys():
+    chosen = select(table, jobs, seed)
+    fits.write_choice(path, chosen)
+  return {job: chosen[job] for job in jobs}
 
 
 # Rows.
@@ -521,28 +469,26 @@ def codec_rows(config, measured, chosen) -> list[dict]:
 
   Args:
     config: of the experiment.
-    measured: 'scheme.K.L.G.M' -> [repeats, 5, R] of `measure`.
-    chosen: (scheme, K, L, G) -> (beta, N, M).
+    measured: (job, M) -> [repeats, 5, R] of `measure`.
+    chosen: job -> setting.
   """
   rows = []
-  for name, values in measured.items():
-    scheme, *numbers = name.split('.')
-    *job, bin_size = scheme, *map(int, numbers)
-    beta, num_candidates, best_size = chosen.get(tuple(job), (None,) * 3)
-    row = Job(*job)._asdict()
-    row |= {'images': values.shape[2], 'repeats': len(values)}
+  for (job, bin_size), values in measured.items():
+    setting = chosen[job]
+    row = job._asdict() | {'images': values.shape[2], 'repeats': len(values)}
     row |= _measures(values)
-    plain = measured.get(f'list_quantiser.{job[1]}.{job[2]}.1.1')
+    plain = measured.get((Job('list_quantiser', *job[1:3]), 1))
     if plain is not None and plain is not values:
       ahead = plain[:, 0].mean(0) - values[:, 0].mean(0)
       row |= tables.means({'ahead': ahead})
-    if job[3] == 1 and _is_papers(config.train):
+    if job.num_groups == 1 and _is_papers(config.train):
       row['paper_mse'] = paper_mse(config.train.dataset, *job[:3])
-    has_candidates = scheme not in ('list_quantiser', 'lattice')
-    row['beta'] = beta
-    row['num_candidates'] = num_candidates if has_candidates else None
-    if scheme == 'list_quantiser':
-      row |= {'bin_size': bin_size, 'is_chosen': bin_size == best_size}
+    has_candidates = job.code in ('gls', 'gls_kmeans')
+    row['beta'] = setting.beta
+    row['num_candidates'] = setting.num_candidates if has_candidates else None
+    if job.scheme == 'list_quantiser':
+      row['bin_size'] = bin_size
+      row['is_chosen'] = bin_size == setting.bin_size
     rows.append(_with_rate(row, config.train.model.source_shape))
   return sorted(rows, key=lambda row: [row[name] for name in Job._fields[1:]])
 
@@ -567,54 +513,26 @@ def as_text(rows, columns=COLUMNS) -> str:
   return '\n\n'.join([tables.as_text(rows, columns), LEGEND, *_standing(rows)])
 
 
-_KINDS = 'ahead', 'level', 'behind'
-
-
-def _against_plain(row) -> str | None:
-  """Ahead of the list quantiser without bins, behind or level; None: no cell.
-
-  By two standard errors of the best decoder. A list quantiser counts with the
-  size of a bin that was chosen on other images; M = 1 is level with itself, a
-  larger size without it beside it is no cell.
-  """
-  gap, error = row.get('ahead'), row.get('ahead_se') or 0.0
-  if row.get('is_chosen') and row['bin_size'] == 1:
-    return 'level'
-  if gap is None or row.get('is_chosen') is False:
-    return None
-  return (
-    'ahead' if gap > 2 * error else 'behind' if gap < -2 * error else 'level'
-  )
-
-
 def _standing(rows) -> list[str]:
-  """A sentence on all cells, and a line of counts for each scheme.
+  """In how many cells a scheme is ahead of the list quantiser without bins.
 
-  A list quantiser that has no bins anywhere is level with itself: no news.
+  A list quantiser with bins counts where they were chosen on other images.
   """
-  cells = {}
+  counts = {}
   for row in rows:
-    if kind := _against_plain(row):
-      trivial = row['scheme'] == 'list_quantiser' and row['bin_size'] == 1
-      cells.setdefault(row['scheme'], []).append((kind, trivial))
-  cells = {
-    scheme: [kind for kind, _ in own]
-    for scheme, own in cells.items()
-    if not all(trivial for _, trivial in own)
-  }
-  if not cells:
+    if row.get('ahead') is None or row.get('is_chosen') is False:
+      continue
+    own = counts.setdefault(row['scheme'], dict(ahead=0, level=0, behind=0))
+    within = abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0)
+    own['level' if within else 'ahead' if row['ahead'] > 0 else 'behind'] += 1
+  if not counts:
     return []
-  kinds = [kind for own in cells.values() for kind in own]
-  first, *more = (f'{kind} in {kinds.count(kind)}' for kind in _KINDS)
   said = (
-    'Against the list quantiser with M = 1 at the same K and L the best '
-    f'decoder is {first} of {len(kinds)} cells, {", ".join(more)} (by two '
-    'standard errors).'
+    'In how many cells the best decoder of a scheme is ahead of that of the '
+    'list quantiser with M = 1 at the same K and L, level or behind (by two '
+    'standard errors):'
   )
-  counts = [
-    {'scheme': scheme} | {kind: own.count(kind) for kind in _KINDS}
-    for scheme, own in cells.items()
-  ]
+  counts = [{'scheme': scheme} | own for scheme, own in counts.items()]
   return [f'{textwrap.fill(said, 79)}\n\n{tables.as_text(counts)}']
 
 
@@ -649,25 +567,48 @@ def _prepare(config, seed):
   halves = training.load_halves(config.train)
 
   def fill(record):
-    models = image_fits.train_models(config, record.workdir)
-    if models:
+    models = {}
+    if _has_vae(config):
+      models = image_fits.train_models(
+        config.train, config.betas, record.workdir
+      )
       _check_models(record, models)
     record.note(pixels='in [0, 1]; squared error per pixel (and colour)')
-    table = Table(image_fits.Context(config, record.workdir, halves, models))
-    return _fill(record, table, seed)
+    context = make_context(config, record.workdir, halves, models)
+    return _fill(record, Table(config, context), seed)
 
   images = files.digest({k: v._asdict() for k, v in halves.items()})
   return {'images': images, 'measures': MEASURES}, fill
 
 
+def make_context(config, workdir, halves, models) -> image_fits.Context:
+  """What the fits of a table share, see `image_fits.Context`."""
+  train, most = config.train, max(config.num_decoders)
+  network = codeword_decoder.CodewordDecoderConfig(
+    train.model.source_shape, train.model.side_shape,
+    num_codewords=max(config.num_messages) * most * max(config.bin_sizes),
+    latent_size=train.model.latent_size,
+    hidden_size=config.refine.hidden_size,
+    side_features=train.model.side_features,
+    max_decoders=most,
+  )  # fmt: skip
+  names = image_fits.Options._fields
+  return image_fits.Context(
+    workdir, halves, models, network,
+    image_fits.Options(*(config.refine[name] for name in names)),
+    num_counts=len(config.num_decoders), seed=train.seed,
+    side_kind=train.side_kind, side_noise=train.side_noise,
+  )  # fmt: skip
+
+
 def _fill(record, table: Table, seed: int) -> list[dict]:
   """The rows, written after each scheme, and the pictures."""
-  config, halves = table.context.config, table.context.halves
+  config, halves = table.config, table.context.halves
   test = spread(halves['test'], config.num_images)
   plain = plain_rows(config, halves['train'].right, test)
-  measured, chosen = _side_only(record, table, test, seed), {}
+  measured, chosen = {}, {}
   # The cheap ones first; gls and its baseline share their trials.
-  for code in ('list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
+  for code in ('side_only', 'list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
     if jobs_of(config, code):
       record.deal([code], table.fit)  # one fits, all read
       table.fit(code)
@@ -687,7 +628,7 @@ _CHOICES = {'lattice': 'lattice point', 'list_quantiser': 'codeword'}
 
 def _draw_examples(table, halves, chosen, workdir, seed) -> None:
   """Draws the same four images as each scheme sends them."""
-  config = table.context.config
+  config = table.config
   most = max(config.num_decoders)
   num_messages = sorted(config.num_messages)[len(config.num_messages) // 2]
   key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.PICTURES)
@@ -750,25 +691,21 @@ def _points(config) -> dict:
 
 
 def _beside(rows) -> list[dict]:
-  """Rows with the PSNR of two others of their K and L beside them.
+  """Rows with the PSNR of list quantisers without bins of their K and L.
 
-  The list quantiser without bins: that which knows as much, and that which
-  knows nothing, where the sweep has one.
+  That which knows as much, and that which knows nothing, where there is one.
   """
-
-  def cell(row, side):
-    return side, row['num_decoders'], row['num_messages']
-
+  place = operator.itemgetter('side', 'num_decoders', 'num_messages')
   plain = {
-    cell(row, row['side']): row['psnr']
+    place(row): row['psnr']
     for row in rows
     if row['scheme'] == 'list_quantiser' and row['bin_size'] == 1
   }
   return [
-    {
-      **row,
-      'psnr_plain': plain.get(cell(row, row['side'])),
-      'psnr_blind': plain.get(cell(row, 'none')),
+    row
+    | {
+      'psnr_plain': plain.get(place(row)),
+      'psnr_blind': plain.get(place(row | {'side': 'none'})),
     }
     for row in rows
   ]
@@ -785,21 +722,16 @@ def _prepare_sweep(config, seed):
       found = _beside([*found, *({'side': name, **row} for row in made)])
       record.write(found)  # so far
     record.note(table=found)
-    for count in config.num_decoders if leads() else ():
-      mine = [r for r in found if r['num_decoders'] == count]
-      figures.sweep(mine, record.workdir / f'sweep_{count}.png')
     return found
 
   return {}, fill
 
 
-_PLACE = [column.name for column in COLUMNS].index('psnr') + 1
 _SWEEP_COLUMNS = (
   Column('side', 'side'),
-  *COLUMNS[:_PLACE],
-  Column('no bins', 'psnr_plain', '.2f'),
+  *COLUMNS,
+  Column('PSNR, no bins', 'psnr_plain', '.2f'),
   Column('no side', 'psnr_blind', '.2f'),
-  *COLUMNS[_PLACE:],
 )
 run_sweep = Experiment(
   FIELDS | {'sides': lambda sides: None},  # `_points` says more
