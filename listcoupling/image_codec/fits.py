@@ -295,6 +295,44 @@ def _choices(
   return found
 
 
+class Code(NamedTuple):
+  """Scheme and sizes of a codec.
+
+  Attributes:
+    scheme: key of `scheme.SCHEMES`; or one of two that only evaluations have,
+      `shared_race`, the paper's baseline of gls, and `side_only`, the answer
+      to side information without a message.
+    num_decoders: K.
+    num_messages: L.
+    num_groups: G.
+  """
+
+  scheme: str
+  num_decoders: int | None
+  num_messages: int | None
+  num_groups: int = 1
+
+  @property
+  def family(self) -> str:
+    """Whose candidates and settings it shares."""
+    return 'gls' if self.scheme == 'shared_race' else self.scheme
+
+
+def check_code(code: Code, bin_size: int | None) -> None:
+  """ValueError where G or M cannot be those of the scheme."""
+  if code.scheme == 'list_quantiser':
+    if code.num_groups != 1:
+      raise ValueError(
+        f'num_groups of a list quantiser must be 1, got {code.num_groups}: its '
+        'decoders share no codeword.'
+      )
+    return
+  if bin_size not in (None, 1):
+    raise ValueError(f'bin_size of {code.scheme} must be 1, got {bin_size}.')
+  if code.num_decoders is not None:
+    codec.check_groups(code.num_groups, code.num_decoders)
+
+
 class Setting(NamedTuple):
   """Chosen by an evaluation for each scheme, K, L and G."""
 
@@ -308,14 +346,14 @@ def choice_path(workdir, scheme: str) -> pathlib.Path:
   return pathlib.Path(workdir) / 'choice' / f'{scheme}.json'
 
 
-def write_choice(path, chosen: Mapping[tuple, Setting]) -> None:
-  """Writes the setting of each (scheme, K, L, G), whole or not at all."""
+def write_choice(path, chosen: Mapping[Code, Setting]) -> None:
+  """Writes the setting of each codec, whole or not at all."""
   # As lists: written as they stand they would be dictionaries.
   kept = [(list(code), list(setting)) for code, setting in chosen.items()]
   files.write_json(path, {'chosen': kept})
 
 
-def read_choice(path) -> dict[tuple, Setting]:
+def read_choice(path) -> dict[Code, Setting]:
   """Reads what `write_choice` wrote; nothing if there is no such file.
 
   Raises:
@@ -325,7 +363,7 @@ def read_choice(path) -> dict[tuple, Setting]:
     return {}
   try:
     return {
-      tuple(code): Setting(
+      Code(*code): Setting(
         None if beta is None else float(beta), int(count), int(size)
       )
       for code, (beta, count, size) in files.read_json(path)['chosen']
@@ -368,22 +406,13 @@ def load_model(
       K, M > 1 of another scheme, or a damaged file.
   """
   directory = pathlib.Path(directory)
-  if scheme != 'list_quantiser':
-    if bin_size not in (None, 1):
-      raise ValueError(f'bin_size of {scheme} must be 1, got {bin_size}.')
-    if num_decoders is not None:
-      codec.check_groups(num_groups, num_decoders)
-  elif num_groups != 1:
-    raise ValueError(
-      f'num_groups of a list quantiser must be 1, got {num_groups}: its '
-      'decoders share no codeword.'
-    )
-  job = (scheme, num_decoders, num_messages, num_groups)
+  code = Code(scheme, num_decoders, num_messages, num_groups)
+  check_code(code, bin_size)
   kept, count = read_choice(choice_path(directory, scheme)), None
-  setting = kept.get(job, Setting(None, None))
+  setting = kept.get(code, Setting(None, None))
   if bin_size is None:
     bin_size = setting.bin_size
-  choices = _choices(directory, *job, bin_size)
+  choices = _choices(directory, *code, bin_size)
   if beta is None and None not in choices:
     beta, count = setting.beta, setting.num_candidates
   if beta is None and len(choices) == 1:

@@ -12,7 +12,7 @@ codewords of a bin, P pixels, D latent size, [H, W] source, [h, w] side.
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,7 @@ class Options(NamedTuple):
   batch_size: int
   learning_rate: float
   mean_weight: float  # of the mean decoder in the loss
+  hidden_size: int  # of the codeword decoder
 
 
 class Context(NamedTuple):
@@ -96,6 +97,38 @@ def train_models(
     )
     models[beta] = schemes.Model(vae.networks(sizes), params)
   return models
+
+
+def make_context(
+  train, workdir, halves, models, options: Mapping[str, Any], *,
+  num_decoders: Sequence[int], num_messages: int, bin_size: int = 1,
+) -> Context:  # fmt: skip
+  """What the fits of a workdir share.
+
+  Args:
+    train: config of `training.vae.train`, with the sizes of images and
+      networks and what decoders know.
+    workdir: a folder.
+    halves: of `training.vae.load_halves`.
+    models: of `train_models`, {} where no scheme needs one.
+    options: the fields of `Options`, maybe among others.
+    num_decoders: every K.
+    num_messages: the largest L.
+    bin_size: the largest M.
+  """
+  options = Options(*(options[name] for name in Options._fields))
+  most = max(num_decoders)
+  network = codeword_decoder.CodewordDecoderConfig(
+    train.model.source_shape, train.model.side_shape,
+    num_codewords=num_messages * most * bin_size,
+    latent_size=train.model.latent_size, hidden_size=options.hidden_size,
+    side_features=train.model.side_features, max_decoders=most,
+  )  # fmt: skip
+  return Context(
+    pathlib.Path(workdir), halves, models, network, options,
+    num_counts=len(num_decoders), seed=train.seed, side_kind=train.side_kind,
+    side_noise=train.side_noise,
+  )  # fmt: skip
 
 
 @by_messages

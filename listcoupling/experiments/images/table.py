@@ -22,10 +22,7 @@ import itertools
 import math
 import operator
 import textwrap
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import tqdm
@@ -35,15 +32,13 @@ from listcoupling.compression import list_quantiser
 from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures
 from listcoupling.experiments.run import Experiment
-from listcoupling.image_codec import fits
-from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
-from listcoupling.image_codec.trials import Sent, Trials, send, squared_error
-from listcoupling.models import codeword_decoder
+from listcoupling.image_codec.fits import Code, Setting
 from listcoupling.tables import Column
 from listcoupling.together import leads
 from listcoupling.training import image_fits
 from listcoupling.training import vae as training
+from listcoupling.training.image_codecs import Codecs
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {
@@ -113,20 +108,6 @@ _PAPER = {
 }
 
 
-class Job(NamedTuple):
-  """Scheme and sizes of one row of the table."""
-
-  scheme: str  # of SCHEMES
-  num_decoders: int  # K
-  num_messages: int  # L
-  num_groups: int = 1  # G
-
-  @property
-  def code(self) -> str:
-    """Key of `image_codec.scheme.SCHEMES`, or side_only."""
-    return 'gls' if self.scheme == 'shared_race' else self.scheme
-
-
 # What is sent: the rows, and among which settings each chooses.
 
 
@@ -156,23 +137,19 @@ def _has_vae(config) -> bool:
   return set(config.schemes) != {'list_quantiser'}
 
 
-def betas_of(config) -> tuple[float, ...]:
-  """`config.betas`, or the one beta of the training."""
-  return tuple(config.betas) or (config.train.beta,)
-
-
-def jobs_of(config, code: str) -> list[Job]:
-  """Every row of one of the codecs, or of the sides alone."""
-  if code == 'side_only':  # which a VAE answers
-    return [Job(code, k, 1) for k in config.num_decoders if _has_vae(config)]
-  return [
-    Job(scheme, num_decoders, num_messages, num_groups)
+def choices_of(config, family: str) -> dict[Code, list[Setting]]:
+  """The codecs of a family, and among which settings each chooses."""
+  if family == 'side_only':  # which a VAE answers
+    counts = config.num_decoders if _has_vae(config) else ()
+    return {Code(family, k, 1): [Setting(None, 1)] for k in counts}
+  codes = [
+    Code(scheme, num_decoders, num_messages, num_groups)
     for num_decoders, num_messages, scheme in itertools.product(
       config.num_decoders, config.num_messages, config.schemes
     )
-    if Job(scheme, num_decoders, num_messages).code == code
     for num_groups in _groups_of(config, scheme, num_decoders)
   ]
+  return {x: _settings_of(config, x) for x in codes if x.family == family}
 
 
 def _groups_of(config, scheme, num_decoders) -> list[int]:
@@ -186,137 +163,21 @@ def _groups_of(config, scheme, num_decoders) -> list[int]:
   return [g for g in config.num_groups if num_decoders % g == 0]
 
 
-def settings_of(config, job: Job) -> list[fits.Setting]:
-  """Settings among which a job chooses; N of at least L G."""
-  if job.scheme == 'side_only':
-    return [fits.Setting(None, 1)]
-  if job.scheme == 'list_quantiser':  # no candidates
-    return [fits.Setting(None, 1, m) for m in config.bin_sizes]
-  betas = betas_of(config)
-  if job.scheme in ('gls_kmeans', 'lattice'):
-    count = 1 if job.scheme == 'lattice' else config.refine.num_candidates
-    return [fits.Setting(b, count) for b in tuple(config.refine.betas) or betas]
-  least = job.num_messages * job.num_groups
+def _settings_of(config, code: Code) -> list[Setting]:
+  """Settings among which a codec chooses; N of at least L G."""
+  if code.scheme == 'list_quantiser':  # no candidates
+    return [Setting(None, 1, size) for size in config.bin_sizes]
+  betas = tuple(config.betas) or (config.train.beta,)
+  if code.scheme in ('gls_kmeans', 'lattice'):
+    count = 1 if code.scheme == 'lattice' else config.refine.num_candidates
+    betas = tuple(config.refine.betas) or betas
+    return [Setting(beta, count) for beta in betas]
+  least = code.num_messages * code.num_groups
   counts = [n for n in config.num_candidates if n >= least]
-  return [fits.Setting(*pair) for pair in itertools.product(betas, counts)]
-
-
-def _size(job: Job, bin_size: int) -> image_fits.Size:
-  count = schemes.SCHEMES[job.code].num_codewords(
-    job.num_decoders, job.num_messages, job.num_groups, bin_size
-  )
-  return image_fits.Size(count, job.num_groups, bin_size)
+  return [Setting(*pair) for pair in itertools.product(betas, counts)]
 
 
 # Sending.
-
-
-class Table:
-  """Sends images by any scheme; fits what is missing.
-
-  Args:
-    config: of the experiment.
-    context: see `image_fits.Context`.
-  """
-
-  def __init__(self, config, context: image_fits.Context):
-    self.config, self.context = config, context
-    self._fits = {}  # (code, beta) -> size -> model
-
-  def fit(self, code: str) -> None:
-    """Fits what a scheme needs, or reads it."""
-    wanted = {}  # beta -> size -> every K, in the order of L
-    if code in schemes.SCHEMES and code != 'gls':
-      jobs = jobs_of(self.config, code)
-      for job in sorted(jobs, key=lambda job: job.num_messages):
-        for beta, _, bin_size in settings_of(self.config, job):
-          sizes = wanted.setdefault(beta, {})
-          counts = sizes.setdefault(_size(job, bin_size), {})
-          counts[job.num_decoders] = True
-    for beta, sizes in wanted.items():
-      sizes = {size: [*counts] for size, counts in sizes.items()}
-      fitted = image_fits.Fits(self.context, code, beta)
-      self._fits[code, beta] = fitted.models(sizes)
-
-  def prepare(self, key, halves, setting, code: str = 'gls') -> Trials:
-    """Sides and candidates; the sides depend on the key alone."""
-    if code == 'side_only':
-      code = 'list_quantiser'  # has no candidates
-    return self.context.trials(
-      key, code, setting.beta, halves, setting.num_candidates
-    )
-
-  def send(self, job: Job, trials: Trials, setting) -> Sent:
-    """One scheme at one K, L and G, on trials made for it."""
-    beta, num_candidates, bin_size = setting
-    if job.code == 'side_only':
-      model = next(iter(self.context.models.values()))
-      return _answer_sides(model, trials, job)
-    if job.code == 'gls':
-      model = self.context.models[beta]
-    else:
-      model = self._fits[job.code, beta][_size(job, bin_size)]
-    settings = schemes.Settings(
-      num_candidates=num_candidates,
-      num_decoders=job.num_decoders,
-      num_messages=job.num_messages,
-      num_groups=job.num_groups,
-      shared_race=job.scheme == 'shared_race',
-      bin_size=bin_size,
-    )
-    return send(model, trials, settings, job.code)
-
-
-@functools.partial(jax.jit, static_argnames='job')
-def _answer_sides(model, trials: Trials, job: Job) -> Sent:
-  """What a VAE makes of side information alone."""
-  sides = trials.sides
-  images = model.networks.side_only(
-    model.params, sides.reshape(-1, *sides.shape[2:])
-  )
-  images = images.reshape(*sides.shape[:2], *trials.right.shape[1:])
-  images = images[:, : job.num_decoders]
-  error = squared_error(images, trials.right)
-  missing = jnp.full_like(error, jnp.nan)
-  return Sent(images, error, missing, missing[:, 0])
-
-
-def _sent(table, key, halves, lines, name=None):
-  """Yields (job, setting, Sent) of lines (job, setting) of one code.
-
-  Those of one setting share their trials.
-  """
-  by_setting = {}
-  for job, setting in lines:
-    by_setting.setdefault(setting, []).append(job)
-  for setting in tqdm.tqdm(sorted(by_setting), desc=name, disable=not name):
-    jobs = by_setting[setting]
-    trials = table.prepare(key, halves, setting, jobs[0].code)
-    for job in jobs:
-      yield job, setting, table.send(job, trials, setting)
-
-
-def select(table: Table, jobs, seed: int) -> dict[Job, fits.Setting]:
-  """Job -> setting, the best on held-out training images.
-
-  Without `config.num_held_out_images` the first setting of each job.
-  """
-  config = table.config
-  choices = {job: settings_of(config, job) for job in jobs}
-  chosen = {job: settings[0] for job, settings in choices.items()}
-  if not config.num_held_out_images or max(map(len, choices.values())) == 1:
-    return chosen
-  halves = spread(table.context.halves['select'], config.num_held_out_images)
-  key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.SELECTION)
-  least = dict.fromkeys(jobs, np.inf)
-  lines = [(job, setting) for job in jobs for setting in choices[job]]
-  for job, setting, sent in _sent(
-    table, key, halves, lines, 'choice of settings'
-  ):
-    error = float(np.asarray(sent.error).min(1).mean())
-    if error < least[job]:
-      least[job], chosen[job] = error, setting
-  return chosen
 
 
 def spread(halves, count):
@@ -345,46 +206,43 @@ def measure(error, found, error_bound) -> np.ndarray:
   return np.stack([*spread, 1 - found.max(1), np.asarray(error_bound)])
 
 
-def _name(job: Job, bin_size: int) -> str:
-  """Of a job's arrays in files."""
-  return '.'.join(map(str, (*job, bin_size)))
-
-
-def repeat(table: Table, halves, lines, key) -> dict[str, np.ndarray]:
-  """Every line (job, setting) on the images once: name -> [5, R]."""
+def repeat(codecs: Codecs, halves, codes, key) -> dict[str, np.ndarray]:
+  """Every codec once, by what names it and M in files: [5, R]."""
   return {
-    _name(job, setting.bin_size): measure(*sent[1:])
-    for job, setting, sent in _sent(table, key, halves, lines)
+    _name(code, setting): measure(*sent[1:])
+    for code, setting, sent in codecs.send_all(key, halves, codes)
   }
 
 
-def _repeats(record, table, halves, code, seed):
-  """Jobs of one code, repeated.
+def _name(code: Code, setting: Setting) -> str:
+  return '.'.join(map(str, (*code, setting.bin_size)))
+
+
+def _repeats(config, record, codecs, halves, choices, seed):
+  """Codecs of one family, `choices_of` it, repeated.
 
   Returns:
-    (job, M) -> [repeats, 5, R], and the chosen setting of each job.
+    (codec, M) -> [repeats, 5, R], and the chosen setting of each codec.
   """
-  config = table.config
-  jobs = jobs_of(config, code)
-  record.deal([jobs], lambda jobs: _settle(table, jobs, seed))
-  chosen = _settle(table, jobs, seed)
-  lines = [*chosen.items()]
-  if code == 'list_quantiser':  # a row for every size of a bin
-    lines = [(job, each) for job in jobs for each in settings_of(config, job)]
-  keys = [(job, setting.bin_size) for job, setting in lines]
-  names = {_name(*key): key for key in keys}
+  (family,) = {code.family for code in choices}
+  record.deal([choices], lambda x: choose(config, codecs, x, seed))
+  chosen = choose(config, codecs, choices, seed)
+  codes = [*chosen.items()]
+  if family == 'list_quantiser':  # a row for every size of a bin
+    codes = [(code, x) for code, settings in choices.items() for x in settings]
+  names = {_name(*each): (each[0], each[1].bin_size) for each in codes}
 
   def one(i):
-    part = record.load(f'repeats/{code}_{i}')
+    part = record.load(f'repeats/{family}_{i}')
     if part is None or not names.keys() <= part.keys():
       key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.REPEAT, i)
-      part = repeat(table, halves, lines, key)
-      record.save(f'repeats/{code}_{i}', part)
+      part = repeat(codecs, halves, codes, key)
+      record.save(f'repeats/{family}_{i}', part)
     return part
 
   numbers = range(config.num_repeats)
   record.deal(numbers, one)
-  parts = [one(i) for i in tqdm.tqdm(numbers, f'{code}, repeats')]
+  parts = [one(i) for i in tqdm.tqdm(numbers, f'{family}, repeats')]
   measured = {
     names[name]: np.stack([part[name] for part in parts])
     for name in sorted(names)
@@ -392,14 +250,15 @@ def _repeats(record, table, halves, code, seed):
   return measured, chosen
 
 
-def _settle(table, jobs, seed) -> dict[Job, fits.Setting]:
-  """`select`, kept in the workdir: scripts/compress.py reads it, too."""
-  path = fits.choice_path(table.context.workdir, jobs[0].code)
-  chosen = fits.read_choice(path)
-  if not set(jobs) <= chosen.keys():
-    chosen = select(table, jobs, seed)
-    fits.write_choice(path, chosen)
-  return {job: chosen[job] for job in jobs}
+def choose(config, codecs, choices, seed) -> dict[Code, Setting]:
+  """Settings that are best on images held out, if there are some."""
+  held_out = None
+  if config.num_held_out_images:
+    held_out = spread(
+      codecs.context.halves['select'], config.num_held_out_images
+    )
+  key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.SELECTION)
+  return codecs.choose(key, held_out, choices)
 
 
 # Rows.
@@ -469,28 +328,28 @@ def codec_rows(config, measured, chosen) -> list[dict]:
 
   Args:
     config: of the experiment.
-    measured: (job, M) -> [repeats, 5, R] of `measure`.
-    chosen: job -> setting.
+    measured: (codec, M) -> [repeats, 5, R] of `measure`.
+    chosen: the setting of each codec.
   """
   rows = []
-  for (job, bin_size), values in measured.items():
-    setting = chosen[job]
-    row = job._asdict() | {'images': values.shape[2], 'repeats': len(values)}
+  for (code, bin_size), values in measured.items():
+    setting = chosen[code]
+    row = code._asdict() | {'images': values.shape[2], 'repeats': len(values)}
     row |= _measures(values)
-    plain = measured.get((Job('list_quantiser', *job[1:3]), 1))
+    plain = measured.get((Code('list_quantiser', *code[1:3]), 1))
     if plain is not None and plain is not values:
       ahead = plain[:, 0].mean(0) - values[:, 0].mean(0)
       row |= tables.means({'ahead': ahead})
-    if job.num_groups == 1 and _is_papers(config.train):
-      row['paper_mse'] = paper_mse(config.train.dataset, *job[:3])
-    has_candidates = job.code in ('gls', 'gls_kmeans')
+    if code.num_groups == 1 and _is_papers(config.train):
+      row['paper_mse'] = paper_mse(config.train.dataset, *code[:3])
+    has_candidates = code.family in ('gls', 'gls_kmeans')
     row['beta'] = setting.beta
     row['num_candidates'] = setting.num_candidates if has_candidates else None
-    if job.scheme == 'list_quantiser':
+    if code.scheme == 'list_quantiser':
       row['bin_size'] = bin_size
       row['is_chosen'] = bin_size == setting.bin_size
     rows.append(_with_rate(row, config.train.model.source_shape))
-  return sorted(rows, key=lambda row: [row[name] for name in Job._fields[1:]])
+  return sorted(rows, key=lambda row: [row[name] for name in Code._fields[1:]])
 
 
 def _measures(values) -> dict:
@@ -575,50 +434,39 @@ def _prepare(config, seed):
       _check_models(record, models)
     record.note(pixels='in [0, 1]; squared error per pixel (and colour)')
     context = make_context(config, record.workdir, halves, models)
-    return _fill(record, Table(config, context), seed)
+    return _fill(config, record, Codecs(context), seed)
 
   images = files.digest({k: v._asdict() for k, v in halves.items()})
   return {'images': images, 'measures': MEASURES}, fill
 
 
 def make_context(config, workdir, halves, models) -> image_fits.Context:
-  """What the fits of a table share, see `image_fits.Context`."""
-  train, most = config.train, max(config.num_decoders)
-  network = codeword_decoder.CodewordDecoderConfig(
-    train.model.source_shape, train.model.side_shape,
-    num_codewords=max(config.num_messages) * most * max(config.bin_sizes),
-    latent_size=train.model.latent_size,
-    hidden_size=config.refine.hidden_size,
-    side_features=train.model.side_features,
-    max_decoders=most,
-  )  # fmt: skip
-  names = image_fits.Options._fields
-  return image_fits.Context(
-    workdir, halves, models, network,
-    image_fits.Options(*(config.refine[name] for name in names)),
-    num_counts=len(config.num_decoders), seed=train.seed,
-    side_kind=train.side_kind, side_noise=train.side_noise,
+  """What all fits of a table share."""
+  return image_fits.make_context(
+    config.train, workdir, halves, models, config.refine,
+    num_decoders=config.num_decoders, num_messages=max(config.num_messages),
+    bin_size=max(config.bin_sizes),
   )  # fmt: skip
 
 
-def _fill(record, table: Table, seed: int) -> list[dict]:
-  """The rows, written after each scheme, and the pictures."""
-  config, halves = table.config, table.context.halves
+def _fill(config, record, codecs: Codecs, seed: int) -> list[dict]:
+  """The rows, written after each family, and the pictures."""
+  halves = codecs.context.halves
   test = spread(halves['test'], config.num_images)
   plain = plain_rows(config, halves['train'].right, test)
   measured, chosen = {}, {}
   # The cheap ones first; gls and its baseline share their trials.
-  for code in ('side_only', 'list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
-    if jobs_of(config, code):
-      record.deal([code], table.fit)  # one fits, all read
-      table.fit(code)
-      more, settings = _repeats(record, table, test, code, seed)
-      measured, chosen = measured | more, chosen | settings
+  for family in ('side_only', 'list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
+    if choices := choices_of(config, family):
+      record.deal([choices], codecs.fit)  # one fits, all read
+      codecs.fit(choices)
+      more, own = _repeats(config, record, codecs, test, choices, seed)
+      measured, chosen = measured | more, chosen | own
       found = plain + codec_rows(config, measured, chosen)
       record.write(found)  # so far
       record.note(table=found)
   if leads():
-    _draw_examples(table, test, chosen, record.workdir, seed)
+    _draw_examples(config, codecs, test, chosen, record.workdir, seed)
   return found
 
 
@@ -626,20 +474,19 @@ def _fill(record, table: Table, seed: int) -> list[dict]:
 _CHOICES = {'lattice': 'lattice point', 'list_quantiser': 'codeword'}
 
 
-def _draw_examples(table, halves, chosen, workdir, seed) -> None:
+def _draw_examples(config, codecs, halves, chosen, workdir, seed) -> None:
   """Draws the same four images as each scheme sends them."""
-  config = table.config
   most = max(config.num_decoders)
   num_messages = sorted(config.num_messages)[len(config.num_messages) // 2]
   key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.PICTURES)
   few = spread(halves, 4)
   lines = {}
-  for job in chosen:
-    if job[1:3] == (most, num_messages):  # the first of its groups
-      lines.setdefault(job.scheme, job)
-  for scheme, job in lines.items():
-    trials = table.prepare(key, few, chosen[job], job.code)
-    sent = table.send(job, trials, chosen[job])
+  for code in chosen:
+    if code[1:3] == (most, num_messages):  # the first of its groups
+      lines.setdefault(code.scheme, code)
+  for scheme, code in lines.items():
+    trials = codecs.prepare(key, few, code, chosen[code])
+    sent = codecs.send(code, trials, chosen[code])
     figures.examples(
       few, trials.sides, sent, workdir / f'examples_{scheme}.png',
       title=f'{scheme}, {np.log2(num_messages):.3g} bits to {most} decoders',
