@@ -1,8 +1,8 @@
 """Trained networks of the image codec on disk, and what names them in a file.
 
-A workdir of scripts/train_vae.py has one VAE, one of
-scripts/evaluate_compression.py several (a beta each) and the fits of
-`gls_kmeans`, `lattice` and `list_quantiser`, a file per number of codewords:
+A workdir of scripts/train_vae.py or scripts/evaluate_compression.py has a VAE
+for each beta and the fits of `gls_kmeans`, `lattice` and `list_quantiser`, a
+file per number of codewords:
 
     model/vae.safetensors or model_beta_<beta>/vae.safetensors
     fits/gls_kmeans_<F>[_groups_<G>]_beta_<beta>.safetensors
@@ -283,14 +283,15 @@ def _choices(
   if not found:
     if not (directory / 'fits').is_dir():
       raise FileNotFoundError(
-        f'{directory} is no model for {scheme}: it has no folder fits; name '
-        'the workdir of scripts/evaluate_compression.py.'
+        f'{directory} is no model for {scheme}: it has no folder fits; '
+        'scripts/train_vae.py --scheme and scripts/evaluate_compression.py '
+        'make them.'
       )
     kept = sorted(p.name for p in directory.glob(f'fits/{scheme}_*'))
     raise FileNotFoundError(
       f'{directory}/fits holds no {" or ".join(p.name for p in paths.values())}'
       f', for {scheme} of {num_messages} messages to {num_decoders} decoders; '
-      f'it holds {kept}. scripts/evaluate_compression.py makes them.'
+      f'it holds {kept}. scripts/train_vae.py --scheme makes one.'
     )
   return found
 
@@ -388,7 +389,7 @@ def load_model(
 
   Args:
     directory: workdir of scripts/train_vae.py (or a model folder in it) or of
-      scripts/evaluate_compression.py, which alone has the fits.
+      scripts/evaluate_compression.py.
     scheme: key of `scheme.SCHEMES`.
     num_decoders: K; not read for gls where there is one VAE.
     num_messages: L, likewise.
