@@ -5,8 +5,7 @@
 
 The shipped pair on the held-out part of this Python's text: 1 to 2 s a position
 on a CPU core. The pair was not trained on it if the Python is 3.11.7, whose
-text it learnt, and held_out_fraction .05; `training_split` in results.json
-tells from the SHA-256 of the text. Figures are in docs/results.md.
+text it learnt, and held_out_fraction .05. Figures are in docs/results.md.
 Another pair, on all of another text:
 
     DATA='$LISTCOUPLING_DATA/gsm8k/test.jsonl?fields=question+answer'

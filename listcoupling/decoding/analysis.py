@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import bounds, gumbel
-from listcoupling.decoding import filters, tree
+from listcoupling.decoding import filters, placement, tree
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
@@ -74,7 +74,7 @@ def log_probabilities(model: LanguageModel, tokens) -> np.ndarray:
   tokens = np.pad(tokens, ((0, 0), (0, -size % _BUCKET)))
   with jax.enable_x64(False):  # tokens and positions are 32-bit words
     scores = _log_probabilities(model.params, tokens, model.static)
-  return np.asarray(scores)[:, : size - 1]
+  return placement.fetch(scores)[:, : size - 1]
 
 
 @functools.partial(jax.jit, static_argnames='model')
@@ -132,11 +132,12 @@ def step_laws(
     options: temperatures and filters of the laws.
 
   Returns:
-    Draft and target laws, [n, A] each.
+    Draft and target laws, [n, A] each; whole on every device of a mesh that
+    the models lie on.
   """
   size, logits = target.config.vocab_size, []
   for model in (drafter, target):
-    own = logits_along(model, rows)[at]
+    own = placement.on_every_device(logits_along(model, rows)[at])
     absent = ((0, 0), (0, size - own.shape[-1]))
     logits.append(jnp.pad(own, absent, constant_values=-jnp.inf))
   return _step_laws(tuple(logits), sampling_params(options), size)

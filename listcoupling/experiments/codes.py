@@ -33,10 +33,10 @@ import numpy as np
 from listcoupling import tables
 from listcoupling.compression import binary, distortion, lattices
 from listcoupling.compression import gaussian as source
-from listcoupling.config_fields import Field
 from listcoupling.experiments import gaussian, plots
 from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 _POSITIVE = Field(float, above=0, many=True)
 _TRIALS = Field(int, least=2)

@@ -43,12 +43,12 @@ from listcoupling.compression import (
   lattices,
   poisson_functional,
 )
-from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
 from listcoupling.tables import Column
 from listcoupling.together import leads
+from listcoupling.validation import Field
 
 SELECTED = {  # scheme: (selected by, kind)
   'gls': ('mean_db', 'random'),

@@ -7,21 +7,21 @@ total variation. Beside the sampled rates stand their exact values, the bound
 (1 - TV) / (1 + TV) that no communication-free protocol can beat in the worst
 case, and the optimum 1 - TV of a maximal coupling.
 
-`training_split` in results.json tells whether the contexts are held out of the
-training of each model, see `is_training_split`.
+The contexts should be held out of the training of both models. They are where
+text and `held_out_fraction` are those of the training: results.json has the
+SHA-256 of the text, as have record.json of a training run and the README of the
+shipped pair.
 
 Legend: M contexts, S tokens of a context, V vocabulary, R repetitions.
 """
 
 import functools
 import os
-import pathlib
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from listcoupling import (
   bounds,
@@ -31,20 +31,15 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
-from listcoupling.config_fields import Field
 from listcoupling.data import text
+from listcoupling.decoding import analysis
 from listcoupling.experiments import plots
 from listcoupling.experiments.language.protocol import load_pair
 from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
-from listcoupling.models import pretrained, transformer
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
-# Text and split of the shipped pair, see listcoupling/models/shipped/README.md.
-SHIPPED_TEXT = (
-  '55939deabcf0c585db86373af4d57e83149021bfe5dfd3c331bfa6d852cc753a',
-  0.05,
-)
 FIELDS = {
   'target': Field(str, empty=True),
   'drafter': Field(str, empty=True),
@@ -74,7 +69,7 @@ ROUNDING = 2e-6
 _CHUNK = 1 << 17
 _NAMES = tuple(column.name for column in COLUMNS[2:])
 _EDGES = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
-# Below the table, filled in from its summary.
+# Below the table, filled in.
 _CHECKS = """
 Gumbel >= Weighted MinHash (exact values) at {pareto} of {positions} \
 positions; smallest difference {smallest_gain:.1e}, rounding {rounding:.0e}
@@ -115,16 +110,10 @@ def contexts(seed: int, config, tokenizer) -> tuple[np.ndarray, dict]:
   return tokens[starts[:, None] + np.arange(config.context_length)], record
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _last_logits(config, params, window):
-  """[V] float32 of the token after a window [S]."""
-  return transformer.causal_logits(config, params, window[None])[0, -1]
-
-
 def pair_logits(config, windows, target, drafter):
   """Drafter's and target's logits [M, V]; -inf beyond a vocabulary."""
   rows = [
-    np.stack([_last_logits(model.config, model.params, x) for x in windows])
+    np.stack([analysis.logits_along(model, x[None])[0, -1] for x in windows])
     for model in (drafter, target)
   ]
   width = max(row.shape[1] for row in rows)
@@ -200,7 +189,6 @@ def _prepare(config, seed):
     },
     'contexts': files.digest(windows),
   }
-  splits = training_splits(config, record['sha256'])
 
   @functools.cache  # a finished table needs none
   def laws():
@@ -211,59 +199,9 @@ def _prepare(config, seed):
 
   def fill(record):
     jobs = {i: i for i in range(config.num_positions)}
-    rows = record.rows(jobs, compute, key='position')
-    record.note(training_split=splits, summary=summary(rows))
-    return rows
+    return record.rows(jobs, compute, key='position')
 
   return origin, fill
-
-
-def is_training_split(
-  directory: str | os.PathLike, sha256: str, held_out_fraction: float
-) -> bool | None:
-  """Whether a text and its split are those a model was trained with.
-
-  Then, and only then, is it known that the held-out side was not trained on.
-
-  Args:
-    directory: of the model. The record is known for the shipped pair, and
-      where record.json and train_config.json of the training run stand in
-      the directory or in the one above.
-    sha256: of the text, see `listcoupling.data.text`.
-    held_out_fraction: of the split.
-
-  Returns:
-    True or False; None where there is no record.
-  """
-  directory = pathlib.Path(directory)
-  if directory.absolute().parent == pretrained.SHIPPED.absolute():
-    return (sha256, held_out_fraction) == SHIPPED_TEXT
-  for folder in (directory, directory.parent):
-    record, config = folder / 'record.json', folder / 'train_config.json'
-    if record.exists() and config.exists():
-      known = files.read_json(record).get('text', {}).get('sha256')
-      fraction = files.read_json(config).get('held_out_fraction')
-      return (sha256, held_out_fraction) == (known, fraction)
-  return None
-
-
-def training_splits(config, sha256: str) -> dict[str, bool | None]:
-  """`is_training_split` of both models; warns unless both are True."""
-  splits = {
-    name: is_training_split(
-      config[name] or pretrained.SHIPPED / name,
-      sha256,
-      config.held_out_fraction,
-    )
-    for name in ('target', 'drafter')
-  }
-  if not all(splits.values()):
-    logging.warning(
-      'The contexts are not known to be held out of training (None: no record '
-      'of it; False: another text or split): %s',
-      splits,
-    )
-  return splits
 
 
 def _column(rows, name) -> np.ndarray:
@@ -280,21 +218,15 @@ def _z_scores(rows, name: str) -> np.ndarray:
   return difference / np.sqrt(variance / repetitions)
 
 
-def _means(rows) -> dict[str, float | None]:
-  """Mean over positions of every column that is shown, and its error."""
-  return tables.means({name: _column(rows, name) for name in _NAMES})
-
-
-def summary(rows: Sequence[dict]) -> dict:
-  """The table as a whole.
+def checks(rows: Sequence[dict]) -> dict:
+  """What theory promises, counted over the positions.
 
   Args:
     rows: of `run`.
 
   Returns:
-    dict of `mean` and `standard_error` over positions of every column;
-    `positions`; `pareto`, the positions where Gumbel matches at least as often
-    as Weighted MinHash (exact values, up to rounding), and `smallest_gain`;
+    dict of `pareto`, the positions where Gumbel matches at least as often as
+    Weighted MinHash (exact values, up to rounding), and `smallest_gain`;
     `above_bound`, the positions where both exact values respect
     (1 - TV) / (1 + TV) and 1 - TV; `largest_z` and `root_mean_square_z`,
     sampled against exact in standard errors.
@@ -302,18 +234,20 @@ def summary(rows: Sequence[dict]) -> dict:
   exact = np.stack([_column(rows, f'{name}_exact') for name in COUPLINGS])
   least, most = _column(rows, 'lower_bound'), _column(rows, 'optimum')
   inside = (exact >= least - ROUNDING) & (exact <= most + ROUNDING)
-  gain, means = exact[0] - exact[1], _means(rows)
+  gain = exact[0] - exact[1]
   scores = np.stack([_z_scores(rows, name) for name in COUPLINGS])
   return {
-    'positions': len(rows),
-    'mean': {name: means[name] for name in _NAMES},
-    'standard_error': {name: means[f'{name}_se'] for name in _NAMES},
     'pareto': int(np.sum(gain >= -ROUNDING)),
     'smallest_gain': gain.min(),
     'above_bound': int(np.sum(inside.all(axis=0))),
     'largest_z': np.abs(scores).max(),
     'root_mean_square_z': np.sqrt(np.mean(scores**2)),
   }
+
+
+def _means(rows) -> dict[str, float | None]:
+  """Mean over positions of every column that is shown, and its error."""
+  return tables.means({name: _column(rows, name) for name in _NAMES})
 
 
 def as_text(rows: Sequence[dict]) -> str:
@@ -328,7 +262,10 @@ def as_text(rows: Sequence[dict]) -> str:
       shown.append(count | means)
   shown.append({'bin': 'all', 'positions': len(rows), **_means(rows)})
   return tables.as_text(shown, COLUMNS) + _CHECKS.format(
-    rounding=ROUNDING, repetitions=rows[0]['repetitions'], **summary(rows)
+    positions=len(rows),
+    rounding=ROUNDING,
+    repetitions=rows[0]['repetitions'],
+    **checks(rows),
   )
 
 

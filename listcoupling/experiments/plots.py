@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import optimize
 
 from listcoupling import files
 
@@ -298,12 +299,6 @@ def spread(places, gap: float) -> np.ndarray:
   places = np.asarray(places, float)
   order = np.argsort(places, kind='stable')
   steps = gap * np.arange(len(places))
-  blocks = []  # (mean, size): what is too close moves as one
-  for value in places[order] - steps:
-    blocks.append((value, 1))
-    while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-      (a, m), (b, n) = blocks[-2:]
-      blocks[-2:] = [((a * m + b * n) / (m + n), m + n)]
   found = np.empty_like(places)
-  found[order] = np.repeat(*zip(*blocks)) + steps if blocks else []
+  found[order] = optimize.isotonic_regression(places[order] - steps).x + steps
   return found

@@ -7,22 +7,18 @@ SpecTr sampled, and the largest acceptance any scheme can have, with and
 without replacement. Standard errors are over pairs: they tell how far another
 set of pairs would be, while the methods of one table see the same pairs.
 
-`coupling_table` has every coupling on one pair; `exact_rows` the draws of GLS
-beside its exact probability on laws of several kinds; `tail_rows` races at the
-size of a vocabulary, and the noise that fails there.
+`coupling_table` has every coupling on one pair.
 
-Legend: N atoms, K drafts, W the largest K, V vocabulary.
+Legend: N atoms, K drafts, W the largest K.
 """
 
 import functools
 import math
 import textwrap
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from listcoupling import (
   bounds,
@@ -32,15 +28,16 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
-from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.plots import Curve
 from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
 _largest = bounds.optimal_list_acceptance
+# Exact values and bounds, from probabilities.
 COMPUTED = {
   'gls_exact': bounds.list_matching_probability,
   'gls_bound': bounds.list_matching_bound,
@@ -57,7 +54,7 @@ FIELDS = {
   'trials': Field(int, least=2),
 }
 # Lines are computed, markers sampled.
-_CURVES = {
+CURVES = {
   'optimum_without_replacement': Curve('optimum, top-K', plots.BLACK, ':'),
   'optimum': Curve('optimum, iid drafts', plots.BLACK),
   'shared_race': Curve('shared-race list', plots.GREEN, marker='s'),
@@ -69,7 +66,7 @@ _CURVES = {
 }
 COLUMNS = (
   Column('K', 'num_drafts'),
-  *(Column(_CURVES[name].label, name, '.4f') for name in METHODS),
+  *(Column(CURVES[name].label, name, '.4f') for name in METHODS),
 )
 LEGEND = textwrap.fill(
   'Mean acceptance over pairs of laws; top-K: drafts without replacement. ± is '
@@ -185,7 +182,7 @@ def _prepare(config, seed):
 plot = functools.partial(
   plots.columns,
   x='num_drafts',
-  curves=_CURVES,
+  curves=CURVES,
   labels=(
     'number of drafts $K$ (points a little apart)',
     'mean acceptance, one standard error over pairs',
@@ -200,28 +197,8 @@ def as_text(rows) -> str:
   return f'{tables.as_text(rows, COLUMNS)}\n\n{LEGEND}'
 
 
-run = Experiment(
-  FIELDS,
-  _prepare,
-  as_text,
-  {'toy.png': plot},
-)
+run = Experiment(FIELDS, _prepare, as_text, {'toy.png': plot})
 
-EXACT_COLUMNS = (
-  Column('law', 'law'),
-  Column('K', 'num_drafts'),
-  Column('sampled', 'sampled', '.5f'),
-  Column('exact', 'exact', '.5f'),
-  Column('bound', 'bound', '.5f'),
-  Column('z', 'z', '.2f'),
-)
-TAIL_COLUMNS = (
-  Column('noise', 'noise'),
-  Column('draws', 'draws'),
-  Column('tail', 'tail', '.5f'),
-  Column('z', 'z', '.1f'),
-  Column('spread, p', 'spread', '.3g'),
-)
 _COUPLING_COLUMNS = (
   Column('coupling', 'coupling'),
   Column('K', 'num_drafts'),
@@ -255,7 +232,6 @@ _LISTS = {
   'optimum, top-K': (None, COMPUTED['optimum_without_replacement']),
 }
 _BATCH = 10_000  # draws at a time
-_VOCAB, _TAIL = 151_936, 0.01
 
 
 def coupling_table(seed: int, *, trials: int = 2000) -> str:
@@ -268,9 +244,6 @@ def coupling_table(seed: int, *, trials: int = 2000) -> str:
   Returns:
     Lines of text: sampled rate with its standard error beside what theory
     says, and the bits sent.
-
-  Example:
-    >>> table = coupling_table(0, trials=10)  # doctest: +SKIP
   """
   num_atoms, count = 10, 4
   key = gumbel.seed_key(seed)
@@ -323,110 +296,3 @@ def _drawn(function, keys, p, q) -> dict:
   rate = float(np.mean(sample.is_match))
   error = tables.binomial_error(rate, len(keys))
   return row | {'sampled': rate, 'sampled_se': error}
-
-
-def exact_rows(seed: int, *, trials: int) -> list[dict]:
-  """Matches of GLS, drawn and exact, on laws of several kinds.
-
-  Args:
-    seed: of the laws and the draws.
-    trials: draws per row.
-
-  Returns:
-    A row for each pair of laws and each K: `sampled` with its standard error,
-    `exact`, `bound` (Theorem 1), and `z`, sampled minus exact in standard
-    errors.
-  """
-  rows, key = [], gumbel.seed_key(seed)
-  for name, p, q, counts in _laws(seed):
-    for count in counts:
-      draw_key = gumbel.domain_key(key, Domain.TRIALS, count)
-      draw = functools.partial(coupling.gumbel_list_sampling, num_drafts=count)
-      drawn = _drawn(draw, jax.random.split(draw_key, trials), p, q)
-      exact = float(bounds.list_matching_probability(p, q, count))
-      error = tables.binomial_error(exact, trials)
-      rows.append(
-        {
-          'law': name,
-          'num_drafts': count,
-          'sampled': drawn['sampled'],
-          'sampled_se': error,
-          'exact': exact,
-          'bound': float(bounds.list_matching_bound(p, q, count)),
-          'z': (drawn['sampled'] - exact) / error,
-        }
-      )
-  return rows
-
-
-def _laws(seed: int):
-  """Yields name, draft law [N] or [K, N], target law [N], numbers of drafts."""
-  rng = np.random.default_rng(seed)
-  few = (1, 2, 4, 8)
-  p, q = rng.dirichlet(np.ones(10), 2)
-  yield 'Dirichlet(1), N=10', p, q, few
-  p, q = rng.dirichlet(np.full(10, 0.2), 2)
-  yield 'Dirichlet(.2), N=10', p, q, few
-  yield 'two atoms', np.array([0.9, 0.1]), np.array([0.3, 0.7]), few
-  z, e = rng.standard_normal((2, 100))
-  p, q = np.exp(2 * z + e), np.exp(2 * z)
-  yield 'peaked, N=100', p / p.sum(), q / q.sum(), few
-  drafts = rng.dirichlet(np.ones(10), 4)
-  yield '4 different drafts', drafts, rng.dirichlet(np.ones(10)), (4,)
-
-
-def tail_rows(seed: int, *, trials: int) -> Iterator[dict]:
-  """Races at vocabulary scale, and the noise that fails there beside them.
-
-  One token holds .99, the others share .01. A race must end among them in .01
-  of the draws, and evenly (chi-square over 16 spans of ids).
-
-  Args:
-    seed: of the races.
-    trials: races per kind of noise.
-
-  Yields:
-    A row for each kind: share `tail` of the others, its standard score `z`,
-    and the p-value of their `spread`.
-  """
-  key = gumbel.domain_key(gumbel.seed_key(seed), Domain.TRIALS)
-  for name, (draw, draws) in _noises().items():
-    keys = jax.random.split(key, trials // draws)
-    drawn = jax.jit(lambda keys, draw=draw: jax.lax.map(draw, keys))(keys)
-    samples = np.asarray(drawn).ravel()
-    others = samples[samples != 0]
-    share = others.size / samples.size
-    spans = np.bincount((others - 1) * 16 // (_VOCAB - 1), minlength=16)
-    yield dict(
-      noise=name,
-      draws=samples.size,
-      tail=share,
-      z=(share - _TAIL) / tables.binomial_error(_TAIL, samples.size),
-      spread=float(stats.chisquare(spans).pvalue),
-    )
-
-
-def _noises() -> dict:
-  """Function of a key, and how many races it runs, by name."""
-  rest = jnp.full(_VOCAB, np.log(_TAIL / (_VOCAB - 1)))
-  law, flat = rest.at[0].set(np.log(1 - _TAIL)), jnp.zeros(_VOCAB)
-  lists = functools.partial(coupling.gumbel_list_sampling, num_drafts=8)
-
-  def race(noise, *shape):
-    return lambda key: gumbel.race(noise(key, *shape), law)[None]
-
-  def tiny(key):
-    least = np.finfo(np.float32).tiny
-    return -jnp.log(jax.random.uniform(key, (_VOCAB,), minval=least))
-
-  def negated(key):
-    return jnp.exp(-jax.random.gumbel(key, (_VOCAB,)))
-
-  return {
-    'listcoupling.gumbel': (race(gumbel.exponential, _VOCAB), 1),
-    'GLS, target of K = 8': (lambda key: lists(key, flat, law).target[None], 8),
-    'GLS, proposals, K = 8': (lambda key: lists(key, law, flat).proposals, 8),
-    'jax.random.gumbel': (race(negated), 1),
-    '-log(uniform(tiny))': (race(tiny), 1),
-    'jax.random.exponential': (race(jax.random.exponential, (_VOCAB,)), 1),
-  }

@@ -134,13 +134,13 @@ def test_no_draft_changes_a_bit(dtype, options, drafters):
   out = write(dtype, options, drafters)
   assert differing(plain(dtype), out) == (0, 0)
   # Accepted drafts moved blocks, so equal logits are no equal blocks.
-  assert out[3].sum() < 0.8 * plain(dtype)[3].sum()
+  assert (out[3] < plain(dtype)[3])[:ROWS].all()
 
 
 def test_without_it_bits_differ():
   """Negative control: what the forwards of other shapes round."""
   out = write('float32', dataclasses.replace(CHAINS, forward_nodes=None), 1)
-  assert differing(plain('float32'), out)[1] > 50
+  assert differing(plain('float32'), out)[1] > 0
 
 
 def test_neither_the_order_of_rows_nor_the_end_of_the_prompt_matters():

@@ -8,9 +8,9 @@ from configs import gaussian as config_file
 from listcoupling import files, tables
 from listcoupling.compression import distortion
 from listcoupling.compression import gaussian as source
-from listcoupling.config_fields import check_config
 from listcoupling.experiments import gaussian
 from listcoupling.experiments.run import open_run
+from listcoupling.validation import check_config
 
 _SMALL = dict(
   num_decoders=(1, 2),

@@ -56,7 +56,7 @@ def test_sampled_rates_are_the_exact_values(finished):
   swapped = [
     row | {'gumbel': row['minhash'], 'minhash': row['gumbel']} for row in rows
   ]
-  assert next_token.summary(swapped)['largest_z'] > 5
+  assert next_token.checks(swapped)['largest_z'] > 5
 
 
 def test_table_holds_laws_of_the_models(finished):
@@ -95,28 +95,22 @@ def test_table_holds_laws_of_the_models(finished):
   )
 
 
-def test_summary_sees_order_and_bounds(finished):
+def test_checks_see_order_and_bounds(finished):
   _, rows = finished
-  found = next_token.summary(rows)
-  assert found['positions'] == found['pareto'] == found['above_bound'] == 3
+  found = next_token.checks(rows)
+  assert found['pareto'] == found['above_bound'] == 3
   assert found['smallest_gain'] > 0
-  values = [row['gumbel_exact'] for row in rows]
-  assert found['mean']['gumbel_exact'] == pytest.approx(np.mean(values))
-  assert found['standard_error']['gumbel_exact'] == pytest.approx(
-    np.std(values, ddof=1) / np.sqrt(3)
-  )
   worse = [row | {'gumbel_exact': row['minhash_exact'] - 1e-4} for row in rows]
-  assert next_token.summary(worse)['pareto'] == 0
+  assert next_token.checks(worse)['pareto'] == 0
   high = [row | {'gumbel_exact': row['optimum'] + 1e-4} for row in rows]
-  assert next_token.summary(high)['above_bound'] == 0
+  assert next_token.checks(high)['above_bound'] == 0
 
 
 def test_a_certain_match_that_fails_is_seen():
   row = dict.fromkeys(next_token._NAMES, 1.0) | {'repetitions': REPETITIONS}
   low = row | {'gumbel': 0.995}
-  found = next_token.summary([row, low])
-  assert found['largest_z'] > 5
-  assert next_token.summary([row, row])['largest_z'] == 0
+  assert next_token.checks([row, low])['largest_z'] > 5
+  assert next_token.checks([row, row])['largest_z'] == 0
 
 
 def test_files_and_text(finished):
@@ -124,7 +118,6 @@ def test_files_and_text(finished):
   stored = tables.read_csv(workdir / 'results.csv')
   assert stored == rows
   record = files.read_json(workdir / 'results.json')
-  assert record['summary']['pareto'] == 3
   assert record['settings']['text']['tokens'] > 1000
   shown = next_token.as_text(rows)
   assert 'Gumbel >= Weighted MinHash (exact values) at 3 of 3' in shown
@@ -187,22 +180,6 @@ def test_other_weights_or_text_under_a_name_are_refused(tmp_path):
   with pytest.raises(ValueError, match='text.sha256'):
     next_token.run(config, tmp_path / 'run', seed=3)
   assert files_of(tmp_path / 'run') == before
-
-
-def test_training_split_is_told_from_the_record(finished, tmp_path):
-  record = files.read_json(finished[0] / 'results.json')
-  assert record['training_split'] == {'target': False, 'drafter': False}
-  sha256, fraction = next_token.SHIPPED_TEXT
-  assert sha256 in (pretrained.SHIPPED / 'README.md').read_text()
-  check = next_token.is_training_split
-  drafter = pretrained.SHIPPED / 'drafter'
-  assert check(drafter, sha256, fraction) is True
-  assert check(drafter, sha256, 0.1) is check(drafter, 'x', fraction) is False
-  assert check(tmp_path / 'model', sha256, fraction) is None
-  files.write_json(tmp_path / 'record.json', {'text': {'sha256': 'a'}})
-  files.write_json(tmp_path / 'train_config.json', {'held_out_fraction': 0.2})
-  assert check(tmp_path / 'model', 'a', 0.2) is True
-  assert check(tmp_path / 'model', 'b', 0.2) is False
 
 
 def test_places_depend_on_the_seed_alone():

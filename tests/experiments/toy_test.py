@@ -1,4 +1,4 @@
-"""Toy laws against theory, draws against theory, noise that is found out."""
+"""Toy laws against theory, draws against theory."""
 
 import functools
 import re
@@ -132,32 +132,3 @@ def test_coupling_table_agrees_with_theory():
       assert abs(rate - theory) < 5 * error + 5e-5, line  # four digits
       compared += 1
   assert compared == 5  # SpecInfer, SpecTr and the shared race have no theory
-
-
-def test_exact_probabilities_are_those_of_draws():
-  rows = toy.exact_rows(0, trials=2000)
-  assert len(rows) == 4 * 4 + 1
-  assert max(abs(row['z']) for row in rows) < 5
-  for row in rows:
-    assert row['bound'] <= row['exact'] + 1e-6
-  # Control: the next K of the same laws is another probability.
-  first, second = rows[:2]
-  assert second['exact'] - first['exact'] > 5 * first['sampled_se']
-
-
-def test_noise_that_misses_the_tail_is_found_out(monkeypatch):
-  monkeypatch.setattr(toy, '_VOCAB', 257)
-  kinds = toy._noises()
-
-  def twice_as_often_and_always_the_same(key):
-    return (jax.random.uniform(key, (1,)) < 0.02).astype(jnp.int32)
-
-  kept = {
-    'right': kinds['listcoupling.gumbel'],
-    'wrong': (twice_as_often_and_always_the_same, 2),
-  }
-  monkeypatch.setattr(toy, '_noises', lambda: kept)
-  right, wrong = toy.tail_rows(0, trials=20_000)
-  assert (right['draws'], wrong['draws']) == (20_000, 10_000)
-  assert abs(right['z']) < 5 and right['spread'] > 1e-6
-  assert wrong['z'] > 5 and wrong['spread'] < 1e-6

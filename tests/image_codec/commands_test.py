@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 from PIL import Image
+from scipy import stats
 
 from listcoupling.data import image_files
 from listcoupling.data import images as image_data
 from listcoupling.image_codec import bitstream, commands, fits, transport
 from scripts import compress as script
+from tests import statistics
 from tests.image_codec import fakes
 
 R, N, L, K = 20, 64, 6, 2  # L is no power of two
@@ -80,8 +82,11 @@ def test_decoding_reports_the_error_and_the_matches(folder, encoded):
   assert report['mse'] == pytest.approx(mse)
   assert report['psnr_db'] == pytest.approx(-10 * np.log10(mse))
   assert report['match_rate'] == np.mean(index == container.indices)
-  # Labels ~ 1 / L of the candidates: finding the encoder's is no accident.
-  assert report['match_rate'] > 3 * L / N
+  # To find the encoder's among N / L candidates of its label is no accident.
+  matches = index == container.indices
+  assert stats.binom.sf(matches.sum() - 1, R, L / N) < statistics.LEVEL
+  moved = np.roll(index, 1) == container.indices  # control: of another image
+  assert stats.binom.sf(moved.sum() - 1, R, L / N) > statistics.LEVEL
 
 
 def test_names_travel_from_pictures_to_pictures(folder, tmp_path):

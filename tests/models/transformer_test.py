@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
 from listcoupling import kernels
 from listcoupling.models import attention, transformer
@@ -225,11 +226,11 @@ def test_layers_of_one_shape_are_traced_once(monkeypatch, unrotated, traced):
   assert len(calls) == traced
 
 
-def _effect_of_rounding(tokens):
-  """Root mean square change of the logits by weights kept in bfloat16.
+def _effect_of_rounding(tokens, count):
+  """Root mean square change of the logits by `count` rounded arrays.
 
-  Products and sums are exact here; a network that rounds these, too, some
-  ten times a layer beside seven matrices, is off by little more.
+  That by the weights kept in bfloat16, where products and sums are exact;
+  squares of independent roundings add up, one for each array.
   """
   rounded = jax.tree.map(
     lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), tiny_params()
@@ -237,7 +238,18 @@ def _effect_of_rounding(tokens):
   changed = _full(TINY, rounded, _padded(tokens))
   batch, length = tokens.shape
   change = changed[:batch, :length] - full_logits(tokens)
-  return np.sqrt(np.mean(change**2))
+  weights = len(jax.tree.leaves(rounded))
+  return np.sqrt(np.mean(change**2) * count / weights)
+
+
+def _count_bfloat16(jaxpr):
+  """Arrays in bfloat16 of a program: what it is given, what it rounds to."""
+  inner = core.jaxprs_in_params
+  return sum(
+    sum(map(_count_bfloat16, inner(eqn.params)))
+    + sum(x.aval.dtype == jnp.bfloat16 for x in eqn.outvars)
+    for eqn in jaxpr.eqns
+  )
 
 
 def test_bfloat16_keeps_float32_logits():
@@ -246,9 +258,11 @@ def test_bfloat16_keeps_float32_logits():
   params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), tiny_params())
   tokens = random_tokens(7, 1, 4)
   mask = jnp.tril(jnp.ones((1, 4, 4), bool))
-  logits, cache = jax.jit(transformer.make_apply(config))(
+  arguments = (
     params, tokens, jnp.arange(4)[None], mask, cache, jnp.zeros(1, jnp.int32)
-  )
+  )  # fmt: skip
+  traced = jax.jit(transformer.make_apply(config)).trace(*arguments)
+  logits, cache = traced.lower().compile()(*arguments)
   assert logits.dtype == jnp.float32
   chex.assert_tree_all_finite(logits)
   assert {leaf.dtype.name for leaf in jax.tree.leaves(cache.layers)} == {
@@ -256,7 +270,8 @@ def test_bfloat16_keeps_float32_logits():
   }
   chex.assert_tree_shape(cache.layers, (1, 2, 4, 8))
   np.testing.assert_array_equal(cache.positions, jnp.arange(4)[None])
-  exact, limit = full_logits(tokens), 5 * _effect_of_rounding(tokens)
+  count = len(jax.tree.leaves(params)) + _count_bfloat16(traced.jaxpr.jaxpr)
+  exact, limit = full_logits(tokens), _effect_of_rounding(tokens, count)
   assert np.sqrt(np.mean((logits - exact) ** 2)) < limit
   others = full_logits(tokens[:, ::-1])[:, ::-1]  # control: another order
   assert np.sqrt(np.mean((others - exact) ** 2)) > limit

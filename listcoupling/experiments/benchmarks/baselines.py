@@ -18,6 +18,7 @@ import functools
 import itertools
 import os
 import pathlib
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -30,19 +31,26 @@ from listcoupling import gumbel
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
-from listcoupling.experiments.run import environment, open_run
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained, transformer
 from listcoupling.models.random_pair import overlap
 
 _PROMPT = 24
-_LIBRARIES = ('torch', 'transformers')
 # Drafts per block of assisted generation: ours, and the library's own choice
 # (20, ended early where the drafter's confidence falls under 0.4).
 ASSISTED = {'assisted, L=4': (4, 0.0), 'assisted, default': (20, 0.4)}
 NAMES = (*speed.SIZES, 'shipped')
 _EFFORT = {'100M': (48, 3)}  # new tokens and rounds; of the others:
 _USUAL = 96, 5
+
+
+def versions() -> dict[str, str]:
+  """Of the other library and of what it computes with.
+
+  Raises:
+    ModuleNotFoundError: one of them is not installed.
+  """
+  return {name: metadata.version(name) for name in ('torch', 'transformers')}
 
 
 class Setting(NamedTuple):
@@ -53,9 +61,6 @@ class Setting(NamedTuple):
   batch: int
   threads: int  # of torch; XLA takes all cores
   num_drafts: int
-
-  def __str__(self) -> str:
-    return f'{self.library} {self.method}, batch {self.batch}'
 
 
 class Figure(NamedTuple):
@@ -82,25 +87,20 @@ def settings(cores: int) -> list[Setting]:
   ]
 
 
-def run(sizes: Sequence[str], workdir) -> list[dict]:
-  """Compares both libraries, one size after the other.
+def table(sizes: Sequence[str]) -> speed.Table:
+  """Both libraries side by side, one size after the other.
+
+  Rows have the median, least and largest tokens per second over rounds, the
+  block efficiency, and ratios to the best figures of transformers at the same
+  batch; at batch 1 to assisted generation, too. `overlap` is that of drafter
+  and target on the prompts.
 
   Args:
-    sizes: of `NAMES`.
-    workdir: for results.csv, written after each size, the figures of every
-      size and round, which are not measured again, and the checkpoints. More
-      sizes may be asked for of it on the same machine and versions.
-
-  Returns:
-    One row per size and setting with the median, least and largest tokens per
-    second, the block efficiency and ratios to the best figures of transformers
-    at the same batch; at batch 1 to assisted generation, too. `overlap` is
-    that of drafter and target on the prompts.
+    sizes: of `NAMES`. A size is measured as a whole with its first row.
 
   Raises:
-    ValueError: unknown size, JAX does not run on the CPU, logits that differ
-      by more than 1e-3, or a folder of another machine or other versions.
-    ImportError: torch or transformers is not installed.
+    ValueError: unknown size, JAX does not run on the CPU; in a row: logits
+      that differ by more than 1e-3.
   """
   for size in sizes:
     if size not in NAMES:
@@ -110,42 +110,39 @@ def run(sizes: Sequence[str], workdir) -> list[dict]:
       f'transformers runs on the CPU here, JAX on {jax.default_backend()!r}: '
       'no figure would be fair; set JAX_PLATFORMS=cpu.'
     )
-  _check_libraries()
-  own = {'environment': environment()}
-  own |= {name: metadata.version(name) for name in _LIBRARIES}
-  rows, todo = [], settings(os.cpu_count())
-  with open_run(workdir, own) as record:
-    for size in sizes:
-      if record.load(size) is None:
-        record.save(size, measure(size, todo, record.workdir))
-      kept = record.load(size)
-      figures = dict(zip(todo, kept.pop('figures'), strict=True))
-      about = {name: value.item() for name, value in kept.items()}
-      rows += summarize(figures, {'size': size, **about})
-      record.write(rows)
-  return rows
+  todo = settings(os.cpu_count())
+
+  @functools.cache  # all settings of a size are timed in turn
+  def summary(size):
+    return summarize(*measure(size, todo))
+
+  def row(size, **setting):
+    return summary(size)[Setting(**setting)]
+
+  lines = [setting._asdict() for setting in todo]
+  return speed.Table([{'size': x, **y} for x in sizes for y in lines], row)
 
 
 def write_pair(size: str, folder: pathlib.Path) -> tuple:
   """Directories of target and drafter, made unless they are shipped."""
   if size == 'shipped':
     return pretrained.SHIPPED / 'target', pretrained.SHIPPED / 'drafter'
-  folders = folder / f'{size}-target', folder / f'{size}-drafter'
+  folders = folder / 'target', folder / 'drafter'
   key = gumbel.domain_key(gumbel.seed_key(0), Domain.MODEL_INIT)
   for model, directory in zip(speed.SIZES[size].draw(key), folders):
     pretrained.save_pretrained(model, directory)
   return folders
 
 
-def measure(size: str, todo: Sequence[Setting], folder) -> dict:
-  """Figures [settings, rounds, 3] of one size, and about the pair.
-
-  Its checkpoints are written to a folder.
-  """
+def measure(
+  size: str, todo: Sequence[Setting]
+) -> tuple[dict[Setting, list[Figure]], dict]:
+  """Figures of one size by setting, round by round, and about the pair."""
   new_tokens, rounds = _EFFORT.get(size, _USUAL)
-  folders = write_pair(size, pathlib.Path(folder))
-  target, drafter = map(pretrained.load_pretrained, folders)
-  theirs, assistant = map(_load, folders)
+  with tempfile.TemporaryDirectory() as folder:
+    folders = write_pair(size, pathlib.Path(folder))
+    target, drafter = map(pretrained.load_pretrained, folders)
+    theirs, assistant = map(_load, folders)
   prompts = np.random.default_rng(0).integers(
     0, target.config.vocab_size, (8, _PROMPT)
   )
@@ -167,8 +164,7 @@ def measure(size: str, todo: Sequence[Setting], folder) -> dict:
     return lambda: run(next(seeds))
 
   calls = {setting: call(setting) for setting in todo}
-  figures = speed.in_turn(calls, rounds, show=True)
-  return {'figures': np.array([figures[x] for x in todo]), **about}
+  return speed.in_turn(calls, rounds, show=True), about
 
 
 def _ours(target, drafter, new_tokens, setting, prompts, seed) -> Figure:
@@ -201,55 +197,44 @@ def largest_difference(ours, theirs, prompts) -> float:
   return worst
 
 
-def summarize(figures: Mapping[Setting, np.ndarray], about: dict) -> list[dict]:
+def summarize(
+  figures: Mapping[Setting, Sequence[Figure]], about: dict
+) -> dict[Setting, dict]:
   """Medians, and ratios to the fastest setting of transformers.
 
   Args:
-    figures: [rounds, 3] of every setting, each a `Figure`.
+    figures: of every setting, round by round.
     about: columns that all rows share.
   """
-  median = {s: float(np.median(runs[:, 0])) for s, runs in figures.items()}
+  rates = {
+    s: np.array([run.rate for run in runs]) for s, runs in figures.items()
+  }
 
   def best(batch, start):
-    rates = [
-      rate
-      for s, rate in median.items()
-      if s.library == 'transformers'
-      and s.batch == batch
+    theirs = [
+      float(np.median(rates[s]))
+      for s in rates
+      if (s.library, s.batch) == ('transformers', batch)
       and s.method.startswith(start)
     ]
-    return max(rates, default=None)
+    return max(theirs, default=None)
 
-  rows = []
+  rows = {}
   for setting, runs in figures.items():
-    assisted = best(setting.batch, 'assisted')
-    rows.append(
-      about
-      | setting._asdict()
-      | {
-        'tokens_per_second': median[setting],
-        'slowest': float(runs[:, 0].min()),
-        'fastest': float(runs[:, 0].max()),
-        'decode_tokens_per_second': float(np.median(runs[:, 1])),
-        'block_efficiency': float(runs[:, 2].mean()),
-        'to_sampling': median[setting] / best(setting.batch, 'sampling'),
-        'to_assisted': assisted and median[setting] / assisted,
-      }
+    median, assisted = (
+      np.median(rates[setting]),
+      best(setting.batch, 'assisted'),
     )
+    rows[setting] = about | {
+      'tokens_per_second': median,
+      'slowest': rates[setting].min(),
+      'fastest': rates[setting].max(),
+      'decode_tokens_per_second': np.median([run.decode_rate for run in runs]),
+      'block_efficiency': np.mean([run.block_efficiency for run in runs]),
+      'to_sampling': median / best(setting.batch, 'sampling'),
+      'to_assisted': assisted and median / assisted,
+    }
   return rows
-
-
-def _check_libraries() -> None:
-  try:
-    import torch  # noqa: F401
-    import transformers
-  except ImportError as error:
-    raise ImportError(
-      'The comparison needs torch and transformers: pip install -e '
-      "'.[baselines]'."
-    ) from error
-  transformers.utils.logging.set_verbosity_error()
-  transformers.utils.logging.disable_progress_bar()
 
 
 def _load(directory):
@@ -257,6 +242,8 @@ def _load(directory):
   import torch
   import transformers
 
+  transformers.utils.logging.set_verbosity_error()
+  transformers.utils.logging.disable_progress_bar()
   model = transformers.AutoModelForCausalLM.from_pretrained(
     directory, dtype=torch.float32
   )

@@ -29,7 +29,6 @@ import tqdm
 
 from listcoupling import files, gumbel, tables
 from listcoupling.compression import list_quantiser
-from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures
 from listcoupling.experiments.run import Experiment
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
@@ -39,6 +38,7 @@ from listcoupling.together import leads
 from listcoupling.training import image_fits
 from listcoupling.training import vae as training
 from listcoupling.training.image_codecs import Codecs
+from listcoupling.validation import Field
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {

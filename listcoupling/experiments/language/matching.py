@@ -21,49 +21,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import bounds, coupling, tables
-from listcoupling.config_fields import Field
 from listcoupling.decoding import analysis
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import plots
+from listcoupling.experiments import plots, toy
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.experiments.plots import Curve
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
-COMPUTED = {
-  'bound': bounds.list_matching_bound,
-  'exact': bounds.list_matching_probability,
+COMPUTED = toy.COMPUTED | {
   'specinfer': bounds.specinfer_probability,
   'spectr': bounds.spectr_probability,
-  'optimum': bounds.optimal_list_acceptance,
-  'optimum_without_replacement': functools.partial(
-    bounds.optimal_list_acceptance, replace=False
-  ),
 }
 SAMPLED = {
-  'sampled': coupling.gumbel_list_sampling,
+  'gls': coupling.gumbel_list_sampling,
   'shared_race': coupling.shared_race_list_sampling,
 }
 VALUES = (*COMPUTED, *SAMPLED)
 FIELDS = protocol.FIELDS | {'repetitions': Field(int, least=1)}
+_CURVES = toy.CURVES | {  # computed here
+  'specinfer': Curve('SpecInfer', plots.ORANGE),
+  'spectr': Curve('SpecTr', plots.SKY),
+}
 COLUMNS = (
   Column('K', 'num_drafts'),
-  *(
-    Column(name.replace('_without_replacement', ', top-K'), name, '.4f')
-    for name in VALUES
-  ),
+  *(Column(_CURVES[name].label, name, '.4f') for name in VALUES),
 )
-_CURVES = {
-  'optimum_without_replacement': Curve('optimum, top-K', plots.BLACK, ':'),
-  'optimum': Curve('optimum, iid drafts', plots.BLACK),
-  'shared_race': Curve('shared-race list, sampled', plots.GREEN),
-  'spectr': Curve('SpecTr', plots.SKY),
-  'specinfer': Curve('SpecInfer', plots.ORANGE),
-  'exact': Curve('GLS, exact', plots.RED),
-  'bound': Curve('GLS, Theorem 1', plots.RED, '--'),
-  'sampled': Curve('GLS, sampled', plots.RED, None, 'o', hollow=True),
-}
 
 
 class Setting(NamedTuple):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from listcoupling import files, tables
+from listcoupling import command, tables
 from listcoupling.experiments.benchmarks import baselines, speed
 from listcoupling.models import transformer
 
@@ -23,10 +23,11 @@ def test_ratios_are_to_the_fastest_of_theirs():
   lines = baselines.settings(2)
   assert len(lines) == len(set(lines)) == 16
   figures = {
-    line: np.array([(10.0 * (1 + i), 1.0, e) for e in (2.0, 3.0)])
+    line: [baselines.Figure(10.0 * (1 + i), 1.0, e) for e in (2.0, 3.0)]
     for i, line in enumerate(lines)
   }
-  rows = baselines.summarize(figures, {'size': 'x'})
+  found = baselines.summarize(figures, {'parameters': 7})
+  rows = [line._asdict() | row for line, row in found.items()]
   theirs = [row for row in rows if row['library'] == 'transformers']
   alone = [r for r in theirs if r['batch'] == 1 and r['method'] == 'sampling']
   best = max(row['tokens_per_second'] for row in alone)
@@ -37,30 +38,37 @@ def test_ratios_are_to_the_fastest_of_theirs():
   assert all(r['to_assisted'] is None for r in rows if r['batch'] == 8)
 
 
-def test_a_run_that_is_cut_off_has_the_sizes_before_with_their_rounds(
-  tmp_path, monkeypatch
-):
-  lines = baselines.settings(1)
-  figures = np.arange(3.0 * len(lines) * 2).reshape(-1, 2, 3) + 1
+def _run(sizes, folder):
+  made = baselines.table(sizes)
+  return speed.run(lambda: made, folder, baselines.versions())
 
-  def measure(size, todo, folder):
+
+def test_a_run_that_is_cut_off_has_the_sizes_before(tmp_path, monkeypatch):
+  lines = baselines.settings(1)
+  runs = [baselines.Figure(rate, 2.0, 3.0) for rate in (5.0, 1.0, 4.0)]
+
+  def measure(size, todo):
     if size == '25M':
       raise KeyboardInterrupt
-    return {'figures': figures, 'parameters': 7}
+    return dict.fromkeys(todo, runs), {'parameters': 7}
 
   monkeypatch.setattr(baselines, 'measure', measure)
   monkeypatch.setattr(baselines, 'settings', lambda cores: lines)
-  monkeypatch.setattr(baselines, '_check_libraries', lambda: None)
   monkeypatch.setattr(baselines.metadata, 'version', lambda name: '1')
   monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
   with pytest.raises(KeyboardInterrupt):
-    baselines.run(['1M', '25M'], tmp_path)
+    _run(['1M', '25M'], tmp_path)
   rows = tables.read_csv(tmp_path / 'results.csv')
   assert [row['method'] for row in rows] == [line.method for line in lines]
   assert {(row['size'], row['parameters']) for row in rows} == {('1M', 7)}
-  assert rows[0]['tokens_per_second'] == np.median(figures[0, :, 0])
-  with np.load(tmp_path / '1M.npz') as kept:
-    np.testing.assert_array_equal(kept['figures'], figures)
+  for row in rows:
+    found = row['slowest'], row['tokens_per_second'], row['fastest']
+    assert found == (1, 4, 5)
+  monkeypatch.setattr(baselines, 'measure', None)  # not measured again
+  assert _run(['1M'], tmp_path) == rows
+  monkeypatch.setattr(baselines.metadata, 'version', lambda name: '0')
+  with pytest.raises(ValueError, match='other settings of .*torch'):
+    _run(['1M'], tmp_path)
 
 
 def test_torch_gets_its_threads_back():
@@ -74,15 +82,24 @@ def test_torch_gets_its_threads_back():
   assert torch.get_num_threads() == before
 
 
-def test_what_cannot_be_compared_is_refused_before_anything_is_written(
-  tmp_path, monkeypatch
-):
+def test_what_cannot_be_compared_is_refused(monkeypatch):
   with pytest.raises(ValueError, match="'7B'"):
-    baselines.run(['1M', '7B'], tmp_path / 'work')
+    baselines.table(['1M', '7B'])
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   with pytest.raises(ValueError, match="'gpu'.*JAX_PLATFORMS=cpu"):
-    baselines.run(['1M'], tmp_path / 'work')
-  assert not (tmp_path / 'work').exists()
+    baselines.table(['1M'])
+
+
+def test_a_library_that_is_not_there_is_named(monkeypatch):
+  def version(name):
+    raise baselines.metadata.PackageNotFoundError(name)
+
+  monkeypatch.setattr(baselines.metadata, 'version', version)
+  with pytest.raises(ModuleNotFoundError) as caught:
+    baselines.versions()
+  assert command._words(caught.value) == (
+    "needs torch: pip install 'listcoupling[baselines]'"
+  )
 
 
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='compares on CPU')
@@ -96,7 +113,7 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
   few = [few[0], few[1], few[4]]
   monkeypatch.setattr(baselines, 'settings', lambda cores: few)
   monkeypatch.setitem(baselines._EFFORT, '1M', (8, 1))
-  rows = baselines.run(['1M'], tmp_path)
+  rows = _run(['1M'], tmp_path)
   assert tables.read_csv(tmp_path / 'results.csv') == rows
   by_method = {row['method']: row for row in rows}
   assert by_method['sampling']['block_efficiency'] == 1
@@ -105,13 +122,6 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
   for row in rows:
     assert row['logit_difference'] < 1e-4
     assert 0.6 < row['overlap'] < 0.9
-  record = files.read_json(tmp_path / 'results.json')
-  assert 'torch' in record['settings']
-  monkeypatch.setattr(baselines, 'measure', None)  # not measured again
-  assert baselines.run(['1M'], tmp_path) == rows
-  monkeypatch.setattr(baselines.metadata, 'version', lambda name: '0')
-  with pytest.raises(ValueError, match='other settings of .*torch'):
-    baselines.run(['1M'], tmp_path)
 
 
 def test_unequal_checkpoints_stop_the_table(monkeypatch):
