@@ -98,28 +98,18 @@ def _first_columns(count, numbers, num_groups, name) -> dict:
   }
 
 
-def _of_groups(fields, prepare, columns, curves, others, unit) -> Experiment:
-  """A table of cases and numbers of groups, with its figure.
-
-  Args:
-    fields: see `Experiment`.
-    prepare: likewise.
-    columns: what is shown; the second says what the decoders know.
-    curves: by column of the best decoder.
-    others: columns of the mean and of the worst decoder, {} for the best's.
-    unit: of the distortion.
-  """
-  plot = functools.partial(
-    _plot, case=columns[1].name, curves=curves, others=others, unit=unit
-  )
-  as_text = functools.partial(tables.as_text, columns=columns)
-  return Experiment(fields, prepare, as_text, {'groups.png': plot})
-
-
 def _plot(rows, path, *, case, curves, others, unit) -> None:
   """Distortion against G, a line for each case.
 
   On the left the best decoder, the least ringed; on the right the others.
+
+  Args:
+    rows: of the table.
+    path: of the figure.
+    case: column that says what the decoders know.
+    curves: by column of the best decoder.
+    others: columns of the mean and of the worst decoder, {} for the best's.
+    unit: of the distortion.
   """
   shown = [
     row | {'case': f'{row["num_messages"]} messages: {row[case]}', 'is_best': x}
@@ -211,7 +201,7 @@ def _prepare_groups(config, seed):
   return _filled(_group_jobs(config), compute)
 
 
-run_groups = _of_groups(
+run_groups = Experiment(
   {
     'cases': _cases(Field(float, above=0)),
     'periods': _POSITIVE,
@@ -220,20 +210,29 @@ run_groups = _of_groups(
     'trials': _TRIALS,
   },
   _prepare_groups,
-  (
-    Column('L', 'num_messages'),
-    Column('s', 'side_variances'),
-    Column('G', 'num_groups'),
-    Column('mean dB', 'mean_db', '.2f'),
-    Column('MSE dB', 'mse_db', '.2f'),
-    *_OTHERS,
+  functools.partial(
+    tables.as_text,
+    columns=(
+      Column('L', 'num_messages'),
+      Column('s', 'side_variances'),
+      Column('G', 'num_groups'),
+      Column('mean dB', 'mean_db', '.2f'),
+      Column('MSE dB', 'mse_db', '.2f'),
+      *_OTHERS,
+    ),
   ),
   {
-    'mean_db': plots.Curve('mean of decibels', plots.BLUE, '-', 'o'),
-    'mse_db': plots.Curve('mean squared error', plots.GREEN, '-', 's'),
+    'groups.png': functools.partial(
+      _plot,
+      case='side_variances',
+      curves={
+        'mean_db': plots.Curve('mean of decibels', plots.BLUE, '-', 'o'),
+        'mse_db': plots.Curve('mean squared error', plots.GREEN, '-', 's'),
+      },
+      others=('average_{}', 'worst_{}'),
+      unit='distortion, dB',
+    )
   },
-  ('average_{}', 'worst_{}'),
-  'distortion, dB',
 )
 
 
@@ -256,24 +255,33 @@ def _prepare_binary_groups(config, seed):
   return _filled(jobs, compute)
 
 
-run_binary_groups = _of_groups(
+run_binary_groups = Experiment(
   {
     'num_bits': Field(int, least=1),
     'cases': _cases(Field(float, least=0, most=0.5)),
   },
   _prepare_binary_groups,
-  (
-    Column('L', 'num_messages'),
-    Column('p', 'flip_probabilities'),
-    Column('G', 'num_groups'),
-    Column('B', 'bin_size'),
-    Column('best', 'best', '.4f'),
-    Column('mean', 'mean', '.4f'),
-    Column('worst', 'worst', '.4f'),
+  functools.partial(
+    tables.as_text,
+    columns=(
+      Column('L', 'num_messages'),
+      Column('p', 'flip_probabilities'),
+      Column('G', 'num_groups'),
+      Column('B', 'bin_size'),
+      Column('best', 'best', '.4f'),
+      Column('mean', 'mean', '.4f'),
+      Column('worst', 'worst', '.4f'),
+    ),
   ),
-  {'best': plots.Curve('best decoder', plots.BLUE, marker='o')},
-  ('mean', 'worst'),
-  'share of wrong bits',
+  {
+    'groups.png': functools.partial(
+      _plot,
+      case='flip_probabilities',
+      curves={'best': plots.Curve('best decoder', plots.BLUE, marker='o')},
+      others=('mean', 'worst'),
+      unit='share of wrong bits',
+    )
+  },
 )
 
 

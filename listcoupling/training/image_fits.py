@@ -241,9 +241,11 @@ class Fits:
     )  # fmt: skip
     fit = fit._replace(params=jax.tree.map(np.asarray, params))
     fits.write_fit(
-      path, fit, num_decoders=sorted(set(counts)),
-      num_candidates=num_candidates, side_kind=context.side_kind,
-      mean_weight=options.mean_weight, reach=self._reach(fit.codewords),
+      path,
+      fits.FitFile(
+        fit, sorted(set(counts)), num_candidates, context.side_kind,
+        options.mean_weight, self._reach(fit.codewords),
+      ),
     )  # fmt: skip
     return fit
 
