@@ -26,15 +26,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from listcoupling import bounds, gumbel, tables
-from listcoupling.config_fields import Field
+from listcoupling.decoding import placement
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 _SPREAD = 2.5  # of the target's logits
 _VOCAB = 200  # V
@@ -102,6 +104,7 @@ def tokens_per_call(
   options: Sequence[GenerateOptions],
   *,
   num_rows: int = 32,
+  mesh: Mesh | None = None,
 ) -> list[np.ndarray]:
   """Block efficiency of several options on one pair.
 
@@ -110,6 +113,7 @@ def tokens_per_call(
     sigma: see `table_pair`.
     options: one entry of the result each.
     num_rows: texts, from different first tokens.
+    mesh: of the devices that share them.
 
   Returns:
     Per options: tokens per target call of every text, [num_rows].
@@ -119,7 +123,7 @@ def tokens_per_call(
   prompts = np.arange(num_rows)[:, None] % _VOCAB, np.ones(num_rows, np.int32)
   return [
     generate(
-      text_key, target, [drafter], *prompts, each
+      text_key, target, [drafter], *prompts, each, mesh=mesh
     ).metrics.block_efficiency
     for each in options
   ]
@@ -321,7 +325,10 @@ def options_of(config, temperature: float) -> dict[str, GenerateOptions]:
   return found
 
 
-def _prepare(config, seed):
+def _prepare(config, seed, mesh=None):
+  if mesh is not None:
+    mesh = placement.mesh_of_all(mesh)
+  placement.rows_on(mesh, config.rows, 0, 'config.rows')
   options = {each: options_of(config, each) for each in config.temperatures}
   for own in options.values():
     for each in own.values():
@@ -336,7 +343,9 @@ def _prepare(config, seed):
   def measure(job):
     sigma, temperature, pair = job
     key, own = gumbel.seed_key(seed + pair), options[temperature]
-    found = tokens_per_call(key, sigma, [*own.values()], num_rows=config.rows)
+    found = tokens_per_call(
+      key, sigma, [*own.values()], num_rows=config.rows, mesh=mesh
+    )
     best = best_tokens_per_call(key, sigma, temperature, config)
     return {
       'best': float(best.mean()),
@@ -346,14 +355,16 @@ def _prepare(config, seed):
 
   def fill(record: Run) -> list[dict]:
     groups = {}
-    pairs = record.rows(jobs, measure, key='job', table='pairs.csv')
+    pairs = record.rows(
+      jobs, measure, key='job', table='pairs.csv', shared=mesh is not None
+    )
     for (*place, _), row in zip(jobs.values(), pairs):
       groups.setdefault(tuple(place), []).append(row)
     rows = [_row(*place, own) for place, own in groups.items()]
     record.write(rows)
     return rows
 
-  return {}, fill
+  return {} if mesh is None else {'mesh': dict(mesh.shape)}, fill
 
 
 def _row(sigma, temperature, pairs: Sequence[dict]) -> dict:
