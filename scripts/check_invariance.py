@@ -16,7 +16,8 @@ from absl import flags
 
 from listcoupling import command, files, tables
 from listcoupling.decoding import placement
-from listcoupling.experiments.language import consistency
+from listcoupling.decoding.methods import METHODS
+from listcoupling.experiments.language import invariance
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/invariance', 'For the table.')
 _BATCH = flags.DEFINE_integer('batch', 40, 'Rows.', lower_bound=2)
@@ -37,7 +38,7 @@ _FORWARD_NODES = flags.DEFINE_integer(
   lower_bound=1,
 )
 _DTYPE = flags.DEFINE_enum(
-  'dtype', 'float32', list(consistency.EPSILON), 'Of the shipped pair.'
+  'dtype', 'float32', list(invariance.EPSILON), 'Of the shipped pair.'
 )
 _MESHES = flags.DEFINE_multi_string('mesh', [], 'Such as data=2,tp=4.')
 
@@ -52,23 +53,22 @@ def main(_):
       )
     jax.config.update('jax_num_cpu_devices', 8)
   nodes = _FORWARD_NODES.value
-  arguments = consistency.shipped_arguments(
+  arguments = invariance.shipped_arguments(
     _SEED.value,
     _BATCH.value,
     _DTYPE.value,
     max_new_tokens=_MAX_NEW.value,
     forward_nodes=nodes,
   )
-  if _MESHES.value:
-    meshes = {text: placement.parse_mesh(text) for text in _MESHES.value}
-    rows = consistency.count_meshes(*arguments, meshes=meshes)
-  else:
-    rows = consistency.count_changes(*arguments, methods=_METHODS.value)
+  meshes = {text: placement.parse_mesh(text) for text in _MESHES.value}
+  rows = invariance.count_changes(
+    *arguments, methods=_METHODS.value, meshes=meshes
+  )
   tables.write_csv(files.as_folder(_WORKDIR.value) / 'results.csv', rows)
   print(tables.as_text(rows))
-  exact = nodes is not None and not _MESHES.value
-  wrong = consistency.unexplained(rows, None if exact else _DTYPE.value)
-  judged = sum(row['method'] in consistency.CANONICAL for row in rows)
+  exact = nodes is not None and not meshes
+  wrong = invariance.unexplained(rows, None if exact else _DTYPE.value)
+  judged = sum(METHODS[row['method']].canonical for row in rows)
   print(f'Changes that rounding does not explain: {wrong} of {judged}')
   return int(wrong > 0)
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import coupling, gumbel
-from listcoupling.decoding import filters, tree
+from listcoupling.decoding import filters, placement, tree
 from listcoupling.decoding.drafters import Drafter, Text
 from listcoupling.decoding.sampling_params import SamplingParams
 
@@ -155,6 +155,9 @@ def _regroup(groups, tokens):
 def widen(logits, vocab_size):
   """Fills a shorter vocabulary with -inf."""
   missing = vocab_size - logits.shape[-1]
+  if missing and placement.automatic('tp') > 1:
+    # Whole, as its parameters lie: parts would exchange their edges.
+    logits = placement.everywhere(logits)
   widths = [(0, 0)] * (logits.ndim - 1) + [(0, missing)]
   return jnp.pad(logits, widths, constant_values=-jnp.inf)
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import decoding_iid, decoding_matching
 from listcoupling import gumbel, program_text
-from listcoupling.decoding import analysis, generate, loop
+from listcoupling.decoding import analysis, generate, loop, placement
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
 from listcoupling.experiments import run
@@ -321,8 +321,11 @@ def rows(results):
 
 
 def language_tables(results):
-  """Tables of a pair on two devices and on one; where its parameters lay."""
-  protocol.load_pair = lambda config: letters.pair()
+  """Tables of a pair dealt over two devices, on one, and on meshes of more.
+
+  Tells where the parameters lay.
+  """
+  protocol.load_pair = lambda *_: letters.pair()
   places = set()
 
   def noting(function):
@@ -338,21 +341,43 @@ def language_tables(results):
   matched.repetitions, rates.methods = 20, ('single',)
   with tempfile.TemporaryDirectory() as folder:
     folder = letters.write_prompts(pathlib.Path(folder))
-    for table, config, counts in (
-      (matching, matched, (2, 1)),
-      (block_efficiency, rates, (2,)),
+    for table, config, ways in (
+      (matching, matched, (2, 1, 'data=3,tp=2')),
+      (block_efficiency, rates, (2, 'data=3')),
     ):
       found = results[table.__name__.rpartition('.')[2]] = []
-      config = letters.config_of(
+      letters.config_of(  # in place
         folder, config, num_drafts=(2,), datasets=('gsm8k',), draft_length=2
       )
-      for count in counts:
-        run._devices_each = lambda count=count: count
+      for way in ways:
+        filled, count = table.run, way
+        if isinstance(way, str):
+          filled, count = filled.on(placement.parse_mesh(way)), 2
+        run._devices_each = functools.partial(int, count)
         places.clear()
-        work = folder / f'{table.__name__}{count}'
-        table.run(config, work)
+        work = folder / f'{table.__name__}{way}'
+        rows = filled(config, work)
         csv = (work / 'results.csv').read_text()
-        found.append({'csv': csv, 'devices': sorted(places)})
+        found.append({'csv': csv, 'rows': rows, 'devices': sorted(places)})
+    results['refused tables'] = _refused_tables(folder, matched)
+
+
+def _refused_tables(folder, config):
+  """Meshes that a table cannot be filled on; none writes a file."""
+  new = folder / 'refused'
+
+  def message(mesh, work=new):
+    filled = matching.run.on(placement.parse_mesh(mesh))
+    return fakes.refusal(filled, config, work)
+
+  found = {
+    'batch': message('data=4'),
+    'folder': message('tp=2', folder / f'{matching.__name__}data=3,tp=2'),
+  }
+  protocol.load_pair = lambda *_: [
+    model._replace(tokenizer=letters.letter_tokenizer()) for model in network()
+  ]
+  return found | {'model': message('tp=3'), 'written': new.exists()}
 
 
 def main(path, *names):
