@@ -180,19 +180,12 @@ def _chosen(keys, config, code, side, scores, settings, spread=gaussian.SPREAD):
     )  # fmt: skip
 
   first = [
-    _figures(*sent(keys[0], config.selection_trials, setting, spread))
-    for setting in settings
+    distortion.of_trials(*sent(keys[0], config.selection_trials, x, spread))
+    for x in settings
   ]
   for score in scores:
     best = settings[distortion.choose(first, score)]
     yield best, sent(keys[1], config.trials, best, (1.0, 1.0))
-
-
-def _figures(error, weight) -> dict[str, float]:
-  """`distortion.figures` of errors [R, K] and weights [R]."""
-  return distortion.figures(
-    distortion.moments(error, weight=np.asarray(weight))
-  )
 
 
 def _group_rows(count, variances, num_groups, keys, config) -> list[dict]:
@@ -206,7 +199,8 @@ def _group_rows(count, variances, num_groups, keys, config) -> list[dict]:
   for score, (setting, sent) in zip(
     scores, _chosen(keys, config, code, side, scores, settings)
   ):
-    row |= {name: x for name, x in _figures(*sent).items() if score in name}
+    figures = distortion.of_trials(*sent).items()
+    row |= {name: x for name, x in figures if score in name}
     row[f'{score}_period'], row[f'{score}_believed'] = setting
   return [row]
 
@@ -314,7 +308,7 @@ def _lattice_rows(num_decoders, lattice, bits, keys, config) -> list[dict]:
     ((setting, sent),) = _chosen(
       keys, config, code, side, ('mse_db',), settings, spread
     )
-    best.append(sent[0].min(1))
+    best.append(np.asarray(sent[0]).min(1))
     row = {
       'num_decoders': num_decoders,
       'dimensions': size,
@@ -324,26 +318,11 @@ def _lattice_rows(num_decoders, lattice, bits, keys, config) -> list[dict]:
       'trials': config.trials,
       'period': round(setting[0], 4),
     }
-    figures = _figures(*sent).items()
+    figures = distortion.of_trials(*sent).items()
     rows.append(row | {name: x for name, x in figures if 'mse_db' in name})
-  ahead, error = _ahead(*best)
+  ahead, error = distortion.gain(*best)
   rows[1] |= {'ahead_db': ahead, 'ahead_db_se': error, 'known_db': known}
   return rows
-
-
-def _ahead(plain, error) -> tuple[float, float]:
-  """Decibels between mean errors of the same trials, and the standard error.
-
-  Example:
-    >>> round(_ahead(np.array([2., 4.]), np.array([1., 2.]))[0], 2)
-    3.01
-  """
-  each = plain / plain.mean() - error / error.mean()
-  decibels = 10 * np.log10(plain.mean() / error.mean())
-  return (
-    float(decibels),
-    float(10 / np.log(10) * each.std(ddof=1) / np.sqrt(len(each))),
-  )
 
 
 def _prepare_lattices(config, seed):

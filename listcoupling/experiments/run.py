@@ -313,8 +313,6 @@ class Run:
     self,
     jobs: Mapping[int | str, Any],
     compute: Callable[[Any], list[dict[str, Any]]],
-    *,
-    timed: bool = False,
   ) -> list[dict[str, Any]]:
     """Rows of results.csv where a job gives any number of them.
 
@@ -323,14 +321,12 @@ class Run:
     Args:
       jobs: as of `rows`.
       compute: gives the rows.
-      timed: as of `rows`.
     """
     parts = self.rows(
       jobs,
       lambda job: {'rows': json.dumps(compute(job), default=files.plain)},
       key='job',
       table='parts.csv',
-      timed=timed,
     )
     found = [row for part in parts for row in json.loads(part['rows'])]
     if found:

@@ -1,6 +1,5 @@
 """Groups of decoders and lattices: rows, the best, refusals."""
 
-import numpy as np
 import pytest
 
 from configs import binary_groups, gaussian_groups, gaussian_lattices
@@ -115,16 +114,6 @@ def test_a_better_lattice_is_ahead_of_the_cubic_one(tmp_path, drawn):
   assert ahead.tolist() == [better['ahead_db']]
   assert set(cells_alone) == {better['known_db']}
   assert 'D4' in codes.run_lattices.as_text(rows)
-
-
-def test_pairs_count_what_two_errors_share():
-  rng = np.random.default_rng(0)
-  common = rng.exponential(size=4000)
-  noise = rng.exponential(size=(2, 4000)) / 20
-  ahead, error = codes._ahead(2 * common + noise[0], common + noise[1])
-  assert abs(ahead - 10 * np.log10(2.05 / 1.05)) < 5 * error
-  apart = codes._ahead(2 * common, rng.permutation(common))[1]
-  assert error < apart / 5  # control: trials that share nothing
 
 
 @pytest.mark.parametrize(

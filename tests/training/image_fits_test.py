@@ -72,13 +72,13 @@ def test_a_lattice_is_placed_on_images_that_its_means_have_not_seen(
 
   monkeypatch.setattr(image_fits.training, 'train_side_means', learn)
   monkeypatch.setattr(image_fits.lattice_space, 'prepare', place)
-  refine = types.SimpleNamespace(classifier_steps=1)
   fits = types.SimpleNamespace(
     _trials=types.SimpleNamespace(right=images, sides=images[:, None]),
-    _train_key=gumbel.seed_key(0),
+    _key=gumbel.seed_key(0),
     _model=schemes.Model(fakes.PixelVAE(), ()),
-    _network=None,
-    _context=types.SimpleNamespace(config=types.SimpleNamespace(refine=refine)),
+    _context=types.SimpleNamespace(
+      network=None, options=types.SimpleNamespace(classifier_steps=1)
+    ),
   )
   image_fits.Fits._spaces.func(fits)
   learnt, judged = seen['learnt'], seen['judged']
