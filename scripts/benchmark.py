@@ -42,9 +42,7 @@ _SEED = command.define_seed(0, 'Of all draws but those of baselines.')
 _SIZE = flags.DEFINE_enum(
   'size', 'shipped', ['shipped', '25M'], 'Or a random pair of 25M + 4M.'
 )
-_SIZES = flags.DEFINE_list(
-  'sizes', list(speed.SIZES), 'Checkpoints of baselines; or shipped.'
-)
+_SIZES = flags.DEFINE_list('sizes', list(speed.SIZES), 'Pairs of baselines.')
 
 
 def _table(name):
