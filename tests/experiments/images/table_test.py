@@ -481,6 +481,9 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
   _, legend, said, counts = table.as_text(found).split('\n\n')
   assert 'ahead: how much less' in legend and 'positive is better' in legend
   assert max(map(len, legend.splitlines())) < 80
+  assert 'paper' not in legend
+  beside = table.as_text([*found, {'scheme': 'gls', 'paper_mse': 0.07}])
+  assert 'paper: best of' in ' '.join(beside.split())
   assert ' '.join(said.split()) == (
     'Against the list quantiser with M = 1 at the same K and L the best '
     'decoder is ahead in 1 of 5 cells, level in 3, behind in 1 (by two '
