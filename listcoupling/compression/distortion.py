@@ -48,7 +48,7 @@ def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
   """
   error = np.asarray(squared_error, np.float64)
   db = 10 * np.log10(np.maximum(error, 1e-20))
-  shape = error.shape[1:-1]
+  weight, shape = np.asarray(weight, np.float64), error.shape[1:-1]
   sums = [np.full(shape, float(len(error)))]
   for x in (match, bound):
     none = np.full(shape, np.nan)
@@ -69,11 +69,6 @@ def figures(sums) -> dict[str, float]:
     errors of both, the latter's by the delta method; the same for the mean and
     the worst decoder, with the prefixes of `DECODERS`; error_rate; error_bound
     (Proposition 4).
-
-  Example:
-    >>> out = figures(moments([[.1, .3], [.001, .3]]))  # two trials, K = 2
-    >>> round(out['mean_db'], 3), round(out['mse_db'], 3)
-    (-20.0, -12.967)
   """
   count, match, bound, *rest = np.asarray(sums, float)
   # [decoders, dB or error, sum or sum of squares]
@@ -98,6 +93,17 @@ def figures(sums) -> dict[str, float]:
   return {name: float(value) for name, value in row.items()}
 
 
+def of_trials(squared_error, weight=1.0) -> dict[str, float]:
+  """`figures` of errors [R, K] at once, `weight` as for `moments`.
+
+  Example:
+    >>> out = of_trials([[.1, .3], [.001, .3]])  # two trials, two decoders
+    >>> round(out['mean_db'], 3), round(out['mse_db'], 3)
+    (-20.0, -12.967)
+  """
+  return figures(moments(squared_error, weight=weight))
+
+
 def choose(rows: Sequence[Mapping[str, float]], score: str) -> int:
   """Place of the best setting, by its figure and the standard error of that.
 
@@ -118,3 +124,27 @@ def choose(rows: Sequence[Mapping[str, float]], score: str) -> int:
     1
   """
   return int(np.nanargmin([row[score] + row[f'{score}_se'] for row in rows]))
+
+
+def gain(plain, error) -> tuple[float, float]:
+  """Decibels by which one code is ahead of another on the same trials.
+
+  Args:
+    plain: [R] squared errors of the other.
+    error: [R] of the one.
+
+  Returns:
+    10 log10 of the ratio of their means, and its standard error by the delta
+    method, which counts what the trials share.
+
+  Example:
+    >>> round(gain([2., 4.], [1., 2.])[0], 2)
+    3.01
+  """
+  plain, error = np.asarray(plain, np.float64), np.asarray(error, np.float64)
+  each = plain / plain.mean() - error / error.mean()
+  decibels = 10 * np.log10(plain.mean() / error.mean())
+  return (
+    float(decibels),
+    float(10 / np.log(10) * each.std(ddof=1) / np.sqrt(len(each))),
+  )

@@ -181,7 +181,7 @@ def _lattice(key, trials, jobs, config, complete):
       reach=int(job.reach[n]), believed_variance=job.believed[n],
       spread=spread,
     )  # fmt: skip
-    sums[j, n] = distortion.moments(error, weight=np.asarray(weight))
+    sums[j, n] = distortion.moments(error, weight=weight)
   return sums
 
 

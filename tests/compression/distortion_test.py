@@ -66,3 +66,13 @@ def test_the_best_setting_is_not_the_luckiest():
   assert distortion.choose(rows, 'mse_db') == 2
   with pytest.raises(ValueError, match='All-NaN'):
     distortion.choose(rows[1:2], 'mse_db')
+
+
+def test_pairs_count_what_two_errors_share():
+  rng = np.random.default_rng(0)
+  common = rng.exponential(size=4000)
+  noise = rng.exponential(size=(2, 4000)) / 20
+  ahead, error = distortion.gain(2 * common + noise[0], common + noise[1])
+  assert abs(ahead - 10 * np.log10(2.05 / 1.05)) < 5 * error
+  apart = distortion.gain(2 * common, rng.permutation(common))[1]
+  assert error < apart / 5  # control: trials that share nothing

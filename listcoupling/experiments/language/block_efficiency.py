@@ -99,11 +99,7 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   """
   dataset, setting = place
   pairs = groups[place]
-  reference = next(
-    theirs
-    for (name, other), theirs in groups.items()
-    if name == dataset and other.method == REFERENCE
-  )
+  reference = groups[dataset, Setting(REFERENCE, 1, config.single_temperature)]
   rates = _rates(pairs)
   ratios = np.median(rates / _rates(reference), axis=1)
   tokens, calls = protocol.per_prompt(pairs, ('tokens', 'calls'))

@@ -39,24 +39,23 @@ FIELDS = protocol.SHARED | {
 COLUMNS = (
   Column('T', 'temperature', '.1f'),
   Column('n', 'num_nodes'),
-  Column('method', 'scheme'),
+  Column('method', 'method'),
+  Column('distinct', 'distinct'),
   Column('K', 'num_drafts'),
   Column('L', 'draft_length'),
   Column('tokens per call', 'tokens_per_call', '.2f'),
   Column('tree ahead by', 'tree_lead', '+.2f'),
   Column('race', 'race', '.3f', error=False),
-  Column('1 x n', 'race_tokens', '.2f'),
   Column('1 - TV', 'overlap', '.3f', error=False),
-  Column('1 x n', 'overlap_tokens', '.2f'),
   Column('same text', 'same_text', '.0%'),
   Column('tokens/s', 'tokens_per_second', '.0f'),
 )
 LEGEND = textwrap.fill(
-  'The best shape of each method; tree ahead by: on the same prompts. The text '
-  'of a race is a function of seed and target, so that a draft is only a guess '
-  'of it, right with the probability of the race; a scheme that may reject '
-  'takes its text from the draft with 1 - TV. 1 x n: tokens of one chain if '
-  'all its drafts matched so often.',
+  'The best shape of each method; distinct: drafts without replacement; tree '
+  'ahead by: on the same prompts. The text of a race is a function of seed and '
+  'target, so that a draft is only a guess of it, right with the probability '
+  'of the race; a scheme that may reject takes its text from the draft with '
+  '1 - TV.',
   width=79,
 )
 
@@ -155,13 +154,11 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
 
 def _agreement(setup, job) -> dict:
   """Overlap and race of one draft: means over tokens for each prompt."""
-  laws = matching.laws_along(setup, job, options_of(setup, job.setting))
-  sums = functools.partial(
-    np.bincount, laws.owner, minlength=job.batch.size
-  )  # over the tokens of each prompt
+  owner, *laws = matching.laws_along(setup, job, options_of(setup, job.setting))
+  sums = functools.partial(np.bincount, owner, minlength=job.batch.size)
   return {
-    name: sums(values[: laws.owner.size]) / sums()
-    for name, values in _values(laws.draft, laws.target).items()
+    name: sums(values[: owner.size]) / sums()
+    for name, values in _values(*laws).items()
   }
 
 
@@ -228,41 +225,6 @@ def best_shapes(rows: Iterable[dict]) -> list[dict]:
   return list(best.values())
 
 
-def shown(rows: Sequence[dict]) -> list[dict]:
-  """The best shapes, with their scheme and what chains would give.
-
-  A chain of n nodes gives so many tokens per call if all its drafts match as
-  often as race and overlap say.
-  """
-  return [
-    row
-    | {
-      'scheme': _scheme(row),
-      'race_tokens': chain_tokens(row['race'], row['num_nodes']),
-      'overlap_tokens': chain_tokens(row['overlap'], row['num_nodes']),
-    }
-    for row in best_shapes(rows)
-  ]
-
-
-def chain_tokens(match: float, num_nodes: int) -> float:
-  """Tokens per call of one chain of n drafts that match alike.
-
-  Args:
-    match: probability that a draft is the text's token.
-    num_nodes: n.
-
-  Example:
-    >>> chain_tokens(0.5, 2)
-    1.75
-  """
-  return sum(match**depth for depth in range(num_nodes + 1))
-
-
-def _scheme(row) -> str:
-  return f'{row["method"]}{", distinct" * row["distinct"]}'
-
-
 def plot(rows: Sequence[dict], path) -> None:
   """Tokens per call of the best shapes: prompts across, temperatures down."""
   with plots.panels(
@@ -277,11 +239,11 @@ def plot(rows: Sequence[dict], path) -> None:
     for axes, own in panels:
       lines = {}
       for row in own:
-        lines.setdefault(_scheme(row), []).append(row)
-      for scheme, line in lines.items():
-        color = protocol.COLORS[line[0]['method']]
-        style = '--' if line[0]['distinct'] else '-'
-        curve = plots.Curve(scheme, color, style, 'o')
+        lines.setdefault((row['method'], row['distinct']), []).append(row)
+      for (method, distinct), line in lines.items():
+        label = f'{method}{", distinct" * distinct}'
+        style = '--' if distinct else '-'
+        curve = plots.Curve(label, protocol.COLORS[method], style, 'o')
         curve.of_rows(axes, line, 'num_nodes', 'tokens_per_call')
       nodes = sorted({row['num_nodes'] for row in own})
       axes.set_xscale('log', base=2)
@@ -296,7 +258,7 @@ run = Table(
   summarize,
   options_of,
   FIELDS,
-  shown=shown,
+  shown=best_shapes,
   legend=LEGEND,
   timed=True,
 ).experiment(budget=plot)

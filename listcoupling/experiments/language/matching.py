@@ -57,39 +57,36 @@ class Setting(NamedTuple):
   num_drafts: int
 
 
-class Laws(NamedTuple):
-  """Laws along the texts of a batch; the last ones are padding."""
-
-  owner: np.ndarray  # [<= T] row of the token
-  draft: jax.Array  # [T, A]
-  target: jax.Array  # [T, A]
-
-
-def laws_along(setup: Setup, job: Job, options: GenerateOptions) -> Laws:
+def laws_along(
+  setup: Setup, job: Job, options: GenerateOptions
+) -> tuple[np.ndarray, jax.Array, jax.Array]:
   """Laws at the tokens that plain sampling writes for a batch.
 
   Args:
     setup: of `protocol.prepare`.
     job: whose prompts are continued.
     options: temperatures and filters of both laws.
+
+  Returns:
+    Row of each token [<= T], draft and target laws [T, A]; the last ones of
+    these are padding.
   """
-  choice, index = setup.choices[job.dataset], job.batch.rows
-  prompts, lengths = choice.tokens[index], choice.lengths[index]
+  choice, rows = setup.choices[job.dataset], job.batch.rows
   plain = dataclasses.replace(
     options, method='autoregressive', draft_temperatures=None
   )
-  out = protocol.continue_prompts(setup, job, plain)
-  rows = analysis.rows_of(prompts, lengths, out)
-  # Padded to the cache, so that every batch has the same shape.
-  rows = np.pad(rows, ((0, 0), (0, options.cache_length - rows.shape[1])))
-  chosen = analysis.generated(lengths, out, rows.shape[1])
-  chosen[job.batch.size :] = False
-  owner, places = np.nonzero(chosen)
-  # Texts may end early; one shape for all batches is compiled once.
-  missing = (0, len(rows) * options.max_new_tokens - len(owner))
-  at = np.pad(owner, missing), np.pad(places, missing)
-  pairs = analysis.step_laws(setup.target, setup.drafter, rows, at, options)
-  return Laws(owner, *pairs)
+  owner, *laws = analysis.laws_along(
+    setup.target,
+    setup.drafter,
+    choice.tokens[rows],
+    choice.lengths[rows],
+    protocol.continue_prompts(setup, job, plain),
+    options,
+    # Texts may end early; one shape for all batches is compiled once.
+    width=options.cache_length,
+    bucket=len(rows) * options.max_new_tokens,
+  )
+  return owner[owner < job.batch.size], *laws  # the rows behind fill it up
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
@@ -120,15 +117,14 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
   # Every K looks at the same text; a device that shares a batch with others
   # writes it anew, which is cheaper than keeping laws of many batches.
   place = job.dataset, job.seed, job.number
-  laws = once(place, lambda: laws_along(setup, job, options))
-  num_drafts, owner = job.setting.num_drafts, laws.owner
+  owner, *laws = once(place, lambda: laws_along(setup, job, options))
+  num_drafts = job.setting.num_drafts
   key = protocol.dataset_key(
     Domain.TRIALS, job.seed, job.dataset, num_drafts, job.number
   )
   values = _values(
-    jax.random.split(key, len(laws.target)),
-    laws.draft,
-    laws.target,
+    jax.random.split(key, len(laws[0])),
+    *laws,
     num_drafts=num_drafts,
     repetitions=config.repetitions,
   )

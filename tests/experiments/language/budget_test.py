@@ -154,10 +154,3 @@ def test_a_lead_is_the_trees_of_equal_nodes_on_the_same_prompts():
   apart = np.hypot(*(row['tokens_per_call_se'] for row in rows[1:3]))
   with pytest.raises(AssertionError):  # control: as if prompts were others
     assert rows[2]['tree_lead_se'] == pytest.approx(apart)
-
-
-def test_a_chain_is_told_beside_every_row():
-  (row,) = budget.shown([_row('specinfer', 4, 2.4, distinct=True)])
-  assert row['scheme'] == 'specinfer, distinct'
-  assert row['race_tokens'] == sum(0.5**depth for depth in range(9))
-  assert row['overlap_tokens'] == sum(0.75**depth for depth in range(9))
