@@ -1,4 +1,4 @@
-"""Draft trees on pairs of tables at a known distance, and a greedy draft.
+"""Draft trees on pairs of tables, the best trees there are, and other schemes.
 
   python scripts/evaluate_decoding.py --config configs/table_pairs.py \
     --workdir runs/table_pairs
@@ -21,5 +21,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_nodes = 32
   config.beam = 8
   config.depth = 16
-  config.num_drafts = (1, 2, 4, 8, 16)  # SpecInfer, as far as they divide nodes
+  config.methods = ('specinfer', 'traversal')  # beside the tree
+  config.num_drafts = (1, 2, 4, 8, 16)  # of them, as far as they divide nodes
   return config

@@ -16,6 +16,7 @@ import threading
 import traceback
 import types
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -235,7 +236,14 @@ def _lost_output(words: str = '') -> OSError | None:
   return None
 
 
-def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
+def run_table(
+  choose,
+  *,
+  config: str,
+  workdir: str | None,
+  seed: str,
+  mesh: Callable[[], Any] | None = None,
+) -> None:
   """Runs a script that fills a table, prints it and says where it is.
 
   Args:
@@ -243,16 +251,18 @@ def run_table(choose, *, config: str, workdir: str | None, seed: str) -> None:
     config: path of the default, see `define_config`.
     workdir: the default; None where it has to be given.
     seed: words on --seed.
+    mesh: of `command_flags.define_mesh`, where the table can be filled on one.
   """
   given, number = define_config(config), define_seed(0, seed)
   folder = flags.DEFINE_string(
     'workdir', workdir, 'For the results; resumed.', required=workdir is None
   )
-  join = define_processes()
+  join = mesh or define_processes()
 
   def main(_):
     table = choose(given.value)
-    join()
+    if (shared := join()) is not None:
+      table = table.on(shared)
     text = table.as_text(table(given.value, folder.value, number.value))
     if jax.process_index() > 0:
       return

@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+def __dir__():
+  return __all__
+
+
 class ListSample(NamedTuple):
   """A list of proposals coupled with one target sample."""
 

@@ -25,6 +25,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = [
+  'ACCEPT',
+  'CANONICAL',
+  'CHOICE',
+  'Domain',
+  'FRESH',
+  'MAX_SEED',
+  'RESIDUAL',
+  'argmax',
+  'arrival_times',
+  'domain_key',
+  'earliest',
+  'exponential',
+  'exponential_streams',
+  'first_arrival',
+  'from_bits',
+  'gumbel',
+  'largest',
+  'position_key',
+  'race',
+  'seed_key',
+  'stream_key',
+  'threefry',
+  'uniform',
+]
+
+
+def __dir__():
+  return __all__
+
+
 MAX_SEED = 2**32 - 1
 _ULP = 2.0**-32
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

@@ -50,7 +50,7 @@ def race(
   """
   dense = atoms is None and log_weights.size >= BLOCK
   single = log_weights.dtype != jnp.float64
-  if not (kernels.RACE and dense and single and kernels.at_hand()):
+  if not (kernels.RACE and dense and single and kernels.at_hand('gpu')):
     return in_memory(key, log_weights, atoms, streams, live)
   return jax.lax.platform_dependent(
     *(key, log_weights, streams, live),

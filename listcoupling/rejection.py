@@ -20,6 +20,22 @@ import jax.numpy as jnp
 from listcoupling import gumbel, validation
 from listcoupling.coupling import ListSample, Pair
 
+__all__ = [
+  'excess',
+  'maximal_coupling',
+  'rejection_step',
+  'specinfer_accept',
+  'specinfer_step',
+  'spectr_accept',
+  'spectr_ratio',
+  'spectr_step',
+]
+
+
+def __dir__():
+  return __all__
+
+
 _BISECTIONS = 30  # past the resolution of float32 on [1, K]
 
 

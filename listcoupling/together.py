@@ -78,7 +78,7 @@ def everyone(function: Callable[[], Any]) -> list[Any]:
   own = np.frombuffer(
     together(lambda: json.dumps(function()).encode()), np.uint8
   )
-  with _later_stop():
+  with later_stop():
     sizes = _gather(np.int32(own.size))
     texts = _gather(np.pad(own, (0, sizes.max() - own.size)))
   return [json.loads(text[:size].tobytes()) for text, size in zip(texts, sizes)]
@@ -117,10 +117,11 @@ def _heed_stop() -> None:
 
 
 @contextlib.contextmanager
-def _later_stop() -> Iterator[None]:
-  """Keeps Ctrl-C within for the next exchange."""
-  if threading.current_thread() is not threading.main_thread():
-    yield  # no signal arrives here
+def later_stop() -> Iterator[None]:
+  """Keeps Ctrl-C within for the next exchange; one process has none."""
+  thread = threading.current_thread()  # signals arrive in the main one
+  if jax.process_count() == 1 or thread is not threading.main_thread():
+    yield
     return
   before = signal.signal(signal.SIGINT, lambda *_: _stops.append(True))
   try:
@@ -132,7 +133,7 @@ def _later_stop() -> Iterator[None]:
 def _gather(x: np.ndarray) -> np.ndarray:
   """[processes, ...]."""
   try:
-    with _later_stop():
+    with later_stop():
       return np.asarray(multihost_utils.process_allgather(x))
   except jax.errors.JaxRuntimeError as error:
     raise _told(

@@ -24,6 +24,20 @@ import jax.numpy as jnp
 from listcoupling import gumbel, validation
 from listcoupling.coupling import Pair
 
+__all__ = [
+  'Dart',
+  'MAX_QUESTIONS',
+  'low_communication_coupling',
+  'next_darts',
+  'rice_parameter',
+  'weighted_minhash_coupling',
+]
+
+
+def __dir__():
+  return __all__
+
+
 # B asks A about at most this many darts; see `low_communication_coupling`.
 MAX_QUESTIONS = 128
 # Darts looked at before a law counts as impossible: misses exp(-100).

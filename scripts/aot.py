@@ -2,6 +2,8 @@
 
   python scripts/aot.py                          all cases, 2 minutes of CPU
   python scripts/aot.py --only prefill           cases whose name has a word
+  python scripts/aot.py --methods all            blocks on 4 TPUs, every method
+  python scripts/aot.py --methods traversal,gls --program span   two in a queue
   python scripts/aot.py --target_layers 28 --drafter_layers 24   full depth
 
 Prints temporaries, all memory, bytes by kind of collective, serial loops and
@@ -20,6 +22,12 @@ from listcoupling.experiments.benchmarks import aot
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'For figures and programs.')
 _ONLY = flags.DEFINE_string('only', '', 'A word in the names of the cases.')
+_METHODS = flags.DEFINE_list(
+  'methods', [], 'Instead of the cases, their blocks on 4 TPUs; or all.'
+)
+_PROGRAM = flags.DEFINE_enum(
+  'program', 'run', ['run', 'span'], 'Of methods: all blocks, or a few at once.'
+)
 _TARGET = flags.DEFINE_integer('target_layers', 2, 'Layers of the target.')
 _DRAFTER = flags.DEFINE_integer('drafter_layers', 2, 'Layers of the drafter.')
 
@@ -27,10 +35,7 @@ _DRAFTER = flags.DEFINE_integer('drafter_layers', 2, 'Layers of the drafter.')
 def main(argv):
   """Compiles the cases; the exit status says whether all hold."""
   del argv
-  cases = [case for case in aot.CASES if _ONLY.value in case.name]
-  if not cases:
-    names = '; '.join(case.name for case in aot.CASES)
-    raise ValueError(f'--only={_ONLY.value} is in none of: {names}.')
+  cases = aot.choose(_ONLY.value, _METHODS.value, _PROGRAM.value)
   aot.prepare()
   broken, rows = [], []
   for case in cases:

@@ -1,4 +1,4 @@
-"""Speed and memory, as ratios within one run.
+"""Speed, as ratios within one run.
 
   python scripts/benchmark.py sampler     races against random bits and a copy
   python scripts/benchmark.py vocabulary  filters and schemes at V = 151,936
@@ -6,7 +6,6 @@
   python scripts/benchmark.py overhead    a block against its model calls
   python scripts/benchmark.py capacity    short texts in rows of 8192 tokens
   python scripts/benchmark.py tune        tune's choice against a wider grid
-  python scripts/benchmark.py memory      compiled memory at 2048 tokens
   python scripts/benchmark.py serving     a queue against fixed batches
   python scripts/benchmark.py scaling     programs for 1 to 8 host devices
   python scripts/benchmark.py costs       large pairs on large machines, paper
@@ -29,7 +28,6 @@ _OF_PAIRS = {
   'decoding': speed.decoding,
   'overhead': speed.overhead,
   'capacity': speed.capacity,
-  'memory': speed.memory,
   'serving': speed.serving,
   'tune': speed.tune,
 }
@@ -44,9 +42,7 @@ _SEED = command.define_seed(0, 'Of all draws but those of baselines.')
 _SIZE = flags.DEFINE_enum(
   'size', 'shipped', ['shipped', '25M'], 'Or a random pair of 25M + 4M.'
 )
-_SIZES = flags.DEFINE_list(
-  'sizes', list(speed.SIZES), 'Checkpoints of baselines; or shipped.'
-)
+_SIZES = flags.DEFINE_list('sizes', list(speed.SIZES), 'Pairs of baselines.')
 
 
 def _table(name):

@@ -6,16 +6,15 @@
         --output DIR_OR_NPY [--model DIR] [--images IMAGES] [--nowhole]
     python scripts/compress.py inspect --file IN
 
-DIR is a workdir of scripts/train_vae.py or scripts/evaluate_compression.py;
-every --scheme but gls needs the latter. Without --model it is
-the shipped codec of MNIST digits: list_quantiser alone, of 16 messages to 2
-decoders. IMAGES: a picture, a folder of them (all that Pillow reads), npy or
-IDX. The right half of a picture is coded, of a larger one the right half of
-every tile of the model's size. --crops writes decoder_K.npz, parts of the left
-halves, for trials. SIDE is such a file or your own side information: one entry
-per tile in the order of the images' names, or, where the model knows the whole
-left half or columns of it, pictures like those encoded; as IMAGES, or an npz
-with one array, or one called "side". It needs --decoder.
+DIR is a workdir of scripts/train_vae.py or scripts/evaluate_compression.py.
+Without --model it is the shipped codec of MNIST digits: list_quantiser alone,
+of 16 messages to 2 decoders. IMAGES: a picture, a folder of them (all that
+Pillow reads), npy or IDX. The right half of a picture is coded, of a larger one
+the right half of every tile of the model's size. --crops writes decoder_K.npz,
+parts of the left halves, for trials. SIDE is such a file or your own side
+information: one entry per tile in the order of the images' names, or, where the
+model knows the whole left half or columns of it, pictures like those encoded;
+as IMAGES, or an npz with one array, or one called "side". It needs --decoder.
 Pictures come back whole where it is known what lies where, see --whole.
 --images tells decode the truth, for MSE and PSNR of what was coded.
 """

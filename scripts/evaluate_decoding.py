@@ -9,15 +9,16 @@ decoding_consistency.py. Not of the paper: all methods at equal numbers of
 target nodes, decoding_budget.py; pairs of tables at a known distance,
 table_pairs.py.
 A pair of models is named after a colon (decoding_iid.py:llama3) or given by
-directory (--config.target DIR --config.drafter DIR). A run that was stopped
-resumes when the command is repeated.
+directory (--config.target DIR --config.drafter DIR). With --mesh data=2,tp=4
+devices share the models and every batch. A run that was stopped resumes when
+the command is repeated.
 """
 
 import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 
-from listcoupling import command
+from listcoupling import command, command_flags
 from listcoupling.experiments.language import (
   block_efficiency,
   budget,
@@ -31,6 +32,7 @@ _PROMPTS = flags.DEFINE_string(
   '',
   'Folder of the data sets (instead of LISTCOUPLING_DATA), or the file of one.',
 )
+_MESH = command_flags.define_mesh()
 _TABLES = {
   'block_efficiency': block_efficiency.run,
   'budget': budget.run,
@@ -58,4 +60,5 @@ if __name__ == '__main__':
     config='configs/decoding_iid.py',
     workdir=None,
     seed='The first of config.seeds.',
+    mesh=_MESH,
   )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from listcoupling import bounds, quadrature
+from listcoupling import bounds
 from tests import reference
 
 P = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
@@ -349,13 +349,13 @@ def test_other_bad_values_are_refused():
 
 def test_quadrature_rules_are_converged(monkeypatch):
   p, q = _laws(8, 2, 30, concentration=0.2)
-  rule = quadrature._log_nodes
+  rule = bounds._log_nodes
   with jax.enable_x64(True):
     laws = jnp.asarray(p)[None], jnp.asarray(q)
 
     def integrals(p, q):
-      rescue = quadrature.rescue_integral(p, q, quadrature.profile(p, q), 5)
-      return rescue, quadrature.outside_prefix_probabilities(p[0], 5)
+      rescue = bounds._rescue_integral(p, q, bounds._profile(p, q), 5)
+      return rescue, bounds._outside_prefix_probabilities(p[0], 5)
 
     coarse = jax.jit(integrals)(*laws)
 
@@ -364,7 +364,7 @@ def test_quadrature_rules_are_converged(monkeypatch):
       shift = jnp.exp(weights / times / 2)
       return times * shift, weights * shift
 
-    monkeypatch.setattr(quadrature, '_log_nodes', shifted)
+    monkeypatch.setattr(bounds, '_log_nodes', shifted)
     fine = jax.jit(lambda *laws: integrals(*laws))(*laws)
     np.testing.assert_allclose(coarse[0], fine[0], atol=1e-12)
     np.testing.assert_allclose(coarse[1], fine[1], atol=1e-12)

@@ -5,6 +5,7 @@ import importlib
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -40,6 +41,38 @@ def test_a_face_names_each_thing_once_and_has_it(package):
 def test_the_face_lists_no_internals():
   assert dir(listcoupling) == sorted(set(dir(listcoupling)))
   assert not [name for name in dir(listcoupling) if name.startswith('_')]
+
+
+_INTERNAL = {'first_arrivals', 'list_match'}  # what other modules share
+_MODULES = ['bounds', 'coupling', 'gumbel', 'rejection', 'weighted_minhash']
+
+
+@pytest.mark.parametrize('name', _MODULES)
+def test_a_module_of_the_face_completes_to_what_it_defines(name):
+  module = getattr(listcoupling, name)
+  tree = ast.parse(pathlib.Path(module.__file__).read_text())
+  defined = {
+    node.name
+    for node in tree.body
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+  } | {
+    target.id
+    for node in tree.body
+    if isinstance(node, ast.Assign)
+    for target in node.targets
+  }
+  public = {name for name in defined - _INTERNAL if name[0] != '_'}
+  assert public and dir(module) == module.__all__ == sorted(public)
+
+
+def test_every_module_of_the_face_is_tried():
+  modules = {
+    name
+    for name in listcoupling.__all__
+    if isinstance(getattr(listcoupling, name), types.ModuleType)
+  }
+  packages = {name.strip('.') for name in PACKAGES}
+  assert modules - packages == set(_MODULES)
 
 
 _ROOT = pathlib.Path(listcoupling.__file__).parents[1]

@@ -7,6 +7,7 @@ one of ours whose errors are finite sums.
 
 from listcoupling.compression import (
   binary,
+  distortion,
   gaussian,
   gaussian_baselines,
   lattices,
@@ -27,6 +28,7 @@ __all__ = [
   'balanced_labels',
   'binary',
   'decode',
+  'distortion',
   'encode',
   'gaussian',
   'gaussian_baselines',

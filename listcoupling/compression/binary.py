@@ -152,6 +152,40 @@ def errors(
   return Errors(*(float(np.round(x / num_bits, 12)) for x in total))
 
 
+def best_bins(
+  num_bits: int,
+  num_messages: int,
+  num_groups: int,
+  flip_probabilities: Sequence[float],
+) -> tuple[int, Errors]:
+  """Words of a bin with which the best decoder errs least, and the errors.
+
+  Args:
+    num_bits: n, at most 10.
+    num_messages: L.
+    num_groups: G.
+    flip_probabilities: [K] see `errors`.
+
+  Returns:
+    B and its `Errors`.
+
+  Raises:
+    ValueError: see `nested_words` and `errors`.
+
+  Example:
+    >>> best_bins(4, 2, 1, [.2, .2])[0]
+    4
+  """
+  nested_words(num_bits, num_messages, num_groups, 1)  # refuses what has none
+  most = 2**num_bits // (num_messages * num_groups)
+  found = []
+  for size in (2**b for b in range(most.bit_length())):
+    words = nested_words(num_bits, num_messages, num_groups, size)
+    found.append((errors(words, flip_probabilities, num_bits), size))
+  least, size = min(found)
+  return size, least
+
+
 def _law(away, noise, p) -> np.ndarray:
   """Law of a decoder's distance to the source: [X, n + 1].
 

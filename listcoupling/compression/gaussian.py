@@ -27,6 +27,7 @@ from listcoupling.compression import codec, labels, lattices
 from listcoupling.gumbel import Domain, domain_key
 
 LABELS = ('random', 'interval')
+_AT_ONCE = 10_000  # trials of a lattice, whose memory is their number times D
 
 
 class Trials(NamedTuple):
@@ -366,7 +367,13 @@ def _compiled_lattice(lattice, num_messages, num_groups, size, points, reach):
     )
     return jnp.mean((answer - a[None]) ** 2, -1), weight
 
-  return jax.jit(jax.vmap(one, (None, 0, None, None, None, None)))
+  @jax.jit
+  def run(key, trials, *settings):
+    return jax.lax.map(
+      lambda trial: one(key, trial, *settings), trials, batch_size=_AT_ONCE
+    )
+
+  return run
 
 
 def _spread_out(a, t, s, spread):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import bounds, gumbel
-from listcoupling.decoding import filters, tree
+from listcoupling.decoding import filters, placement, tree
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
@@ -74,7 +74,7 @@ def log_probabilities(model: LanguageModel, tokens) -> np.ndarray:
   tokens = np.pad(tokens, ((0, 0), (0, -size % _BUCKET)))
   with jax.enable_x64(False):  # tokens and positions are 32-bit words
     scores = _log_probabilities(model.params, tokens, model.static)
-  return np.asarray(scores)[:, : size - 1]
+  return placement.fetch(scores)[:, : size - 1]
 
 
 @functools.partial(jax.jit, static_argnames='model')
@@ -132,11 +132,12 @@ def step_laws(
     options: temperatures and filters of the laws.
 
   Returns:
-    Draft and target laws, [n, A] each.
+    Draft and target laws, [n, A] each; whole on every device of a mesh that
+    the models lie on.
   """
   size, logits = target.config.vocab_size, []
   for model in (drafter, target):
-    own = logits_along(model, rows)[at]
+    own = placement.on_every_device(logits_along(model, rows)[at])
     absent = ((0, 0), (0, size - own.shape[-1]))
     logits.append(jnp.pad(own, absent, constant_values=-jnp.inf))
   return _step_laws(tuple(logits), sampling_params(options), size)
@@ -151,6 +152,44 @@ def _step_laws(logits, sampling, size):
     return common_atoms(*laws, size)
 
   return jax.lax.map(one, logits)
+
+
+def laws_along(
+  target: LanguageModel,
+  drafter: LanguageModel,
+  prompts,
+  prompt_lengths,
+  generation,
+  options: GenerateOptions,
+  *,
+  width: int = 0,
+  bucket: int = _BUCKET,
+) -> tuple[np.ndarray, jax.Array, jax.Array]:
+  """Laws that every generated token was drawn from, under both models.
+
+  Args:
+    target: the model that wrote the text.
+    drafter: whose vocabulary may be shorter.
+    prompts: [B, P].
+    prompt_lengths: [B].
+    generation: what `generate` returned.
+    options: temperatures and filters of the laws.
+    width: rows are filled up to so many tokens; programs are compiled anew for
+      another number.
+    bucket: likewise, multiples of which n is filled up to.
+
+  Returns:
+    Row of each token, in order, and its draft and target laws [n, A], the last
+    ones of which are padding.
+  """
+  rows = rows_of(prompts, prompt_lengths, generation)
+  rows = np.pad(rows, ((0, 0), (0, max(0, width - rows.shape[1]))))
+  owner, places = np.nonzero(
+    generated(prompt_lengths, generation, rows.shape[1])
+  )
+  missing = 0, -owner.size % bucket
+  at = np.pad(owner, missing), np.pad(places, missing)
+  return owner, *step_laws(target, drafter, rows, at, options)
 
 
 def expected_acceptance(
@@ -191,13 +230,10 @@ def expected_acceptance(
     >>> found.bound <= found.gls <= found.optimum
     True
   """
-  rows = rows_of(prompts, prompt_lengths, generation)
-  chosen = np.nonzero(generated(prompt_lengths, generation, rows.shape[1]))
-  size = len(chosen[0])
-  # Few numbers of tokens are ever compiled.
-  at = tuple(np.pad(each, (0, -size % _BUCKET)) for each in chosen)
-  laws = step_laws(target, drafter, rows, at, options)
-  found = np.asarray(_acceptance(laws, options.num_drafts))[:size]
+  owner, *laws = laws_along(
+    target, drafter, prompts, prompt_lengths, generation, options
+  )
+  found = np.asarray(_acceptance(laws, options.num_drafts))[: len(owner)]
   errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
   means = map(float, found.mean(axis=0))
   return Acceptance(*means, tuple(map(float, errors)), len(found))

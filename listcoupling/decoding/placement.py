@@ -65,6 +65,23 @@ def standard_mesh(mesh: Mesh) -> Mesh:
   return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def mesh_of_all(mesh: Mesh) -> Mesh:
+  """`standard_mesh` of a mesh over devices of all processes.
+
+  Raises:
+    ValueError: it leaves out one, or as `standard_mesh`.
+  """
+  mesh, count = standard_mesh(mesh), jax.process_count()
+  left_out = set(range(count))
+  left_out -= {device.process_index for device in mesh.devices.flat}
+  if left_out:
+    raise ValueError(
+      f'the mesh {dict(mesh.shape)} has no device of process {min(left_out)}; '
+      f'take one over the devices of all {count} processes.'
+    )
+  return mesh
+
+
 def mesh_of(params) -> Mesh | None:
   """The mesh of several devices that parameters lie on already."""
   for leaf in jax.tree.leaves(params):
@@ -235,6 +252,12 @@ def _put(leaf, sharding):
   )
 
 
+def on_every_device(array: jax.Array) -> jax.Array:
+  """The array, whole on each device of the mesh that it lies on, if any."""
+  mesh = mesh_of(array)
+  return array if mesh is None else put(array, NamedSharding(mesh, WHOLE))
+
+
 def put_rows(tree, mesh: Mesh | None, device: jax.Device | None = None):
   """Arrays with the rows first, over 'data'; without a mesh on a device."""
   if mesh is None:
@@ -289,6 +312,11 @@ def automatic(axis: str) -> int:
 def everywhere(tree):
   """Small arrays whole on every device, inside a program for a mesh."""
   return jax.lax.with_sharding_constraint(tree, WHOLE)
+
+
+def shared(array: jax.Array) -> jax.Array:
+  """An array whose leading axis lies over 'tp', inside a program for a mesh."""
+  return jax.lax.with_sharding_constraint(array, PartitionSpec('tp'))
 
 
 def fetch(array: jax.Array) -> np.ndarray:

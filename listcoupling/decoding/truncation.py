@@ -35,15 +35,17 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   shards = placement.automatic('tp')
   if shards == 1 or logits.size % shards or k > logits.size // shards:
     return _by_blocks(logits, k, _largest)
-  # Devices that share the vocabulary exchange their k largest alone.
-  parts = logits.reshape(shards, -1)
+  # Devices that share the vocabulary, or now do, exchange their k largest.
+  parts = placement.shared(logits.reshape(shards, -1))
   values, tokens = jax.vmap(lambda part: _by_blocks(part, k, _by_sorting))(
     parts
   )
+  values, tokens = placement.everywhere((values, tokens))
+  # Not before the exchange: a compiler that shares out the numbers of the
+  # shards shares out all that counts as far, depths of a draft for one.
   tokens += jnp.arange(shards, dtype=jnp.int32)[:, None] * parts.shape[1]
-  values, tokens = placement.everywhere((values.ravel(), tokens.ravel()))
-  values, places = _largest(values, k)
-  return values, tokens[places]
+  values, places = _largest(values.ravel(), k)
+  return values, tokens.ravel()[places]
 
 
 def _largest(logits, k):

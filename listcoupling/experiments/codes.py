@@ -26,75 +26,62 @@ dimensions.
 import functools
 import itertools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from listcoupling import tables
-from listcoupling.compression import binary, lattices
+from listcoupling.compression import binary, distortion, lattices
 from listcoupling.compression import gaussian as source
-from listcoupling.config_fields import Field
 from listcoupling.experiments import gaussian, plots
 from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
-_CHUNK = 10_000  # trials of a compiled call
 _POSITIVE = Field(float, above=0, many=True)
 _TRIALS = Field(int, least=2)
-_CASES = Field(str, many=True)
 _OTHERS = (  # columns of distortions in decibels, beside the best decoder's
   Column('of the mean', 'average_mse_db', '.2f', error=False),
   Column('of the worst', 'worst_mse_db', '.2f', error=False),
 )
 
 
-def parse(case: str, is_allowed: Callable[[float], bool]) -> tuple:
-  """L and a number for each decoder, out of "4: .1 .1 .4 .5".
+def _cases(numbers: Field) -> Callable[[Any], None]:
+  """The field of cases (L, a number for each of K decoders)."""
+  numbers = numbers._replace(many=True)
 
-  Args:
-    case: the text.
-    is_allowed: says of a number whether it may stand there.
+  def check(cases):
+    for case in cases or [cases]:
+      try:
+        count, known = case
+        right = Field(int, least=1).allows(count) and numbers.allows(known)
+      except (TypeError, ValueError):
+        right = False
+      if not right:
+        raise ValueError(
+          'config.cases must hold pairs: number of messages, then, decoder by '
+          'decoder, the variance of its side information, or how often its '
+          f'channel flips a bit, {numbers}; got {case!r}.'
+        )
 
-  Raises:
-    ValueError: for anything else.
-
-  Example:
-    >>> parse('4: .1 .5', lambda x: x > 0)
-    (4, [0.1, 0.5])
-  """
-  count, _, rest = case.partition(':')
-  try:
-    count, numbers = int(count), [float(x) for x in rest.split()]
-  except ValueError:
-    count, numbers = 0, []
-  if count < 1 or not numbers or not all(map(is_allowed, numbers)):
-    raise ValueError(
-      'config.cases must be like "4: .1 .1 .4 .5": messages, then for each '
-      'decoder the variance of its side information, or how often its channel '
-      f'flips a bit (0 to .5), got {case!r}.'
-    )
-  return count, numbers
+  return check
 
 
-def _group_jobs(config, is_allowed) -> dict[str, tuple]:
-  """Name -> (L, a number for each of K decoders, G), for each G that divides K.
-
-  Raises:
-    ValueError: see `parse`.
-  """
-  cases = {case: parse(case, is_allowed) for case in config.cases}
+def _group_jobs(config) -> dict[str, tuple]:
+  """Name -> (L, a number for each decoder, G), for each G that divides K."""
   return {
-    f'{case}/{num_groups}': (count, numbers, num_groups)
-    for case, (count, numbers) in cases.items()
-    for num_groups in range(1, len(numbers) + 1)
-    if len(numbers) % num_groups == 0
+    f'{count}: {known}/{num_groups}': (count, known, num_groups)
+    for count, known in config.cases
+    for num_groups in range(1, len(known) + 1)
+    if len(known) % num_groups == 0
   }
 
 
 def _filled(jobs: Mapping[str, tuple], compute: Callable):
-  """What `prepare` answers: compute(*job) of each job gives its rows."""
+  """What `prepare` answers: compute(*job) of each job gives its row."""
 
   def fill(record):
-    rows = record.results(jobs, lambda job: compute(*job))
+    rows = record.rows(jobs, lambda job: compute(*job), key='job')
     record.note(table=rows)
     return rows
 
@@ -111,28 +98,18 @@ def _first_columns(count, numbers, num_groups, name) -> dict:
   }
 
 
-def _of_groups(fields, prepare, columns, curves, others, unit) -> Experiment:
-  """A table of cases and numbers of groups, with its figure.
-
-  Args:
-    fields: see `Experiment`.
-    prepare: likewise.
-    columns: what is shown; the second says what the decoders know.
-    curves: by column of the best decoder.
-    others: columns of the mean and of the worst decoder, {} for the best's.
-    unit: of the distortion.
-  """
-  plot = functools.partial(
-    _plot, case=columns[1].name, curves=curves, others=others, unit=unit
-  )
-  as_text = functools.partial(tables.as_text, columns=columns)
-  return Experiment(fields, prepare, as_text, {'groups.png': plot})
-
-
 def _plot(rows, path, *, case, curves, others, unit) -> None:
   """Distortion against G, a line for each case.
 
   On the left the best decoder, the least ringed; on the right the others.
+
+  Args:
+    rows: of the table.
+    path: of the figure.
+    case: column that says what the decoders know.
+    curves: by column of the best decoder.
+    others: columns of the mean and of the worst decoder, {} for the best's.
+    unit: of the distortion.
   """
   shown = [
     row | {'case': f'{row["num_messages"]} messages: {row[case]}', 'is_best': x}
@@ -171,52 +148,37 @@ def _draw_best(axes, rows, name, curve) -> None:
   axes.plot(least['num_groups'], least[name], **ring)
 
 
-def _errors(key, total, code, setting, side, spread=(1.0, 1.0)):
-  """Errors [R, K] and weights [R] of `simulate_lattice`, in chunks.
-
-  Args:
-    key: typed key of the trials.
-    total: R.
-    code: see `lattices.make_code`.
-    setting: period and believed variance.
-    side: [K] variances of side information.
-    spread: as of `simulate_lattice`.
-  """
-  period, believed = setting
-  parts = [
-    source.simulate_lattice(
-      key, np.arange(start, min(start + _CHUNK, total)), code, period,
-      num_decoders=len(side), side_variance=side, believed_variance=believed,
-      spread=spread,
-    )
-    for start in range(0, total, _CHUNK)
-  ]  # fmt: skip
-  error, weight = (np.concatenate(x).astype(np.float64) for x in zip(*parts))
-  return error, weight
-
-
-def _figures(error, weight) -> dict[str, float]:
-  """`gaussian.figures` of errors [R, K] and weights [R]."""
-  sums = gaussian.moments(error[:, None, None], weight=weight[:, None, None])
-  return gaussian.figures(sums[0, 0])
-
-
 def _chosen(keys, config, code, side, scores, settings, spread=gaussian.SPREAD):
-  """For each score its best setting, with what `_errors` gives for that.
+  """For each score its best setting, with errors [R, K] and weights [R].
 
   Settings are chosen on trials of the first key, the errors are of the second.
+
+  Args:
+    keys: typed keys of the trials.
+    config: says how many there are.
+    code: see `lattices.make_code`.
+    side: [K] variances of side information.
+    scores: see `distortion.choose`.
+    settings: pairs of period and believed variance.
+    spread: of the trials that choose, see `simulate_lattice`.
   """
+
+  def sent(key, total, setting, spread):
+    return source.simulate_lattice(
+      key, np.arange(total), code, setting[0], num_decoders=len(side),
+      side_variance=side, believed_variance=setting[1], spread=spread,
+    )  # fmt: skip
+
   first = [
-    _figures(*_errors(keys[0], config.selection_trials, code, x, side, spread))
+    distortion.of_trials(*sent(keys[0], config.selection_trials, x, spread))
     for x in settings
   ]
   for score in scores:
-    best = np.argmin([gaussian.cautious(x, score) for x in first])
-    setting = settings[int(best)]
-    yield setting, _errors(keys[1], config.trials, code, setting, side)
+    best = settings[distortion.choose(first, score)]
+    yield best, sent(keys[1], config.trials, best, (1.0, 1.0))
 
 
-def _group_rows(count, variances, num_groups, keys, config) -> list[dict]:
+def _group_row(count, variances, num_groups, keys, config) -> dict:
   side, scores = np.array(variances, np.float32), ('mean_db', 'mse_db')
   code = lattices.make_code(
     'Z', count, num_groups=num_groups, num_points=gaussian.CELL_POINTS
@@ -227,83 +189,101 @@ def _group_rows(count, variances, num_groups, keys, config) -> list[dict]:
   for score, (setting, sent) in zip(
     scores, _chosen(keys, config, code, side, scores, settings)
   ):
-    row |= {name: x for name, x in _figures(*sent).items() if score in name}
+    figures = distortion.of_trials(*sent).items()
+    row |= {name: x for name, x in figures if score in name}
     row[f'{score}_period'], row[f'{score}_believed'] = setting
-  return [row]
+  return row
 
 
 def _prepare_groups(config, seed):
   keys = gaussian.trial_keys(seed, 0)
-  compute = functools.partial(_group_rows, keys=keys, config=config)
-  return _filled(_group_jobs(config, lambda x: x > 0), compute)
+  compute = functools.partial(_group_row, keys=keys, config=config)
+  return _filled(_group_jobs(config), compute)
 
 
-run_groups = _of_groups(
+run_groups = Experiment(
   {
-    'cases': _CASES,
+    'cases': _cases(Field(float, above=0)),
     'periods': _POSITIVE,
     'believed_variances': _POSITIVE,
     'selection_trials': _TRIALS,
     'trials': _TRIALS,
   },
   _prepare_groups,
-  (
-    Column('L', 'num_messages'),
-    Column('s', 'side_variances'),
-    Column('G', 'num_groups'),
-    Column('mean dB', 'mean_db', '.2f'),
-    Column('MSE dB', 'mse_db', '.2f'),
-    *_OTHERS,
+  functools.partial(
+    tables.as_text,
+    columns=(
+      Column('L', 'num_messages'),
+      Column('s', 'side_variances'),
+      Column('G', 'num_groups'),
+      Column('mean dB', 'mean_db', '.2f'),
+      Column('MSE dB', 'mse_db', '.2f'),
+      *_OTHERS,
+    ),
   ),
   {
-    'mean_db': plots.Curve('mean of decibels', plots.BLUE, '-', 'o'),
-    'mse_db': plots.Curve('mean squared error', plots.GREEN, '-', 's'),
+    'groups.png': functools.partial(
+      _plot,
+      case='side_variances',
+      curves={
+        'mean_db': plots.Curve('mean of decibels', plots.BLUE, '-', 'o'),
+        'mse_db': plots.Curve('mean squared error', plots.GREEN, '-', 's'),
+      },
+      others=('average_{}', 'worst_{}'),
+      unit='distortion, dB',
+    )
   },
-  ('average_{}', 'worst_{}'),
-  'distortion, dB',
 )
 
 
-def _binary_rows(count, flips, num_groups, num_bits) -> list[dict]:
-  """The best bins; none where G groups have no words for them."""
-  if num_groups & (num_groups - 1):
-    return []  # linear codes have powers of two
-  found = []
-  for size in (2**b for b in range(num_bits + 1)):
-    if count * num_groups * size <= 2**num_bits:
-      words = binary.nested_words(num_bits, count, num_groups, size)
-      found.append((binary.errors(words, flips, num_bits), size))
-  if not found:
-    return []
-  errors, size = min(found)
+def _binary_row(count, flips, num_groups, num_bits) -> dict:
+  """The best bins."""
+  size, errors = binary.best_bins(num_bits, count, num_groups, flips)
   row = _first_columns(count, flips, num_groups, 'flip_probabilities')
-  return [row | {'bin_size': size, **errors._asdict()}]
+  return row | {'bin_size': size, **errors._asdict()}
 
 
 def _prepare_binary_groups(config, seed):
   del seed  # nothing is drawn
-  jobs = _group_jobs(config, lambda x: 0 <= x <= 0.5)
-  for count, *_ in jobs.values():  # refuses L and n that have no code
+  for count, _ in config.cases:  # refuses L and n that have no code
     binary.nested_words(config.num_bits, count, 1, 1)
-  compute = functools.partial(_binary_rows, num_bits=config.num_bits)
+  jobs = {
+    name: (count, flips, num_groups)
+    for name, (count, flips, num_groups) in _group_jobs(config).items()
+    if num_groups & (num_groups - 1) == 0  # linear codes: powers of two
+    and count * num_groups <= 2**config.num_bits
+  }
+  compute = functools.partial(_binary_row, num_bits=config.num_bits)
   return _filled(jobs, compute)
 
 
-run_binary_groups = _of_groups(
-  {'num_bits': Field(int, least=1), 'cases': _CASES},
+run_binary_groups = Experiment(
+  {
+    'num_bits': Field(int, least=1),
+    'cases': _cases(Field(float, least=0, most=0.5)),
+  },
   _prepare_binary_groups,
-  (
-    Column('L', 'num_messages'),
-    Column('p', 'flip_probabilities'),
-    Column('G', 'num_groups'),
-    Column('B', 'bin_size'),
-    Column('best', 'best', '.4f'),
-    Column('mean', 'mean', '.4f'),
-    Column('worst', 'worst', '.4f'),
+  functools.partial(
+    tables.as_text,
+    columns=(
+      Column('L', 'num_messages'),
+      Column('p', 'flip_probabilities'),
+      Column('G', 'num_groups'),
+      Column('B', 'bin_size'),
+      Column('best', 'best', '.4f'),
+      Column('mean', 'mean', '.4f'),
+      Column('worst', 'worst', '.4f'),
+    ),
   ),
-  {'best': plots.Curve('best decoder', plots.BLUE, marker='o')},
-  ('mean', 'worst'),
-  'share of wrong bits',
+  {
+    'groups.png': functools.partial(
+      _plot,
+      case='flip_probabilities',
+      curves={'best': plots.Curve('best decoder', plots.BLUE, marker='o')},
+      others=('mean', 'worst'),
+      unit='share of wrong bits',
+    )
+  },
 )
 
 
@@ -315,71 +295,65 @@ KNOWN = {
 }
 
 
-def _lattice_rows(num_decoders, lattice, bits, keys, config) -> list[dict]:
-  """Rows of Z^D and a lattice, on the same trials; none if it has no code."""
-  size, known, _ = KNOWN[lattice]
+def _codes(num_decoders, lattice, bits, config) -> dict | None:
+  """Z^D and a lattice, by the prefix of their columns; None without a code."""
+  size = KNOWN[lattice][0]
   count = 2 ** (bits * size)
   if count != int(count):
-    return []
+    return None
+  try:
+    return {
+      prefix: lattices.make_code(
+        base, int(count), num_groups=num_decoders, size=size,
+        num_points=config.cell_points,
+      )
+      for prefix, base in (('cubic_', 'Z'), ('', lattice))
+    }  # fmt: skip
+  except ValueError:  # no such sublattice
+    return None
+
+
+def _lattice_row(num_decoders, lattice, bits, keys, config) -> dict:
+  """A lattice and Z^D on the same trials."""
+  size, known, _ = KNOWN[lattice]
+  codes = _codes(num_decoders, lattice, bits, config)
   side = np.full(num_decoders, config.side_variance, np.float32)
   believed = config.believed_variance if num_decoders > 1 else 1.0
   settings = [(period, believed) for period in config.periods]
   # So much less in each dimension that weights vary about as much.
   spread = tuple(1 + (x - 1) / size**0.5 for x in gaussian.SPREAD)
-  rows, best = [], []
-  for name, base in ((f'Z{size}', 'Z'), (lattice, lattice)):
-    try:
-      code = lattices.make_code(
-        base, int(count), num_groups=num_decoders, size=size,
-        num_points=config.cell_points,
-      )  # fmt: skip
-    except ValueError:  # no such sublattice
-      return []
+  row = {
+    'num_decoders': num_decoders,
+    'dimensions': size,
+    'bits': bits,
+    'lattice': lattice,
+    'num_messages': codes[''].num_messages,
+    'trials': config.trials,
+  }
+  best = []
+  for prefix, code in codes.items():
     ((setting, sent),) = _chosen(
       keys, config, code, side, ('mse_db',), settings, spread
     )
-    best.append(sent[0].min(1))
-    row = {
-      'num_decoders': num_decoders,
-      'dimensions': size,
-      'bits': bits,
-      'lattice': name,
-      'num_messages': code.num_messages,
-      'trials': config.trials,
-      'period': round(setting[0], 4),
-    }
-    figures = _figures(*sent).items()
-    rows.append(row | {name: x for name, x in figures if 'mse_db' in name})
-  ahead, error = _ahead(*best)
-  rows[1] |= {'ahead_db': ahead, 'ahead_db_se': error, 'known_db': known}
-  return rows
-
-
-def _ahead(plain, error) -> tuple[float, float]:
-  """Decibels between mean errors of the same trials, and the standard error.
-
-  Example:
-    >>> round(_ahead(np.array([2., 4.]), np.array([1., 2.]))[0], 2)
-    3.01
-  """
-  each = plain / plain.mean() - error / error.mean()
-  decibels = 10 * np.log10(plain.mean() / error.mean())
-  return (
-    float(decibels),
-    float(10 / np.log(10) * each.std(ddof=1) / np.sqrt(len(each))),
-  )
+    best.append(np.asarray(sent[0]).min(1))
+    row[f'{prefix}period'] = round(setting[0], 4)
+    figures = distortion.of_trials(*sent).items()
+    row |= {prefix + name: x for name, x in figures if 'mse_db' in name}
+  row['ahead_db'], row['ahead_db_se'] = distortion.gain(*best)
+  return row | {'known_db': known}
 
 
 def _prepare_lattices(config, seed):
-  """Two rows for each number of decoders, lattice and rate that it has."""
+  """A row for each number of decoders, lattice and rate that it has."""
   jobs = {
     '/'.join(map(str, job)): job
     for job in itertools.product(
       config.num_decoders, config.lattices, config.bits
     )
+    if _codes(*job, config)
   }
   keys = gaussian.trial_keys(seed, 0)
-  compute = functools.partial(_lattice_rows, keys=keys, config=config)
+  compute = functools.partial(_lattice_row, keys=keys, config=config)
   return _filled(jobs, compute)
 
 
@@ -419,6 +393,7 @@ run_lattices = Experiment(
       Column('D', 'dimensions'),
       Column('bits', 'bits'),
       Column('lattice', 'lattice'),
+      Column('Z^D, MSE dB', 'cubic_mse_db', '.2f'),
       Column('MSE dB', 'mse_db', '.2f'),
       *_OTHERS,
       Column('ahead, dB', 'ahead_db', '.2f'),

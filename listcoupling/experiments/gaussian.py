@@ -8,8 +8,8 @@ The races are simulated in law by their first arrivals
 (`compression.poisson_functional`).
 
 A job is one scheme at one setting; jobs of any kind give the same sums over
-trials (`moments`), which add over chunks and repeats and are kept on disk: a
-run that was stopped goes on where it was.
+trials (`distortion.moments`), which add over chunks and repeats and are kept on
+disk: a run that was stopped goes on where it was.
 
 Rows: no message; gls (the paper); shared_race (its baseline); the same races
 with interval labels, width and v chosen for mean-dB (`interval`) or for the
@@ -37,34 +37,29 @@ import tqdm
 
 from listcoupling import bounds, tables
 from listcoupling.compression import (
+  distortion,
   gaussian,
   gaussian_baselines,
   lattices,
   poisson_functional,
 )
-from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
 from listcoupling.tables import Column
 from listcoupling.together import leads
+from listcoupling.validation import Field
 
-RACES = {  # scheme: (selected by, kind)
+SELECTED = {  # scheme: (selected by, kind)
   'gls': ('mean_db', 'random'),
   'shared_race': ('mean_db', 'shared'),
   'interval': ('mean_db', 'interval'),
   'interval_mse': ('mse_db', 'interval'),
   'interval_groups': ('mean_db', 'interval_groups'),
   'interval_groups_mse': ('mse_db', 'interval_groups'),
-}
-LATTICES = {
   'lattice': ('mean_db', 'lattice'),
   'lattice_mse': ('mse_db', 'lattice'),
   'lattice_blind': ('mse_db', 'lattice_blind'),
-}
-SELECTED = {
-  **RACES,
-  **LATTICES,
   'seed_aware': ('mean_db', 'seed_aware'),
   'modulo': ('mean_db', 'modulo'),
   'modulo_mse': ('mse_db', 'modulo'),
@@ -72,11 +67,6 @@ SELECTED = {
 SCHEMES = ('no_message', *SELECTED, 'limit')
 SPREAD = 1.6, 1.25  # of source and noise
 CELL_POINTS = 32  # of a cell's conditional mean, in one dimension
-
-# Which of the n decoders, and the prefix of its columns.
-DECODERS = {'best': '', 'mean': 'average_', 'worst': 'worst_'}
-_REDUCE = (np.nanmin, np.nanmean, np.nanmax)
-SIZE = 3 + 4 * len(DECODERS)
 
 
 class Job(NamedTuple):
@@ -127,7 +117,7 @@ def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
     Job(*job[:2], *(np.broadcast_to(x, num_decoders) for x in job[2:]))
     for job in jobs
   ]
-  sums = np.zeros((len(jobs), num_decoders, SIZE))
+  sums = np.zeros((len(jobs), num_decoders, distortion.SIZE))
   for name in sorted({job.stage for job in jobs}):
     rows = [i for i, job in enumerate(jobs) if job.stage == name]
     part = [jobs[i] for i in rows]
@@ -167,7 +157,7 @@ def _races(key, trials, jobs, config, complete):
     side_variance=config.side_variance, complete=complete,
   )  # fmt: skip
   bound = _bound(out.information_density, jobs) if complete else None
-  return moments(out.squared_error, out.is_match, bound)
+  return distortion.moments(out.squared_error, out.is_match, bound)
 
 
 def _lattice(key, trials, jobs, config, complete):
@@ -178,7 +168,7 @@ def _lattice(key, trials, jobs, config, complete):
   """
   num_decoders = jobs[0].period.size
   spread = (1.0, 1.0) if complete else SPREAD
-  sums = np.empty((len(jobs), num_decoders, SIZE))
+  sums = np.empty((len(jobs), num_decoders, distortion.SIZE))
   for (j, job), n in itertools.product(enumerate(jobs), range(num_decoders)):
     side = np.full(n + 1, config.side_variance, np.float32)
     if job.kind == 'lattice_blind':
@@ -191,42 +181,63 @@ def _lattice(key, trials, jobs, config, complete):
       reach=int(job.reach[n]), believed_variance=job.believed[n],
       spread=spread,
     )  # fmt: skip
-    error, weight = (np.asarray(x)[:, None, None] for x in (error, weight))
-    sums[j, n] = moments(error, weight=weight)[0, 0]
+    sums[j, n] = distortion.moments(error, weight=weight)
   return sums
 
 
 def _modulo(key, trials, jobs, config, complete):
   """Sums [J, K, SIZE]; a job has one width per number of decoders."""
   del complete
-  num_decoders = jobs[0].period.size
-  errors = np.empty((len(trials), len(jobs), num_decoders, num_decoders))
-  for j, job in enumerate(jobs):
-    for period in set(job.period.tolist()):
-      use = job.period == period
-      each = gaussian_baselines.modulo_quantiser(
-        key, trials, job.num_messages, period / job.num_messages,
-        config.side_variance, num_decoders=num_decoders,
-      )  # fmt: skip
-      errors[:, j, use] = by_list_size(each)[:, use]
-  return moments(errors)
+
+  @functools.cache
+  def errors(num_messages, period):
+    return gaussian_baselines.modulo_quantiser(
+      key, trials, num_messages, period / num_messages, config.side_variance,
+      num_decoders=max(config.num_decoders),
+    )  # fmt: skip
+
+  return _of_each_n(jobs, 'period', errors)
 
 
 def _seed_aware(key, trials, jobs, config, complete):
   """Sums [J, K, SIZE]; every variance serves all numbers of messages."""
   del complete
-  counts, num_decoders = tuple(config.num_messages), jobs[0].period.size
-  errors = np.empty((len(trials), len(jobs), num_decoders, num_decoders))
-  for v in sorted({v for job in jobs for v in job.test_variance.tolist()}):
-    each = gaussian_baselines.seed_aware(
+  counts = tuple(config.num_messages)
+
+  @functools.cache
+  def by_messages(v):
+    return gaussian_baselines.seed_aware(
       key, trials, v, config.side_variance, num_messages=counts,
-      num_decoders=num_decoders, num_candidates=config.num_candidates,
+      num_decoders=max(config.num_decoders),
+      num_candidates=config.num_candidates,
     )  # fmt: skip
-    each = by_list_size(each)
-    for j, job in enumerate(jobs):
-      use = job.test_variance == v
-      errors[:, j, use] = each[:, counts.index(job.num_messages)][:, use]
-  return moments(errors)
+
+  return _of_each_n(
+    jobs,
+    'test_variance',
+    lambda count, v: by_messages(v)[:, counts.index(count)],
+  )
+
+
+def _of_each_n(jobs, name, simulate) -> np.ndarray:
+  """Sums [J, K, SIZE] of decoders that know no n; each n has its own value.
+
+  Args:
+    jobs: [J].
+    name: of the field [K] of a job that is simulated.
+    simulate: (L, a value of it) -> squared errors [R, K].
+  """
+  errors = [
+    np.stack(
+      [
+        distortion.by_list_size(simulate(job.num_messages, value))[:, n]
+        for n, value in enumerate(getattr(job, name).tolist())
+      ],
+      1,
+    )
+    for job in jobs
+  ]
+  return distortion.moments(np.stack(errors, 1))
 
 
 # Stage: sums of its jobs, and the field of the number of their trials.
@@ -238,107 +249,25 @@ _STAGES = {
 }
 
 
-def by_list_size(squared_error) -> np.ndarray:
-  """[..., K] of decoders that know no n -> [..., K, K] by (n, k); NaN: none."""
-  error = np.asarray(squared_error, np.float64)
-  used = np.tri(error.shape[-1], dtype=bool)
-  return np.where(used, error[..., None, :], np.nan)
-
-
-def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
-  """Sums [J, K, SIZE] over R trials: what every figure needs.
-
-  They are count, matches, the bound of Proposition 4 (NaN where there is none);
-  then, for each of `DECODERS`, of dB, its square, the squared error and its.
-
-  Args:
-    squared_error: [R, J, K, K] by (n, k), NaN for k >= n.
-    match: [R, J, K].
-    bound: [R, J, K].
-    weight: [R, J, K], of mean 1, for trials of importance sampling.
-  """
-  error = np.asarray(squared_error, np.float64)
-  db = 10 * np.log10(np.maximum(error, 1e-20))
-  shape = error.shape[1:-1]
-  sums = [np.full(shape, float(len(error)))]
-  for x in (match, bound):
-    none = np.full(shape, np.nan)
-    sums.append(none if x is None else np.sum(x, 0, dtype=float))
-  for reduce in _REDUCE:
-    for value in (reduce(db, -1), reduce(error, -1)):  # [R, J, K]
-      value = value * weight
-      sums += [value.sum(0), (value**2).sum(0)]
-  return np.stack(sums, -1)
-
-
-def cautious(row, score: str) -> float:
-  """A figure and its standard error: what a choice goes by.
-
-  The mean squared error hangs on failures that few trials see; the setting
-  that happened to see none would be chosen by the figure alone.
-  """
-  return row[score] + row[f'{score}_se']
-
-
-def figures(sums) -> dict[str, float]:
-  """Distortions, error rate and bound from `moments` of one setting [SIZE].
-
-  Returns:
-    mean_db: mean of 10 log10 of the squared error of the best decoder (the
-    paper's figure); mse_db: 10 log10 of its mean squared error; standard
-    errors of both, the latter's by the delta method; the same for the mean and
-    the worst decoder, with the prefixes of `DECODERS`; error_rate; error_bound
-    (Proposition 4).
-
-  Example:
-    >>> round(figures(moments(np.full((2, 1, 1, 1), .1))[0, 0])["mse_db"], 6)
-    -10.0
-  """
-  count, match, bound, *rest = np.asarray(sums, float)
-  # [decoders, dB or error, sum or sum of squares]
-  total, square = np.moveaxis(np.reshape(rest, (-1, 2, 2)) / count, -1, 0)
-  spread = np.sqrt(np.maximum(square - total**2, 0) / max(count - 1, 1))
-  row = {}
-  for prefix, (db, error), (db_se, error_se) in zip(
-    DECODERS.values(), total, spread
-  ):
-    row |= {
-      f'{prefix}mean_db': db,
-      f'{prefix}mean_db_se': db_se,
-      f'{prefix}mse_db': 10 * np.log10(error),
-      f'{prefix}mse_db_se': 10 / np.log(10) * error_se / error,
-    }
-  if not np.isnan(match):
-    rate = 1 - match / count
-    row['error_rate'] = rate
-    row['error_rate_se'] = tables.binomial_error(rate, count)
-  if not np.isnan(bound):
-    row['error_bound'] = bound / count
-  return {name: float(value) for name, value in row.items()}
-
-
-_COUNTS = Field(int, least=1, many=True)
-_POSITIVE = Field(float, above=0, many=True)
-_TRIALS = Field(int, least=2)
 FIELDS = {
-  'num_decoders': _COUNTS,
-  'num_messages': _COUNTS,
   'schemes': Field(str, among=SCHEMES, many=True),
-  'test_variances': _POSITIVE,
-  'interval_variances': _POSITIVE,
-  'periods': _POSITIVE,
-  'lattice_periods': _POSITIVE,
-  'believed_variances': _POSITIVE,
-  'num_candidates': _TRIALS,
   'side_variance': Field(float, above=0),
-  'selection_trials': _TRIALS,
-  'trials': _TRIALS,
-  'seed_aware_trials': _TRIALS,
-  'lattice_trials': _TRIALS,
   'repeats': Field(int, least=1),
-  'chunk': _TRIALS,
   'cpu_devices': Field(int, least=0),
-}
+  **dict.fromkeys(
+    ('num_decoders', 'num_messages'), Field(int, least=1, many=True)
+  ),
+  **dict.fromkeys(
+    ('test_variances', 'interval_variances', 'periods', 'lattice_periods',
+     'believed_variances'),
+    Field(float, above=0, many=True),
+  ),
+  **dict.fromkeys(
+    ('num_candidates', 'selection_trials', 'trials', 'seed_aware_trials',
+     'lattice_trials', 'chunk'),
+    Field(int, least=2),
+  ),
+}  # fmt: skip
 COLUMNS = (
   Column('scheme', 'scheme'),
   Column('K', 'num_decoders'),
@@ -465,8 +394,8 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
     rows = [i for i, job in enumerate(jobs) if job[:2] == (kind, count)]
     best = []
     for each in sums[rows].swapaxes(0, 1):  # [jobs, SIZE] of each n
-      scores = [cautious(figures(x), score) for x in each]
-      best.append(jobs[rows[int(np.nanargmin(scores))]][2:])
+      place = distortion.choose(list(map(distortion.figures, each)), score)
+      best.append(jobs[rows[place]][2:])
     chosen[scheme, count] = Job(kind, count, *map(np.array, zip(*best)))
   return chosen
 
@@ -496,7 +425,8 @@ def run_repeat(config, record: Run, seed: int, repeat: int):
       key, num_trials=config.trials, num_decoders=max(config.num_decoders),
       side_variance=config.side_variance,
     )  # fmt: skip
-    evaluated['no_message', 1] = moments(by_list_size(error)[:, None])[0]
+    error = distortion.by_list_size(error)
+    evaluated['no_message', 1] = distortion.moments(error)
   if jobs:
     first = sums(
       'selection', selection_key, config.selection_trials, jobs, complete=False
@@ -538,16 +468,11 @@ def _row(scheme, num_decoders, num_messages, sums, jobs) -> dict:
     'num_messages': num_messages,
     'repeats': len(sums),
     'trials': int(sum(x[0] for x in sums)),
-    **figures(np.sum(sums, 0)),
+    **distortion.figures(np.sum(sums, 0)),
     'paper_mean_db': PAPER_DB.get((scheme, num_decoders, num_messages)),
   }
   if scheme == 'shared_race':  # Proposition 4 is about a race for each
     row.pop('error_bound', None)
-  if len(sums) > 1:
-    each = [figures(x) for x in sums]
-    for name in ('mean_db', 'mse_db'):
-      spread = np.std([x[name] for x in each], ddof=1)
-      row[f'{name}_spread'] = float(spread)
   if jobs[0] is None:
     return row
 
@@ -586,13 +511,13 @@ def _limit_rows(config) -> list[dict]:
 
 def as_text(rows) -> str:
   """The table for a terminal, and where it is not as it should be."""
-  table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
-  lines = *_below_no_message(table), *_beyond_the_bound(rows), *_claims(table)
+  lines = *_beyond_the_bound(rows), *_claims(rows)
   return '\n'.join([tables.as_text(rows, COLUMNS), *lines])
 
 
-def _claims(table) -> Iterator[str]:
+def _claims(rows) -> Iterator[str]:
   """Of how many cells (K, L) each of `_CLAIMS` is true, and of which not."""
+  table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
   for scheme, name, other, most, with_one in _CLAIMS:
     gaps, missed = [], []
     for (own, n, count), row in table.items():
@@ -614,7 +539,7 @@ def _claims(table) -> Iterator[str]:
 
 def _beyond_the_bound(rows) -> Iterator[str]:
   """Where trials miss more than by Proposition 4, proved for iid labels."""
-  for scheme in RACES:
+  for scheme in SELECTED:
     beyond = [
       r['error_rate'] > r['error_bound'] + 5 * r['error_rate_se']
       for r in rows
@@ -624,21 +549,6 @@ def _beyond_the_bound(rows) -> Iterator[str]:
       yield (
         f'{scheme}: P[error] above Proposition 4 in {sum(beyond)} of '
         f'{len(beyond)} rows'
-      )
-
-
-def _below_no_message(table) -> Iterator[str]:
-  """Where the mean squared error stays below that of no message."""
-  for scheme in (*RACES, *LATTICES):
-    below = [
-      row['mse_db'] < table['no_message', n, 1]['mse_db']
-      for (own, n, count), row in table.items()
-      if own == scheme and count >= 4 and ('no_message', n, 1) in table
-    ]
-    if below:
-      yield (
-        f'{scheme}: MSE below no message in {sum(below)} of {len(below)} rows '
-        'of at least 2 bits'
       )
 
 

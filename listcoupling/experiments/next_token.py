@@ -31,14 +31,15 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
-from listcoupling.config_fields import Field
 from listcoupling.data import text
 from listcoupling.decoding import analysis
 from listcoupling.experiments import plots
 from listcoupling.experiments.language.protocol import load_pair
+from listcoupling.experiments.plots import Curve
 from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 FIELDS = {
   'target': Field(str, empty=True),
@@ -63,6 +64,14 @@ COLUMNS = (
   Column('sampled', 'gumbel', '.4f'),
   Column('1 - TV', 'optimum', '.4f'),
 )
+_CURVES = {
+  'optimum': Curve('optimum, $1 - TV$', plots.BLACK),
+  'lower_bound': Curve('bound, $(1 - TV)/(1 + TV)$', plots.BLACK, '--'),
+  'gumbel': Curve('Gumbel', plots.RED, None, 'o', hollow=True),
+  'gumbel_exact': Curve('Gumbel, exact', plots.RED, None, '.'),
+  'minhash': Curve('Weighted MinHash', plots.BLUE, None, 's', hollow=True),
+  'minhash_exact': Curve('Weighted MinHash, exact', plots.BLUE, None, '.'),
+}
 # Exact values are float32 sums of up to 1e5 terms.
 ROUNDING = 2e-6
 # Races of this many entries fit the caches of a CPU core.
@@ -271,30 +280,17 @@ def as_text(rows: Sequence[dict]) -> str:
 
 def plot(rows: Sequence[dict], path: str | os.PathLike) -> None:
   """Match rate against total variation, one point per position."""
-  grid = np.linspace(0, 1, 201)
-  with plots.figure(path, size=(5.6, 4.2)) as canvas:
-    axes = canvas.add_subplot()
-    axes.plot(grid, 1 - grid, color=plots.BLACK)
-    axes.text(0.6, 0.43, 'optimum, $1 - TV$')
-    axes.plot(grid, (1 - grid) / (1 + grid), '--', color=plots.BLACK)
-    axes.text(0.03, 0.2, '- - bound, $(1 - TV)/(1 + TV)$')
-    for name, title, color, marker, place in (
-      ('gumbel', '○ Gumbel (dots: exact)', plots.RED, 'o', 0.95),
-      ('minhash', '□ Weighted MinHash', plots.BLUE, 's', 0.88),
-    ):
-      axes.text(0.98, place, title, color=color, ha='right')
-      for own, mark, how in (
-        (name, marker, {'markerfacecolor': 'none'}),
-        (f'{name}_exact', '.', {'markersize': 2.5}),
-      ):
-        curve = plots.Curve(title, color, None, mark)
-        curve.of_rows(axes, rows, 'total_variation', own, **how)
-    axes.set(
-      xlabel='total variation $TV$ of drafter and target',
-      ylabel='probability that the tokens match',
-      xlim=(0, 1),
-      ylim=(0, 1.01),
-    )
+  plots.columns(
+    sorted(rows, key=lambda row: row['total_variation']),
+    path,
+    x='total_variation',
+    curves=_CURVES,
+    labels=(
+      'total variation $TV$ of drafter and target',
+      'probability that the tokens match',
+    ),
+    size=(4.4, 3.8),
+  )
 
 
 run = Experiment(FIELDS, _prepare, as_text, {'next_token.png': plot})

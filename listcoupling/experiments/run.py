@@ -13,13 +13,13 @@ Several devices fill one table together, those of one process or of several
 (`jax.distributed`): all processes make the same calls and see the same folder,
 `Run.rows` and `Run.deal` share the work, process 0 holds the folder and writes
 the table. It has the bytes that one device alone writes, but for columns of
-times, for which each process keeps to one device.
+times, for which each process keeps to one device. Devices of a mesh do every
+row together.
 """
 
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import pathlib
 import platform
@@ -34,16 +34,18 @@ import jax
 import numpy as np
 import tqdm
 from absl import logging
+from jax.sharding import Mesh
 
 from listcoupling import files, tables
-from listcoupling.config_fields import check_config
 from listcoupling.together import (
   all_or_none,
   everyone,
+  later_stop,
   leads,
   of_leader,
   together,
 )
+from listcoupling.validation import check_config
 
 RECORD = 'results.json'
 _DIGEST = 'sha256'
@@ -243,6 +245,7 @@ class Run:
     key: str,
     table: str = 'results.csv',
     timed: bool = False,
+    shared: bool = False,
   ) -> list[dict[str, Any]]:
     """Computes the missing rows of a table; each is kept as soon as it is done.
 
@@ -252,6 +255,8 @@ class Run:
       key: column of the names.
       table: name of the CSV file. It may hold rows of earlier jobs, too.
       timed: rows hold times; a process has one device at work then.
+      shared: every row is made by all processes, on a mesh of their devices;
+        that of process 0 is kept.
 
     Returns:
       One row per job: its name, then its columns, as `tables.values`.
@@ -262,25 +267,32 @@ class Run:
     done = of_leader(lambda: self._kept(table, key))
     left = [(name, job) for name, job in jobs.items() if str(name) not in done]
     order = dict.fromkeys(map(str, jobs))
-    count = jax.process_count() * (1 if timed else _devices_each())
+    each = 1 if timed else _devices_each()
+    count = 1 if shared else jax.process_count() * each
     with tqdm.tqdm(total=len(left), desc=key, disable=not left) as progress:
       for first in range(0, len(left), count):
         turn = left[first : first + count]
         progress.set_postfix_str(str(turn[0][0]))
-        done |= self._turn(turn, compute, key, table)
+        done |= self._turn(turn, compute, key, table, shared)
         self.write([done[name] for name in order | done if name in done], table)
         progress.update(len(turn))
     together(lambda: None)  # the table is whole
     columns = dict.fromkeys(name for row in done.values() for name in row)
     return [columns | tables.values(done[name]) for name in order]
 
-  def _turn(self, turn, compute, key, table) -> dict[str, dict[str, str]]:
-    """The next rows by name, one from each device."""
-    count = jax.process_count()
+  def _turn(
+    self, turn, compute, key, table, shared
+  ) -> dict[str, dict[str, str]]:
+    """The next rows by name, one from each device or, if shared, from all."""
+    count, place = jax.process_count(), jax.process_index()
+    if shared:
+      count, place = 1, 0
 
     def own():
-      named = turn[jax.process_index() :: count]
-      found = on_devices(compute, [job for _, job in named])
+      named = turn[place::count]
+      # Who leaves a program that others run keeps them waiting.
+      with later_stop() if shared else contextlib.nullcontext():
+        found = on_devices(compute, [job for _, job in named])
       return [
         tables.texts({key: name, **row}) for (name, _), row in zip(named, found)
       ]
@@ -295,34 +307,6 @@ class Run:
     digests |= {name: _digest(row) for name, row in rows.items()}
     self._worked()
     return rows
-
-  def results(
-    self,
-    jobs: Mapping[int | str, Any],
-    compute: Callable[[Any], list[dict[str, Any]]],
-    *,
-    timed: bool = False,
-  ) -> list[dict[str, Any]]:
-    """Rows of results.csv where a job gives any number of them.
-
-    They are kept in parts.csv, as JSON, as soon as they are done.
-
-    Args:
-      jobs: as of `rows`.
-      compute: gives the rows.
-      timed: as of `rows`.
-    """
-    parts = self.rows(
-      jobs,
-      lambda job: {'rows': json.dumps(compute(job), default=files.plain)},
-      key='job',
-      table='parts.csv',
-      timed=timed,
-    )
-    found = [row for part in parts for row in json.loads(part['rows'])]
-    if found:
-      self.write(found)
-    return found
 
   def write(
     self, rows: Sequence[Mapping[str, Any]], table: str = 'results.csv'
@@ -438,6 +422,10 @@ class Experiment(NamedTuple):
   as_text: Callable[[Sequence[Mapping]], str]
   figures: Mapping[str, Callable[[list[dict], pathlib.Path], None]]
   may_change: Sequence[str] = ()
+
+  def on(self, mesh: Mesh) -> 'Experiment':
+    """The same with every row made on a mesh, which `prepare` must take."""
+    return self._replace(prepare=functools.partial(self.prepare, mesh=mesh))
 
   def __call__(
     self, config: Any, workdir: str | os.PathLike, seed: int = 0

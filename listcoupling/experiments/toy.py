@@ -28,15 +28,16 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
-from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.plots import Curve
 from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
 _largest = bounds.optimal_list_acceptance
+# Exact values and bounds, from probabilities.
 COMPUTED = {
   'gls_exact': bounds.list_matching_probability,
   'gls_bound': bounds.list_matching_bound,
@@ -215,20 +216,18 @@ def _overlap(p, q):
   return 1 - bounds.total_variation(p, q)
 
 
-# What draws, and what theory says of the matches; None is unknown.
-_COUPLINGS = {
-  'maximal': (rejection.maximal_coupling, _overlap),
-  'low communication': (_low, _overlap),
-  'Gumbel': (coupling.gumbel_coupling, bounds.gumbel_coupling_probability),
-  'Weighted MinHash': (_minhash, bounds.weighted_minhash_probability),
-}
-_LISTS = {
-  'GLS': (coupling.gumbel_list_sampling, bounds.list_matching_probability),
-  'SpecInfer': (rejection.specinfer_step, None),
-  'SpecTr': (rejection.spectr_step, None),
-  'optimum, iid drafts': (None, COMPUTED['optimum']),
-  'shared-race list': (coupling.shared_race_list_sampling, None),
-  'optimum, top-K': (None, COMPUTED['optimum_without_replacement']),
+# K, what draws, and what theory says of the matches; None is unknown.
+_SCHEMES = {
+  'maximal': (1, rejection.maximal_coupling, _overlap),
+  'low communication': (1, _low, _overlap),
+  'Gumbel': (1, coupling.gumbel_coupling, bounds.gumbel_coupling_probability),
+  'Weighted MinHash': (1, _minhash, bounds.weighted_minhash_probability),
+  'GLS': (4, coupling.gumbel_list_sampling, COMPUTED['gls_exact']),
+  'SpecInfer': (4, rejection.specinfer_step, None),
+  'SpecTr': (4, rejection.spectr_step, None),
+  'optimum, iid drafts': (4, None, COMPUTED['optimum']),
+  'shared-race list': (4, coupling.shared_race_list_sampling, None),
+  'optimum, top-K': (4, None, COMPUTED['optimum_without_replacement']),
 }
 _BATCH = 10_000  # draws at a time
 
@@ -244,39 +243,26 @@ def coupling_table(seed: int, *, trials: int = 2000) -> str:
     Lines of text: sampled rate with its standard error beside what theory
     says, and the bits sent.
   """
-  num_atoms, count = 10, 4
+  num_atoms = 10
   key = gumbel.seed_key(seed)
   laws_key = gumbel.domain_key(key, Domain.LAWS, num_atoms)
   laws = gumbel.exponential(laws_key, 2 * num_atoms).reshape(2, num_atoms)
   p, q = laws / laws.sum(axis=-1, keepdims=True)
   keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS), trials)
-  rows = [
-    {'coupling': name, 'num_drafts': 1, **_compared(*pair, keys, p, q)}
-    for name, pair in _COUPLINGS.items()
-  ]
-  rows += [
-    {
-      'coupling': name,
-      'num_drafts': count,
-      **_compared(*pair, keys, p, q, num_drafts=count),
-    }
-    for name, pair in _LISTS.items()
-  ]
+  rows = []
+  for name, (count, draw, theory) in _SCHEMES.items():
+    lists = {} if count == 1 else {'num_drafts': count}
+    row = {'coupling': name, 'num_drafts': count}
+    if draw is not None:
+      row |= _drawn(functools.partial(draw, **lists), keys, p, q)
+    if theory is not None:
+      row['theory'] = float(theory(p, q, **lists))
+    rows.append(row)
   return (
     f'One pair of Dirichlet(1) laws on {num_atoms} atoms, TV = '
     f'{float(bounds.total_variation(p, q)):.4f}, {trials} draws, seed {seed}\n'
     f'{tables.as_text(rows, _COUPLING_COLUMNS)}\n\n{_COUPLING_LEGEND}'
   )
-
-
-def _compared(draw, theory, keys, p, q, **options) -> dict:
-  """What is drawn, and what theory says, where each is known."""
-  row = {}
-  if draw is not None:
-    row |= _drawn(functools.partial(draw, **options), keys, p, q)
-  if theory is not None:
-    row['theory'] = float(theory(p, q, **options))
-  return row
 
 
 def _drawn(function, keys, p, q) -> dict:

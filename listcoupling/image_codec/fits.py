@@ -1,8 +1,8 @@
 """Trained networks of the image codec on disk, and what names them in a file.
 
-A workdir of scripts/train_vae.py has one VAE, one of
-scripts/evaluate_compression.py several (a beta each) and the fits of
-`gls_kmeans`, `lattice` and `list_quantiser`, a file per number of codewords:
+A workdir of scripts/train_vae.py or scripts/evaluate_compression.py has a VAE
+for each beta and the fits of `gls_kmeans`, `lattice` and `list_quantiser`, a
+file per number of codewords:
 
     model/vae.safetensors or model_beta_<beta>/vae.safetensors
     fits/gls_kmeans_<F>[_groups_<G>]_beta_<beta>.safetensors
@@ -22,7 +22,7 @@ codewords.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -118,30 +118,9 @@ def fit_path(
 
 
 class FitFile(NamedTuple):
-  """Contents of the file of a fit."""
+  """Contents of the file of a fit.
 
-  fit: schemes.Fit
-  num_decoders: tuple[int, ...]  # every K that it was fitted for
-  num_candidates: int  # N that it was fitted for
-  side_kind: str  # what a decoder knows
-  mean_weight: float | None = None  # of the mean decoder in the loss
-  reach: float | None = None  # see `reach_of`
-
-
-def write_fit(
-  path,
-  fit: schemes.Fit,
-  *,
-  num_decoders: Sequence[int],
-  num_candidates: int,
-  side_kind: str = 'crop',
-  mean_weight: float | None = None,
-  reach: float | None = None,
-) -> None:
-  """Writes a fit, whole or not at all; the folder is made.
-
-  Args:
-    path: see `fit_path`.
+  Attributes:
     fit: the networks.
     num_decoders: every K that it was fitted for.
     num_candidates: N that it was fitted for.
@@ -149,15 +128,24 @@ def write_fit(
     mean_weight: of the mean decoder in the loss; None: not known.
     reach: see `reach_of`; None: not known.
   """
+
+  fit: schemes.Fit
+  num_decoders: tuple[int, ...]
+  num_candidates: int
+  side_kind: str = 'crop'
+  mean_weight: float | None = None
+  reach: float | None = None
+
+
+def write_fit(path, file: FitFile) -> None:
+  """Writes a fit, whole or not at all, to `fit_path`; the folder is made."""
+  about = file._asdict()
+  fit = about.pop('fit')
   arrays = {'codewords': fit.codewords, 'decoder': fit.params}
   if fit.classifier is not None:
     arrays['classifier'] = fit.classifier
-  about = {
-    'kind': 'fit', 'sizes': dataclasses.asdict(fit.config),
-    'num_decoders': list(num_decoders), 'num_candidates': num_candidates,
-    'side_kind': side_kind, 'mean_weight': mean_weight, 'reach': reach,
-  }  # fmt: skip
-  files.write_arrays(path, arrays, about)
+  sizes = dataclasses.asdict(fit.config)
+  files.write_arrays(path, arrays, {'kind': 'fit', 'sizes': sizes, **about})
 
 
 def read_fit(path) -> FitFile:
@@ -174,11 +162,10 @@ def read_fit(path) -> FitFile:
     fit = schemes.Fit(
       arrays['codewords'], arrays['decoder'], arrays.get('classifier'), config
     )
-    counts, candidates = about['num_decoders'], about['num_candidates']
-    kind = about.get('side_kind', 'crop')
     return FitFile(
-      fit, tuple(map(int, counts)), int(candidates), kind,
-      about.get('mean_weight'), about.get('reach'),
+      fit, tuple(map(int, about['num_decoders'])), int(about['num_candidates']),
+      about.get('side_kind', 'crop'), about.get('mean_weight'),
+      about.get('reach'),
     )  # fmt: skip
   except (KeyError, TypeError) as error:
     raise ValueError(f'{path} does not hold a fit ({error!r}).') from error
@@ -283,16 +270,55 @@ def _choices(
   if not found:
     if not (directory / 'fits').is_dir():
       raise FileNotFoundError(
-        f'{directory} is no model for {scheme}: it has no folder fits; name '
-        'the workdir of scripts/evaluate_compression.py.'
+        f'{directory} is no model for {scheme}: it has no folder fits; '
+        'scripts/train_vae.py --scheme and scripts/evaluate_compression.py '
+        'make them.'
       )
     kept = sorted(p.name for p in directory.glob(f'fits/{scheme}_*'))
     raise FileNotFoundError(
       f'{directory}/fits holds no {" or ".join(p.name for p in paths.values())}'
       f', for {scheme} of {num_messages} messages to {num_decoders} decoders; '
-      f'it holds {kept}. scripts/evaluate_compression.py makes them.'
+      f'it holds {kept}. scripts/train_vae.py --scheme makes one.'
     )
   return found
+
+
+class Code(NamedTuple):
+  """Scheme and sizes of a codec.
+
+  Attributes:
+    scheme: key of `scheme.SCHEMES`; or one of two that only evaluations have,
+      `shared_race`, the paper's baseline of gls, and `side_only`, the answer
+      to side information without a message.
+    num_decoders: K.
+    num_messages: L.
+    num_groups: G.
+  """
+
+  scheme: str
+  num_decoders: int | None
+  num_messages: int | None
+  num_groups: int = 1
+
+  @property
+  def family(self) -> str:
+    """Whose candidates and settings it shares."""
+    return 'gls' if self.scheme == 'shared_race' else self.scheme
+
+
+def check_code(code: Code, bin_size: int | None) -> None:
+  """ValueError where G or M cannot be those of the scheme."""
+  if code.scheme == 'list_quantiser':
+    if code.num_groups != 1:
+      raise ValueError(
+        f'num_groups of a list quantiser must be 1, got {code.num_groups}: its '
+        'decoders share no codeword.'
+      )
+    return
+  if bin_size not in (None, 1):
+    raise ValueError(f'bin_size of {code.scheme} must be 1, got {bin_size}.')
+  if code.num_decoders is not None:
+    codec.check_groups(code.num_groups, code.num_decoders)
 
 
 class Setting(NamedTuple):
@@ -303,24 +329,37 @@ class Setting(NamedTuple):
   bin_size: int = 1  # M
 
 
-def _evaluated(directory, job) -> Setting:
-  """The choice of the evaluation for (scheme, K, L, G), or Nones."""
-  nothing = Setting(None, None)
-  path = directory / 'choice' / f'{job[0]}.json'
+def choice_path(workdir, scheme: str) -> pathlib.Path:
+  """Where the settings that an evaluation chose are kept."""
+  return pathlib.Path(workdir) / 'choice' / f'{scheme}.json'
+
+
+def write_choice(path, chosen: Mapping[Code, Setting]) -> None:
+  """Writes the setting of each codec, whole or not at all."""
+  # As lists: written as they stand they would be dictionaries.
+  kept = [(list(code), list(setting)) for code, setting in chosen.items()]
+  files.write_json(path, {'chosen': kept})
+
+
+def read_choice(path) -> dict[Code, Setting]:
+  """Reads what `write_choice` wrote; nothing if there is no such file.
+
+  Raises:
+    ValueError: for a damaged file.
+  """
   if not path.is_file():
-    return nothing
+    return {}
   try:
-    chosen = {
-      tuple(kept): Setting(
+    return {
+      Code(*code): Setting(
         None if beta is None else float(beta), int(count), int(size)
       )
-      for kept, (beta, count, size) in files.read_json(path)['chosen']
+      for code, (beta, count, size) in files.read_json(path)['chosen']
     }
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'{path} is damaged ({error!r}); name --beta, or evaluate again.'
     ) from error
-  return chosen.get(job, nothing)
 
 
 def load_model(
@@ -337,7 +376,7 @@ def load_model(
 
   Args:
     directory: workdir of scripts/train_vae.py (or a model folder in it) or of
-      scripts/evaluate_compression.py, which alone has the fits.
+      scripts/evaluate_compression.py.
     scheme: key of `scheme.SCHEMES`.
     num_decoders: K; not read for gls where there is one VAE.
     num_messages: L, likewise.
@@ -355,21 +394,13 @@ def load_model(
       K, M > 1 of another scheme, or a damaged file.
   """
   directory = pathlib.Path(directory)
-  if scheme != 'list_quantiser':
-    if bin_size not in (None, 1):
-      raise ValueError(f'bin_size of {scheme} must be 1, got {bin_size}.')
-    if num_decoders is not None:
-      codec.check_groups(num_groups, num_decoders)
-  elif num_groups != 1:
-    raise ValueError(
-      f'num_groups of a list quantiser must be 1, got {num_groups}: its '
-      'decoders share no codeword.'
-    )
-  job = (scheme, num_decoders, num_messages, num_groups)
-  setting, count = _evaluated(directory, job), None
+  code = Code(scheme, num_decoders, num_messages, num_groups)
+  check_code(code, bin_size)
+  kept, count = read_choice(choice_path(directory, scheme)), None
+  setting = kept.get(code, Setting(None, None))
   if bin_size is None:
     bin_size = setting.bin_size
-  choices = _choices(directory, *job, bin_size)
+  choices = _choices(directory, *code, bin_size)
   if beta is None and None not in choices:
     beta, count = setting.beta, setting.num_candidates
   if beta is None and len(choices) == 1:

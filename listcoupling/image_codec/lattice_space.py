@@ -19,6 +19,7 @@ import numpy as np
 
 from listcoupling import gumbel
 from listcoupling.image_codec import scheme as schemes
+from listcoupling.image_codec.trials import squared_error
 from listcoupling.models import codeword_decoder
 
 # In units of what side information leaves of a latent.
@@ -94,9 +95,7 @@ def errors(known: Choices, model, spaces, *, settings) -> jax.Array:
       space, known.keys, means, sent.message, decoders, code
     )
     images = schemes.vae_images(model, latent, sides)
-    axes = tuple(range(2, images.ndim))
-    error = jnp.mean((images - known.right[:, None]) ** 2, axes)
-    return jnp.mean(jnp.min(error, 1))
+    return jnp.mean(jnp.min(squared_error(images, known.right), 1))
 
   return jax.lax.map(one, spaces)
 

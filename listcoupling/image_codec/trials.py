@@ -4,8 +4,8 @@ What trains on the outcomes of the codec and what tabulates them call the same
 schemes as a file does. Side information of K decoders is drawn here; image r
 depends on (key, r) alone.
 
-Legend: R images, N candidates, K decoders, L messages, [H, W] source, [h, w]
-side.
+Legend: R images, N candidates, K decoders, L messages, G groups, [H, W] source,
+[h, w] side.
 """
 
 import functools
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from listcoupling import bounds
 from listcoupling.data import side_information
 from listcoupling.image_codec import scheme as schemes
 
@@ -25,6 +26,15 @@ class Trials(NamedTuple):
   right: jax.Array  # [R, H, W]
   sides: jax.Array  # [R, K, h, w]
   prepared: schemes.Prepared | jax.Array | None  # see `scheme.Scheme`
+
+
+class Sent(NamedTuple):
+  """R images at K decoders."""
+
+  images: jax.Array  # [R, K, H, W]
+  error: jax.Array  # [R, K] squared error per pixel
+  found: jax.Array  # [R, K] decoder holds the encoder's choice
+  error_bound: jax.Array  # [R] on the chance that nobody finds it, or NaN
 
 
 def prepare(
@@ -107,3 +117,34 @@ def by_messages(function: Callable) -> Callable:
     return compiled(model, trials, num_messages, settings=settings, name=name)
 
   return call
+
+
+@by_messages
+def send(model, trials, settings, name) -> Sent:
+  """As `transmit`: what decoders have, how far off it is, and the bound."""
+  prepared, encoding, decoding = transmit(model, trials, settings, name)
+  found = decoding.index == encoding.index[:, None]
+  bound = jnp.full(len(trials.right), jnp.nan, jnp.float32)
+  if name == 'gls' and not settings.shared_race:
+    # Theorem 2 is about a race for each decoder and labels that know nothing.
+    bound = error_bound(prepared, encoding.index, settings)
+  error = squared_error(decoding.images, trials.right)
+  return Sent(decoding.images, error, found, bound)
+
+
+def squared_error(images, right) -> jax.Array:
+  """Squared error per pixel: [R, K, H, W] against [R, H, W] -> [R, K]."""
+  axes = tuple(range(2, images.ndim))
+  return jnp.mean((images - right[:, None]) ** 2, axes)
+
+
+def error_bound(prepared: schemes.Prepared, index, settings) -> jax.Array:
+  """`bounds.codebook_error_bound` [R] of the encoder's candidates [R]."""
+  place = index[:, None]
+  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [R, N]
+  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
+  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
+  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
+  return bounds.codebook_error_bound(
+    meant, heard, settings.num_messages, num_groups=settings.num_groups
+  )

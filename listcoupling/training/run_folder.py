@@ -56,15 +56,7 @@ def check_mesh(mesh: Mesh | None) -> Mesh | None:
         'got none; give --mesh. Tables read what is trained already.'
       )
     return None
-  mesh = placement.standard_mesh(mesh)
-  left_out = set(range(count))
-  left_out -= {device.process_index for device in mesh.devices.flat}
-  if left_out:
-    raise ValueError(
-      f'the mesh {dict(mesh.shape)} has no device of process {min(left_out)}; '
-      f'take one over the devices of all {count} processes.'
-    )
-  return mesh
+  return placement.mesh_of_all(mesh)
 
 
 def check_batch(batch_size: int, mesh: Mesh | None) -> None:

@@ -163,3 +163,17 @@ def test_some_groups_beat_one_and_one_each():
 def test_bad_input_is_refused_by_name(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+def test_no_other_size_of_bins_is_better():
+  size, least = binary.best_bins(8, 2, 2, (0.2,) * 4)
+  others = {
+    b: binary.errors(binary.nested_words(8, 2, 2, b), (0.2,) * 4, 8)
+    for b in (1, 2, 4, 8, 16, 32, 64)
+  }
+  assert others[size] == least == min(others.values())
+  assert len({x.best for x in others.values()}) > 2  # the size matters
+  with pytest.raises(ValueError, match='num_groups must be a power of two'):
+    binary.best_bins(8, 2, 3, (0.2,) * 3)
+  with pytest.raises(ValueError, match='words, got 2 for 8'):
+    binary.best_bins(2, 2, 4, (0.2,) * 4)

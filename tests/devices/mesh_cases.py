@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import decoding_iid, decoding_matching
 from listcoupling import gumbel, program_text
-from listcoupling.decoding import analysis, generate, loop
+from listcoupling.decoding import analysis, generate, loop, placement
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
 from listcoupling.experiments import run
@@ -31,7 +31,7 @@ from listcoupling.experiments.language import (
   matching,
   protocol,
 )
-from listcoupling.models import cost
+from listcoupling.models import cost, transformer
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
@@ -145,6 +145,40 @@ def programs(results):
       'cache_shard': list(keys.sharding.shard_shape(keys.shape)),
       'cache': list(keys.shape),
     }
+
+
+def short_vocabulary(results):
+  """A drafter of fewer tokens under top-k: texts, and what devices exchange."""
+  target, drafter = network()
+  size = VOCAB - 128
+  drafter = transformer.make_language_model(
+    dataclasses.replace(drafter.config, vocab_size=size),
+    jax.tree.map(
+      lambda leaf: leaf[:size] if leaf.shape[0] == VOCAB else leaf,
+      drafter.params,
+    ),
+  )
+  options = dataclasses.replace(OPTIONS, method='traversal', top_k=20)
+  arguments = gumbel.seed_key(KEY), target, drafter, *prompts(), options
+  placed = mesh(MESHES['both'])
+  alone, shared = (
+    generate.generate(*arguments, mesh=chosen) for chosen in (None, placed)
+  )
+  call = generate.prepare(*arguments, placed)
+  text = call.compiled(loop.run, *call.prefill()).as_text()
+  results['short vocabulary'] = {
+    'same': bool((alone.tokens == shared.tokens).all()),
+    'tokens': int(alone.lengths.sum()),
+    'kinds': sorted({op.code for op in program_text.collectives(text)}),
+    'sizes': sorted(
+      {
+        shape[-1]
+        for op in program_text.operations(text)
+        for kind, shape in op.arrays
+        if kind == 'f32' and len(shape) > 1
+      }
+    ),
+  }
 
 
 def _sent(target, drafter, rows, shards):
@@ -321,8 +355,11 @@ def rows(results):
 
 
 def language_tables(results):
-  """Tables of a pair on two devices and on one; where its parameters lay."""
-  protocol.load_pair = lambda config: letters.pair()
+  """Tables of a pair dealt over two devices, on one, and on meshes of more.
+
+  Tells where the parameters lay.
+  """
+  protocol.load_pair = lambda *_: letters.pair()
   places = set()
 
   def noting(function):
@@ -338,27 +375,52 @@ def language_tables(results):
   matched.repetitions, rates.methods = 20, ('single',)
   with tempfile.TemporaryDirectory() as folder:
     folder = letters.write_prompts(pathlib.Path(folder))
-    for table, config, counts in (
-      (matching, matched, (2, 1)),
-      (block_efficiency, rates, (2,)),
+    for table, config, ways in (
+      (matching, matched, (2, 1, 'data=3,tp=2')),
+      (block_efficiency, rates, (2, 'data=3')),
     ):
       found = results[table.__name__.rpartition('.')[2]] = []
-      config = letters.config_of(
+      letters.config_of(  # in place
         folder, config, num_drafts=(2,), datasets=('gsm8k',), draft_length=2
       )
-      for count in counts:
-        run._devices_each = lambda count=count: count
+      for way in ways:
+        filled, count = table.run, way
+        if isinstance(way, str):
+          filled, count = filled.on(placement.parse_mesh(way)), 2
+        run._devices_each = functools.partial(int, count)
         places.clear()
-        work = folder / f'{table.__name__}{count}'
-        table.run(config, work)
+        work = folder / f'{table.__name__}{way}'
+        rows = filled(config, work)
         csv = (work / 'results.csv').read_text()
-        found.append({'csv': csv, 'devices': sorted(places)})
+        found.append({'csv': csv, 'rows': rows, 'devices': sorted(places)})
+    results['refused tables'] = _refused_tables(folder, matched)
+
+
+def _refused_tables(folder, config):
+  """Meshes that a table cannot be filled on; none writes a file."""
+  new = folder / 'refused'
+
+  def message(mesh, work=new):
+    filled = matching.run.on(placement.parse_mesh(mesh))
+    return fakes.refusal(filled, config, work)
+
+  found = {
+    'batch': message('data=4'),
+    'folder': message('tp=2', folder / f'{matching.__name__}data=3,tp=2'),
+  }
+  protocol.load_pair = lambda *_: [
+    model._replace(tokenizer=letters.letter_tokenizer()) for model in network()
+  ]
+  return found | {'model': message('tp=3'), 'written': new.exists()}
 
 
 def main(path, *names):
   """Runs all, or those named, and writes what was found."""
   results = {}
-  own = (networks, programs, tables, serving, waiting, refusals, rows)
+  own = (
+    *(networks, programs, short_vocabulary, tables),
+    *(serving, waiting, refusals, rows),
+  )
   for case in (*own, *training_cases.CASES, language_tables):
     if not names or case.__name__ in names:
       case(results)

@@ -78,6 +78,14 @@ def test_key_heads_that_are_repeated_stay_where_they_are(results):
   assert found['outside_the_loop'] == 0
 
 
+def test_a_drafter_of_fewer_tokens_shares_them_under_top_k(results):
+  found = results['short vocabulary']
+  assert found['same'] and found['tokens'] == 8 * 32
+  assert 'collective-permute' not in found['kinds']  # edges of the parts
+  sizes = {4096 - 128, 4096, (4096 - 128) // 4, 4096 // 4}
+  assert sizes.intersection(found['sizes']) == {992, 1024}
+
+
 def test_a_block_exchanges_what_paper_says(results):
   found = results['both block']
   assert 1 < found['sent'] / found['sent on paper'] < 1.2
@@ -119,15 +127,35 @@ def test_rows_are_dealt_over_devices_and_written_as_by_one(results):
 
 
 def test_language_tables_are_dealt_over_devices(results):
-  dealt, alone = results['matching']
+  dealt, alone, _ = results['matching']
   assert (dealt['devices'], alone['devices']) == ([0, 1], [0])
   assert dealt['csv'] == alone['csv']
   assert len(dealt['csv'].splitlines()) > 1 and 'nan' not in dealt['csv']
 
 
 def test_token_rates_are_measured_on_one_device(results):
-  (found,) = results['block_efficiency']
+  found, _ = results['block_efficiency']
   assert found['devices'] == [0] and 'gsm8k' in found['csv']
+
+
+def test_language_tables_are_filled_on_a_mesh(results):
+  """The models have one array each: rows that are the same are exactly so."""
+  _, alone, shared = results['matching']
+  assert shared['devices'] == [0, 1, 2, 3, 4, 5]
+  assert shared['csv'] == alone['csv']
+  alone, shared = results['block_efficiency']
+  assert shared['devices'] == [0, 1, 2]
+  for ours, theirs in zip(shared['rows'], alone['rows'], strict=True):
+    same = {name for name in ours if ours[name] == theirs[name]}
+    assert {'block_efficiency', 'acceptance_rate', 'prompts'} <= same
+
+
+def test_meshes_that_a_table_cannot_be_filled_on_are_refused(results):
+  found = results['refused tables']
+  assert '3 prompts of a batch' in found['batch'] and 'data=4' in found['batch']
+  assert 'vocab_size=4096' in found['model'] and 'tp=3' in found['model']
+  assert 'other settings of mesh' in found['folder']
+  assert not found['written']
 
 
 def test_stored_shards_are_gathered_in_the_loop_where_they_are_used(results):

@@ -1,8 +1,17 @@
 """Tables that two processes fill together; run by `process_cases`."""
 
+import functools
+import os
+import signal
+
+from configs import decoding_matching
+from configs import gaussian as gaussian_config
 from configs import toy as toy_config
-from listcoupling.experiments import run, toy
+from listcoupling.decoding import placement
+from listcoupling.experiments import gaussian, run, toy
+from listcoupling.experiments.language import matching, protocol
 from tests import fakes
+from tests.experiments.language import fakes as letters
 
 TEXTS = {'a': 'x, "y"', 'b': '', 'c': '1.50', 'd': 'é', 'e': 'z'}
 
@@ -38,6 +47,51 @@ def toy_table(folder):
   return toy.run(config, folder)
 
 
+def gaussian_table(folder):
+  """Two repeats of a few trials."""
+  config = gaussian_config.get_config('small')
+  config.update(
+    num_decoders=(2,),
+    schemes=('no_message', 'gls', 'limit'),
+    num_candidates=256,
+    test_variances=(0.1, 0.02),
+    selection_trials=60,
+    trials=60,
+    chunk=60,
+    repeats=2,
+  )
+  return gaussian.run(config, folder)
+
+
+def language_table(prompts, folder, mesh=''):
+  """Rows of two batches, dealt out or on a mesh."""
+  protocol.load_pair = lambda *_: letters.pair()
+  config = letters.config_of(
+    prompts,
+    decoding_matching.get_config(),
+    datasets=('gsm8k',),
+    num_drafts=(2,),
+    repetitions=20,
+  )
+  shared = placement.parse_mesh(mesh)
+  table = matching.run if shared is None else matching.run.on(shared)
+  return table(config, folder)
+
+
+def shared_rows(folder, process, made, stopping=False):
+  """Rows that both make; Ctrl-C comes to process 1 in the second."""
+
+  def compute(name):
+    if name == 'b' and process == 1 and stopping:
+      os.kill(os.getpid(), signal.SIGINT)
+    made.append(name)
+    return {'process': process}
+
+  with run.open_run(folder, {'seed': 0}) as held:
+    jobs = {x: x for x in TEXTS}
+    return held.rows(jobs, compute, key='name', shared=True)
+
+
 def tables(results, process, folder):
   """Made together, stopped and resumed, and refused."""
   found = {}
@@ -62,6 +116,20 @@ def tables(results, process, folder):
   def failing():
     with run.open_run(folder / 'failed', {'seed': 0}) as held:
       held.rows({0: 1, 1: 0}, inverse, key='x')
+
+  gaussian_table(folder / 'gaussian')
+  fill = functools.partial(language_table, folder / 'prompts')
+  fill(folder / 'language')
+  fill(folder / 'language on a mesh', 'data=2')
+  found['one process'] = fakes.refusal(fill, folder / 'other', 'tp=1')
+  found['shared'] = []
+  try:
+    shared_rows(folder / 'shared', process, found['shared'], stopping=True)
+  except KeyboardInterrupt:
+    found['shared'].append('stopped')
+  found['shared rows'] = shared_rows(
+    folder / 'shared', process, found['shared']
+  )
 
   found['settings'] = fakes.refusal(other)
   found['failed'] = fakes.refusal(failing)

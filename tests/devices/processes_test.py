@@ -17,6 +17,7 @@ from listcoupling.models import pretrained
 from listcoupling.models import vae as vae_models
 from listcoupling.training import language_model
 from tests.devices import process_table_cases, process_training_cases
+from tests.experiments.language import fakes as letters
 from tests.training import tiny_text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,6 +28,7 @@ def folder(tmp_path_factory):
   """Where the processes work."""
   path = tmp_path_factory.mktemp('processes')
   tiny_text.write_text(path / 'text.txt')
+  letters.write_prompts(path / 'prompts')
   return path
 
 
@@ -183,9 +185,30 @@ def test_two_processes_fill_a_table_as_one_does(results, folder, tmp_path):
     alone = (tmp_path / 'alone' / name).read_bytes()
     for other in ('together', 'stopped'):
       assert (folder / other / name).read_bytes() == alone, (other, name)
-  process_table_cases.toy_table(tmp_path / 'toy')
-  for path in (tmp_path / 'toy').glob('*.csv'):
-    assert (folder / 'toy' / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize('name', ['toy', 'gaussian', 'language'])
+def test_a_table_of_two_processes_has_the_bytes_of_one(
+  results, folder, tmp_path, name
+):
+  alone = tmp_path / name
+  if name == 'language':
+    process_table_cases.language_table(folder / 'prompts', alone)
+  else:
+    getattr(process_table_cases, f'{name}_table')(alone)
+  names = sorted(path.name for path in alone.glob('*.csv'))
+  assert 'results.csv' in names
+  ways = [name, 'language on a mesh'] if name == 'language' else [name]
+  for way in ways:
+    for each in names:
+      assert (folder / way / each).read_bytes() == (alone / each).read_bytes()
+
+
+def test_a_row_that_both_make_is_ended_before_a_stop_and_kept_once(results):
+  for found in (each['tables'] for each in results):
+    assert found['shared'] == ['a', 'b', 'stopped', 'b', 'c', 'd', 'e']
+    assert [row['process'] for row in found['shared rows']] == [0] * 5
+    assert 'no device of process 1' in found['one process']
 
 
 def test_a_table_that_one_process_stops_is_stopped_and_resumed(results):

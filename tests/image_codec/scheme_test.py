@@ -10,8 +10,7 @@ import pytest
 from listcoupling import gumbel
 from listcoupling.compression import codec, lattices
 from listcoupling.data import side_information
-from listcoupling.experiments.images import table
-from listcoupling.image_codec import codebook
+from listcoupling.image_codec import codebook, trials
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
 from tests import statistics
@@ -78,7 +77,8 @@ def _transmit(prepared, images, settings):
   decoding = GLS.decode(
     TOY, prepared, encoding.message, images[1], decoders, settings
   )
-  return encoding, decoding, table._bound(prepared, encoding.index, settings)
+  bound = trials.error_bound(prepared, encoding.index, settings)
+  return encoding, decoding, bound
 
 
 def _missed(sent):

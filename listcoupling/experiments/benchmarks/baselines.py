@@ -1,10 +1,10 @@
 """Against the transformers library: the same checkpoints, machine and run.
 
-Both libraries load the same two directories, a random target and a drafter
-made of its first layers, in float32, and sample without any filter or stop
-token, so that both write the same number of tokens from the same law. Plain
-sampling, speculative decoding at batch 1 (there: assisted generation) and at
-batch 8 (there: none). Every time is the median of rounds in which all
+Both libraries have the same two models, a random target and a drafter made of
+its first layers, in float32, and sample without any filter or stop token, so
+that both write the same number of tokens from the same law. Plain sampling,
+speculative decoding at batch 1 (there: assisted generation) and at batch 8
+(there: none). Every time is the median of rounds in which all
 settings take turns, after one run that compiles here and warms up there. A
 time is that of the whole call, from token ids to token ids; beside it stands
 the rate once the prompt is read. Needs the `baselines` extra.
@@ -17,7 +17,6 @@ import contextlib
 import functools
 import itertools
 import os
-import pathlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,6 @@ _PROMPT = 24
 # Drafts per block of assisted generation: ours, and the library's own choice
 # (20, ended early where the drafter's confidence falls under 0.4).
 ASSISTED = {'assisted, L=4': (4, 0.0), 'assisted, default': (20, 0.4)}
-NAMES = (*speed.SIZES, 'shipped')
 _EFFORT = {'100M': (48, 3)}  # new tokens and rounds; of the others:
 _USUAL = 96, 5
 
@@ -96,15 +94,16 @@ def table(sizes: Sequence[str]) -> speed.Table:
   and target on the prompts.
 
   Args:
-    sizes: of `NAMES`. A size is measured as a whole with its first row.
+    sizes: of `speed.SIZES`. A size is measured as a whole with its first row.
 
   Raises:
     ValueError: unknown size, JAX does not run on the CPU; in a row: logits
       that differ by more than 1e-3.
   """
   for size in sizes:
-    if size not in NAMES:
-      raise ValueError(f'size must be one of {NAMES}, got {size!r}.')
+    if size not in speed.SIZES:
+      names = ', '.join(speed.SIZES)
+      raise ValueError(f'size must be one of {names}, got {size!r}.')
   if jax.default_backend() != 'cpu':
     raise ValueError(
       f'transformers runs on the CPU here, JAX on {jax.default_backend()!r}: '
@@ -123,26 +122,14 @@ def table(sizes: Sequence[str]) -> speed.Table:
   return speed.Table([{'size': x, **y} for x in sizes for y in lines], row)
 
 
-def write_pair(size: str, folder: pathlib.Path) -> tuple:
-  """Directories of target and drafter, made unless they are shipped."""
-  if size == 'shipped':
-    return pretrained.SHIPPED / 'target', pretrained.SHIPPED / 'drafter'
-  folders = folder / 'target', folder / 'drafter'
-  key = gumbel.domain_key(gumbel.seed_key(0), Domain.MODEL_INIT)
-  for model, directory in zip(speed.SIZES[size].draw(key), folders):
-    pretrained.save_pretrained(model, directory)
-  return folders
-
-
 def measure(
   size: str, todo: Sequence[Setting]
 ) -> tuple[dict[Setting, list[Figure]], dict]:
   """Figures of one size by setting, round by round, and about the pair."""
   new_tokens, rounds = _EFFORT.get(size, _USUAL)
-  with tempfile.TemporaryDirectory() as folder:
-    folders = write_pair(size, pathlib.Path(folder))
-    target, drafter = map(pretrained.load_pretrained, folders)
-    theirs, assistant = map(_load, folders)
+  key = gumbel.domain_key(gumbel.seed_key(0), Domain.MODEL_INIT)
+  pair = target, drafter = speed.SIZES[size].draw(key)
+  theirs, assistant = map(_converted, pair)
   prompts = np.random.default_rng(0).integers(
     0, target.config.vocab_size, (8, _PROMPT)
   )
@@ -237,17 +224,17 @@ def summarize(
   return rows
 
 
-def _load(directory):
-  """A checkpoint as transformers loads it, float32, ready to sample."""
+def _converted(model):
+  """What transformers reads from the checkpoint of a model, in float32."""
   import torch
   import transformers
 
   transformers.utils.logging.set_verbosity_error()
   transformers.utils.logging.disable_progress_bar()
-  model = transformers.AutoModelForCausalLM.from_pretrained(
-    directory, dtype=torch.float32
-  )
-  return model.eval()
+  with tempfile.TemporaryDirectory() as folder:
+    pretrained.save_pretrained(model, folder)
+    read = transformers.AutoModelForCausalLM.from_pretrained
+    return read(folder, dtype=torch.float32).eval()
 
 
 def _logits(model, tokens: np.ndarray) -> np.ndarray:

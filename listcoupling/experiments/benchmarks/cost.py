@@ -110,19 +110,19 @@ def scaling(
   """
   init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
   pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
-  alone = functools.cache(lambda: _figures(key, pair, options, None))
+  alone = functools.cache(
+    lambda: _figures(key, pair, options, None)['megaflop']
+  )
 
   def measure(axis, devices):
     mesh = Mesh(np.array(jax.devices()[:devices]), (axis,))
     row = _figures(key, pair, options, mesh if devices > 1 else None)
-    share = row['megaflop'] / alone()['megaflop']
     shared = devices if axis == 'tp' else 1
     expected = _on_paper(pair, options, shared, devices)
     operations = expected.operations + WORD * expected.words
     return {
       **row,
-      'to_one_device': share,
-      'times_devices': share * devices,
+      'times_devices': row['megaflop'] * devices / alone(),
       'paper_megaflop': operations / 1e6,
       'paper_sent_kb': expected.sent / 1e3,
       'megaflop_to_paper': row['megaflop'] * 1e6 / operations,
@@ -148,12 +148,9 @@ def _figures(key, pair, options, mesh) -> dict:
   )
   program = call.compiled(loop.block, *call.prefill())
   text = program.as_text()
-  sent = program_text.collective_bytes(text)
   return {
     'megaflop': program.cost_analysis()['flops'] / 1e6,
-    'argument_mb': program.memory_analysis().argument_size_in_bytes / 1e6,
-    'sent_kb': sum(sent.values()) / 1e3,
-    'all_reduce_kb': sent.get('all-reduce', 0) / 1e3,
+    'sent_kb': sum(program_text.collective_bytes(text).values()) / 1e3,
     'exchanges': len(program_text.collectives(text)),
   }
 

@@ -2,7 +2,7 @@
 
 Parity of text with the CPU, the race against the two limits of its hardware,
 blocks of a 1B target with a drafter of its first layers, prefill, a Gaussian
-repeat, one training step of the VAE, the fastest of a grid of trees. Times are
+repeat, training steps of the VAE, the fastest of a grid of trees. Times are
 wall clock of a second call; `compile_seconds` is what the first call took
 longer. Weights are random.
 
@@ -11,7 +11,6 @@ Legend: B batch, P prompt, T capacity of a row, V vocabulary, R rows.
 
 import concurrent.futures
 import functools
-import itertools
 import pathlib
 import time
 import traceback
@@ -22,7 +21,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from listcoupling import files, gumbel, race_kernel
 from listcoupling.compression import poisson_functional
@@ -52,22 +50,25 @@ class Sizes(NamedTuple):
   images: int  # in a batch of the VAE
   vae: vae_model.VAEConfig
 
-  def workload(self, pair, batch: int, prompt: int) -> speed.Workload:
-    """Random prompts for a pair."""
-    shape, size = (batch, prompt), self.pair.config.vocab_size
-    key = gumbel.seed_key(3)
-    prompts = jax.random.randint(key, shape, 0, size, jnp.int32)
-    lengths = np.full(batch, prompt)
-    return speed.Workload(gumbel.seed_key(4), *pair, prompts, lengths)
+  def draw(self) -> tuple:
+    """The pair of models."""
+    return self.pair.draw(gumbel.seed_key(5))
 
-  def options(self, method: str, capacity: int) -> GenerateOptions:
-    """Of generations in rows of T."""
-    return GenerateOptions(
+  def arguments(
+    self, pair, method, batch, prompt, capacity, new_tokens=None
+  ) -> tuple:
+    """Of `generate`: random prompts in rows of T."""
+    shape, size = (batch, prompt), self.pair.config.vocab_size
+    prompts = jax.random.randint(gumbel.seed_key(3), shape, 0, size, jnp.int32)
+    options = GenerateOptions(
       method=method,
       draft_length=self.draft_length,
-      max_new_tokens=self.new_tokens,
+      max_new_tokens=new_tokens or self.new_tokens,
       cache_length=capacity,
     )
+    target, drafter = pair
+    lengths = np.full(batch, prompt)
+    return gumbel.seed_key(4), target, drafter, prompts, lengths, options
 
 
 FULL = Sizes(  # a 1B target, a drafter of 120M beside the embeddings
@@ -108,6 +109,12 @@ TOY = Sizes(  # the same run in seconds on a CPU
   images=4,
   vae=vae_model.VAEConfig(kind='dense', hidden_size=8),
 )
+
+_STEPS = 20  # of training, in one call
+_TRAINING = dict(
+  estimator_loss='contrastive', num_negatives=15, beta=0.1, side_kind='crop',
+  side_noise=0.0, learning_rate=1e-3, final_rate=1.0, steps=_STEPS,
+)  # fmt: skip
 
 
 def _timed(function: Callable, repeats: int = 1):
@@ -185,20 +192,21 @@ def _side_by_side(functions):
 
 def blocks(sizes: Sizes) -> Iterator[dict]:
   """Rates of every method on short rows, of two on long and full ones, too."""
-  short, *longer = sizes.capacities
-  two = sorted({sizes.methods[0], sizes.methods[-1]})
-  places = [(short, 32, sizes.methods)]
+  pair, (short, *longer) = sizes.draw(), sizes.capacities
+  settings = speed.grid(
+    capacity=(short,), prompt=(32,), batch=sizes.batches, method=sizes.methods
+  )
   for capacity in longer:
-    full = capacity - sizes.new_tokens
-    places += [(capacity, prompt, two) for prompt in (32, full)]
-  pair, settings, calls = sizes.pair.draw(gumbel.seed_key(5)), [], []
-  for capacity, prompt, methods in places:
-    for batch, method in itertools.product(sizes.batches, methods):
-      setting = dict(method=method, batch=batch, capacity=capacity)
-      settings.append(setting | {'prompt': prompt})
-      own = sizes.workload(pair, batch, prompt)
-      options = sizes.options(method, capacity)
-      calls.append(functools.partial(generate, *own.arguments(options)))
+    settings += speed.grid(
+      capacity=(capacity,),
+      prompt=(32, capacity - sizes.new_tokens),
+      batch=sizes.batches,
+      method=sorted({sizes.methods[0], sizes.methods[-1]}),
+    )
+  calls = [
+    functools.partial(generate, *sizes.arguments(pair, **setting))
+    for setting in settings
+  ]
   first = _side_by_side(calls)
   for setting, call, (_, compiling) in zip(settings, calls, first):
     out, seconds = speed.timed(call)
@@ -215,14 +223,11 @@ def blocks(sizes: Sizes) -> Iterator[dict]:
 
 def prefill(sizes: Sizes) -> Iterator[dict]:
   """Reading prompts: a whole call for one new token."""
-  pair = sizes.pair.draw(gumbel.seed_key(5))
-  sizes = sizes._replace(new_tokens=1)
+  pair = sizes.draw()
   count = sum(x.size for x in jax.tree.leaves(pair[0].params))
   for batch, prompt in sizes.prefills:
-    own = sizes.workload(pair, batch, prompt)
-    options = sizes.options('autoregressive', prompt + 1)
-    call = functools.partial(generate, *own.arguments(options))
-    _, seconds, compiling = _timed(call)
+    own = sizes.arguments(pair, 'autoregressive', batch, prompt, prompt + 1, 1)
+    _, seconds, compiling = _timed(functools.partial(generate, *own))
     yield {
       'batch': batch,
       'prompt': prompt,
@@ -249,41 +254,27 @@ def gaussian(sizes: Sizes) -> Iterator[dict]:
 
 
 def vae(sizes: Sizes) -> Iterator[dict]:
-  """One step of training on noise."""
-  rest = types.SimpleNamespace(
-    estimator_loss='contrastive',
-    num_negatives=15,
-    beta=0.1,
-    side_kind='crop',
-    side_noise=0.0,
-  )
-  params = vae_model.init_params(gumbel.seed_key(7), sizes.vae)
-  optimizer = optax.adam(1e-3)
-  halves = jax.random.uniform(
-    gumbel.seed_key(8), (2, sizes.images, *sizes.vae.source_shape), jnp.float32
-  )
-
-  @jax.jit
-  def step(params, own):
-    grads, _ = jax.grad(vae_training.loss_fn, has_aux=True)(
-      params, gumbel.seed_key(9), *halves, rest, sizes.vae
-    )
-    with jax.numpy_dtype_promotion('standard'):  # optax mixes types
-      updates, own = optimizer.update(grads, own)
-    return optax.apply_updates(params, updates), own
-
-  state = params, optimizer.init(params)
-  _, seconds, compiling = _timed(lambda: step(*state), 20)
-  yield {'step_ms': 1e3 * seconds, 'compile_seconds': compiling}
+  """Steps of training on noise."""
+  config = types.SimpleNamespace(**_TRAINING, batch_size=sizes.images)
+  key, shape = gumbel.seed_key(7), (2, sizes.images, *sizes.vae.source_shape)
+  halves = jax.random.uniform(gumbel.seed_key(8), shape, jnp.float32)
+  steps = vae_training.make_train_steps(config, sizes.vae)
+  state = vae_training.init_state(key, config, sizes.vae)
+  state, first = speed.timed(lambda: steps(state, key, *halves, _STEPS))
+  _, seconds = speed.timed(lambda: steps(state, key, *halves, _STEPS))
+  yield {
+    'step_ms': 1e3 * seconds / _STEPS,
+    'compile_seconds': max(first - seconds, 0.0),
+  }
 
 
 def tuned(sizes: Sizes) -> Iterator[dict]:
   """The fastest of plain sampling and a grid of trees, at every batch."""
-  pair = sizes.pair.draw(gumbel.seed_key(5))
+  pair = sizes.draw()
   for batch in sizes.batches:
-    own = sizes.workload(pair, batch, 32)
-    options = sizes.options('gumbel_tree', sizes.capacities[0])
-    *arguments, options = own.arguments(options)
+    *arguments, options = sizes.arguments(
+      pair, 'gumbel_tree', batch, 32, sizes.capacities[0]
+    )
     tried = tuning.settings(options)[: sizes.tuned]
     began = time.perf_counter()
     _side_by_side(functools.partial(generate, *arguments, x) for x in tried)

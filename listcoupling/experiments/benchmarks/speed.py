@@ -2,11 +2,11 @@
 
 What is compared is called in turn, so that a machine that slows down slows all
 of it; the first calls, which compile, do not count. Tables of a pair tell
-rates, shares of the models, memory and queues, those of a vocabulary races,
-filters and verification. Looks into `decoding.loop`, which no user needs.
+rates, shares of the models and queues, those of a vocabulary races and filters.
+Looks into `decoding.loop`, which no user needs.
 
 Legend: B batch, P prompt, K drafts or beam width, L draft length, N nodes, T
-capacity of a row, R requests, V vocabulary, A atoms of a law.
+capacity of a row, R requests, V vocabulary.
 """
 
 import dataclasses
@@ -25,19 +25,15 @@ import tqdm
 from listcoupling import coupling, gumbel, race_kernel, tables
 from listcoupling.decoding import (
   comparison,
-  draft,
-  filters,
   generate,
   loop,
   tree,
   tuning,
-  verify,
 )
 from listcoupling.decoding.drafters import Text
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.sampling_params import sampling_params
 from listcoupling.decoding.serving import generate_many
 from listcoupling.decoding.text import encode_prompts
 from listcoupling.experiments.run import environment, open_run
@@ -319,7 +315,6 @@ def overhead(
       rounds=rounds,
     )
     return dict(
-      batch=1,
       num_nodes=options.tree_nodes(),
       block_ms=times['block'],
       models_ms=times['models'],
@@ -360,44 +355,6 @@ def _model_calls(params, state, sampler):
   )
   logits, cache = loop.judge(params, state.cache, text, proposals, sampler)
   return opened, drafted, logits, draft_state, cache
-
-
-def memory(
-  workload: Workload,
-  *,
-  capacity: int = 2048,
-  drafts: Sequence[int] = (1, 8),
-) -> Table:
-  """Compiled memory of the whole loop for a row of `capacity` tokens."""
-  length = capacity - 64
-  workload = workload._replace(
-    prompts=np.ones((1, length), np.int32), lengths=np.full(1, length)
-  )
-
-  def measure(num_drafts):
-    options = GenerateOptions(
-      num_drafts=num_drafts, max_new_tokens=64, cache_length=capacity
-    )
-    call = generate.prepare(*workload.arguments(options))
-    state, info = jax.eval_shape(call.prefill)
-    analysis = call.compiled(loop.run, state, info).memory_analysis()
-    return dict(
-      capacity=capacity,
-      batch=1,
-      cache_entries=workload.target.capacity(state.cache),
-      cache_bytes=_bytes(state.cache),
-      state_bytes=_bytes(state),
-      parameter_bytes=_bytes(call.params),
-      temporary_bytes=analysis.temp_size_in_bytes,
-      argument_bytes=analysis.argument_size_in_bytes,
-    )
-
-  return Table(grid(num_drafts=drafts), measure)
-
-
-def _bytes(pytree) -> int:
-  leaves = jax.tree.leaves(pytree)
-  return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def capacity(
@@ -547,24 +504,15 @@ SCHEMES = (
 )
 FILTERS = {'none': {}, 'top_p': {'top_p': 0.9}, 'top_k': {'top_k': 50}}
 _BLOCK = GenerateOptions(max_new_tokens=64)
-_ROWS = 8  # of a verification: some walks are longer than others
+_ROWS = 4  # of blocks of laws alone
 # Qwen2.5 .5B, whose vocabulary this is, with the first two of its layers.
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
 
 
-_RACE = 'race'  # that decoding runs: one law, K streams
-_DRAWS = {  # of (key, p, q, K); JAX's own are timed beside ours
-  _RACE: lambda key, p, q, count: race_kernel.race(
+_DRAWS = {  # of (key, p, q, K)
+  # The race that decoding runs: one law, K streams.
+  'race': lambda key, p, q, count: race_kernel.race(
     key, p, None, jnp.arange(count, dtype=jnp.int32)
-  ),
-  'exponential noise': lambda key, p, q, count: gumbel.exponential_streams(
-    key, p.size, count
-  ),
-  'jax.random.gumbel, low': lambda key, p, q, count: jax.random.gumbel(
-    key, (count, p.size)
-  ),
-  'jax.random.gumbel, high': lambda key, p, q, count: jax.random.gumbel(
-    key, (count, p.size), mode='high'
   ),
   'GLS draw': lambda key, p, q, count: coupling.gumbel_list_sampling(
     key, p, q, num_drafts=count
@@ -572,11 +520,7 @@ _DRAWS = {  # of (key, p, q, K); JAX's own are timed beside ours
   'K categorical draws': lambda key, p, q, count: jax.random.categorical(
     key, p, shape=(count,)
   ),
-  'shared-race draw (one race)': lambda key, p, q, count: (
-    coupling.shared_race_list_sampling(key, p, q, num_drafts=count)
-  ),
 }
-_OTHERS = tuple(name for name in _DRAWS if name != _RACE)
 
 
 @functools.partial(jax.jit, static_argnames=('name', 'num_drafts'))
@@ -588,19 +532,29 @@ def _draw(key, laws, name, num_drafts):
 def sampler(
   key,
   *,
-  vocabularies: Sequence[int] = VOCABULARIES,  # of the races
+  vocabularies: Sequence[int] = VOCABULARIES,
   drafts: Sequence[int] = DRAFTS,
-  compared: tuple[int, int] = (151_936, 8),  # V and K, all side by side
   rounds: int = 20,
 ) -> Table:
   """Draws against the two limits of the machine: random bits and a copy."""
 
-  # All that are compared are timed in turn.
-  times = functools.cache(functools.partial(_draw_times, key, rounds))
+  @functools.cache  # all draws are timed in turn
+  def times(vocab_size, num_drafts):
+    laws_key = gumbel.domain_key(key, Domain.LAWS)
+    laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
+    shape, own = (num_drafts, vocab_size), gumbel.domain_key(key, Domain.TRIALS)
+    bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
+    copy = jax.jit(lambda x: x + 1)
+    functions = {
+      name: functools.partial(_draw, own, laws, name, num_drafts)
+      for name in _DRAWS
+    }
+    functions['bits'] = functools.partial(bits, own)
+    functions['copy'] = functools.partial(copy, jnp.zeros(vocab_size))
+    return milliseconds(functions, rounds=rounds)
 
-  def measure(draw, vocab_size, num_drafts):
-    names = (_RACE,) if draw == _RACE else _OTHERS
-    found = times(names, vocab_size, num_drafts)
+  def measure(draw, **size):
+    found = times(**size)
     own, drawn, copied = (found[each] for each in (draw, 'bits', 'copy'))
     return dict(
       milliseconds=own,
@@ -610,28 +564,25 @@ def sampler(
       share_of_limit=max(drawn, copied / 2) / own,
     )
 
-  size, count = compared
-  races = grid(draw=(_RACE,), vocab_size=vocabularies, num_drafts=drafts)
-  side = grid(draw=_OTHERS, vocab_size=(size,), num_drafts=(count,))
-  return Table([*races, *side], measure)
+  settings = grid(vocab_size=vocabularies, num_drafts=drafts, draw=_DRAWS)
+  return Table(settings, measure)
 
 
-def _draw_times(key, rounds, names, vocab_size, num_drafts) -> dict:
-  """Milliseconds of draws by name, and of random bits and a copy."""
-  laws_key = gumbel.domain_key(key, Domain.LAWS)
-  laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
-  draw_key = gumbel.domain_key(key, Domain.TRIALS)
-  shape = num_drafts, vocab_size
-  bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
-  copy = jax.jit(lambda x: x + 1)
-  functions = {
-    name: functools.partial(_draw, draw_key, laws, name, num_drafts)
-    for name in names
-  } | {
-    'bits': functools.partial(bits, draw_key),
-    'copy': functools.partial(copy, jnp.zeros(vocab_size)),
-  }
-  return milliseconds(functions, rounds=rounds)
+class _Config(NamedTuple):
+  """Of a model that computes nothing."""
+
+  vocab_size: int
+
+
+def constant_model(logits: jax.Array) -> LanguageModel:
+  """The same law [V] after every text: what is timed is all else."""
+
+  def apply(params, tokens, positions, mask, cache, start):
+    del positions, mask, start
+    logits = jnp.broadcast_to(params, (*tokens.shape, params.size))
+    return jax.lax.optimization_barrier(logits), cache  # in memory, as others'
+
+  return LanguageModel(apply, logits, _Config(logits.size))
 
 
 def vocabulary(
@@ -639,93 +590,47 @@ def vocabulary(
   *,
   config: TransformerConfig = LARGE,
   options: GenerateOptions = _BLOCK,
-  methods: Sequence[str] = SCHEMES,
+  methods: Sequence[str] = (*SCHEMES, _BLOCK.method),
   rounds: int = 7,
 ) -> Table:
-  """Blocks and verifications of the schemes, under every one of `FILTERS`.
+  """Blocks of the schemes under every one of `FILTERS`, beside gls with top-k.
 
-  A block is at batch 1, its drafter the first layer of the target; a
-  verification is over K chains of L tokens, the mean of a few rows.
+  A 'block' is one row, whose drafter is the first layer of its target; the
+  'own' time of a scheme is a block of a few rows, whose walks differ in
+  length, of two near laws that cost nothing.
   """
+  init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
+  prompts = np.array([[1, 2, 3]]), np.array([3])
 
-  @functools.cache  # all are timed in turn
-  def verified():
-    functions = {
-      (method, name): _verification(
-        key, config.vocab_size, method, dataclasses.replace(options, **filter_)
-      )
-      for method in dict.fromkeys([*methods, 'gls'])
-      for name, filter_ in FILTERS.items()
-    }
-    times = milliseconds(functions, rounds=rounds)
-    return {name: own / _ROWS for name, own in times.items()}
+  @functools.cache
+  def workload(what):
+    if what == 'block':
+      pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
+      return Workload(key, *pair, *prompts)
+    shape = 2, config.vocab_size
+    target, other = jax.random.normal(init_key, shape, jnp.float32)
+    pair = map(constant_model, (3 * target, 3 * target + other))
+    return Workload(key, *pair, *prompts).resized(_ROWS)
 
   def measure(what, method):
-    if what == 'block':
-      own = dataclasses.replace(options, method=method)
-      return _block(key, config, own, rounds)
-    own = {name: verified()[method, name] for name in FILTERS}
-    gls = verified()['gls', 'top_k']
-    return _row(own) | dict(top_k_to_gls=own['top_k'] / gls)
+    settings = {name: (method, own) for name, own in FILTERS.items()}
+    settings['gls'] = 'gls', FILTERS['top_k']
+    functions = {
+      name: third_block(
+        workload(what), dataclasses.replace(options, method=method, **own)
+      )[-1]
+      for name, (method, own) in settings.items()
+    }
+    times = milliseconds(functions, rounds=rounds)
+    gls = times.pop('gls')
+    return {
+      **{f'{name}_ms': own for name, own in times.items()},
+      **{
+        f'{name}_ratio': own / times['none']
+        for name, own in times.items()
+        if name != 'none'
+      },
+      'top_k_to_gls': times['top_k'] / gls,
+    }
 
-  blocks = grid(what=('block',), method=(options.method, *methods))
-  return Table(blocks + grid(what=('verification',), method=methods), measure)
-
-
-def _block(key, config, options, rounds) -> dict:
-  """The row of a whole block."""
-  init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
-  pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
-  prompts = np.array([[1, 2, 3]]), np.array([3])
-  workload = Workload(key, *pair, *prompts)
-  functions = {}
-  for name, filter_ in FILTERS.items():
-    own = dataclasses.replace(options, **filter_)
-    functions[name] = third_block(workload, own)[-1]
-  return _row(milliseconds(functions, rounds=rounds))
-
-
-def _row(times) -> dict:
-  """Milliseconds under each filter, and their ratios to those of none."""
-  row = {f'{name}_ms': own for name, own in times.items()}
-  ratios = {f'{name}_ratio': own / times['none'] for name, own in times.items()}
-  del ratios['none_ratio']
-  return row | ratios
-
-
-def _verification(key, vocab_size, name, options):
-  """Verifies chains drafted from a law near the target's, row after row."""
-  method, sampling = METHODS[name], sampling_params(options)
-  width = 1 if method.single_draft else options.num_drafts
-  length = 0 if method.propose is None else options.draft_length
-  config = draft.SpeculativeConfig(
-    (), vocab_size, width, length, width * length, method.rejection, True
-  )
-  laws_key, drafts_key, rows_key = (
-    gumbel.domain_key(key, domain)
-    for domain in (Domain.LAWS, Domain.TRIALS, Domain.TEXTS)
-  )
-  target, other = jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
-  law = filters.warp(3 * target + other, 1.0, options)
-  shape = _ROWS, 1, length, width
-  draws = jax.random.split(drafts_key, shape).ravel()
-  tokens = jax.vmap(lambda key: filters.draw(key, law))(draws).reshape(shape)
-  root = jnp.full(1, 9, jnp.int32)
-
-  @jax.jit
-  def run(rows, target, law, sampling):
-    def verified(row):
-      keys, tokens = row
-      laws = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (*tokens.shape, leaf.size)), law
-      )
-      proposals = tree.chains(tokens, laws if method.rejection else None)
-      nodes = 1 + proposals.tokens.shape[1]
-      logits = jnp.broadcast_to(target, (1, nodes, vocab_size))
-      context = verify.Context(keys, root, jnp.zeros_like(root), None, logits)
-      return method.verify(context, proposals, config, sampling)
-
-    return jax.lax.map(verified, rows)
-
-  rows = jax.random.split(rows_key, (_ROWS, 1)), tokens
-  return functools.partial(run, rows, 3 * target, law, sampling)
+  return Table(grid(what=('block', 'own'), method=methods), measure)

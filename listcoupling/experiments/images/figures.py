@@ -1,10 +1,8 @@
 """Pictures of the image codec: rate against distortion, and examples."""
 
-import itertools
 import textwrap
 
 import numpy as np
-from matplotlib import ticker
 
 from listcoupling.experiments import plots
 
@@ -22,15 +20,6 @@ _CURVES = {
     'list quantiser, bins', plots.BLACK, '--', '+'
   ),
 }
-# Colour and marker of the curves of `sweep`, in their order.
-_SWEEP = (
-  (plots.BLUE, 'o'),
-  (plots.ORANGE, 's'),
-  (plots.GREEN, '^'),
-  (plots.PINK, 'D'),
-  (plots.SKY, 'v'),
-  (plots.BLACK, 'x'),
-)
 
 
 def _curves(row) -> list[str]:
@@ -109,45 +98,6 @@ def _draw_plain(axis, rows, num_decoders, column) -> None:
     if row['num_decoders'] == num_decoders:
       label = 'side information alone'
       axis.axhline(row[column], color='0.5', ls='--', label=label)
-
-
-def sweep(rows, path) -> None:
-  """Error against side information at one K: a panel for each L.
-
-  Bars are two standard errors. The scale is that of decibels: the worst decoder
-  may err ten times as much as the best.
-  """
-  sides = list(dict.fromkeys(row['side'] for row in rows))
-  rows = [row | {'place': sides.index(row['side'])} for row in rows]
-  with plots.panels(
-    path,
-    sorted(filter(_sweep_curve, rows), key=lambda row: row['num_messages']),
-    'num_messages',
-    title=lambda row: f'{np.log2(row["num_messages"]):.3g} bits',
-    labels=('best solid, mean dotted, worst dashed', 'squared error per pixel'),
-    size=(3.2, 3.2),
-  ) as panels:
-    for axis, own in panels:
-      curves = dict.fromkeys(map(_sweep_curve, own))
-      for name, (color, mark) in zip(curves, itertools.cycle(_SWEEP)):
-        mine = [row for row in own if _sweep_curve(row) == name]
-        curve = plots.Curve(name, color, '-', mark)
-        curve.of_rows(axis, mine, 'place', 'mse', errors=2, capsize=2)
-        curve.others(axis, mine, 'place', 'mse_mean', 'mse_worst')
-      axis.set_xticks(range(len(sides)), sides, rotation=30, ha='right')
-    axis.set_yscale('log')  # of all, as they share it
-    for axis, _ in panels:
-      axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-      axis.yaxis.set_major_formatter(ticker.FormatStrFormatter('%.3g'))
-      axis.yaxis.set_minor_formatter(ticker.NullFormatter())
-
-
-def _sweep_curve(row) -> str | None:
-  if row['scheme'] == 'list_quantiser':
-    return f'list quantiser, M = {row["bin_size"]}'
-  if row.get('num_groups') is None or row['scheme'] == 'side_only':
-    return None
-  return f'{row["scheme"]}, G = {row["num_groups"]}'
 
 
 def _frame(axis, image, colour=None, title='') -> None:

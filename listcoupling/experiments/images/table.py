@@ -20,28 +20,24 @@ a bin.
 import functools
 import itertools
 import math
+import operator
 import textwrap
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import bounds, files, gumbel, tables
+from listcoupling import files, gumbel, tables
 from listcoupling.compression import list_quantiser
-from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures
 from listcoupling.experiments.run import Experiment
-from listcoupling.image_codec import fits
-from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
-from listcoupling.image_codec.trials import Trials, by_messages, transmit
+from listcoupling.image_codec.fits import Code, Setting
 from listcoupling.tables import Column
 from listcoupling.together import leads
-from listcoupling.training import image_fits
 from listcoupling.training import vae as training
+from listcoupling.training.image_fits import Codecs, train_models
+from listcoupling.validation import Field
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {
@@ -111,29 +107,6 @@ _PAPER = {
 }
 
 
-class Job(NamedTuple):
-  """Scheme and sizes of one row of the table."""
-
-  scheme: str  # of SCHEMES
-  num_decoders: int  # K
-  num_messages: int  # L
-  num_groups: int = 1  # G
-
-  @property
-  def code(self) -> str:
-    """Key of `image_codec.scheme.SCHEMES`."""
-    return 'gls' if self.scheme == 'shared_race' else self.scheme
-
-
-class Sent(NamedTuple):
-  """R images at K decoders."""
-
-  images: jax.Array  # [R, K, H, W]
-  error: jax.Array  # [R, K] squared error per pixel
-  found: jax.Array  # [R, K] decoder holds the encoder's choice
-  error_bound: jax.Array  # [R] on the chance that nobody finds it, or NaN
-
-
 # What is sent: the rows, and among which settings each chooses.
 
 
@@ -159,16 +132,23 @@ def _check_sizes(config) -> None:
     )
 
 
-def jobs_of(config, code: str | None = None) -> list[Job]:
-  """Every row of the codecs, or of one of them."""
-  jobs = [
-    Job(scheme, num_decoders, num_messages, num_groups)
+def _has_vae(config) -> bool:
+  return set(config.schemes) != {'list_quantiser'}
+
+
+def choices_of(config, family: str) -> dict[Code, list[Setting]]:
+  """The codecs of a family, and among which settings each chooses."""
+  if family == 'side_only':  # which a VAE answers
+    counts = config.num_decoders if _has_vae(config) else ()
+    return {Code(family, k, 1): [Setting(None, 1)] for k in counts}
+  codes = [
+    Code(scheme, num_decoders, num_messages, num_groups)
     for num_decoders, num_messages, scheme in itertools.product(
       config.num_decoders, config.num_messages, config.schemes
     )
     for num_groups in _groups_of(config, scheme, num_decoders)
   ]
-  return [job for job in jobs if code in (None, job.code)]
+  return {x: _settings_of(config, x) for x in codes if x.family == family}
 
 
 def _groups_of(config, scheme, num_decoders) -> list[int]:
@@ -182,160 +162,21 @@ def _groups_of(config, scheme, num_decoders) -> list[int]:
   return [g for g in config.num_groups if num_decoders % g == 0]
 
 
-def settings_of(config, job: Job) -> list[fits.Setting]:
-  """Settings among which a job chooses; N of at least L G."""
-  if job.scheme == 'list_quantiser':  # no candidates
-    return [fits.Setting(None, 1, m) for m in config.bin_sizes]
-  if job.scheme in ('gls_kmeans', 'lattice'):
-    count = 1 if job.scheme == 'lattice' else config.refine.num_candidates
-    return [fits.Setting(beta, count) for beta in _fitted_betas(config)]
-  least = job.num_messages * job.num_groups
+def _settings_of(config, code: Code) -> list[Setting]:
+  """Settings among which a codec chooses; N of at least L G."""
+  if code.scheme == 'list_quantiser':  # no candidates
+    return [Setting(None, 1, size) for size in config.bin_sizes]
+  betas = tuple(config.betas) or (config.train.beta,)
+  if code.scheme in ('gls_kmeans', 'lattice'):
+    count = 1 if code.scheme == 'lattice' else config.refine.num_candidates
+    betas = tuple(config.refine.betas) or betas
+    return [Setting(beta, count) for beta in betas]
+  least = code.num_messages * code.num_groups
   counts = [n for n in config.num_candidates if n >= least]
-  betas = image_fits.betas_of(config)
-  return [fits.Setting(*pair) for pair in itertools.product(betas, counts)]
-
-
-def _fitted_betas(config) -> tuple[float, ...]:
-  """The betas that gls_kmeans and lattice choose among: all unless named."""
-  return tuple(config.refine.betas) or image_fits.betas_of(config)
-
-
-def _size(job: Job, bin_size: int) -> image_fits.Size:
-  count = schemes.SCHEMES[job.code].num_codewords(
-    job.num_decoders, job.num_messages, job.num_groups, bin_size
-  )
-  return image_fits.Size(count, job.num_groups, bin_size)
-
-
-def _sizes(config, code) -> dict[image_fits.Size, list[int]]:
-  """The fits that the rows of a code need, and for which K each is."""
-  wanted, bins = {}, config.bin_sizes if code == 'list_quantiser' else (1,)
-  for bin_size, num_messages, num_decoders in itertools.product(
-    bins, config.num_messages, config.num_decoders
-  ):
-    for num_groups in _groups_of(config, code, num_decoders):
-      job = Job(code, num_decoders, num_messages, num_groups)
-      wanted.setdefault(_size(job, bin_size), []).append(num_decoders)
-  return wanted
+  return [Setting(*pair) for pair in itertools.product(betas, counts)]
 
 
 # Sending.
-
-
-def _bound(prepared, index, settings) -> jax.Array:
-  """`bounds.codebook_error_bound` [R] of the encoder's candidates [R]."""
-  place = index[:, None]
-  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [R, N]
-  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
-  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
-  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
-  return bounds.codebook_error_bound(
-    meant, heard, settings.num_messages, num_groups=settings.num_groups
-  )
-
-
-@by_messages
-def _send(model, trials, settings, name) -> Sent:
-  prepared, encoding, decoding = transmit(model, trials, settings, name)
-  right = trials.right
-  found = decoding.index == encoding.index[:, None]
-  bound = jnp.full(len(right), jnp.nan, jnp.float32)
-  if name == 'gls' and not settings.shared_race:
-    # Theorem 2 is about a race for each decoder and labels that know nothing.
-    bound = _bound(prepared, encoding.index, settings)
-  error = squared_error(decoding.images, right)
-  return Sent(decoding.images, error, found, bound)
-
-
-def squared_error(images, right) -> jax.Array:
-  """Squared error per pixel: [R, K, H, W] against [R, H, W] -> [R, K]."""
-  axes = tuple(range(2, images.ndim))
-  return jnp.mean((images - right[:, None]) ** 2, axes)
-
-
-class Table:
-  """Sends images by any scheme; fits what is missing.
-
-  Args:
-    context: see `image_fits.Context`.
-  """
-
-  def __init__(self, context: image_fits.Context):
-    self.context = context
-    self._fits = {}  # code -> (beta, size) -> model
-
-  def fit(self, code: str) -> None:
-    """Fits what a scheme needs, or reads it."""
-    if code in self._fits or code == 'gls':
-      return
-    config, found = self.context.config, {}
-    betas = (None,) if code == 'list_quantiser' else _fitted_betas(config)
-    for beta in betas:
-      fitted = image_fits.Fits(self.context, code, beta)
-      made = fitted.models(_sizes(config, code))
-      found |= {(beta, size): model for size, model in made.items()}
-    self._fits[code] = found
-
-  def prepare(self, key, halves, setting, code: str = 'gls') -> Trials:
-    """Sides and candidates; the sides depend on the key alone."""
-    return self.context.trials(
-      key, code, setting.beta, halves, setting.num_candidates
-    )
-
-  def send(self, job: Job, trials: Trials, setting) -> Sent:
-    """One scheme at one K, L and G, on trials made for it."""
-    beta, num_candidates, bin_size = setting
-    if job.code == 'gls':
-      model = self.context.models[beta]
-    else:
-      model = self._fits[job.code][beta, _size(job, bin_size)]
-    settings = schemes.Settings(
-      num_candidates=num_candidates,
-      num_decoders=job.num_decoders,
-      num_messages=job.num_messages,
-      num_groups=job.num_groups,
-      shared_race=job.scheme == 'shared_race',
-      bin_size=bin_size,
-    )
-    return _send(model, trials, settings, job.code)
-
-
-def _sent(table, key, halves, lines, name=None):
-  """Yields (job, setting, Sent) of lines (job, setting) of one code.
-
-  Those of one setting share their trials.
-  """
-  by_setting = {}
-  for job, setting in lines:
-    by_setting.setdefault(setting, []).append(job)
-  for setting in tqdm.tqdm(sorted(by_setting), desc=name, disable=not name):
-    jobs = by_setting[setting]
-    trials = table.prepare(key, halves, setting, jobs[0].code)
-    for job in jobs:
-      yield job, setting, table.send(job, trials, setting)
-
-
-def select(table: Table, jobs, seed: int) -> dict[Job, fits.Setting]:
-  """Job -> setting, the best on held-out training images.
-
-  Without `config.num_held_out_images` the first setting of each job.
-  """
-  config = table.context.config
-  choices = {job: settings_of(config, job) for job in jobs}
-  chosen = {job: settings[0] for job, settings in choices.items()}
-  if not config.num_held_out_images or max(map(len, choices.values())) == 1:
-    return chosen
-  halves = spread(table.context.halves['select'], config.num_held_out_images)
-  key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.SELECTION)
-  least = dict.fromkeys(jobs, np.inf)
-  lines = [(job, setting) for job in jobs for setting in choices[job]]
-  for job, setting, sent in _sent(
-    table, key, halves, lines, 'choice of settings'
-  ):
-    error = float(np.asarray(sent.error).min(1).mean())
-    if error < least[job]:
-      least[job], chosen[job] = error, setting
-  return chosen
 
 
 def spread(halves, count):
@@ -364,94 +205,57 @@ def measure(error, found, error_bound) -> np.ndarray:
   return np.stack([*spread, 1 - found.max(1), np.asarray(error_bound)])
 
 
-def _name(job: Job, bin_size: int = 1) -> str:
-  """Of a job's arrays in files."""
-  return '.'.join(map(str, (*job, bin_size)))
-
-
-def repeat(table: Table, halves, lines, key) -> dict[str, np.ndarray]:
-  """Every line (job, setting) on the images once: name -> [5, R]."""
+def repeat(codecs: Codecs, halves, codes, key) -> dict[str, np.ndarray]:
+  """Every codec once, by what names it and M in files: [5, R]."""
   return {
-    _name(job, setting.bin_size): measure(*sent[1:])
-    for job, setting, sent in _sent(table, key, halves, lines)
+    _name(code, setting): measure(*sent[1:])
+    for code, setting, sent in codecs.send_all(key, halves, codes)
   }
 
 
-def _repeat_key(seed: int, number: int) -> jax.Array:
-  key = gumbel.seed_key(seed)
-  return gumbel.domain_key(key, gumbel.Domain.REPEAT, number)
+def _name(code: Code, setting: Setting) -> str:
+  return '.'.join(map(str, (*code, setting.bin_size)))
 
 
-def _repeats(record, table, halves, code, seed):
-  """Jobs of one code, repeated: name -> [repeats, 5, R], and the settings."""
-  config = table.context.config
-  jobs = jobs_of(config, code)
-  record.deal([jobs], lambda jobs: _settle(table, jobs, seed))
-  chosen = _settle(table, jobs, seed)
-  lines = [*chosen.items()]
-  if code == 'list_quantiser':  # a row for every size of a bin
-    lines = [(job, each) for job in jobs for each in settings_of(config, job)]
-  names = sorted(_name(job, setting.bin_size) for job, setting in lines)
+def _repeats(config, record, codecs, halves, choices, seed):
+  """Codecs of one family, `choices_of` it, repeated.
+
+  Returns:
+    (codec, M) -> [repeats, 5, R], and the chosen setting of each codec.
+  """
+  (family,) = {code.family for code in choices}
+  record.deal([choices], lambda x: choose(config, codecs, x, seed))
+  chosen = choose(config, codecs, choices, seed)
+  codes = [*chosen.items()]
+  if family == 'list_quantiser':  # a row for every size of a bin
+    codes = [(code, x) for code, settings in choices.items() for x in settings]
+  names = {_name(*each): (each[0], each[1].bin_size) for each in codes}
 
   def one(i):
-    part = record.load(f'repeats/{code}_{i}')
-    if part is None or not set(names) <= part.keys():
-      part = repeat(table, halves, lines, _repeat_key(seed, i))
-      record.save(f'repeats/{code}_{i}', part)
+    part = record.load(f'repeats/{family}_{i}')
+    if part is None or not names.keys() <= part.keys():
+      key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.REPEAT, i)
+      part = repeat(codecs, halves, codes, key)
+      record.save(f'repeats/{family}_{i}', part)
     return part
 
   numbers = range(config.num_repeats)
   record.deal(numbers, one)
-  parts = [one(i) for i in tqdm.tqdm(numbers, f'{code}, repeats')]
-  return {name: np.stack([x[name] for x in parts]) for name in names}, chosen
+  parts = [one(i) for i in tqdm.tqdm(numbers, f'{family}, repeats')]
+  measured = {
+    names[name]: np.stack([part[name] for part in parts])
+    for name in sorted(names)
+  }
+  return measured, chosen
 
 
-def _settle(table, jobs, seed) -> dict[Job, fits.Setting]:
-  """`select`, kept in the workdir: scripts/compress.py reads it, too."""
-  path = table.context.workdir / 'choice' / f'{jobs[0].code}.json'
-  if path.exists():
-    kept = files.read_json(path)['chosen']
-    chosen = {Job(*job): fits.Setting(*setting) for job, setting in kept}
-    if set(jobs) <= chosen.keys():
-      return {job: chosen[job] for job in jobs}
-  chosen = select(table, jobs, seed)
-  # As lists: written as they stand they would be dictionaries.
-  kept = [(list(job), list(setting)) for job, setting in chosen.items()]
-  files.write_json(path, {'chosen': kept})
-  return chosen
-
-
-def _side_only(record, table, halves, seed) -> dict[str, np.ndarray]:
-  """Answers to the sides alone, for every K, as of `_repeats`."""
-  config = table.context.config
-  if not table.context.models:
-    return {}
-  model = next(iter(table.context.models.values()))
-  names = {n: _name(Job('side_only', n, 1)) for n in config.num_decoders}
-
-  def one(i):
-    part = record.load(f'repeats/side_only_{i}')
-    if part is None or not set(names.values()) <= part.keys():
-      right, sides, _ = table.prepare(
-        _repeat_key(seed, i), halves, fits.Setting(None, 1), 'list_quantiser'
-      )
-      answers = jax.jit(model.networks.side_only)(
-        model.params, sides.reshape(-1, *sides.shape[2:])
-      )
-      answers = answers.reshape(*sides.shape[:2], *right.shape[1:])
-      error = np.asarray(squared_error(answers, right))
-      missing = np.full_like(error, np.nan)
-      part = {
-        name: measure(error[:, :count], missing, missing[:, 0])
-        for count, name in names.items()
-      }
-      record.save(f'repeats/side_only_{i}', part)
-    return part
-
-  numbers = range(config.num_repeats)
-  record.deal(numbers, one)
-  parts = [one(i) for i in numbers]
-  return {name: np.stack([x[name] for x in parts]) for name in names.values()}
+def choose(config, codecs, choices, seed) -> dict[Code, Setting]:
+  """Settings that are best on images held out, if there are some."""
+  held_out = None
+  if config.num_held_out_images:
+    held_out = spread(codecs.halves['select'], config.num_held_out_images)
+  key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.SELECTION)
+  return codecs.choose(key, held_out, choices)
 
 
 # Rows.
@@ -521,30 +325,28 @@ def codec_rows(config, measured, chosen) -> list[dict]:
 
   Args:
     config: of the experiment.
-    measured: 'scheme.K.L.G.M' -> [repeats, 5, R] of `measure`.
-    chosen: (scheme, K, L, G) -> (beta, N, M).
+    measured: (codec, M) -> [repeats, 5, R] of `measure`.
+    chosen: the setting of each codec.
   """
   rows = []
-  for name, values in measured.items():
-    scheme, *numbers = name.split('.')
-    *job, bin_size = scheme, *map(int, numbers)
-    beta, num_candidates, best_size = chosen.get(tuple(job), (None,) * 3)
-    row = Job(*job)._asdict()
-    row |= {'images': values.shape[2], 'repeats': len(values)}
+  for (code, bin_size), values in measured.items():
+    setting = chosen[code]
+    row = code._asdict() | {'images': values.shape[2], 'repeats': len(values)}
     row |= _measures(values)
-    plain = measured.get(f'list_quantiser.{job[1]}.{job[2]}.1.1')
+    plain = measured.get((Code('list_quantiser', *code[1:3]), 1))
     if plain is not None and plain is not values:
       ahead = plain[:, 0].mean(0) - values[:, 0].mean(0)
       row |= tables.means({'ahead': ahead})
-    if job[3] == 1 and _is_papers(config.train):
-      row['paper_mse'] = paper_mse(config.train.dataset, *job[:3])
-    has_candidates = scheme not in ('list_quantiser', 'lattice')
-    row['beta'] = beta
-    row['num_candidates'] = num_candidates if has_candidates else None
-    if scheme == 'list_quantiser':
-      row |= {'bin_size': bin_size, 'is_chosen': bin_size == best_size}
+    if code.num_groups == 1 and _is_papers(config.train):
+      row['paper_mse'] = paper_mse(config.train.dataset, *code[:3])
+    has_candidates = code.family in ('gls', 'gls_kmeans')
+    row['beta'] = setting.beta
+    row['num_candidates'] = setting.num_candidates if has_candidates else None
+    if code.scheme == 'list_quantiser':
+      row['bin_size'] = bin_size
+      row['is_chosen'] = bin_size == setting.bin_size
     rows.append(_with_rate(row, config.train.model.source_shape))
-  return sorted(rows, key=lambda row: [row[name] for name in Job._fields[1:]])
+  return sorted(rows, key=lambda row: [row[name] for name in Code._fields[1:]])
 
 
 def _measures(values) -> dict:
@@ -567,54 +369,26 @@ def as_text(rows, columns=COLUMNS) -> str:
   return '\n\n'.join([tables.as_text(rows, columns), LEGEND, *_standing(rows)])
 
 
-_KINDS = 'ahead', 'level', 'behind'
-
-
-def _against_plain(row) -> str | None:
-  """Ahead of the list quantiser without bins, behind or level; None: no cell.
-
-  By two standard errors of the best decoder. A list quantiser counts with the
-  size of a bin that was chosen on other images; M = 1 is level with itself, a
-  larger size without it beside it is no cell.
-  """
-  gap, error = row.get('ahead'), row.get('ahead_se') or 0.0
-  if row.get('is_chosen') and row['bin_size'] == 1:
-    return 'level'
-  if gap is None or row.get('is_chosen') is False:
-    return None
-  return (
-    'ahead' if gap > 2 * error else 'behind' if gap < -2 * error else 'level'
-  )
-
-
 def _standing(rows) -> list[str]:
-  """A sentence on all cells, and a line of counts for each scheme.
+  """In how many cells a scheme is ahead of the list quantiser without bins.
 
-  A list quantiser that has no bins anywhere is level with itself: no news.
+  A list quantiser with bins counts where they were chosen on other images.
   """
-  cells = {}
+  counts = {}
   for row in rows:
-    if kind := _against_plain(row):
-      trivial = row['scheme'] == 'list_quantiser' and row['bin_size'] == 1
-      cells.setdefault(row['scheme'], []).append((kind, trivial))
-  cells = {
-    scheme: [kind for kind, _ in own]
-    for scheme, own in cells.items()
-    if not all(trivial for _, trivial in own)
-  }
-  if not cells:
+    if row.get('ahead') is None or row.get('is_chosen') is False:
+      continue
+    own = counts.setdefault(row['scheme'], dict(ahead=0, level=0, behind=0))
+    within = abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0)
+    own['level' if within else 'ahead' if row['ahead'] > 0 else 'behind'] += 1
+  if not counts:
     return []
-  kinds = [kind for own in cells.values() for kind in own]
-  first, *more = (f'{kind} in {kinds.count(kind)}' for kind in _KINDS)
   said = (
-    'Against the list quantiser with M = 1 at the same K and L the best '
-    f'decoder is {first} of {len(kinds)} cells, {", ".join(more)} (by two '
-    'standard errors).'
+    'In how many cells the best decoder of a scheme is ahead of that of the '
+    'list quantiser with M = 1 at the same K and L, level or behind (by two '
+    'standard errors):'
   )
-  counts = [
-    {'scheme': scheme} | {kind: own.count(kind) for kind in _KINDS}
-    for scheme, own in cells.items()
-  ]
+  counts = [{'scheme': scheme} | own for scheme, own in counts.items()]
   return [f'{textwrap.fill(said, 79)}\n\n{tables.as_text(counts)}']
 
 
@@ -649,35 +423,45 @@ def _prepare(config, seed):
   halves = training.load_halves(config.train)
 
   def fill(record):
-    models = image_fits.train_models(config, record.workdir)
-    if models:
+    models = {}
+    if _has_vae(config):
+      models = train_models(config.train, config.betas, record.workdir)
       _check_models(record, models)
     record.note(pixels='in [0, 1]; squared error per pixel (and colour)')
-    table = Table(image_fits.Context(config, record.workdir, halves, models))
-    return _fill(record, table, seed)
+    codecs = make_codecs(config, record.workdir, halves, models)
+    return _fill(config, record, codecs, seed)
 
   images = files.digest({k: v._asdict() for k, v in halves.items()})
   return {'images': images, 'measures': MEASURES}, fill
 
 
-def _fill(record, table: Table, seed: int) -> list[dict]:
-  """The rows, written after each scheme, and the pictures."""
-  config, halves = table.context.config, table.context.halves
+def make_codecs(config, workdir, halves, models) -> Codecs:
+  """The codecs of a table."""
+  return Codecs(
+    config.train, workdir, halves, models, config.refine,
+    num_decoders=config.num_decoders, num_messages=max(config.num_messages),
+    bin_size=max(config.bin_sizes),
+  )  # fmt: skip
+
+
+def _fill(config, record, codecs: Codecs, seed: int) -> list[dict]:
+  """The rows, written after each family, and the pictures."""
+  halves = codecs.halves
   test = spread(halves['test'], config.num_images)
   plain = plain_rows(config, halves['train'].right, test)
-  measured, chosen = _side_only(record, table, test, seed), {}
+  measured, chosen = {}, {}
   # The cheap ones first; gls and its baseline share their trials.
-  for code in ('list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
-    if jobs_of(config, code):
-      record.deal([code], table.fit)  # one fits, all read
-      table.fit(code)
-      more, settings = _repeats(record, table, test, code, seed)
-      measured, chosen = measured | more, chosen | settings
+  for family in ('side_only', 'list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
+    if choices := choices_of(config, family):
+      record.deal([choices], codecs.fit)  # one fits, all read
+      codecs.fit(choices)
+      more, own = _repeats(config, record, codecs, test, choices, seed)
+      measured, chosen = measured | more, chosen | own
       found = plain + codec_rows(config, measured, chosen)
       record.write(found)  # so far
       record.note(table=found)
   if leads():
-    _draw_examples(table, test, chosen, record.workdir, seed)
+    _draw_examples(config, codecs, test, chosen, record.workdir, seed)
   return found
 
 
@@ -685,20 +469,19 @@ def _fill(record, table: Table, seed: int) -> list[dict]:
 _CHOICES = {'lattice': 'lattice point', 'list_quantiser': 'codeword'}
 
 
-def _draw_examples(table, halves, chosen, workdir, seed) -> None:
+def _draw_examples(config, codecs, halves, chosen, workdir, seed) -> None:
   """Draws the same four images as each scheme sends them."""
-  config = table.context.config
   most = max(config.num_decoders)
   num_messages = sorted(config.num_messages)[len(config.num_messages) // 2]
   key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.PICTURES)
   few = spread(halves, 4)
   lines = {}
-  for job in chosen:
-    if job[1:3] == (most, num_messages):  # the first of its groups
-      lines.setdefault(job.scheme, job)
-  for scheme, job in lines.items():
-    trials = table.prepare(key, few, chosen[job], job.code)
-    sent = table.send(job, trials, chosen[job])
+  for code in chosen:
+    if code[1:3] == (most, num_messages):  # the first of its groups
+      lines.setdefault(code.scheme, code)
+  for scheme, code in lines.items():
+    trials = codecs.prepare(key, few, code, chosen[code])
+    sent = codecs.send(code, trials, chosen[code])
     figures.examples(
       few, trials.sides, sent, workdir / f'examples_{scheme}.png',
       title=f'{scheme}, {np.log2(num_messages):.3g} bits to {most} decoders',
@@ -750,25 +533,21 @@ def _points(config) -> dict:
 
 
 def _beside(rows) -> list[dict]:
-  """Rows with the PSNR of two others of their K and L beside them.
+  """Rows with the PSNR of list quantisers without bins of their K and L.
 
-  The list quantiser without bins: that which knows as much, and that which
-  knows nothing, where the sweep has one.
+  That which knows as much, and that which knows nothing, where there is one.
   """
-
-  def cell(row, side):
-    return side, row['num_decoders'], row['num_messages']
-
+  place = operator.itemgetter('side', 'num_decoders', 'num_messages')
   plain = {
-    cell(row, row['side']): row['psnr']
+    place(row): row['psnr']
     for row in rows
     if row['scheme'] == 'list_quantiser' and row['bin_size'] == 1
   }
   return [
-    {
-      **row,
-      'psnr_plain': plain.get(cell(row, row['side'])),
-      'psnr_blind': plain.get(cell(row, 'none')),
+    row
+    | {
+      'psnr_plain': plain.get(place(row)),
+      'psnr_blind': plain.get(place(row | {'side': 'none'})),
     }
     for row in rows
   ]
@@ -785,21 +564,16 @@ def _prepare_sweep(config, seed):
       found = _beside([*found, *({'side': name, **row} for row in made)])
       record.write(found)  # so far
     record.note(table=found)
-    for count in config.num_decoders if leads() else ():
-      mine = [r for r in found if r['num_decoders'] == count]
-      figures.sweep(mine, record.workdir / f'sweep_{count}.png')
     return found
 
   return {}, fill
 
 
-_PLACE = [column.name for column in COLUMNS].index('psnr') + 1
 _SWEEP_COLUMNS = (
   Column('side', 'side'),
-  *COLUMNS[:_PLACE],
-  Column('no bins', 'psnr_plain', '.2f'),
+  *COLUMNS,
+  Column('PSNR, no bins', 'psnr_plain', '.2f'),
   Column('no side', 'psnr_blind', '.2f'),
-  *COLUMNS[_PLACE:],
 )
 run_sweep = Experiment(
   FIELDS | {'sides': lambda sides: None},  # `_points` says more

@@ -12,14 +12,12 @@ small, the more so the shorter the texts.
 Legend: K drafts, L draft length, R rows of a batch, S seeds, B prompts.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from listcoupling import tables
 from listcoupling.decoding.methods import METHODS
-from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import (
   Job,
@@ -48,8 +46,8 @@ LEGEND = (
 def settings_of(config) -> dict[str, Setting]:
   """The rows of the table by name; `single` is always among them.
 
-  Methods of one draft stand once, at config.single_temperature. SpecTr needs
-  drafts of one law and is left out where the temperatures differ.
+  Methods of one draft stand once, at config.single_temperature; those whose
+  drafts are of one law are left out where the temperatures differ.
   """
   methods = list(config.methods)
   if REFERENCE not in methods:
@@ -68,25 +66,17 @@ def settings_of(config) -> dict[str, Setting]:
       Setting(method, num_drafts, text)
       for num_drafts in config.num_drafts
       for method in several
-      if not (method == 'spectr' and varied)
+      if not (varied and METHODS[method].one_law)
     ]
   return {row.name: row for row in rows}
-
-
-def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
-  """Options of a row of the table."""
-  return dataclasses.replace(
-    setup.options,
-    method=setting.method,
-    num_drafts=max(setting.num_drafts, 1),
-    draft_temperatures=protocol.temperatures(setting.draft_temperatures),
-  )
 
 
 def measure(setup: Setup, config, job: Job, once) -> dict:
   """Columns of a job: tokens and target calls of every row, and the rate."""
   del config, once
-  out = protocol.timed_prompts(setup, job, options_of(setup, job.setting))
+  out = protocol.timed_prompts(
+    setup, job, protocol.options_of(setup, job.setting)
+  )
   real, metrics = slice(job.batch.size), out.metrics
   return {
     'tokens': out.lengths,
@@ -109,18 +99,14 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   """
   dataset, setting = place
   pairs = groups[place]
-  reference = next(
-    theirs
-    for (name, other), theirs in groups.items()
-    if name == dataset and other.method == REFERENCE
-  )
+  reference = groups[dataset, Setting(REFERENCE, 1, config.single_temperature)]
   rates = _rates(pairs)
   ratios = np.median(rates / _rates(reference), axis=1)
   tokens, calls = protocol.per_prompt(pairs, ('tokens', 'calls'))
   drafted, accepted = (
     sum(row[name] for _, row in pairs) for name in ('drafted', 'accepted')
   )
-  pooled, terms = _pooled(pairs)
+  _, terms = protocol.tokens_per_call(pairs)
   row = {
     **tables.means({'block_efficiency': tokens.sum(1) / calls.sum(1)}),
     'block_efficiency_prompt_se': tables.cluster_error(terms),
@@ -134,18 +120,8 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   }
   other = dataset, setting._replace(method='specinfer')
   if other in groups and other != place:
-    their_pooled, their_terms = _pooled(groups[other])
-    row['minus_specinfer'] = float(pooled - their_pooled)
-    row['minus_specinfer_se'] = tables.cluster_error(terms - their_terms)
+    row |= protocol.lead('minus_specinfer', pairs, groups[other])
   return row
-
-
-def _pooled(pairs):
-  """Block efficiency of all texts, and each prompt's share [B] of its error."""
-  tokens, calls = (
-    each.sum(0) for each in protocol.per_prompt(pairs, ('tokens', 'calls'))
-  )
-  return tokens.sum() / calls.sum(), tables.ratio_terms(tokens, calls)
 
 
 def _rates(pairs) -> np.ndarray:
@@ -172,7 +148,7 @@ run = Table(
   settings_of,
   measure,
   summarize,
-  options_of,
+  protocol.options_of,
   legend=LEGEND,
   timed=True,
 ).experiment(block_efficiency=plot)

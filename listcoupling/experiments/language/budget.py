@@ -11,7 +11,7 @@ Legend: n nodes, K drafts, L draft length, B prompts, T tokens of a batch.
 
 import dataclasses
 import functools
-import itertools
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -19,37 +19,44 @@ import jax
 import numpy as np
 
 from listcoupling import bounds, tables
-from listcoupling.config_fields import Field
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import matching, protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
 PLAIN = 'autoregressive'
 TREE = 'gumbel_tree'
 _BEAM, _DEPTH = 8, 32  # at most, of the tree
-# Below a table in which the tree is behind; filled in from a row.
-_WHY = (
-  'Behind: the text of a race is a function of seed and target, so that a '
-  'draft is only a guess of it, right with probability {race:.3f}; a scheme '
-  'that may reject takes its text from the draft with {overlap:.3f} (1 - TV). '
-  'Columns 1 x n: tokens of one chain if all its drafts matched so often.'
-)
 FIELDS = protocol.SHARED | {
   'num_nodes': Field(int, least=1, many=True),
   'temperatures': Field(float, least=0, many=True),
   'distinct': Field(str, among=tuple(METHODS), many=True, empty=True),
   'drafter_bits': Field(int, among=(0, 4, 8)),
 }
-_LEADS = (
+COLUMNS = (
+  Column('T', 'temperature', '.1f'),
   Column('n', 'num_nodes'),
-  Column('ahead by', 'gap', '+.2f'),
-  Column('of', 'scheme'),
-  Column('race, 1 x n', 'race_tokens', '.2f'),
-  Column('1 - TV, 1 x n', 'overlap_tokens', '.2f'),
-  Column('where', 'where'),
+  Column('method', 'method'),
+  Column('distinct', 'distinct'),
+  Column('K', 'num_drafts'),
+  Column('L', 'draft_length'),
+  Column('tokens per call', 'tokens_per_call', '.2f'),
+  Column('tree ahead by', 'tree_lead', '+.2f'),
+  Column('race', 'race', '.3f', error=False),
+  Column('1 - TV', 'overlap', '.3f', error=False),
+  Column('same text', 'same_text', '.0%'),
+  Column('tokens/s', 'tokens_per_second', '.0f'),
+)
+LEGEND = textwrap.fill(
+  'The best shape of each method; distinct: drafts without replacement; tree '
+  'ahead by: on the same prompts. The text of a race is a function of seed and '
+  'target, so that a draft is only a guess of it, right with the probability '
+  'of the race; a scheme that may reject takes its text from the draft with '
+  '1 - TV.',
+  width=79,
 )
 
 
@@ -64,15 +71,10 @@ class Setting(NamedTuple):
   temperature: float
 
   @property
-  def scheme(self) -> str:
-    """The method, for a reader."""
-    return f'{self.method}{", distinct" * self.distinct}'
-
-  @property
   def name(self) -> str:
     """For jobs."""
-    scheme = self.scheme.replace(', ', '-')
-    return f'{scheme}-n{self.num_nodes}-K{self.num_drafts}-T{self.temperature}'
+    method = f'{self.method}{"-distinct" * self.distinct}'
+    return f'{method}-n{self.num_nodes}-K{self.num_drafts}-T{self.temperature}'
 
 
 def settings_of(config) -> dict[str, Setting]:
@@ -152,13 +154,11 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
 
 def _agreement(setup, job) -> dict:
   """Overlap and race of one draft: means over tokens for each prompt."""
-  laws = matching.laws_along(setup, job, options_of(setup, job.setting))
-  sums = functools.partial(
-    np.bincount, laws.owner, minlength=job.batch.size
-  )  # over the tokens of each prompt
+  owner, *laws = matching.laws_along(setup, job, options_of(setup, job.setting))
+  sums = functools.partial(np.bincount, owner, minlength=job.batch.size)
   return {
-    name: sums(values[: laws.owner.size]) / sums()
-    for name, values in _values(laws.draft, laws.target).items()
+    name: sums(values[: owner.size]) / sums()
+    for name, values in _values(*laws).items()
   }
 
 
@@ -177,25 +177,41 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   """Columns of a row.
 
   Returns:
-    tokens_per_call with its standard error over prompts (`_se`);
-    tokens_per_second, the median over batches; same_text, the share of texts
-    that are those of plain sampling; overlap and race, over prompts.
+    tokens_per_call with its standard error over prompts (`_se`); tree_lead, how
+    far the tree of as many nodes is ahead; tokens_per_second, the median over
+    batches; same_text, the share of texts that are those of plain sampling;
+    overlap and race, over prompts.
   """
   del config
   dataset, setting = place
-  tokens, calls, same = protocol.per_prompt(
-    groups[place], ('tokens', 'calls', 'same')
-  )
+  pairs = groups[place]
+  ratio, terms = protocol.tokens_per_call(pairs)
+  (same,) = protocol.per_prompt(pairs, ('same',))
   names = 'overlap', 'race'
   plain = groups[dataset, _plain(setting.temperature)]
   agreement = [own.mean(0) for own in protocol.per_prompt(plain, names)]
-  rates = [row['tokens_per_second'] for _, row in groups[place]]
-  return {
-    **tables.ratios({'tokens_per_call': tokens.sum(0)}, calls.sum(0)),
-    'tokens_per_second': float(np.median(rates)),
+  row = {
+    'tokens_per_call': float(ratio),
+    'tokens_per_call_se': tables.cluster_error(terms),
+    'tree_lead': None,
+    'tree_lead_se': None,
+    'tokens_per_second': float(
+      np.median([row['tokens_per_second'] for _, row in pairs])
+    ),
     'same_text': float(same.mean()),
     **tables.means(dict(zip(names, agreement))),
   }
+  tree = dataset, _tree_beside(setting)
+  if tree in groups and tree != place:
+    row |= protocol.lead('tree_lead', groups[tree], pairs)
+  return row
+
+
+def _tree_beside(setting: Setting) -> Setting:
+  ((width, length),) = shapes(TREE, setting.num_nodes, ())
+  return setting._replace(
+    method=TREE, num_drafts=width, draft_length=length, distinct=False
+  )
 
 
 def best_shapes(rows: Iterable[dict]) -> list[dict]:
@@ -207,112 +223,6 @@ def best_shapes(rows: Iterable[dict]) -> list[dict]:
     own = best.setdefault(place, row)
     best[place] = max(own, row, key=lambda each: each['tokens_per_call'])
   return list(best.values())
-
-
-def lead(rows: Sequence[dict]) -> dict:
-  """How far the tree is ahead at one number of nodes.
-
-  Args:
-    rows: best shapes at these nodes.
-
-  Returns:
-    gap, its tokens per call above the best other method's, with the standard
-    error of both together (`_se`); that method's scheme and shape; tokens of
-    one chain if all its drafts matched as often as race and overlap say.
-  """
-  tree = next(row for row in rows if row['method'] == TREE)
-  other = max(
-    (row for row in rows if row['method'] not in (TREE, PLAIN)),
-    key=lambda row: row['tokens_per_call'],
-  )
-  errors = [row['tokens_per_call_se'] or 0.0 for row in (tree, other)]
-  gap = tree['tokens_per_call'] - other['tokens_per_call']
-  count = tree['num_nodes']
-  return {
-    'num_nodes': count,
-    'gap': gap,
-    'gap_se': float(np.hypot(*errors)),
-    'scheme': f'{_scheme(other)}, {_shape(other)}',
-    'race_tokens': chain_tokens(other['race'], count),
-    'overlap_tokens': chain_tokens(other['overlap'], count),
-    'where': 'behind' if gap < 0 else 'ahead',
-  }
-
-
-def as_text(rows: Sequence[dict]) -> str:
-  """Methods against nodes, the best shape as K x L, by data set."""
-  parts = []
-  groups = itertools.groupby(
-    best_shapes(rows), key=lambda row: (row['dataset'], row['temperature'])
-  )
-  for (dataset, temperature), own in groups:
-    (plain,), schemes = _plain_and_schemes(own)
-    parts.append(
-      f'{dataset}, temperature {temperature}: {plain["prompts"]} prompts, '
-      f'1 - TV {plain["overlap"]:.3f}, race {plain["race"]:.3f}, plain '
-      f'{plain["tokens_per_second"]:.0f} tokens/s\n'
-      + tables.as_text([_line(name, own) for name, own in schemes.items()])
-      + (_leads(plain, schemes) if TREE in schemes else '')
-    )
-  return '\n\n'.join(parts)
-
-
-def _plain_and_schemes(rows) -> tuple[list[dict], dict[str, list[dict]]]:
-  """Rows of plain sampling, and those of each scheme by its name."""
-  plain, schemes = [], {}
-  for row in rows:
-    if row['method'] == PLAIN:
-      plain.append(row)
-    else:
-      schemes.setdefault(_scheme(row), []).append(row)
-  return plain, schemes
-
-
-def _scheme(row) -> str:
-  return Setting(*(row[name] for name in Setting._fields)).scheme
-
-
-def _shape(row) -> str:
-  return f'{row["num_drafts"]} x {row["draft_length"]}'
-
-
-def _line(name, rows) -> dict:
-  line = {'method': name}
-  for row in rows:
-    error = row['tokens_per_call_se']
-    line[f'n = {row["num_nodes"]}'] = (
-      f'{row["tokens_per_call"]:.2f}'
-      + (f' ± {error:.2f}' if error is not None else '')
-      + f' ({_shape(row)}, {row["tokens_per_second"]:.0f}/s)'
-    )
-  line['same text'] = f'{100 * min(row["same_text"] for row in rows):.0f} %'
-  return line
-
-
-def chain_tokens(match: float, num_nodes: int) -> float:
-  """Tokens per call of one chain of n drafts that match alike.
-
-  Args:
-    match: probability that a draft is the text's token.
-    num_nodes: n.
-
-  Example:
-    >>> chain_tokens(0.5, 2)
-    1.75
-  """
-  return sum(match**depth for depth in range(num_nodes + 1))
-
-
-def _leads(plain, schemes) -> str:
-  """The tree's lead at each n, and why it is none where it is behind."""
-  by_nodes = {}
-  for row in itertools.chain(*schemes.values()):
-    by_nodes.setdefault(row['num_nodes'], []).append(row)
-  lines = [lead(own) for _, own in sorted(by_nodes.items()) if len(own) > 1]
-  told = f'\n{TREE} and the best other\n{tables.as_text(lines, _LEADS)}'
-  if any(line['where'] == 'behind' for line in lines):
-    told += '\n' + _WHY.format(**plain)
-  return told
 
 
 def plot(rows: Sequence[dict], path) -> None:
@@ -327,10 +237,13 @@ def plot(rows: Sequence[dict], path) -> None:
     size=(2.2, 2.4),
   ) as panels:
     for axes, own in panels:
-      for scheme, line in _plain_and_schemes(own)[1].items():
-        color = protocol.COLORS[line[0]['method']]
-        style = '--' if line[0]['distinct'] else '-'
-        curve = plots.Curve(scheme, color, style, 'o')
+      lines = {}
+      for row in own:
+        lines.setdefault((row['method'], row['distinct']), []).append(row)
+      for (method, distinct), line in lines.items():
+        label = f'{method}{", distinct" * distinct}'
+        style = '--' if distinct else '-'
+        curve = plots.Curve(label, protocol.COLORS[method], style, 'o')
         curve.of_rows(axes, line, 'num_nodes', 'tokens_per_call')
       nodes = sorted({row['num_nodes'] for row in own})
       axes.set_xscale('log', base=2)
@@ -338,8 +251,14 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.minorticks_off()
 
 
-run = (
-  Table((), settings_of, measure, summarize, options_of, FIELDS, timed=True)
-  .experiment(budget=plot)
-  ._replace(as_text=as_text)
-)
+run = Table(
+  COLUMNS,
+  settings_of,
+  measure,
+  summarize,
+  options_of,
+  FIELDS,
+  shown=best_shapes,
+  legend=LEGEND,
+  timed=True,
+).experiment(budget=plot)

@@ -21,49 +21,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import bounds, coupling, tables
-from listcoupling.config_fields import Field
 from listcoupling.decoding import analysis
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import plots
+from listcoupling.experiments import plots, toy
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.experiments.plots import Curve
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
+from listcoupling.validation import Field
 
-COMPUTED = {
-  'bound': bounds.list_matching_bound,
-  'exact': bounds.list_matching_probability,
+COMPUTED = toy.COMPUTED | {
   'specinfer': bounds.specinfer_probability,
   'spectr': bounds.spectr_probability,
-  'optimum': bounds.optimal_list_acceptance,
-  'optimum_without_replacement': functools.partial(
-    bounds.optimal_list_acceptance, replace=False
-  ),
 }
 SAMPLED = {
-  'sampled': coupling.gumbel_list_sampling,
+  'gls': coupling.gumbel_list_sampling,
   'shared_race': coupling.shared_race_list_sampling,
 }
 VALUES = (*COMPUTED, *SAMPLED)
 FIELDS = protocol.FIELDS | {'repetitions': Field(int, least=1)}
+_CURVES = toy.CURVES | {  # computed here
+  'specinfer': Curve('SpecInfer', plots.ORANGE),
+  'spectr': Curve('SpecTr', plots.SKY),
+}
 COLUMNS = (
   Column('K', 'num_drafts'),
-  *(
-    Column(name.replace('_without_replacement', ', top-K'), name, '.4f')
-    for name in VALUES
-  ),
+  *(Column(_CURVES[name].label, name, '.4f') for name in VALUES),
 )
-_CURVES = {
-  'optimum_without_replacement': Curve('optimum, top-K', plots.BLACK, ':'),
-  'optimum': Curve('optimum, iid drafts', plots.BLACK),
-  'shared_race': Curve('shared-race list, sampled', plots.GREEN),
-  'spectr': Curve('SpecTr', plots.SKY),
-  'specinfer': Curve('SpecInfer', plots.ORANGE),
-  'exact': Curve('GLS, exact', plots.RED),
-  'bound': Curve('GLS, Theorem 1', plots.RED, '--'),
-  'sampled': Curve('GLS, sampled', plots.RED, None, 'o', hollow=True),
-}
 
 
 class Setting(NamedTuple):
@@ -72,39 +57,35 @@ class Setting(NamedTuple):
   num_drafts: int
 
 
-class Laws(NamedTuple):
-  """Laws along the texts of a batch; the last ones are padding."""
-
-  owner: np.ndarray  # [<= T] row of the token
-  draft: jax.Array  # [T, A]
-  target: jax.Array  # [T, A]
-
-
-def laws_along(setup: Setup, job: Job, options: GenerateOptions) -> Laws:
+def laws_along(
+  setup: Setup, job: Job, options: GenerateOptions
+) -> tuple[np.ndarray, jax.Array, jax.Array]:
   """Laws at the tokens that plain sampling writes for a batch.
 
   Args:
     setup: of `protocol.prepare`.
     job: whose prompts are continued.
     options: temperatures and filters of both laws.
+
+  Returns:
+    Row of each token [<= T], draft and target laws [T, A]; the last ones of
+    these are padding.
   """
-  choice, index = setup.choices[job.dataset], job.batch.rows
-  prompts, lengths = choice.tokens[index], choice.lengths[index]
+  choice, rows = setup.choices[job.dataset], job.batch.rows
   plain = dataclasses.replace(
     options, method='autoregressive', draft_temperatures=None
   )
-  out = protocol.continue_prompts(setup, job, plain)
-  rows = analysis.rows_of(prompts, lengths, out)
-  # Padded to the cache, so that every batch has the same shape.
-  rows = np.pad(rows, ((0, 0), (0, options.cache_length - rows.shape[1])))
-  chosen = analysis.generated(lengths, out, rows.shape[1])
-  chosen[job.batch.size :] = False
-  owner, places = np.nonzero(chosen)
-  # Texts may end early; one shape for all batches is compiled once.
-  missing = (0, len(rows) * options.max_new_tokens - len(owner))
-  at = np.pad(owner, missing), np.pad(places, missing)
-  pairs = analysis.step_laws(setup.target, setup.drafter, rows, at, options)
-  return Laws(owner, *pairs)
+  return analysis.laws_along(
+    setup.target,
+    setup.drafter,
+    choice.tokens[rows],
+    choice.lengths[rows],
+    protocol.continue_prompts(setup, job, plain),
+    options,
+    # Texts may end early; one shape for all batches is compiled once.
+    width=options.cache_length,
+    bucket=len(rows) * options.max_new_tokens,
+  )
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
@@ -135,15 +116,14 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
   # Every K looks at the same text; a device that shares a batch with others
   # writes it anew, which is cheaper than keeping laws of many batches.
   place = job.dataset, job.seed, job.number
-  laws = once(place, lambda: laws_along(setup, job, options))
-  num_drafts, owner = job.setting.num_drafts, laws.owner
+  owner, *laws = once(place, lambda: laws_along(setup, job, options))
+  num_drafts = job.setting.num_drafts
   key = protocol.dataset_key(
     Domain.TRIALS, job.seed, job.dataset, num_drafts, job.number
   )
   values = _values(
-    jax.random.split(key, len(laws.target)),
-    laws.draft,
-    laws.target,
+    jax.random.split(key, len(laws[0])),
+    *laws,
     num_drafts=num_drafts,
     repetitions=config.repetitions,
   )

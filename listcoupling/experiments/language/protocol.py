@@ -4,11 +4,13 @@ The tables of arXiv 2506.05632, section 5, run the same pair of models on the
 same prompts and differ in what they measure. All go through data sets, seeds
 and batches alike; a setting is what their rows differ in. The settings take
 turns on every batch, so that a machine that slows down slows all of them; a
-table with token rates keeps to one device of a process.
+table with token rates keeps to one device of a process. On a mesh the devices
+share the models and every batch.
 
 Legend: S seeds, B prompts, R rows of a batch, P prompt tokens.
 """
 
+import dataclasses
 import functools
 import itertools
 import zlib
@@ -18,13 +20,13 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 import listcoupling
 from listcoupling import files, gumbel, tables
-from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
-from listcoupling.decoding import programs
+from listcoupling.decoding import placement, programs
 from listcoupling.decoding.generate import (
   Generation,
   check_tokenizers,
@@ -38,6 +40,7 @@ from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
 from listcoupling.models.quantised import quantised_drafter
+from listcoupling.validation import Field
 
 T = TypeVar('T')
 _BUCKET = 32  # `generate` pads prompts to multiples of it
@@ -91,8 +94,6 @@ class Setup(NamedTuple):
   drafter: LanguageModel
   choices: dict  # data set -> prompt_choice.Choice
   options: GenerateOptions  # of every run; methods and drafts differ
-  record: dict  # for results.json
-  identity: dict  # what must be the same for a run to be resumed
 
   def on(self, device: jax.Device | str | None) -> 'Setup':
     """The same with the models on a device; what is none leaves them."""
@@ -173,23 +174,29 @@ def temperatures(text: str) -> tuple[float, ...] | None:
     ) from error
 
 
-def load_pair(config) -> tuple[LanguageModel, LanguageModel]:
+def load_pair(
+  config, mesh: Mesh | None = None
+) -> tuple[LanguageModel, LanguageModel]:
   """(target, drafter); the shipped pair where the config names none.
 
   Args:
     config: with target and drafter, directories or hub names, and dtype;
       with drafter_bits 8 or 4, a copy of the target with fewer bits drafts.
+    mesh: in standard form, of the devices that read the models.
 
   Raises:
-    ValueError: one is named without the other, a model has no tokenizer, or
-      the two have different ones.
+    ValueError: one is named without the other, a model has no tokenizer, the
+      two have different ones, or the mesh does not divide the target.
     FileNotFoundError: a directory is missing.
   """
   names = config.target, config.drafter
   if not any(names):
     pair = pretrained.shipped_pair()
   elif all(names):
-    pair = [pretrained.load_pretrained(x, dtype=config.dtype) for x in names]
+    load = functools.partial(
+      pretrained.load_pretrained, dtype=config.dtype, mesh=mesh
+    )
+    pair = load(names[0]), load(names[1], strict=False)
   else:
     raise ValueError(
       f'target {names[0]!r} and drafter {names[1]!r} must be given both or, '
@@ -218,6 +225,7 @@ class Table(NamedTuple):
       among them.
     options: (setup, setting) -> options that `generate` must take.
     fields: of the config.
+    shown: the rows that are printed, from all.
     legend: below the printed table.
     timed: rows hold token rates: all are measured on one device of a process.
       Rows of other tables are dealt over its devices.
@@ -229,6 +237,7 @@ class Table(NamedTuple):
   summarize: Callable[[dict, tuple[str, Any], Any], dict]
   options: Callable[[Setup, Any], GenerateOptions] | None = None
   fields: Mapping[str, Any] = FIELDS
+  shown: Callable[[Sequence[dict]], Sequence[dict]] = list
   legend: str = ''
   timed: bool = False
 
@@ -237,9 +246,9 @@ class Table(NamedTuple):
     figures = {f'{name}.png': draw for name, draw in figures.items()}
     return Experiment(self.fields, self._prepare, self._as_text, figures)
 
-  def _prepare(self, config, seed):
+  def _prepare(self, config, seed, mesh=None):
     settings = self.settings(config)
-    setup = prepare(config)
+    setup = prepare(config, mesh)
     if self.options is not None:
       for setting in settings.values():
         self.options(setup, setting).check(setup.target.config.vocab_size)
@@ -259,17 +268,23 @@ class Table(NamedTuple):
       # Settings take turns; each has a program for prompts and one for text.
       with programs.room(2 * (1 + len(settings))):
         measured = record.rows(
-          jobs, measure, key='job', table='batches.csv', timed=self.timed
+          jobs,
+          measure,
+          key='job',
+          table='batches.csv',
+          timed=self.timed,
+          shared=mesh is not None,
         )
       groups = {}
       for job, row in zip(jobs.values(), measured, strict=True):
         groups.setdefault((job.dataset, job.setting), []).append((job, row))
       rows = [self._row(groups, place, setup, config) for place in groups]
       record.write(rows)
-      record.note(**setup.record)
+      names = {name: ' '.join(x.names) for name, x in setup.choices.items()}
+      record.note(prompts=names)
       return rows
 
-    return setup.identity, fill
+    return _identity(setup), fill
 
   def _row(self, groups, place, setup, config):
     dataset, setting = place
@@ -290,7 +305,7 @@ class Table(NamedTuple):
       f'{name}: {group[0]["prompts"]} prompts, {group[0]["prompts_cut"]} of '
       f'them cut at the left; {group[0]["prompts_dropped"]} more dropped as '
       f'too long\n{tables.as_text(group, self.columns)}'
-      for name, group in by_dataset(rows)
+      for name, group in by_dataset(self.shown(rows))
     ]
     return '\n\n'.join(parts + [self.legend] * bool(self.legend))
 
@@ -309,16 +324,30 @@ def _jobs(config, seed, setup, settings) -> dict[str, Job]:
   return {job.name: job for job in jobs}
 
 
-def prepare(config) -> Setup:
+def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
+  """Options of a row whose drafts differ in number and temperature."""
+  return dataclasses.replace(
+    setup.options,
+    method=setting.method,
+    num_drafts=max(setting.num_drafts, 1),
+    draft_temperatures=temperatures(setting.draft_temperatures),
+  )
+
+
+def prepare(config, mesh: Mesh | None = None) -> Setup:
   """Loads the pair and the prompts of a config that was checked.
 
   Args:
     config: see configs/decoding_iid.py.
+    mesh: over devices of all processes; the pair is placed on it.
 
   Raises:
-    ValueError: for checkpoints or prompts that make no sense.
+    ValueError: for checkpoints or prompts that make no sense, or a mesh that
+      does not divide the target or a batch.
     FileNotFoundError: if models or prompts are missing.
   """
+  if mesh is not None:
+    mesh = placement.mesh_of_all(mesh)
   # Prompts first: what is missing there is known without loading a model.
   texts = {
     name: prompt_data.load_prompts(
@@ -329,7 +358,7 @@ def prepare(config) -> Setup:
     )
     for name in config.datasets
   }
-  target, drafter = load_pair(config)
+  target, drafter = _placed(load_pair(config, mesh), mesh)
   choices = {
     name: prompt_choice.choose(
       own,
@@ -341,18 +370,21 @@ def prepare(config) -> Setup:
     )
     for name, own in texts.items()
   }
-  options = _options(config, target, choices)
-  record = {
-    'prompts': {name: _describe(texts[name], choices[name]) for name in texts},
-    'parameters': {
-      name: sum(leaf.size for leaf in jax.tree.leaves(model.params))
-      for name, model in (('target', target), ('drafter', drafter))
-    },
-    'stop_tokens': options.stop_tokens,
-    'cache_length': options.cache_length,
-  }
-  identity = _identity(target, drafter, choices)
-  return Setup(target, drafter, choices, options, record, identity)
+  for choice in choices.values():
+    for batch in prompt_choice.deal(choice.lengths, config.batch_size):
+      placement.rows_on(mesh, len(batch.rows), 0, 'prompts of a batch')
+  return Setup(target, drafter, choices, _options(config, target, choices))
+
+
+def _placed(pair, mesh):
+  """The pair on the mesh, if there is one."""
+  if mesh is None:
+    return pair
+  size = max(model.config.vocab_size for model in pair)
+  return [
+    model.place(model, mesh, vocab_size=size, strict=strict)
+    for model, strict in zip(pair, (True, False), strict=True)
+  ]
 
 
 def _options(config, target, choices) -> GenerateOptions:
@@ -370,32 +402,25 @@ def _options(config, target, choices) -> GenerateOptions:
   return options
 
 
-def _identity(target, drafter, choices) -> dict:
-  """All that texts and rates depend on beside the settings."""
-  device = jax.devices()[0]
-  return {
+def _identity(setup: Setup) -> dict:
+  """All that texts and rates depend on beside the config and the seed."""
+  device, mesh = jax.devices()[0], placement.mesh_of(setup.target.params)
+  found = {} if mesh is None else {'mesh': dict(mesh.shape)}
+  return found | {
     'library': listcoupling.__version__,
     'jax': jax.__version__,
     'device': f'{device.platform} {device.device_kind}',
     'prompts': {
       name: files.digest((choice.tokens, choice.lengths))
-      for name, choice in choices.items()
+      for name, choice in setup.choices.items()
     },
-    'target': files.digest(target.params, str(target.config)),
-    'drafter': files.digest(drafter.params, str(drafter.config)),
+    'target': _digest(setup.target),
+    'drafter': _digest(setup.drafter),
   }
 
 
-def _describe(prompts, choice) -> dict:
-  return {
-    'source': prompts.source,
-    'available': len(prompts.texts),
-    'chosen': len(choice.names),
-    'cut': choice.num_cut,
-    'dropped': choice.num_dropped,
-    'tokens': int(choice.lengths.sum()),
-    'names': ' '.join(choice.names),
-  }
+def _digest(model) -> str:
+  return files.digest(model.params, str(model.config), placement.fetch)
 
 
 def row_keys(seed: int, dataset: str, rows: np.ndarray) -> jax.Array:
@@ -456,6 +481,41 @@ def per_prompt(
     for name, column in zip(names, columns):
       column[place] = tables.split(row[name])
   return list(columns)
+
+
+def tokens_per_call(
+  pairs: Sequence[tuple[Job, dict]],
+) -> tuple[float, np.ndarray]:
+  """Tokens per target call of a setting on a data set, all texts together.
+
+  Returns:
+    The ratio, and each prompt's share [B] of its error, for
+    `tables.cluster_error`.
+  """
+  tokens, calls = (
+    each.sum(axis=0) for each in per_prompt(pairs, ('tokens', 'calls'))
+  )
+  return tokens.sum() / calls.sum(), tables.ratio_terms(tokens, calls)
+
+
+def lead(
+  name: str,
+  ours: Sequence[tuple[Job, dict]],
+  theirs: Sequence[tuple[Job, dict]],
+) -> dict[str, float | None]:
+  """Tokens per call that one setting is above another, on the same prompts.
+
+  Args:
+    name: of the column.
+    ours: as of `tokens_per_call`.
+    theirs: likewise.
+
+  Returns:
+    The difference and, as name_se, its standard error over prompts.
+  """
+  (one, its), (other, others) = map(tokens_per_call, (ours, theirs))
+  error = tables.cluster_error(its - others)
+  return {name: float(one - other), f'{name}_se': error}
 
 
 def by_dataset(rows: Iterable[dict]) -> list[tuple[str, list[dict]]]:

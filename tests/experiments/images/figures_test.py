@@ -57,20 +57,3 @@ def test_the_heading_of_examples_fits_two_decoders(tmp_path, drawn):
   whole, source = (axis.get_window_extent() for axis in canvas.axes[:2])
   assert whole.height == pytest.approx(source.height, abs=1)  # one scale
   assert whole.width == pytest.approx(2 * source.width, abs=1)
-
-
-def test_a_sweep_shows_a_best_that_is_far_below_the_worst(tmp_path, drawn):
-  rows = [
-    {
-      'side': side, 'scheme': 'list_quantiser', 'num_messages': 4,
-      'num_decoders': 2, 'num_groups': 1, 'bin_size': 1, 'mse': best,
-      'mse_se': 0.0, 'mse_mean': 0.1, 'mse_worst': 0.2,
-    }
-    for side, best in (('none', 0.01), ('crop_3x3', 0.005))
-  ]  # fmt: skip
-  figures.sweep(rows, tmp_path / 'sweep.png')
-  (axis,) = drawn['sweep.png'][0].axes
-  heights = axis.transAxes.inverted().transform(
-    axis.transData.transform([(0, row['mse']) for row in rows])
-  )[:, 1]
-  assert heights[0] - heights[1] > 0.1  # of the height; .03 on a linear scale

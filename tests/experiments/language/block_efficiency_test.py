@@ -10,7 +10,6 @@ from configs import (
   decoding_matching,
 )
 from listcoupling import files, tables
-from listcoupling.config_fields import check_config
 from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding import programs
 from listcoupling.decoding.generate import generate
@@ -21,6 +20,7 @@ from listcoupling.experiments.language import (
   protocol,
 )
 from listcoupling.experiments.language.protocol import Job
+from listcoupling.validation import check_config
 from tests.experiments.language import fakes
 
 
@@ -32,7 +32,7 @@ def _config(folder, **changes):
 def _by_hand(setup, setting, seed):
   """Tokens and target calls [5] of gsm8k, one row of a batch at a time."""
   choice, rows = setup.choices['gsm8k'], np.arange(3)
-  options = block_efficiency.options_of(setup, setting)
+  options = protocol.options_of(setup, setting)
   tokens, calls = np.zeros((2, 5))
   for part in (rows, rows + 2):  # three rows, as in the table
     keys = protocol.row_keys(seed, 'gsm8k', part)
@@ -53,7 +53,7 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   stored = tables.read_csv(work / 'results.csv')
   assert [{**row, 'draft_temperatures': ''} for row in stored] == rows
   record = files.read_json(work / 'results.json')
-  assert record['prompts']['mbpp']['chosen'] == 5
+  assert len(record['prompts']['mbpp'].split()) == 5
   setup = protocol.prepare(config)
   setting = protocol.Setting('gls', 2, '')
   found = [_by_hand(setup, setting, seed) for seed in (7, 8)]

@@ -5,10 +5,12 @@ import pytest
 
 from configs import decoding_budget
 from listcoupling import tables
-from listcoupling.config_fields import check_config
+from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding import programs
 from listcoupling.decoding.generate import generate
 from listcoupling.experiments.language import budget, protocol
+from listcoupling.experiments.language.protocol import Job
+from listcoupling.validation import check_config
 from tests.experiments.language import fakes
 
 
@@ -89,9 +91,10 @@ def test_the_table_is_what_generate_gives(folder, monkeypatch):
   # Resumed: nothing is run again.
   monkeypatch.setattr(protocol, 'continue_prompts', None)
   assert budget.run(config, work, 5) == rows
-  text = budget.run.as_text(rows).splitlines()
-  assert text[0].startswith('gsm8k, temperature 0.6: 5 prompts, 1 - TV 0.')
-  assert text[2].startswith('gumbel_tree') and '100 %' in text[2]
+  lines = budget.run.as_text(rows).splitlines()
+  assert lines[0].startswith('gsm8k: 5 prompts')
+  assert lines[3].split()[:3] == ['0.6', '4', 'gumbel_tree']
+  assert '100%' in lines[3]
   assert len(tables.read_csv(work / 'batches.csv')) == 16
 
 
@@ -124,33 +127,33 @@ def test_the_best_shape_of_every_method_is_told():
   ]
   best = budget.best_shapes(rows)
   assert [row['tokens_per_call'] for row in best] == [3.0, 2.5, 2.4]
-  found = budget.lead(best)
-  assert (found['gap'], found['scheme']) == (0.5, 'specinfer, 4 x 2')
-  assert found['gap_se'] == pytest.approx(0.5)
+  about = {'prompts': 4, 'prompts_cut': 0, 'prompts_dropped': 0}
+  told, _ = budget.run.as_text([row | about for row in rows]).split('\n\n')
+  assert len(told.splitlines()) == 2 + len(best)
 
 
-def test_where_the_tree_is_behind_the_table_says_why():
-  """Gaps of both signs by hand, beside chains of what one draft allows."""
-  shared = dict(prompts=4, same_text=1.0, tokens_per_second=9.0)
-  plain = _row('autoregressive', 1, 1.0, num_nodes=0, **shared)
-  ahead = [
-    _row('gumbel_tree', 8, 3.0, num_nodes=2, **shared),
-    _row('block', 1, 2.6, num_nodes=2, tokens_per_call_se=0.4, **shared),
-  ]
-  behind = [
-    _row('gumbel_tree', 8, 3.0, **shared),
-    _row('specinfer', 4, 3.25, distinct=True, **shared),
-  ]
-  text = budget.as_text([plain, *ahead, *behind])
-  *_, first, second, why = text.splitlines()
-  assert first.split() == [
-    '2', '+0.40', '±', '0.50', 'block,', '1', 'x', '8', '1.75', '2.31', 'ahead'
-  ]  # fmt: skip
-  expected = '8 -0.25 ± 0.42 specinfer, distinct, 4 x 2'.split()
-  assert second.split()[:-3] == expected
-  chains = [sum(p**i for i in range(9)) for p in (0.5, 0.75)]
-  assert second.split()[-3:] == [*(f'{x:.2f}' for x in chains), 'behind']
-  assert (
-    why.startswith('Behind:') and '0.500' in why and '0.750 (1 - TV)' in why
-  )
-  assert 'Behind:' not in budget.as_text([plain, *ahead])
+def test_a_lead_is_the_trees_of_equal_nodes_on_the_same_prompts():
+  """By hand: tokens of three prompts, two calls each."""
+  tokens = {
+    budget.Setting('autoregressive', 0, 0, 0, False, 1.0): '2 2 2',
+    budget.Setting('gumbel_tree', 4, 4, 4, False, 1.0): '6 8 10',
+    budget.Setting('specinfer', 4, 2, 2, True, 1.0): '4 8 9',
+    budget.Setting('block', 4, 1, 4, False, 1.0): '9 9 9',
+    budget.Setting('block', 8, 1, 8, False, 1.0): '4 4 4',  # no such tree
+  }
+  shared = dict(same='1 1 1', overlap='1 1 1', race='1 1 1', calls='2 2 2')
+  groups = {}
+  for setting, each in tokens.items():
+    batch = Batch(np.arange(3), 3)
+    job = Job('x', 0, 0, batch, setting, setting.name)
+    row = shared | {'tokens': each, 'tokens_per_second': 1.0}
+    groups['x', setting] = [(job, row)]
+  rows = [budget.summarize(groups, place, None) for place in groups]
+  leads = [row['tree_lead'] for row in rows]
+  assert leads == [None, None, 0.5, pytest.approx(-0.5), None]
+  # Of prompts that are ahead by 1, 0 and .5: less their mean, over 3.
+  error = np.std([1, 0, 0.5], ddof=1) / 3**0.5
+  assert rows[2]['tree_lead_se'] == pytest.approx(error)
+  apart = np.hypot(*(row['tokens_per_call_se'] for row in rows[1:3]))
+  with pytest.raises(AssertionError):  # control: as if prompts were others
+    assert rows[2]['tree_lead_se'] == pytest.approx(apart)

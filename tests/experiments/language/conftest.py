@@ -8,5 +8,5 @@ from tests.experiments.language import fakes
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-  monkeypatch.setattr(protocol, 'load_pair', lambda config: fakes.pair())
+  monkeypatch.setattr(protocol, 'load_pair', lambda *_: fakes.pair())
   return fakes.write_prompts(tmp_path / 'data')

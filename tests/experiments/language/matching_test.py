@@ -25,16 +25,16 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
   tokens = rows[0]['tokens']
   assert tokens == 5 * 12 * 2
   for row in rows:
-    assert row['bound'] <= row['exact'] + 1e-5
-    for name in ('exact', 'specinfer', 'spectr'):
+    assert row['gls_bound'] <= row['gls_exact'] + 1e-5
+    for name in ('gls_exact', 'specinfer', 'spectr'):
       assert row[name] <= row['optimum'] + 1e-5
     assert row['optimum'] <= row['optimum_without_replacement'] + 1e-5
     trials = tokens * config.repetitions
-    successes = row['sampled'] * trials
-    statistics.assert_proportion(successes, trials, row['exact'])
+    successes = row['gls'] * trials
+    statistics.assert_proportion(successes, trials, row['gls_exact'])
   with pytest.raises(AssertionError):  # control: the other K is seen
-    statistics.assert_proportion(successes, trials, rows[0]['exact'])
-  assert rows[1]['shared_race'] > rows[1]['exact']
+    statistics.assert_proportion(successes, trials, rows[0]['gls_exact'])
+  assert rows[1]['shared_race'] > rows[1]['gls_exact']
   # The engine's analysis of the same texts, K = 2.
   setup = protocol.prepare(config)
   choice, found = setup.choices['gsm8k'], []
@@ -55,8 +55,8 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
       )
     )
   for ours, theirs in (
-    ('bound', 'bound'),
-    ('exact', 'gls'),
+    ('gls_bound', 'bound'),
+    ('gls_exact', 'gls'),
     ('optimum', 'optimum'),
     ('optimum_without_replacement', 'optimum_without_replacement'),
   ):
@@ -69,7 +69,9 @@ def test_the_table_agrees_with_theory_and_with_the_analysis(folder):
   assert tables.read_csv(folder / 'work' / 'results.csv')[1] == rows[1]
   lines = matching.run.as_text(rows).splitlines()
   assert lines[0].endswith('0 more dropped as too long')
-  assert f'{rows[1]["exact"]:.4f} ± {rows[1]["exact_se"]:.4f}' in lines[3]
+  assert (
+    f'{rows[1]["gls_exact"]:.4f} ± {rows[1]["gls_exact_se"]:.4f}' in lines[3]
+  )
 
 
 def test_rows_that_stop_early_count_their_own_tokens(folder):

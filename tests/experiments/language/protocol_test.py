@@ -49,14 +49,14 @@ def test_long_prompts_are_told(folder, policy, counts):
 
 
 def test_a_run_belongs_to_its_models_and_machine(folder, monkeypatch):
-  config = fakes.config_of(folder)
-  own = protocol.prepare(config).identity
-  assert own == protocol.prepare(config).identity
+  setup = protocol.prepare(fakes.config_of(folder))
+  own = protocol._identity(setup)
   target, drafter = fakes.pair()
 
   def changed(target, drafter):
-    other = protocol._identity(target, drafter, {})
-    return {name for name in other if own[name] != other[name]} - {'prompts'}
+    other = setup._replace(target=target, drafter=drafter)
+    other = protocol._identity(other)
+    return {name for name in other if own[name] != other[name]}
 
   assert changed(target, drafter) == set()
   assert changed(target, target) == {'drafter'}

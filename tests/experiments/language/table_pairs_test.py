@@ -1,7 +1,10 @@
 """Trees on pairs of tables: who is ahead, and a run that goes on."""
 
 import dataclasses
+import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -35,18 +38,26 @@ def test_the_tree_is_ahead_of_what_does_not_know_the_noise(
   config = _config()
   (row,) = table_pairs.run(config, tmp_path, 3)
   options = table_pairs.options_of(config, 1.0)
-  assert list(options) == ['tree', 'greedy', 'specinfer_3']
+  assert list(options) == ['tree', 'greedy', 'specinfer_3', 'traversal_3']
   found = [
     [x.mean() for x in table_pairs.tokens_per_call(
       gumbel.seed_key(seed), 1.0, list(options.values()), num_rows=8
     )]
     for seed in (3, 4)
   ]  # fmt: skip
-  for name, values in zip(('tree', 'greedy', 'specinfer'), np.transpose(found)):
+  names = 'tree', 'greedy', 'specinfer', 'traversal'
+  for name, values in zip(names, np.transpose(found)):
     assert row[name] == pytest.approx(values.mean())
     assert row[f'{name}_se'] == pytest.approx(np.std(values, ddof=1) / 2**0.5)
   assert row['tree_minus_greedy'] > 5 * row['tree_minus_greedy_se']
-  assert row['specinfer_drafts'] == 3
+  assert row['specinfer_drafts'] == row['traversal_drafts'] == 3
+  best = [
+    table_pairs.best_tokens_per_call(gumbel.seed_key(seed), 1.0, 1.0, config)
+    for seed in (3, 4)
+  ]
+  assert row['best'] == pytest.approx(np.mean(best))
+  gap = row['best'] - row['traversal']
+  assert row['best_minus_traversal'] == pytest.approx(gap)
   # Another call measures nothing.
   monkeypatch.setattr(table_pairs, 'tokens_per_call', None)
   assert table_pairs.run(config, tmp_path, 3) == [row]
@@ -100,3 +111,70 @@ def test_the_tree_is_never_behind_a_greedy_draft(sigma):
     assert blind > 5 * blind_error
     if temperature < 0.5:  # the blind twin fails what the tree passes
       assert greedy - blind < -5 * np.hypot(error, blind_error)
+
+
+def test_chances_of_normal_scores_are_those_of_draws():
+  """Within 5 standard errors; scores twice as noisy win otherwise."""
+  means = jnp.array([0.0, 0.5, -1.0, 1.2, -30.0])
+  noise = jax.random.normal(jax.random.key(0), (100_000, means.size))
+  winners = jnp.argmax(means[None] + 0.7 * noise, axis=1)
+  counts = np.bincount(winners, minlength=means.size)
+
+  def z(deviation):
+    chances = table_pairs.win_probabilities(means, deviation)
+    np.testing.assert_allclose(chances.sum(), 1, rtol=1e-6)
+    wanted = len(noise) * np.asarray(chances)
+    return np.abs(counts - wanted) / np.sqrt(np.maximum(wanted, 1))
+
+  assert z(0.7).max() < 5
+  assert z(1.4).max() > 50
+
+
+def test_the_best_tree_is_the_best_of_all_nodes():
+  """Laws by token and depth, all paths enumerated."""
+  laws = jax.nn.softmax(jax.random.normal(jax.random.key(1), (5, 3, 3)) * 1.5)
+  text, count = jnp.array([2, 0, 1, 1, 0, 2]), 5
+  paths = {}
+  for depth in range(1, count + 1):
+    for path in itertools.product(range(3), repeat=depth):
+      steps = zip((2, *path), path, laws)
+      paths[path] = np.prod([law[above, token] for above, token, law in steps])
+  nodes = sorted(paths, key=paths.get)[-count:]
+  found, expected = table_pairs.best_tree(
+    lambda token, depth: laws[depth, token], text, count
+  )
+  np.testing.assert_allclose(expected, sum(map(paths.get, nodes)), rtol=1e-5)
+  on_text = [node for node in nodes if node == (0, 1, 1, 0, 2)[: len(node)]]
+  assert found == len(on_text)
+  assert len({len(node) for node in nodes}) > 2  # no chain, no star
+
+
+@pytest.mark.parametrize('temperature', [0.0, 1.0])
+def test_the_best_tree_of_a_perfect_drafter_is_a_chain(temperature):
+  config = _config(max_new_tokens=39)
+  found = table_pairs.best_tokens_per_call(
+    gumbel.seed_key(0), 0.0, temperature, config
+  )
+  np.testing.assert_array_equal(found, config.num_nodes + 1)
+
+
+def test_the_best_tree_is_no_worse_than_any_that_trusts_otherwise(monkeypatch):
+  """It knows sigma; the learned tree learns it, the control believes in 4."""
+  config = _config(max_new_tokens=48, rows=24)
+  key = gumbel.seed_key(5)
+  best = table_pairs.best_tokens_per_call(key, 1.0, 1.0, config)
+  tree = table_pairs.options_of(config, 1.0)['tree']
+  (learned,) = table_pairs.tokens_per_call(key, 1.0, [tree], num_rows=24)
+  original = table_pairs.win_probabilities
+  monkeypatch.setattr(
+    table_pairs, 'win_probabilities', lambda x, deviation: original(x, 6.0)
+  )
+  table_pairs._best_calls.clear_cache()
+  blind = table_pairs.best_tokens_per_call(key, 1.0, 1.0, config)
+  table_pairs._best_calls.clear_cache()
+
+  def z(lead):  # over texts
+    return lead.mean() / (lead.std(ddof=1) / len(lead) ** 0.5)
+
+  assert z(best - learned) > -5
+  assert z(best - blind) > 5

@@ -1,0 +1,150 @@
+"""How far the answers of K decoders lie from the source, over many trials.
+
+The paper's "distortion (dB)" (Rowan, Phan, Khisti, 2025, arXiv 2506.05632,
+section 5) is the mean over trials of 10 log10 of the squared error of the best
+decoder. Beside it stand the decibels of its mean squared error, and both for
+the mean and the worst decoder.
+
+Everything follows from sums over trials, which add over chunks and repeats.
+
+Legend: R trials, K decoders, n = 1..K decoders in use; ... are settings.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from listcoupling import tables
+
+# Which of the decoders, and the prefix of its figures.
+DECODERS = {'best': '', 'mean': 'average_', 'worst': 'worst_'}
+_REDUCE = (np.nanmin, np.nanmean, np.nanmax)
+SIZE = 3 + 4 * len(DECODERS)
+
+
+def by_list_size(squared_error) -> np.ndarray:
+  """Errors of decoders that know no n, for each n: [..., K] -> [..., K, K].
+
+  Example:
+    >>> by_list_size([1.0, 2.0]).tolist()
+    [[1.0, nan], [1.0, 2.0]]
+  """
+  error = np.asarray(squared_error, np.float64)
+  used = np.tri(error.shape[-1], dtype=bool)
+  return np.where(used, error[..., None, :], np.nan)
+
+
+def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
+  """Sums [..., SIZE] over R trials: what every figure needs.
+
+  They are count, matches, the bound of Proposition 4 (NaN where there is none);
+  then, for each of `DECODERS`, of dB, its square, the squared error and its.
+
+  Args:
+    squared_error: [R, ..., K], NaN where there is no such decoder.
+    match: [R, ...] whether some decoder has the encoder's choice.
+    bound: [R, ...] on the chance that none has.
+    weight: [R, ...], of mean 1, for trials of importance sampling.
+  """
+  error = np.asarray(squared_error, np.float64)
+  db = 10 * np.log10(np.maximum(error, 1e-20))
+  weight, shape = np.asarray(weight, np.float64), error.shape[1:-1]
+  sums = [np.full(shape, float(len(error)))]
+  for x in (match, bound):
+    none = np.full(shape, np.nan)
+    sums.append(none if x is None else np.sum(x, 0, dtype=float))
+  for reduce in _REDUCE:
+    for value in (reduce(db, -1), reduce(error, -1)):  # [R, ...]
+      value = value * weight
+      sums += [value.sum(0), (value**2).sum(0)]
+  return np.stack(sums, -1)
+
+
+def figures(sums) -> dict[str, float]:
+  """Distortions, error rate and bound from `moments` of one setting [SIZE].
+
+  Returns:
+    mean_db: mean of 10 log10 of the squared error of the best decoder (the
+    paper's figure); mse_db: 10 log10 of its mean squared error; standard
+    errors of both, the latter's by the delta method; the same for the mean and
+    the worst decoder, with the prefixes of `DECODERS`; error_rate; error_bound
+    (Proposition 4).
+  """
+  count, match, bound, *rest = np.asarray(sums, float)
+  # [decoders, dB or error, sum or sum of squares]
+  total, square = np.moveaxis(np.reshape(rest, (-1, 2, 2)) / count, -1, 0)
+  spread = np.sqrt(np.maximum(square - total**2, 0) / max(count - 1, 1))
+  row = {}
+  for prefix, (db, error), (db_se, error_se) in zip(
+    DECODERS.values(), total, spread
+  ):
+    row |= {
+      f'{prefix}mean_db': db,
+      f'{prefix}mean_db_se': db_se,
+      f'{prefix}mse_db': 10 * np.log10(error),
+      f'{prefix}mse_db_se': 10 / np.log(10) * error_se / error,
+    }
+  if not np.isnan(match):
+    rate = 1 - match / count
+    row['error_rate'] = rate
+    row['error_rate_se'] = tables.binomial_error(rate, count)
+  if not np.isnan(bound):
+    row['error_bound'] = bound / count
+  return {name: float(value) for name, value in row.items()}
+
+
+def of_trials(squared_error, weight=1.0) -> dict[str, float]:
+  """`figures` of errors [R, K] at once, `weight` as for `moments`.
+
+  Example:
+    >>> out = of_trials([[.1, .3], [.001, .3]])  # two trials, two decoders
+    >>> round(out['mean_db'], 3), round(out['mse_db'], 3)
+    (-20.0, -12.967)
+  """
+  return figures(moments(squared_error, weight=weight))
+
+
+def choose(rows: Sequence[Mapping[str, float]], score: str) -> int:
+  """Place of the best setting, by its figure and the standard error of that.
+
+  The mean squared error hangs on failures that few trials see; the setting
+  that happened to see none would be chosen by the figure alone.
+
+  Args:
+    rows: `figures` of each setting, on trials that do not judge it afterwards.
+    score: 'mean_db' or 'mse_db', with a prefix of `DECODERS` or without.
+
+  Raises:
+    ValueError: no setting has the figure.
+
+  Example:
+    >>> rows = [{'mse_db': -9.0, 'mse_db_se': 3.0},
+    ...         {'mse_db': -8.0, 'mse_db_se': 0.1}]
+    >>> choose(rows, 'mse_db')
+    1
+  """
+  return int(np.nanargmin([row[score] + row[f'{score}_se'] for row in rows]))
+
+
+def gain(plain, error) -> tuple[float, float]:
+  """Decibels by which one code is ahead of another on the same trials.
+
+  Args:
+    plain: [R] squared errors of the other.
+    error: [R] of the one.
+
+  Returns:
+    10 log10 of the ratio of their means, and its standard error by the delta
+    method, which counts what the trials share.
+
+  Example:
+    >>> round(gain([2., 4.], [1., 2.])[0], 2)
+    3.01
+  """
+  plain, error = np.asarray(plain, np.float64), np.asarray(error, np.float64)
+  each = plain / plain.mean() - error / error.mean()
+  decibels = 10 * np.log10(plain.mean() / error.mean())
+  return (
+    float(decibels),
+    float(10 / np.log(10) * each.std(ddof=1) / np.sqrt(len(each))),
+  )

@@ -1,0 +1,178 @@
+"""Is the text the same when everything but the target changes?
+
+A batch of texts is written again with other drafters, shapes, caches or
+neighbours, or on other devices, and compared token for token. For canonical
+methods the reference is plain sampling. Networks run forwards of different
+shape, whose logits may differ in the last bits: at a divergence the margin of
+the canonical race tells whether rounding can explain it.
+
+Legend: B rows of a batch, P prompt tokens, M new tokens.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+import tqdm
+from jax.sharding import Mesh
+
+from listcoupling import gumbel
+from listcoupling.decoding import analysis
+from listcoupling.decoding.drafters import NGramDrafter
+from listcoupling.decoding.generate import generate
+from listcoupling.decoding.methods import METHODS
+from listcoupling.decoding.options import GenerateOptions
+
+ON_MESHES = ('autoregressive', 'gumbel_tree')  # compared there
+COMPARED = ('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer')
+# Perturbed logits closer than this may change places by rounding: two logits
+# of 16 to 32, each off by a step of bfloat16 (1/8) either way; the steps of
+# float32 are 2^-16 of that, and a sum takes many.
+EPSILON = {'float32': 1e-3, 'bfloat16': 0.5}
+
+
+def count_changes(
+  key: jax.Array,
+  target,
+  drafter,
+  prompts: np.ndarray,
+  lengths: np.ndarray,
+  options: GenerateOptions,
+  *,
+  methods: Sequence[str] | None = None,
+  meshes: Mapping[str, Mesh] | None = None,
+) -> list[dict]:
+  """Identical tokens of every method under every change.
+
+  With `forward_nodes` the number of rows is not changed, on which the logits
+  still depend, and no token of a canonical method may differ.
+
+  Args:
+    key: typed key.
+    target: the target model.
+    drafter: its drafter.
+    prompts: [B, P].
+    lengths: [B].
+    options: the setting that is changed.
+    methods: compared methods; None: those of `COMPARED`, the canonical ones
+      alone with `forward_nodes`, and those of `ON_MESHES` on meshes.
+    meshes: the changes, by name, in the place of all others.
+
+  Returns:
+    One row per method and change: tokens compared, identical tokens, rows that
+    diverge; of canonical methods the largest margin of the reference at a row's
+    first divergence (NaN without one), and whether nothing differs that
+    rounding does not explain.
+
+  Raises:
+    ValueError: a method on meshes is not canonical, or weights have a dtype
+      that `EPSILON` has not; and as `generate`.
+  """
+  if methods is None:
+    methods = ON_MESHES if meshes else _compared(options)
+  epsilon = _epsilon(target, options, methods, meshes)
+  texts = prompts, lengths
+  plain = dataclasses.replace(options, method='autoregressive')
+  out = generate(key, target, [], *texts, plain)
+  margins = analysis.canonical_margins(key, target, *texts, out, plain)
+  rows = []
+  for method in tqdm.tqdm(methods, desc='methods'):
+    own = dataclasses.replace(options, method=method)
+    if meshes:
+      runs = _on_meshes(key, target, drafter, *texts, own, meshes)
+    else:
+      runs = _changed(key, target, drafter, *texts, own)
+    for name, tokens in runs.items():
+      row = {'method': method, 'change': name}
+      if METHODS[method].canonical:
+        row |= analysis.differences(tokens, out.tokens, margins)
+        near = row['largest_margin'] < epsilon
+        row['explained'] = row['diverging_rows'] == 0 or near
+      else:
+        row |= analysis.differences(tokens, runs['as it was'])
+      rows.append(row)
+  return rows
+
+
+def _compared(options) -> list[str]:
+  exact = options.forward_nodes is not None
+  return [x for x in COMPARED if METHODS[x].canonical or not exact]
+
+
+def _epsilon(target, options, methods, meshes) -> float:
+  """The margin from which on rounding explains nothing."""
+  others = [name for name in methods if not METHODS[name].canonical]
+  if meshes and others:
+    raise ValueError(
+      'on meshes texts are compared with plain sampling, which only canonical '
+      f'methods write; got {", ".join(others)}.'
+    )
+  dtype = jax.tree.leaves(target.params)[0].dtype.name
+  if dtype not in EPSILON:
+    raise ValueError(
+      f'weights must be {" or ".join(EPSILON)}, got {dtype}: the rounding of '
+      'others is not known here.'
+    )
+  exact = options.forward_nodes is not None and not meshes
+  return 0.0 if exact else EPSILON[dtype]
+
+
+def _on_meshes(key, target, drafter, prompts, lengths, options, meshes):
+  """Tokens [B, M] on every mesh, by its name."""
+  drafters = [] if options.method == 'autoregressive' else [drafter]
+  write = functools.partial(
+    generate, key, target, drafters, prompts, lengths, options
+  )
+  return {name: write(mesh=mesh).tokens for name, mesh in meshes.items()}
+
+
+def _changed(key, target, drafter, prompts, lengths, options):
+  """Tokens [B, M] under every change, by its name."""
+  runs = {
+    name: generate(key, target, drafters, prompts, lengths, changed).tokens
+    for name, (drafters, changed) in changes(target, drafter, options).items()
+  }
+  return runs | _other_batches(key, target, drafter, prompts, lengths, options)
+
+
+def changes(target, drafter, options: GenerateOptions) -> dict[str, tuple]:
+  """Name of a change: (drafters, options); no tree grows by one."""
+  ngram = NGramDrafter(vocab_size=target.config.vocab_size)
+  edit = functools.partial(dataclasses.replace, options)
+  longer = edit(cache_length=2 * options.max_new_tokens + 256)
+  smaller = {}
+  if METHODS[options.method].best_first:
+    smaller = {
+      'N = 6': ([drafter], edit(num_nodes=6)),
+      'N = 11, W = 8': ([drafter], edit(num_nodes=11, num_drafts=8)),
+    }
+  return smaller | {
+    'as it was': ([drafter], options),
+    'n-gram drafter': ([ngram], options),
+    'drafter = target': ([target], options),
+    'two drafters': ([drafter, ngram], options),
+    'draft temperature 2': ([drafter], edit(draft_temperatures=(2.0,))),
+    'K = 2': ([drafter], edit(num_drafts=2)),
+    'L = 3': ([drafter], edit(draft_length=3)),
+    'longer cache': ([drafter], longer),
+  }
+
+
+def _other_batches(key, target, drafter, prompts, lengths, options):
+  """The same rows among other neighbours, one key per row."""
+  batch = len(prompts)
+  keys = jax.vmap(lambda row: gumbel.position_key(key, row))(np.arange(batch))
+
+  def tokens(rows):
+    return generate(
+      keys[rows], target, [drafter], prompts[rows], lengths[rows], options
+    ).tokens
+
+  found = {'rows reversed': tokens(slice(None, None, -1))[::-1]}
+  if options.forward_nodes is None:
+    half = batch // 2
+    parts = [tokens(slice(None, half)), tokens(slice(half, None))]
+    found['two half batches'] = np.concatenate(parts)
+  return found

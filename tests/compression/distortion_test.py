@@ -1,0 +1,78 @@
+"""Figures of squared errors: decibels, their errors, and which is best."""
+
+import numpy as np
+import pytest
+
+from listcoupling import tables
+from listcoupling.compression import distortion
+
+
+def _figures(error, **more):
+  return distortion.figures(distortion.moments(error, **more))
+
+
+def test_decibels_by_hand():
+  figures = _figures(np.array([[0.1], [0.001]]))
+  assert figures['mean_db'] == pytest.approx(-20)
+  assert figures['mean_db_se'] == pytest.approx(10)
+  assert figures['mse_db'] == pytest.approx(10 * np.log10(0.0505))
+  # Delta method: to first order the change of dB by one standard error of the
+  # mean, which is 3 % here; the second order is half of that.
+  error = np.random.default_rng(0).exponential(size=(1000, 1))
+  out = _figures(error)
+  step = tables.mean_error(error)[1]
+  moved = 10 * np.log10(error.mean() + step) - out['mse_db']
+  relative = step / error.mean()
+  assert out['mse_db_se'] == pytest.approx(moved, rel=relative)
+  assert out['mse_db_se'] != pytest.approx(moved, rel=relative / 10)
+
+
+def test_every_decoder_of_a_list_counts_and_no_other():
+  error = np.array([[0.4, 0.1, np.nan], [0.2, 0.6, np.nan]])
+  figures = _figures(error, match=[True, False], bound=[0.25, 0.5])
+  for prefix, values in (
+    ('', (0.1, 0.2)), ('average_', (0.25, 0.4)), ('worst_', (0.4, 0.6)),
+  ):  # fmt: skip
+    mse = 10 * np.log10(np.mean(values))
+    assert figures[f'{prefix}mse_db'] == pytest.approx(mse)
+  assert figures['error_rate'] == 0.5 and figures['error_bound'] == 0.375
+  assert 'error_rate' not in _figures(error)
+
+
+def test_sums_add_over_trials_and_settings_stand_side_by_side():
+  error = np.random.default_rng(0).exponential(size=(6, 2, 3, 4))
+  whole = distortion.moments(error)
+  assert whole.shape == (2, 3, distortion.SIZE)
+  parts = distortion.moments(error[:2]) + distortion.moments(error[2:])
+  np.testing.assert_allclose(parts, whole)  # of float64: 1e-7 is no rounding
+  np.testing.assert_allclose(distortion.moments(error[:, 1, 2]), whole[1, 2])
+
+
+def test_weights_undo_how_trials_were_drawn():
+  """A failure of one trial in four, seen in every second one."""
+  often = np.array([[1.0], [0.1], [1.0], [0.1]])
+  found = _figures(often, weight=np.array([0.5, 1.5, 0.5, 1.5]))
+  even = _figures(np.array([[1.0], [0.1], [0.1], [0.1]]))
+  for name in ('mean_db', 'mse_db'):
+    assert found[name] == pytest.approx(even[name])
+
+
+def test_the_best_setting_is_not_the_luckiest():
+  rows = [
+    {'mse_db': -9.0, 'mse_db_se': 3.0},
+    {'mse_db': np.nan, 'mse_db_se': np.nan},
+    {'mse_db': -8.0, 'mse_db_se': 0.1},
+  ]
+  assert distortion.choose(rows, 'mse_db') == 2
+  with pytest.raises(ValueError, match='All-NaN'):
+    distortion.choose(rows[1:2], 'mse_db')
+
+
+def test_pairs_count_what_two_errors_share():
+  rng = np.random.default_rng(0)
+  common = rng.exponential(size=4000)
+  noise = rng.exponential(size=(2, 4000)) / 20
+  ahead, error = distortion.gain(2 * common + noise[0], common + noise[1])
+  assert abs(ahead - 10 * np.log10(2.05 / 1.05)) < 5 * error
+  apart = distortion.gain(2 * common, rng.permutation(common))[1]
+  assert error < apart / 5  # control: trials that share nothing
