@@ -15,7 +15,7 @@ from absl import flags
 
 from listcoupling import command, command_flags
 from listcoupling.image_codec import fits
-from listcoupling.training import image_codecs, image_fits, vae
+from listcoupling.training import image_fits, vae
 
 _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
@@ -42,12 +42,12 @@ def _fit(config, models) -> None:
   *code, bin_size = (flag.value for flag in _SIZES.values())
   code = fits.Code(_SCHEME.value, *code)
   settings = [fits.Setting(beta, None, bin_size) for beta in models or [None]]
-  context = image_fits.make_context(
+  codecs = image_fits.Codecs(
     config.train, _WORKDIR.value, vae.load_halves(config.train), models,
     config.refine, num_decoders=[code.num_decoders],
     num_messages=code.num_messages, bin_size=bin_size,
   )  # fmt: skip
-  image_codecs.Codecs(context).fit({code: settings})
+  codecs.fit({code: settings})
 
 
 def main(argv):

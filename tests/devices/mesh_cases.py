@@ -31,7 +31,7 @@ from listcoupling.experiments.language import (
   matching,
   protocol,
 )
-from listcoupling.models import cost
+from listcoupling.models import cost, transformer
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
@@ -145,6 +145,40 @@ def programs(results):
       'cache_shard': list(keys.sharding.shard_shape(keys.shape)),
       'cache': list(keys.shape),
     }
+
+
+def short_vocabulary(results):
+  """A drafter of fewer tokens under top-k: texts, and what devices exchange."""
+  target, drafter = network()
+  size = VOCAB - 128
+  drafter = transformer.make_language_model(
+    dataclasses.replace(drafter.config, vocab_size=size),
+    jax.tree.map(
+      lambda leaf: leaf[:size] if leaf.shape[0] == VOCAB else leaf,
+      drafter.params,
+    ),
+  )
+  options = dataclasses.replace(OPTIONS, method='traversal', top_k=20)
+  arguments = gumbel.seed_key(KEY), target, drafter, *prompts(), options
+  placed = mesh(MESHES['both'])
+  alone, shared = (
+    generate.generate(*arguments, mesh=chosen) for chosen in (None, placed)
+  )
+  call = generate.prepare(*arguments, placed)
+  text = call.compiled(loop.run, *call.prefill()).as_text()
+  results['short vocabulary'] = {
+    'same': bool((alone.tokens == shared.tokens).all()),
+    'tokens': int(alone.lengths.sum()),
+    'kinds': sorted({op.code for op in program_text.collectives(text)}),
+    'sizes': sorted(
+      {
+        shape[-1]
+        for op in program_text.operations(text)
+        for kind, shape in op.arrays
+        if kind == 'f32' and len(shape) > 1
+      }
+    ),
+  }
 
 
 def _sent(target, drafter, rows, shards):
@@ -383,7 +417,10 @@ def _refused_tables(folder, config):
 def main(path, *names):
   """Runs all, or those named, and writes what was found."""
   results = {}
-  own = (networks, programs, tables, serving, waiting, refusals, rows)
+  own = (
+    *(networks, programs, short_vocabulary, tables),
+    *(serving, waiting, refusals, rows),
+  )
   for case in (*own, *training_cases.CASES, language_tables):
     if not names or case.__name__ in names:
       case(results)

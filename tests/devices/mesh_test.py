@@ -78,6 +78,14 @@ def test_key_heads_that_are_repeated_stay_where_they_are(results):
   assert found['outside_the_loop'] == 0
 
 
+def test_a_drafter_of_fewer_tokens_shares_them_under_top_k(results):
+  found = results['short vocabulary']
+  assert found['same'] and found['tokens'] == 8 * 32
+  assert 'collective-permute' not in found['kinds']  # edges of the parts
+  sizes = {4096 - 128, 4096, (4096 - 128) // 4, 4096 // 4}
+  assert sizes.intersection(found['sizes']) == {992, 1024}
+
+
 def test_a_block_exchanges_what_paper_says(results):
   found = results['both block']
   assert 1 < found['sent'] / found['sent on paper'] < 1.2

@@ -13,7 +13,7 @@ from listcoupling.experiments import images
 from listcoupling.experiments.images import table
 from listcoupling.image_codec import bitstream, fits, pictures, transport
 from listcoupling.models import vae
-from listcoupling.training import image_codecs, image_fits
+from listcoupling.training import image_fits
 
 K = 2
 
@@ -139,7 +139,7 @@ def test_what_is_finished_is_read(finished, monkeypatch):
     raise AssertionError('made again')
 
   monkeypatch.setattr(image_fits.training, 'train', refuse)
-  monkeypatch.setattr(image_codecs.Codecs, '_best', refuse)
+  monkeypatch.setattr(image_fits.Codecs, '_best', refuse)
   for name in ('repeat', 'measure'):
     monkeypatch.setattr(table, name, refuse)
   assert images.run(_config(), workdir, seed=1) == rows
@@ -194,12 +194,9 @@ def test_files_say_what_the_table_says(finished):
       workdir, scheme=name, num_decoders=K, num_messages=4, num_groups=groups,
       bin_size=size,
     )  # fmt: skip
-    context = table.make_context(
-      _config(), workdir, halves, {0.3: trained.model}
-    )
+    codecs = table.make_codecs(_config(), workdir, halves, {0.3: trained.model})
     beta = None if name == 'list_quantiser' else 0.3
     setting = fits.Setting(beta, trained.num_candidates, size)
-    codecs = image_codecs.Codecs(context)
     code = fits.Code(name, K, 4, groups)
     codecs.fit({code: [setting]})
     trials = codecs.prepare(gumbel.seed_key(7), few, code, setting)
@@ -223,8 +220,8 @@ def test_errors_are_those_of_the_images(finished):
     workdir, scheme='gls_kmeans', num_decoders=K, num_messages=4
   )
   halves = image_data.load_halves('digits', num_held_out=20)
-  context = table.make_context(_config(), workdir, halves, {0.3: trained.model})
-  codecs, code = image_codecs.Codecs(context), fits.Code('gls_kmeans', K, 4)
+  codecs = table.make_codecs(_config(), workdir, halves, {0.3: trained.model})
+  code = fits.Code('gls_kmeans', K, 4)
   setting = fits.Setting(0.3, 32)
   codecs.fit({code: [setting]})
   test = table.spread(halves['test'], 12)
