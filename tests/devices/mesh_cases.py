@@ -23,8 +23,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from configs import decoding_iid, decoding_matching
 from listcoupling import gumbel, program_text
 from listcoupling.decoding import analysis, generate, loop, placement
+from listcoupling.decoding import programs as store
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.serving import generate_many
+from listcoupling.decoding.serving import _select, generate_many
 from listcoupling.experiments import run
 from listcoupling.experiments.language import (
   block_efficiency,
@@ -318,7 +319,15 @@ def serving(results):
     on_done=lambda request, tokens: ended.append(request),
   )
   calls = alone.metrics.target_calls
+  refills = [
+    program.result().as_text()
+    for kept in store._programs.values()
+    for key, program in kept.items()
+    if key[0] is _select
+  ]
   results['serving'] = {
+    'refills': len(refills),
+    'exchanges': sum(len(program_text.collectives(text)) for text in refills),
     'same': bool((out.tokens == alone.tokens).all()),
     'calls': bool((out.metrics.target_calls == calls).all()),
     'lengths': sorted(set(map(int, out.lengths))),

@@ -100,6 +100,7 @@ def test_a_queue_on_a_mesh_writes_what_each_request_writes_alone(results):
   assert found['same'] and found['calls'] and len(found['lengths']) > 3
   assert sorted(found['ended']) == list(range(40)) != found['ended']
   assert found['occupancy'] == 1  # one slot a shard: it waits for no other
+  assert found['refills'] == 1 and found['exchanges'] == 0
 
 
 def test_a_slot_of_a_mesh_waits_for_its_own_shard_alone(results):
