@@ -179,6 +179,13 @@ def test_names_that_lead_elsewhere_are_refused(name):
     bitstream.from_bytes(_resealed(data, len(data) - 16 - 5, b'../x'))
 
 
+def test_bytes_behind_the_last_field_are_refused():
+  data = bitstream.to_bytes(_gls())
+  assert _resealed(data, len(data) - 16, b'') == data  # the control
+  with pytest.raises(bitstream.ContainerError, match='something follows'):
+    bitstream.from_bytes(_resealed(data, len(data) - 16, b'more'))
+
+
 def test_numbers_of_more_digits_are_refused():
   data = bitstream.to_bytes(_gls(base=1000))
   start = bitstream.OVERHEAD - 16
