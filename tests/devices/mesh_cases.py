@@ -23,8 +23,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from configs import decoding_iid, decoding_matching
 from listcoupling import gumbel, kernels, program_text
 from listcoupling.decoding import analysis, generate, loop, placement
+from listcoupling.decoding import programs as store
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.serving import generate_many
+from listcoupling.decoding.serving import _select, generate_many
 from listcoupling.experiments import run
 from listcoupling.experiments.language import (
   block_efficiency,
@@ -142,10 +143,70 @@ def programs(results):
         (op.size for op in sent if 'sharding_constraint' not in op.source),
         default=0,
       ),
-      'outside_the_loop': sum('while/body' not in op.source for op in sent),
+      'outside_the_loop': len(_before_the_loop(program.as_text())),
       'cache_shard': list(keys.sharding.shard_shape(keys.shape)),
       'cache': list(keys.shape),
     }
+
+
+def _before_the_loop(text):
+  """Collectives of the outermost computation, of whatever source."""
+  return program_text.collectives(text.partition('\nENTRY ')[2])
+
+
+def gathers(results):
+  """Blocks whose parameters 'fsdp' stores, of one layer and of four.
+
+  'first' is what they must not be: all is gathered, then the loop begins.
+  """
+  cases = {'one': (1, False), 'four': (4, False), 'first': (4, True)}
+  results['gathers'] = {name: _gathers(*case) for name, case in cases.items()}
+
+
+def _gathers(layers, first):
+  config = TransformerConfig(
+    *(64, 256, layers, 2, 2, 16, 1024), tie_embeddings=False
+  )
+  key = gumbel.seed_key(0)
+  target, _ = random_pair(key, config, draft_layers=1, gain=0.1)
+  options = GenerateOptions('autoregressive', max_new_tokens=8)
+  placed = mesh(dict(fsdp=4, tp=2))
+  rows = [[1, 2]] * 2, [2] * 2
+  call = generate.prepare(key, target, (), *rows, options, placed)
+  state = jax.eval_shape(
+    functools.partial(loop.prefill, sampler=call.sampler),
+    *(call.params, call.tokens, call.lengths, np.zeros(2, bool)),
+    call.sampling,
+  )
+  stored = [
+    leaf
+    for leaf in jax.tree.leaves(call.params)
+    if 'fsdp' in leaf.sharding.spec and leaf is not call.params.target['embed']
+  ]
+
+  def run(keys, params, *rest):
+    if first:
+      params = jax.tree.map(
+        lambda x, own: jax.lax.with_sharding_constraint(
+          x,
+          PartitionSpec(*(a if a == 'tp' else None for a in own.sharding.spec)),
+        ),
+        *(params, call.params),
+      )
+    return loop.run(keys, params, *rest, sampler=call.sampler)
+
+  shared = placement.per_shard(run, call.mesh, (True, False, False, True, True))
+  jitted = jax.jit(shared, donate_argnums=(3, 4))
+  program = jitted.lower(*call.arguments, *state).compile()
+  sent = program_text.collectives(program.as_text())
+  sizes = sorted(op.size for op in sent if op.code == 'all-gather')
+  return {
+    'gathered': sizes,
+    'stored': sorted(leaf.nbytes // 2 for leaf in stored),  # tp=2
+    'activations': 2 * 256 * 4,  # rows, D
+    'outside_the_loop': len(_before_the_loop(program.as_text())),
+    'temporaries': program.memory_analysis().temp_size_in_bytes,
+  }
 
 
 def short_vocabulary(results):
@@ -259,7 +320,15 @@ def serving(results):
     on_done=lambda request, tokens: ended.append(request),
   )
   calls = alone.metrics.target_calls
+  refills = [
+    program.result().as_text()
+    for kept in store._programs.values()
+    for key, program in kept.items()
+    if key[0] is _select
+  ]
   results['serving'] = {
+    'refills': len(refills),
+    'exchanges': sum(len(program_text.collectives(text)) for text in refills),
     'same': bool((out.tokens == alone.tokens).all()),
     'calls': bool((out.metrics.target_calls == calls).all()),
     'lengths': sorted(set(map(int, out.lengths))),
@@ -441,7 +510,7 @@ def main(path, *names):
   """Runs all, or those named, and writes what was found."""
   results = {}
   own = (
-    *(networks, programs, short_vocabulary, tables),
+    *(networks, programs, gathers, short_vocabulary, tables),
     *(serving, waiting, refusals, rows, kernel),
   )
   for case in (*own, *training_cases.CASES, language_tables):
