@@ -173,10 +173,15 @@ def _repeat_key_heads(config, params, copies):
   return dataclasses.replace(config, num_kv_heads=heads), params
 
 
-def gathered(name: str, kernel: Any) -> Any:
-  """A kernel without its 'fsdp' shards, in a program for a mesh."""
+def gathered(name: str, x: jax.Array, kernel: Any) -> tuple[jax.Array, Any]:
+  """Inputs and their kernel without 'fsdp' shards, in a program for a mesh.
+
+  The inputs come first: the compiler would otherwise gather all layers before
+  the loop of blocks and keep them.
+  """
   if placement.automatic('fsdp') == 1:
-    return kernel
+    return x, kernel
+  x, kernel = jax.lax.optimization_barrier((x, kernel))
   free = PartitionSpec.UNCONSTRAINED
   rule = RULES[name]
 
@@ -185,7 +190,7 @@ def gathered(name: str, kernel: Any) -> Any:
     axes = [None if size == 'hidden' else free for size in inputs]
     return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*axes))
 
-  return jax.tree.map(gather, kernel)
+  return x, jax.tree.map(gather, kernel)
 
 
 def whole(x: jax.Array) -> jax.Array:

@@ -84,16 +84,16 @@ COLUMNS = (
   Column('bound', 'error_bound', '.3f'),
 )
 
-LEGEND = textwrap.fill(
+_LEGEND = (
   'K decoders, L messages, G groups of decoders, M codewords of a bin (chosen: '
   'on held-out images). best, mean, worst: squared error per pixel of the K '
   'decoders, ± one standard error over images; PSNR: of the best, dB. ahead: '
   'how much less the best errs than that of the list quantiser with M = 1 at '
   'this K and L, positive is better. P[error]: no decoder has what the '
   'encoder chose; bound: on that. kmeans: no side information; side_only: no '
-  'message. paper: best of arXiv 2506.05632.',
-  width=79,
+  'message.'
 )
+_PAPERS = ' paper: best of arXiv 2506.05632.'
 
 # Data, scheme, K -> MSE of the best decoder at 4, 8, 16, 32, 64 messages.
 _PAPER = {
@@ -366,7 +366,9 @@ def as_text(rows, columns=COLUMNS) -> str:
     rows: of `codec_rows` and `plain_rows`, of any number of tables.
     columns: what is shown.
   """
-  return '\n\n'.join([tables.as_text(rows, columns), LEGEND, *_standing(rows)])
+  beside = any(row.get('paper_mse') is not None for row in rows)
+  legend = textwrap.fill(_LEGEND + _PAPERS * beside, width=79)
+  return '\n\n'.join([tables.as_text(rows, columns), legend, *_standing(rows)])
 
 
 def _standing(rows) -> list[str]:

@@ -454,6 +454,9 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
   _, legend, said, counts = table.as_text(found).split('\n\n')
   assert 'ahead: how much less' in legend and 'positive is better' in legend
   assert max(map(len, legend.splitlines())) < 80
+  assert 'paper' not in legend
+  beside = table.as_text([*found, {'scheme': 'gls', 'paper_mse': 0.07}])
+  assert 'paper: best of' in ' '.join(beside.split())
   assert said.startswith('In how many cells the best decoder of a scheme')
   head, lists, lattice = map(str.split, counts.splitlines())
   assert head == ['scheme', 'ahead', 'level', 'behind']
