@@ -1,8 +1,9 @@
-"""When kernels of our own take the place of XLA: on one NVIDIA GPU.
+"""When kernels take the place of XLA: on GPUs of NVIDIA and on TPUs.
 
-They are written in Pallas for Triton. A process without a GPU neither imports
-nor traces them; everywhere else, and over several devices, XLA's programs are
-the path, and they are what the kernels are tested against.
+Those for GPUs are our own, written in Pallas for Triton, that for TPUs comes
+with JAX. A process without such a device neither imports nor traces them;
+everywhere else XLA's programs are the path, and they are what the kernels are
+tested against.
 """
 
 import importlib.util
@@ -11,23 +12,30 @@ import jax
 from jax.sharding import AxisType
 
 RACE = True  # `race_kernel`
-ATTENTION = True  # `models.attention_kernel`
+ATTENTION = True  # `models.attention_kernel`, `models.attention_splash`
 
 
-def at_hand() -> bool:
+def at_hand(backend: str, *, shared_out: tuple[str, ...] = ()) -> bool:
   """Whether a kernel can stand in the program that is being traced.
 
   Choose then by `jax.lax.platform_dependent(..., cuda=kernel)`: the program
   may still be one for the CPU.
+
+  Args:
+    backend: the kernel's, 'gpu' or 'tpu'.
+    shared_out: axes of the mesh over which the caller shares the kernel's work
+      out; the compiler cannot divide a kernel.
   """
-  return jax.default_backend() == 'gpu' and _on_one_device() and _has_triton()
+  if jax.default_backend() != backend or not _is_whole(shared_out):
+    return False
+  return backend == 'tpu' or _has_triton()
 
 
-def _on_one_device() -> bool:
-  """Whether the compiler shares nothing out: it cannot divide a kernel."""
+def _is_whole(shared_out) -> bool:
+  """Whether the compiler has no other axis to share out."""
   mesh = jax.sharding.get_abstract_mesh()
   return not any(
-    kind != AxisType.Manual and mesh.shape[name] > 1
+    kind != AxisType.Manual and mesh.shape[name] > 1 and name not in shared_out
     for name, kind in zip(mesh.axis_names, mesh.axis_types)
   )
 

@@ -2,7 +2,8 @@
 
 One reading of the weights, the bits in registers; each program brings home the
 first arrival of its atoms, XLA the first of those. The weights are not read
-before for their largest.
+before for their largest. Own code, as no library draws from given Threefry bits
+without writing them to memory.
 
 Legend: N atoms, K streams, W blocks of atoms.
 """
@@ -50,7 +51,7 @@ def race(
   """
   dense = atoms is None and log_weights.size >= BLOCK
   single = log_weights.dtype != jnp.float64
-  if not (kernels.RACE and dense and single and kernels.at_hand()):
+  if not (kernels.RACE and dense and single and kernels.at_hand('gpu')):
     return in_memory(key, log_weights, atoms, streams, live)
   return jax.lax.platform_dependent(
     *(key, log_weights, streams, live),

@@ -112,7 +112,7 @@ def test_it_serves_inside_a_loop():
 
 @pytest.mark.parametrize('platform, calls', [('cuda', 1), ('cpu', 0)])
 def test_only_cuda_gets_the_kernel(monkeypatch, platform, calls):
-  monkeypatch.setattr(kernels, 'at_hand', lambda: True)
+  monkeypatch.setattr(kernels, 'at_hand', lambda name, **_: name == 'gpu')
   if platform == 'cuda' and jax.__version_info__ >= (0, 11):
     pytest.skip('JAX 0.11 lowers kernels beside a GPU only')
 
@@ -132,4 +132,4 @@ def test_only_cuda_gets_the_kernel(monkeypatch, platform, calls):
 def test_a_process_without_a_gpu_has_no_kernel():
   if jax.default_backend() == 'gpu':
     pytest.skip('there is a GPU')
-  assert not kernels.at_hand()
+  assert not kernels.at_hand('gpu')

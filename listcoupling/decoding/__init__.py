@@ -3,7 +3,7 @@
 `listcoupling.generate` is the door; this is what goes in and what comes out.
 """
 
-from listcoupling.decoding import analysis, filters
+from listcoupling.decoding import analysis, filters, invariance
 from listcoupling.decoding.chat import ChatTemplate, read_chat_template
 from listcoupling.decoding.comparison import (
   compare_methods,
@@ -25,6 +25,7 @@ __all__ = [
   'filters',
   'format_comparison',
   'generate_many',
+  'invariance',
   'pad_prompts',
   'printer',
   'read_chat_template',

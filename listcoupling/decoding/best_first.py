@@ -71,7 +71,9 @@ def propose_tree(
   where no running row can gain a node, or where what all can gain costs more
   than it brings, see `_goes_on`.
   """
-  logits, states = draft.open_block(params, state.drafters, text, config)
+  logits, states = draft.open_block(
+    params, state.drafters, text, config, sampling
+  )
   opened = state._replace(drafters=states)
   grown, extended, calibrations = zip(
     *(
@@ -105,7 +107,7 @@ def _propose_one(
     fit=calibration.fit(learned),
     temperature=temperature,
     sampling=sampling,
-    count=config.num_nodes,
+    config=config,
   )
   goes_on = functools.partial(
     _goes_on,
@@ -147,7 +149,6 @@ def _grow(d, keys, params, states, text, config, logits, offer, goes_on):
     logits, state = drafter.extend(
       params[d], growth.state, text, growth.depth, beam.tokens, beam.slots
     )
-    logits = draft.widen(logits, config.vocab_size)
     tokens, worths = offer(keys[growth.depth], logits, beam.log_worths)
     return _add(growth._replace(state=state), tokens, worths, width, size)
 
@@ -172,18 +173,20 @@ def _goes_on(growth, *, running, length, cost):
   return (growth.depth < length) & jnp.any(better & running) & pays
 
 
-def _offer(keys, logits, above, *, fit, temperature, sampling, count):
+def _offer(keys, logits, above, *, fit, temperature, sampling, config):
   """The best children of nodes: logits [B, W, V], worths above [B, W].
 
   Returns:
-    tokens [B, W, C] and log-worths, C = min(count, atoms of a law).
+    tokens [B, W, C] and log-worths, C = min(N, atoms of a law).
   """
+  logits = draft.widen(logits, config.vocab_size, sampling.top_k)
 
   def node(key, fit, logits, above):
     law, noise = calibration.perturbed(key, logits, temperature, sampling)
     chances = calibration.chances(fit, law, noise)
     chances = jnp.where(chances > 0, chances, 0.0)  # NaN, too
-    chances, index = truncation.top_k(chances, min(count, chances.shape[-1]))
+    count = min(config.num_nodes, chances.shape[-1])
+    chances, index = truncation.top_k(chances, count)
     return filters.token_at(law, index), above + jnp.log(chances)
 
   nodes = jax.vmap(node, in_axes=(None, None, 0, 0))

@@ -86,13 +86,15 @@ def propose_chains(
   propose = functools.partial(
     _propose, config=config, sampling=sampling, grouped=grouped
   )
-  logits, states = open_block(params, state.drafters, text, config)
+  logits, states = open_block(params, state.drafters, text, config, sampling)
   groups = jnp.zeros((batch, width), jnp.int32)  # all slots are at the root
   first = propose(keys[0], [leaf[:, -1:] for leaf in logits], groups)
 
   def step(carry, place):
     (tokens, groups, states), (depth, keys) = carry, place
-    logits, states = _extend(params, states, tokens, text, depth, config)
+    logits, states = _extend(
+      params, states, tokens, text, depth, config, sampling
+    )
     groups = _regroup(groups, tokens)
     children = propose(keys, logits, groups)
     # Nothing follows a slot without a token, whatever a model says of it.
@@ -118,18 +120,18 @@ def position_keys(keys, root, length: int):
   return jax.vmap(jax.vmap(gumbel.position_key), (None, 0))(keys, places)
 
 
-def open_block(params, states, text, config):
+def open_block(params, states, text, config, sampling):
   """Logits of every drafter after the last tokens, [B, R, V], and states."""
   logits, opened = [], []
   for drafter, own, state in zip(config.drafters, params, states):
     last, state = drafter.open_block(own, state, text)
     last = last[:, None] if last.ndim == 2 else last
-    logits.append(widen(last, config.vocab_size))
+    logits.append(widen(last, config.vocab_size, sampling.top_k))
     opened.append(state)
   return logits, tuple(opened)
 
 
-def _extend(params, states, tokens, text, depth, config):
+def _extend(params, states, tokens, text, depth, config, sampling):
   """Lets every drafter look at its new nodes: logits [B, K_d, V], states."""
   count, batch = len(config.drafters), tokens.shape[0]
   logits, extended = [], []
@@ -139,7 +141,7 @@ def _extend(params, states, tokens, text, depth, config):
     new, state = drafter.extend(
       params[d], states[d], text, depth, tokens[:, d::count], own
     )
-    logits.append(widen(new, config.vocab_size))
+    logits.append(widen(new, config.vocab_size, sampling.top_k))
     extended.append(state)
   return logits, tuple(extended)
 
@@ -152,8 +154,10 @@ def _regroup(groups, tokens):
   return gumbel.argmax(same)
 
 
-def widen(logits, vocab_size):
-  """Fills a shorter vocabulary with -inf."""
+def widen(logits, vocab_size, top_k=0):
+  """Fills a shorter vocabulary with -inf; not if `top_k` of it are a law."""
+  if 0 < top_k < logits.shape[-1]:
+    return logits
   missing = vocab_size - logits.shape[-1]
   if missing and placement.automatic('tp') > 1:
     # Whole, as its parameters lie: parts would exchange their edges.

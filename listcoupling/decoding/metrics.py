@@ -15,7 +15,9 @@ class Metrics(NamedTuple):
   accepted_per_position: np.ndarray  # [B, L] blocks that accepted depth j
   # [B, L] the same as the best-first tree expected; NaN for other methods.
   predicted_per_position: np.ndarray
-  invalid_drafts: np.ndarray  # [B] slots left empty: no possible token
+  # [B] slots left empty: no possible token. By right where a law has few; above
+  # 0 for a model without filters, its logits are NaN somewhere.
+  invalid_drafts: np.ndarray
   # Whole batch, wall clock from the end of the prompt's forward to the last
   # token, compilation excluded.
   tokens_per_second: float

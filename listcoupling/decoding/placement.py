@@ -314,6 +314,11 @@ def everywhere(tree):
   return jax.lax.with_sharding_constraint(tree, WHOLE)
 
 
+def shared(array: jax.Array) -> jax.Array:
+  """An array whose leading axis lies over 'tp', inside a program for a mesh."""
+  return jax.lax.with_sharding_constraint(array, PartitionSpec('tp'))
+
+
 def fetch(array: jax.Array) -> np.ndarray:
   """The whole of an array, on every process."""
   local = getattr(array, 'is_fully_addressable', True)

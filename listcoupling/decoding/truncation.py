@@ -35,8 +35,8 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   shards = placement.automatic('tp')
   if shards == 1 or logits.size % shards or k > logits.size // shards:
     return _by_blocks(logits, k, _largest)
-  # Devices that share the vocabulary exchange their k largest alone.
-  parts = logits.reshape(shards, -1)
+  # Devices that share the vocabulary, or now do, exchange their k largest.
+  parts = placement.shared(logits.reshape(shards, -1))
   values, tokens = jax.vmap(lambda part: _by_blocks(part, k, _by_sorting))(
     parts
   )

@@ -78,10 +78,10 @@ def _group_jobs(config) -> dict[str, tuple]:
 
 
 def _filled(jobs: Mapping[str, tuple], compute: Callable):
-  """What `prepare` answers: compute(*job) of each job gives its rows."""
+  """What `prepare` answers: compute(*job) of each job gives its row."""
 
   def fill(record):
-    rows = record.results(jobs, lambda job: compute(*job))
+    rows = record.rows(jobs, lambda job: compute(*job), key='job')
     record.note(table=rows)
     return rows
 
@@ -98,28 +98,18 @@ def _first_columns(count, numbers, num_groups, name) -> dict:
   }
 
 
-def _of_groups(fields, prepare, columns, curves, others, unit) -> Experiment:
-  """A table of cases and numbers of groups, with its figure.
-
-  Args:
-    fields: see `Experiment`.
-    prepare: likewise.
-    columns: what is shown; the second says what the decoders know.
-    curves: by column of the best decoder.
-    others: columns of the mean and of the worst decoder, {} for the best's.
-    unit: of the distortion.
-  """
-  plot = functools.partial(
-    _plot, case=columns[1].name, curves=curves, others=others, unit=unit
-  )
-  as_text = functools.partial(tables.as_text, columns=columns)
-  return Experiment(fields, prepare, as_text, {'groups.png': plot})
-
-
 def _plot(rows, path, *, case, curves, others, unit) -> None:
   """Distortion against G, a line for each case.
 
   On the left the best decoder, the least ringed; on the right the others.
+
+  Args:
+    rows: of the table.
+    path: of the figure.
+    case: column that says what the decoders know.
+    curves: by column of the best decoder.
+    others: columns of the mean and of the worst decoder, {} for the best's.
+    unit: of the distortion.
   """
   shown = [
     row | {'case': f'{row["num_messages"]} messages: {row[case]}', 'is_best': x}
@@ -188,7 +178,7 @@ def _chosen(keys, config, code, side, scores, settings, spread=gaussian.SPREAD):
     yield best, sent(keys[1], config.trials, best, (1.0, 1.0))
 
 
-def _group_rows(count, variances, num_groups, keys, config) -> list[dict]:
+def _group_row(count, variances, num_groups, keys, config) -> dict:
   side, scores = np.array(variances, np.float32), ('mean_db', 'mse_db')
   code = lattices.make_code(
     'Z', count, num_groups=num_groups, num_points=gaussian.CELL_POINTS
@@ -202,16 +192,16 @@ def _group_rows(count, variances, num_groups, keys, config) -> list[dict]:
     figures = distortion.of_trials(*sent).items()
     row |= {name: x for name, x in figures if score in name}
     row[f'{score}_period'], row[f'{score}_believed'] = setting
-  return [row]
+  return row
 
 
 def _prepare_groups(config, seed):
   keys = gaussian.trial_keys(seed, 0)
-  compute = functools.partial(_group_rows, keys=keys, config=config)
+  compute = functools.partial(_group_row, keys=keys, config=config)
   return _filled(_group_jobs(config), compute)
 
 
-run_groups = _of_groups(
+run_groups = Experiment(
   {
     'cases': _cases(Field(float, above=0)),
     'periods': _POSITIVE,
@@ -220,60 +210,80 @@ run_groups = _of_groups(
     'trials': _TRIALS,
   },
   _prepare_groups,
-  (
-    Column('L', 'num_messages'),
-    Column('s', 'side_variances'),
-    Column('G', 'num_groups'),
-    Column('mean dB', 'mean_db', '.2f'),
-    Column('MSE dB', 'mse_db', '.2f'),
-    *_OTHERS,
+  functools.partial(
+    tables.as_text,
+    columns=(
+      Column('L', 'num_messages'),
+      Column('s', 'side_variances'),
+      Column('G', 'num_groups'),
+      Column('mean dB', 'mean_db', '.2f'),
+      Column('MSE dB', 'mse_db', '.2f'),
+      *_OTHERS,
+    ),
   ),
   {
-    'mean_db': plots.Curve('mean of decibels', plots.BLUE, '-', 'o'),
-    'mse_db': plots.Curve('mean squared error', plots.GREEN, '-', 's'),
+    'groups.png': functools.partial(
+      _plot,
+      case='side_variances',
+      curves={
+        'mean_db': plots.Curve('mean of decibels', plots.BLUE, '-', 'o'),
+        'mse_db': plots.Curve('mean squared error', plots.GREEN, '-', 's'),
+      },
+      others=('average_{}', 'worst_{}'),
+      unit='distortion, dB',
+    )
   },
-  ('average_{}', 'worst_{}'),
-  'distortion, dB',
 )
 
 
-def _binary_rows(count, flips, num_groups, num_bits) -> list[dict]:
-  """The best bins; none where G groups have no words for them."""
-  try:
-    size, errors = binary.best_bins(num_bits, count, num_groups, flips)
-  except ValueError:  # no such code
-    return []
+def _binary_row(count, flips, num_groups, num_bits) -> dict:
+  """The best bins."""
+  size, errors = binary.best_bins(num_bits, count, num_groups, flips)
   row = _first_columns(count, flips, num_groups, 'flip_probabilities')
-  return [row | {'bin_size': size, **errors._asdict()}]
+  return row | {'bin_size': size, **errors._asdict()}
 
 
 def _prepare_binary_groups(config, seed):
   del seed  # nothing is drawn
-  jobs = _group_jobs(config)
-  for count, *_ in jobs.values():  # refuses L and n that have no code
+  for count, _ in config.cases:  # refuses L and n that have no code
     binary.nested_words(config.num_bits, count, 1, 1)
-  compute = functools.partial(_binary_rows, num_bits=config.num_bits)
+  jobs = {
+    name: (count, flips, num_groups)
+    for name, (count, flips, num_groups) in _group_jobs(config).items()
+    if num_groups & (num_groups - 1) == 0  # linear codes: powers of two
+    and count * num_groups <= 2**config.num_bits
+  }
+  compute = functools.partial(_binary_row, num_bits=config.num_bits)
   return _filled(jobs, compute)
 
 
-run_binary_groups = _of_groups(
+run_binary_groups = Experiment(
   {
     'num_bits': Field(int, least=1),
     'cases': _cases(Field(float, least=0, most=0.5)),
   },
   _prepare_binary_groups,
-  (
-    Column('L', 'num_messages'),
-    Column('p', 'flip_probabilities'),
-    Column('G', 'num_groups'),
-    Column('B', 'bin_size'),
-    Column('best', 'best', '.4f'),
-    Column('mean', 'mean', '.4f'),
-    Column('worst', 'worst', '.4f'),
+  functools.partial(
+    tables.as_text,
+    columns=(
+      Column('L', 'num_messages'),
+      Column('p', 'flip_probabilities'),
+      Column('G', 'num_groups'),
+      Column('B', 'bin_size'),
+      Column('best', 'best', '.4f'),
+      Column('mean', 'mean', '.4f'),
+      Column('worst', 'worst', '.4f'),
+    ),
   ),
-  {'best': plots.Curve('best decoder', plots.BLUE, marker='o')},
-  ('mean', 'worst'),
-  'share of wrong bits',
+  {
+    'groups.png': functools.partial(
+      _plot,
+      case='flip_probabilities',
+      curves={'best': plots.Curve('best decoder', plots.BLUE, marker='o')},
+      others=('mean', 'worst'),
+      unit='share of wrong bits',
+    )
+  },
 )
 
 
@@ -285,56 +295,65 @@ KNOWN = {
 }
 
 
-def _lattice_rows(num_decoders, lattice, bits, keys, config) -> list[dict]:
-  """Rows of Z^D and a lattice, on the same trials; none if it has no code."""
-  size, known, _ = KNOWN[lattice]
+def _codes(num_decoders, lattice, bits, config) -> dict | None:
+  """Z^D and a lattice, by the prefix of their columns; None without a code."""
+  size = KNOWN[lattice][0]
   count = 2 ** (bits * size)
   if count != int(count):
-    return []
+    return None
+  try:
+    return {
+      prefix: lattices.make_code(
+        base, int(count), num_groups=num_decoders, size=size,
+        num_points=config.cell_points,
+      )
+      for prefix, base in (('cubic_', 'Z'), ('', lattice))
+    }  # fmt: skip
+  except ValueError:  # no such sublattice
+    return None
+
+
+def _lattice_row(num_decoders, lattice, bits, keys, config) -> dict:
+  """A lattice and Z^D on the same trials."""
+  size, known, _ = KNOWN[lattice]
+  codes = _codes(num_decoders, lattice, bits, config)
   side = np.full(num_decoders, config.side_variance, np.float32)
   believed = config.believed_variance if num_decoders > 1 else 1.0
   settings = [(period, believed) for period in config.periods]
   # So much less in each dimension that weights vary about as much.
   spread = tuple(1 + (x - 1) / size**0.5 for x in gaussian.SPREAD)
-  rows, best = [], []
-  for name, base in ((f'Z{size}', 'Z'), (lattice, lattice)):
-    try:
-      code = lattices.make_code(
-        base, int(count), num_groups=num_decoders, size=size,
-        num_points=config.cell_points,
-      )  # fmt: skip
-    except ValueError:  # no such sublattice
-      return []
+  row = {
+    'num_decoders': num_decoders,
+    'dimensions': size,
+    'bits': bits,
+    'lattice': lattice,
+    'num_messages': codes[''].num_messages,
+    'trials': config.trials,
+  }
+  best = []
+  for prefix, code in codes.items():
     ((setting, sent),) = _chosen(
       keys, config, code, side, ('mse_db',), settings, spread
     )
     best.append(np.asarray(sent[0]).min(1))
-    row = {
-      'num_decoders': num_decoders,
-      'dimensions': size,
-      'bits': bits,
-      'lattice': name,
-      'num_messages': code.num_messages,
-      'trials': config.trials,
-      'period': round(setting[0], 4),
-    }
+    row[f'{prefix}period'] = round(setting[0], 4)
     figures = distortion.of_trials(*sent).items()
-    rows.append(row | {name: x for name, x in figures if 'mse_db' in name})
-  ahead, error = distortion.gain(*best)
-  rows[1] |= {'ahead_db': ahead, 'ahead_db_se': error, 'known_db': known}
-  return rows
+    row |= {prefix + name: x for name, x in figures if 'mse_db' in name}
+  row['ahead_db'], row['ahead_db_se'] = distortion.gain(*best)
+  return row | {'known_db': known}
 
 
 def _prepare_lattices(config, seed):
-  """Two rows for each number of decoders, lattice and rate that it has."""
+  """A row for each number of decoders, lattice and rate that it has."""
   jobs = {
     '/'.join(map(str, job)): job
     for job in itertools.product(
       config.num_decoders, config.lattices, config.bits
     )
+    if _codes(*job, config)
   }
   keys = gaussian.trial_keys(seed, 0)
-  compute = functools.partial(_lattice_rows, keys=keys, config=config)
+  compute = functools.partial(_lattice_row, keys=keys, config=config)
   return _filled(jobs, compute)
 
 
@@ -374,6 +393,7 @@ run_lattices = Experiment(
       Column('D', 'dimensions'),
       Column('bits', 'bits'),
       Column('lattice', 'lattice'),
+      Column('Z^D, MSE dB', 'cubic_mse_db', '.2f'),
       Column('MSE dB', 'mse_db', '.2f'),
       *_OTHERS,
       Column('ahead, dB', 'ahead_db', '.2f'),

@@ -20,7 +20,6 @@ row together.
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import pathlib
 import platform
@@ -308,30 +307,6 @@ class Run:
     digests |= {name: _digest(row) for name, row in rows.items()}
     self._worked()
     return rows
-
-  def results(
-    self,
-    jobs: Mapping[int | str, Any],
-    compute: Callable[[Any], list[dict[str, Any]]],
-  ) -> list[dict[str, Any]]:
-    """Rows of results.csv where a job gives any number of them.
-
-    They are kept in parts.csv, as JSON, as soon as they are done.
-
-    Args:
-      jobs: as of `rows`.
-      compute: gives the rows.
-    """
-    parts = self.rows(
-      jobs,
-      lambda job: {'rows': json.dumps(compute(job), default=files.plain)},
-      key='job',
-      table='parts.csv',
-    )
-    found = [row for part in parts for row in json.loads(part['rows'])]
-    if found:
-      self.write(found)
-    return found
 
   def write(
     self, rows: Sequence[Mapping[str, Any]], table: str = 'results.csv'

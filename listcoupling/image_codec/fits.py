@@ -22,7 +22,7 @@ codewords.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -118,30 +118,9 @@ def fit_path(
 
 
 class FitFile(NamedTuple):
-  """Contents of the file of a fit."""
+  """Contents of the file of a fit.
 
-  fit: schemes.Fit
-  num_decoders: tuple[int, ...]  # every K that it was fitted for
-  num_candidates: int  # N that it was fitted for
-  side_kind: str  # what a decoder knows
-  mean_weight: float | None = None  # of the mean decoder in the loss
-  reach: float | None = None  # see `reach_of`
-
-
-def write_fit(
-  path,
-  fit: schemes.Fit,
-  *,
-  num_decoders: Sequence[int],
-  num_candidates: int,
-  side_kind: str = 'crop',
-  mean_weight: float | None = None,
-  reach: float | None = None,
-) -> None:
-  """Writes a fit, whole or not at all; the folder is made.
-
-  Args:
-    path: see `fit_path`.
+  Attributes:
     fit: the networks.
     num_decoders: every K that it was fitted for.
     num_candidates: N that it was fitted for.
@@ -149,15 +128,24 @@ def write_fit(
     mean_weight: of the mean decoder in the loss; None: not known.
     reach: see `reach_of`; None: not known.
   """
+
+  fit: schemes.Fit
+  num_decoders: tuple[int, ...]
+  num_candidates: int
+  side_kind: str = 'crop'
+  mean_weight: float | None = None
+  reach: float | None = None
+
+
+def write_fit(path, file: FitFile) -> None:
+  """Writes a fit, whole or not at all, to `fit_path`; the folder is made."""
+  about = file._asdict()
+  fit = about.pop('fit')
   arrays = {'codewords': fit.codewords, 'decoder': fit.params}
   if fit.classifier is not None:
     arrays['classifier'] = fit.classifier
-  about = {
-    'kind': 'fit', 'sizes': dataclasses.asdict(fit.config),
-    'num_decoders': list(num_decoders), 'num_candidates': num_candidates,
-    'side_kind': side_kind, 'mean_weight': mean_weight, 'reach': reach,
-  }  # fmt: skip
-  files.write_arrays(path, arrays, about)
+  sizes = dataclasses.asdict(fit.config)
+  files.write_arrays(path, arrays, {'kind': 'fit', 'sizes': sizes, **about})
 
 
 def read_fit(path) -> FitFile:
@@ -174,11 +162,10 @@ def read_fit(path) -> FitFile:
     fit = schemes.Fit(
       arrays['codewords'], arrays['decoder'], arrays.get('classifier'), config
     )
-    counts, candidates = about['num_decoders'], about['num_candidates']
-    kind = about.get('side_kind', 'crop')
     return FitFile(
-      fit, tuple(map(int, counts)), int(candidates), kind,
-      about.get('mean_weight'), about.get('reach'),
+      fit, tuple(map(int, about['num_decoders'])), int(about['num_candidates']),
+      about.get('side_kind', 'crop'), about.get('mean_weight'),
+      about.get('reach'),
     )  # fmt: skip
   except (KeyError, TypeError) as error:
     raise ValueError(f'{path} does not hold a fit ({error!r}).') from error

@@ -208,10 +208,20 @@ def encode(
     function, (images,), len(images), _step(container), 'encode'
   )
   if np.any(encoding.index < 0):
-    row = int(np.argmax(encoding.index < 0))
-    raise validation.ItemError('images', row, 'gives no candidate any weight.')
+    raise _no_candidate(container, int(np.argmax(encoding.index < 0)))
   indices = encoding.index if with_indices else None
   return container._replace(messages=encoding.message, indices=indices)
+
+
+def _no_candidate(container, block: int) -> validation.ItemError:
+  """The error of a block, which names its picture."""
+  picture, tile = divmod(block, container.num_tiles)
+  words = 'gives no candidate any weight'
+  if container.num_tiles > 1:
+    words += f' in tile {tile} of {container.num_tiles}, from 0'
+  if container.names:
+    words = f'({container.names[picture]}) {words}'
+  return validation.ItemError('images', picture, f'{words}.')
 
 
 def decode(

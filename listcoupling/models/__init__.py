@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+  from listcoupling.models import cost
   from listcoupling.models.pretrained import (
     from_tensors,
     load_pretrained,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
   )
 
 __all__ = [
+  'cost',
   'from_tensors',
   'load_pretrained',
   'save_pretrained',
@@ -25,6 +27,8 @@ __all__ = [
 def __getattr__(name):
   if name not in __all__:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  if name == 'cost':
+    return importlib.import_module(f'{__name__}.cost')
   pretrained = importlib.import_module(f'{__name__}.pretrained')
   return getattr(pretrained, name)
 

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import kernels
-from listcoupling.models import attention_kernel
+from listcoupling.decoding import placement
+from listcoupling.models import attention_kernel, attention_splash, sharding
 
 BLOCK = 256  # entries read at a time
 DENSE = 2 * BLOCK  # capacity up to which all entries are read at once
@@ -143,22 +144,26 @@ def attend(
     mixed = _attend_all(rows, keys, values, mask)
   else:
     wide = _wide_block(b * s * j * g, c)
-    paths = {
-      'cpu': functools.partial(_attend_used, block=BLOCK),
-      'default': functools.partial(_attend_used, block=wide),
-    }
-    if _has_kernel(rows, keys):
-      paths['cuda'] = attention_kernel.attend
-    mixed = jax.lax.platform_dependent(rows, keys, values, mask, used, **paths)
+    mixed = jax.lax.platform_dependent(
+      *(rows, keys, values, mask, used),
+      cpu=functools.partial(_attend_used, block=BLOCK),
+      default=functools.partial(_attend_used, block=wide),
+      **_kernels(rows, keys, s),
+    )
   return mixed.reshape(b, j, s, g, e).swapaxes(1, 2).reshape(b, s, j * g * e)
 
 
-def _has_kernel(rows, keys):
-  return (
-    kernels.ATTENTION
-    and attention_kernel.serves(rows, keys)
-    and kernels.at_hand()
-  )
+def _kernels(rows, keys, tokens):
+  """Those that take these shapes, by the platform they are for."""
+  found, shards = {}, placement.automatic('tp')
+  if not kernels.ATTENTION or keys.shape[1] % shards:
+    return found
+  at_hand = functools.partial(kernels.at_hand, shared_out=('fsdp', 'tp'))
+  if at_hand('gpu') and attention_kernel.serves(rows, keys):
+    found['cuda'] = sharding.per_key_head(attention_kernel.attend)
+  if at_hand('tpu') and attention_splash.serves(rows, keys, tokens, shards):
+    found['tpu'] = sharding.per_key_head(attention_splash.attend)
+  return found
 
 
 def _scores(rows, keys, mask):

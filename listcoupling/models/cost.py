@@ -14,7 +14,6 @@ from typing import NamedTuple
 from listcoupling.models.transformer_config import TransformerConfig
 
 WORD = 75  # integer operations of a random word: threefry
-_NUMBER = 2  # bytes of a weight, a cache entry, an activation: bfloat16
 _LOGIT = 4  # bytes of a logit, written once and read once
 
 
@@ -44,7 +43,7 @@ def forward(
   used: int,
   *,
   devices: int = 1,
-  number: int = _NUMBER,
+  number: int = 2,
 ) -> Cost:
   """A forward of S nodes per row behind T tokens, shared by d devices.
 
@@ -54,7 +53,7 @@ def forward(
     nodes: S.
     used: T.
     devices: d, which share heads, perceptron and vocabulary ('tp').
-    number: bytes of a weight.
+    number: bytes of a weight, a cache entry, an activation; 2 is bfloat16.
 
   Returns:
     Its `Cost` per device. Two sums are exchanged in a layer and one of the

@@ -9,11 +9,12 @@ size, F perceptron size, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from listcoupling.decoding import placement
 from listcoupling.models.quantised import Quantised
@@ -172,10 +173,15 @@ def _repeat_key_heads(config, params, copies):
   return dataclasses.replace(config, num_kv_heads=heads), params
 
 
-def gathered(name: str, kernel: Any) -> Any:
-  """A kernel without its 'fsdp' shards, in a program for a mesh."""
+def gathered(name: str, x: jax.Array, kernel: Any) -> tuple[jax.Array, Any]:
+  """Inputs and their kernel without 'fsdp' shards, in a program for a mesh.
+
+  The inputs come first: the compiler would otherwise gather all layers before
+  the loop of blocks and keep them.
+  """
   if placement.automatic('fsdp') == 1:
-    return kernel
+    return x, kernel
+  x, kernel = jax.lax.optimization_barrier((x, kernel))
   free = PartitionSpec.UNCONSTRAINED
   rule = RULES[name]
 
@@ -184,7 +190,7 @@ def gathered(name: str, kernel: Any) -> Any:
     axes = [None if size == 'hidden' else free for size in inputs]
     return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*axes))
 
-  return jax.tree.map(gather, kernel)
+  return x, jax.tree.map(gather, kernel)
 
 
 def whole(x: jax.Array) -> jax.Array:
@@ -200,3 +206,28 @@ def by_key_head(leaf: jax.Array) -> jax.Array:
   if shards == 1 or leaf.shape[1] % shards:
     return leaf
   return jax.lax.with_sharding_constraint(leaf, PartitionSpec(None, 'tp'))
+
+
+def per_key_head(function: Callable) -> Callable:
+  """`function` run by every device on its own key heads, inside a program.
+
+  It takes three arrays [B, J, ...], then others without heads, and returns one
+  [B, J, ...]. The compiler cannot divide a kernel; this can.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  kinds = zip(mesh.axis_names, mesh.axis_types)
+  rest = {name for name, kind in kinds if kind == AxisType.Auto}
+  if not rest:
+    return function
+
+  def shared(queries, keys, values, *others):
+    heads = PartitionSpec(None, 'tp')
+    return jax.shard_map(
+      function,
+      in_specs=(heads, heads, heads, *[PartitionSpec()] * len(others)),
+      out_specs=heads,
+      axis_names=rest,
+      check_vma=False,
+    )(queries, keys, values, *others)
+
+  return shared

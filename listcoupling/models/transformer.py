@@ -82,7 +82,7 @@ class Block(nn.Module):
   def _linear(self, x, name: str, *shape: int, bias=False, scale=1.0):
     """x [..., I] by a kernel [I, *shape], and a bias."""
     kernel = _kernel(self, name, (x.shape[-1], *shape), scale)
-    out = quantised.product(x, sharding.gathered(name, kernel))
+    out = quantised.product(*sharding.gathered(name, x, kernel))
     if bias:
       zeros = nn.initializers.zeros
       vector = self._vector(f'{name}_bias', *shape, init=zeros)
@@ -242,7 +242,7 @@ class Transformer(nn.Module):
       cache = Cache(tuple(written), entries)
     if self.headless:
       return x, cache
-    logits = quantised.logits(x, sharding.gathered('head', embed))
+    logits = quantised.logits(*sharding.gathered('head', x, embed))
     return logits, cache
 
 

@@ -2,8 +2,9 @@
 
 The VAEs, one per beta; then, for `gls_kmeans`, `lattice` and `list_quantiser`,
 codewords, classifier and codeword decoder for each number of codewords, of
-groups and of codewords in a bin. What is there, as `image_codec.fits` says, is
-only read.
+groups and of codewords in a bin; and, for each codec, the best beta, number of
+candidates and size of a bin. What is there, as `image_codec.fits` says, is only
+read.
 
 Legend: R images, N candidates, F codewords, K decoders, L messages, G groups, M
 codewords of a bin, P pixels, D latent size, [H, W] source, [h, w] side.
@@ -11,7 +12,7 @@ codewords of a bin, P pixels, D latent size, [H, W] source, [h, w] side.
 
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,13 +23,16 @@ import tqdm
 
 from listcoupling import gumbel
 from listcoupling.compression import list_quantiser
-from listcoupling.data import images as image_data
 from listcoupling.image_codec import fits, lattice_space
 from listcoupling.image_codec import scheme as schemes
+from listcoupling.image_codec.fits import Code, Setting
 from listcoupling.image_codec.trials import (
+  Sent,
   Trials,
   by_messages,
   prepare,
+  send,
+  squared_error,
   transmit,
 )
 from listcoupling.models import codeword_decoder, vae
@@ -52,30 +56,6 @@ class Options(NamedTuple):
   hidden_size: int  # of the codeword decoder
 
 
-class Context(NamedTuple):
-  """Shared by the fits."""
-
-  workdir: pathlib.Path  # where they are kept
-  halves: dict[str, image_data.Halves]  # "train", "select", "test"
-  models: dict[float, schemes.Model]  # beta -> VAE
-  # Sizes for the largest fit: all have these, so that one loop trains all.
-  network: codeword_decoder.CodewordDecoderConfig
-  options: Options
-  num_counts: int = 1  # list sizes of a fit; fewer are repeated
-  seed: int = 0
-  side_kind: str = 'crop'  # of `data.side_information.KINDS`
-  side_noise: float = 0.0
-
-  def trials(self, key, name, beta, halves, num_candidates) -> Trials:
-    """Side information and candidates for every K, see `trials.prepare`."""
-    return prepare(
-      key, name, self.models.get(beta, schemes.Model()), halves,
-      num_candidates=num_candidates, num_decoders=self.network.max_decoders,
-      side_shape=self.network.side_shape, side_kind=self.side_kind,
-      side_noise=self.side_noise,
-    )  # fmt: skip
-
-
 def train_models(
   train, betas: Sequence[float], workdir, *, mesh=None
 ) -> dict[float, schemes.Model]:
@@ -97,38 +77,6 @@ def train_models(
     )
     models[beta] = schemes.Model(vae.networks(sizes), params)
   return models
-
-
-def make_context(
-  train, workdir, halves, models, options: Mapping[str, Any], *,
-  num_decoders: Sequence[int], num_messages: int, bin_size: int = 1,
-) -> Context:  # fmt: skip
-  """What the fits of a workdir share.
-
-  Args:
-    train: config of `training.vae.train`, with the sizes of images and
-      networks and what decoders know.
-    workdir: a folder.
-    halves: of `training.vae.load_halves`.
-    models: of `train_models`, {} where no scheme needs one.
-    options: the fields of `Options`, maybe among others.
-    num_decoders: every K.
-    num_messages: the largest L.
-    bin_size: the largest M.
-  """
-  options = Options(*(options[name] for name in Options._fields))
-  most = max(num_decoders)
-  network = codeword_decoder.CodewordDecoderConfig(
-    train.model.source_shape, train.model.side_shape,
-    num_codewords=num_messages * most * bin_size,
-    latent_size=train.model.latent_size, hidden_size=options.hidden_size,
-    side_features=train.model.side_features, max_decoders=most,
-  )  # fmt: skip
-  return Context(
-    pathlib.Path(workdir), halves, models, network, options,
-    num_counts=len(num_decoders), seed=train.seed, side_kind=train.side_kind,
-    side_noise=train.side_noise,
-  )  # fmt: skip
 
 
 @by_messages
@@ -188,21 +136,189 @@ class Size(NamedTuple):
   bin_size: int = 1  # M
 
 
-class Fits:
+class Codecs:
+  """The codecs of one workdir: fitted, tried on many images, the best chosen.
+
+  What is made here `image_codec.fits.load_model` reads.
+
+  Args:
+    train: config of `training.vae.train`, with the sizes of images and networks
+      and what decoders know.
+    workdir: a folder.
+    halves: "train", of `training.vae.load_halves`.
+    models: of `train_models`, {} where no scheme needs one.
+    options: the fields of `Options`, maybe among others.
+    num_decoders: every K.
+    num_messages: the largest L.
+    bin_size: the largest M.
+  """
+
+  def __init__(
+    self, train, workdir, halves, models, options: Mapping[str, Any], *,
+    num_decoders: Sequence[int], num_messages: int, bin_size: int = 1,
+  ):  # fmt: skip
+    self.workdir, self.halves, self.models = workdir, halves, models
+    self.options = Options(*(options[name] for name in Options._fields))
+    self.train = train
+    self.num_counts = len(num_decoders)  # list sizes of a fit
+    # Sizes for the largest fit: all have these, so that one loop trains all.
+    self.network = codeword_decoder.CodewordDecoderConfig(
+      train.model.source_shape, train.model.side_shape,
+      num_codewords=num_messages * max(num_decoders) * bin_size,
+      latent_size=train.model.latent_size,
+      hidden_size=self.options.hidden_size,
+      side_features=train.model.side_features, max_decoders=max(num_decoders),
+    )  # fmt: skip
+    self._fits = {}  # (scheme, beta) -> size -> model
+
+  def fit(self, choices: Mapping[Code, Sequence[Setting]]) -> None:
+    """Fits what codecs need in their settings, or reads what was fitted.
+
+    One fit serves all of one scheme, beta and number of codewords, whatever
+    their K; a later call replaces the fits of its schemes.
+
+    Raises:
+      ValueError: G or M cannot be those of a scheme.
+    """
+    wanted = {}  # (scheme, beta) -> size -> every K, in the order of L
+    for code in sorted(choices, key=lambda code: code.num_messages):
+      if code.family in ('gls', 'side_only'):  # need a VAE alone
+        continue
+      for setting in choices[code]:
+        fits.check_code(code, setting.bin_size)
+        sizes = wanted.setdefault((code.scheme, setting.beta), {})
+        counts = sizes.setdefault(_size(code, setting), {})
+        counts[code.num_decoders] = True
+    for (scheme, beta), sizes in wanted.items():
+      sizes = {size: [*counts] for size, counts in sizes.items()}
+      self._fits[scheme, beta] = _Fits(self, scheme, beta).models(sizes)
+
+  def prepare(self, key, halves, code: Code, setting: Setting) -> Trials:
+    """Sides and candidates; the sides depend on the key alone."""
+    family = code.family
+    if family == 'side_only':
+      family = 'list_quantiser'  # has no candidates
+    return self.trials(
+      key, family, setting.beta, halves, setting.num_candidates
+    )
+
+  def trials(self, key, name, beta, halves, num_candidates) -> Trials:
+    """Side information and candidates for every K, see `trials.prepare`."""
+    return prepare(
+      key, name, self.models.get(beta, schemes.Model()), halves,
+      num_candidates=num_candidates, num_decoders=self.network.max_decoders,
+      side_shape=self.network.side_shape, side_kind=self.train.side_kind,
+      side_noise=self.train.side_noise,
+    )  # fmt: skip
+
+  def send(self, code: Code, trials: Trials, setting: Setting) -> Sent:
+    """One codec, on trials made for it."""
+    if code.family == 'side_only':
+      model = next(iter(self.models.values()))
+      return _answer_sides(model, trials, code.num_decoders)
+    if code.family == 'gls':
+      model = self.models[setting.beta]
+    else:
+      model = self._fits[code.scheme, setting.beta][_size(code, setting)]
+    settings = schemes.Settings(
+      num_candidates=setting.num_candidates,
+      num_decoders=code.num_decoders,
+      num_messages=code.num_messages,
+      num_groups=code.num_groups,
+      shared_race=code.scheme == 'shared_race',
+      bin_size=setting.bin_size,
+    )
+    return send(model, trials, settings, code.family)
+
+  def send_all(
+    self, key, halves, codes: Iterable[tuple[Code, Setting]], name=None
+  ) -> Iterator[tuple[Code, Setting, Sent]]:
+    """Sends images by codecs of one family; those of a setting share trials.
+
+    Args:
+      key: typed key; reusable for other domains.
+      halves: `data.images.Halves` of R images.
+      codes: codecs and their settings.
+      name: of the progress bar; None: none.
+    """
+    by_setting = {}
+    for code, setting in codes:
+      by_setting.setdefault(setting, []).append(code)
+    for setting in tqdm.tqdm(sorted(by_setting), desc=name, disable=not name):
+      own = by_setting[setting]
+      trials = self.prepare(key, halves, own[0], setting)
+      for code in own:
+        yield code, setting, self.send(code, trials, setting)
+
+  def choose(
+    self, key, halves, choices: Mapping[Code, Sequence[Setting]]
+  ) -> dict[Code, Setting]:
+    """For each codec the setting whose best decoder errs least; kept.
+
+    Args:
+      key: typed key, of no images that judge the choice afterwards.
+      halves: images, held out from training; None: the first is taken.
+      choices: settings of each codec, all of one family.
+    """
+    (family,) = {code.family for code in choices}
+    path = fits.choice_path(self.workdir, family)
+    chosen = fits.read_choice(path)
+    if not choices.keys() <= chosen.keys():
+      chosen = self._best(key, halves, choices)
+      fits.write_choice(path, chosen)
+    return {code: chosen[code] for code in choices}
+
+  def _best(self, key, halves, choices) -> dict[Code, Setting]:
+    chosen = {code: settings[0] for code, settings in choices.items()}
+    if halves is None or max(map(len, choices.values())) == 1:
+      return chosen
+    least = dict.fromkeys(choices, np.inf)
+    codes = [(code, x) for code, settings in choices.items() for x in settings]
+    for code, setting, sent in self.send_all(
+      key, halves, codes, 'choice of settings'
+    ):
+      error = float(np.asarray(sent.error).min(1).mean())
+      if error < least[code]:
+        least[code], chosen[code] = error, setting
+    return chosen
+
+
+def _size(code: Code, setting: Setting) -> Size:
+  count = schemes.SCHEMES[code.family].num_codewords(
+    code.num_decoders, code.num_messages, code.num_groups, setting.bin_size
+  )
+  return Size(count, code.num_groups, setting.bin_size)
+
+
+@functools.partial(jax.jit, static_argnames='num_decoders')
+def _answer_sides(model, trials: Trials, num_decoders: int) -> Sent:
+  """What a VAE makes of side information alone."""
+  sides = trials.sides
+  images = model.networks.side_only(
+    model.params, sides.reshape(-1, *sides.shape[2:])
+  )
+  images = images.reshape(*sides.shape[:2], *trials.right.shape[1:])
+  images = images[:, :num_decoders]
+  error = squared_error(images, trials.right)
+  missing = jnp.full_like(error, jnp.nan)
+  return Sent(images, error, missing, missing[:, 0])
+
+
+class _Fits:
   """Fits of a scheme on the VAE of one beta, if it has one; made or read.
 
   What they share is made for the first one that is missing.
 
   Args:
-    context: see `Context`.
+    codecs: whose they are.
     name: of the scheme.
     beta: of the VAE; None for list_quantiser.
   """
 
-  def __init__(self, context: Context, name: str, beta: float | None):
-    self._context, self._name, self._beta = context, name, beta
-    self._model = context.models.get(beta, schemes.Model())
-    self._key = gumbel.seed_key(context.seed)
+  def __init__(self, codecs: Codecs, name: str, beta: float | None):
+    self._codecs, self._name, self._beta = codecs, name, beta
+    self._model = codecs.models.get(beta, schemes.Model())
+    self._key = gumbel.seed_key(codecs.train.seed)
 
   def models(
     self, wanted: Mapping[Size, list[int]]
@@ -215,35 +331,37 @@ class Fits:
 
   def _fit(self, size: Size, counts) -> schemes.Fit:
     path = fits.fit_path(
-      self._context.workdir, self._name, size.num_codewords, self._beta,
+      self._codecs.workdir, self._name, size.num_codewords, self._beta,
       num_groups=size.num_groups, bin_size=size.bin_size,
     )  # fmt: skip
     if path.exists():
       return fits.read_fit(path)[0]
-    context, options = self._context, self._context.options
+    codecs, options = self._codecs, self._codecs.options
     key = self._key_of(size)
     if self._name == 'lattice':
       begun = self._begin_lattice(size, *counts)
     else:
       begun = self._begin_codewords(size, key)
       # All of one length, so that every fit runs one compiled loop.
-      counts = (counts * context.num_counts)[: context.num_counts]
+      counts = (counts * codecs.num_counts)[: codecs.num_counts]
     fit, num_candidates, images = begun
     pool = make_pool(
       self._name, self._model._replace(fit=fit), self._trials, counts,
       num_candidates, num_groups=size.num_groups, bin_size=size.bin_size,
     )  # fmt: skip
     params, _ = training.train(
-      key, images.reshape(-1, *context.network.source_shape), pool,
-      config=context.network, steps=options.steps,
+      key, images.reshape(-1, *codecs.network.source_shape), pool,
+      config=codecs.network, steps=options.steps,
       batch_size=options.batch_size, learning_rate=options.learning_rate,
       mean_weight=options.mean_weight,
     )  # fmt: skip
     fit = fit._replace(params=jax.tree.map(np.asarray, params))
     fits.write_fit(
-      path, fit, num_decoders=sorted(set(counts)),
-      num_candidates=num_candidates, side_kind=context.side_kind,
-      mean_weight=options.mean_weight, reach=self._reach(fit.codewords),
+      path,
+      fits.FitFile(
+        fit, sorted(set(counts)), num_candidates, codecs.train.side_kind,
+        options.mean_weight, self._reach(fit.codewords),
+      ),
     )  # fmt: skip
     return fit
 
@@ -256,7 +374,7 @@ class Fits:
   def _key_of(self, size: Size) -> jax.Array:
     beta = 0
     if self._beta is not None:
-      beta = list(self._context.models).index(self._beta)
+      beta = list(self._codecs.models).index(self._beta)
     numbers = [*schemes.SCHEMES].index(self._name), size.num_codewords, beta
     if size[1:] != (1, 1):
       numbers += size[1:]
@@ -265,22 +383,22 @@ class Fits:
   @functools.cached_property
   def _trials(self) -> Trials:
     """Training images; codewords alone take all of them."""
-    halves, options = self._context.halves['train'], self._context.options
+    halves, options = self._codecs.halves['train'], self._codecs.options
     count, num_candidates = None, 1
     if self._beta is not None:
       count, num_candidates = options.num_images, options.num_candidates
     key = gumbel.domain_key(self._key, gumbel.Domain.FITS)
     halves = type(halves)(*(x[:count] for x in halves))
-    return self._context.trials(
+    return self._codecs.trials(
       key, self._name, self._beta, halves, num_candidates
     )
 
   def _begin_codewords(self, size: Size, key):
     """A fit without params, N, and images [F, P] its decoder begins with."""
-    context, trials = self._context, self._trials
-    network, options = context.network, context.options
+    codecs, trials = self._codecs, self._trials
+    network, options = codecs.network, codecs.options
     num_candidates, classifier = size.num_codewords, None
-    train = context.halves['train'].right[: options.num_kmeans]
+    train = codecs.halves['train'].right[: options.num_kmeans]
     words = list_quantiser.fit_codewords(
       np.asarray(train).reshape(len(train), -1), size.num_codewords
     )
@@ -306,7 +424,7 @@ class Fits:
 
   def _begin_lattice(self, size: Size, num_decoders: int):
     """As `_begin_codewords`; the VAE has the first word, so one grey image."""
-    (count, groups, _), network = size, self._context.network
+    (count, groups, _), network = size, self._codecs.network
     settings = schemes.Settings(1, num_decoders, count // groups, groups)
     space = lattice_space.choose(self._spaces, self._model, settings)
     words = schemes.lattice_code(settings, network.latent_size).leaders
@@ -318,7 +436,7 @@ class Fits:
   def _spaces(self) -> lattice_space.Choices:
     """One network of the means serves all places of a lattice."""
     right, sides = self._trials.right, self._trials.sides
-    network = self._context.network
+    network = self._codecs.network
     place = [*schemes.SCHEMES].index('lattice')
     key = gumbel.domain_key(self._key, gumbel.Domain.FITS, place)
     latents, log_std = jax.jit(self._model.networks.encode)(
@@ -327,7 +445,7 @@ class Fits:
     cut = int(_LEARNT_FROM * len(right))
     mean, _ = training.train_side_means(
       key, sides[:cut], latents[:cut], config=network,
-      steps=self._context.options.classifier_steps,
+      steps=self._codecs.options.classifier_steps,
     )  # fmt: skip
     return lattice_space.prepare(
       key, mean, right[cut:], sides[cut:], latents[cut:],

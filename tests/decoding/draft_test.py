@@ -272,3 +272,16 @@ def test_nothing_follows_a_slot_without_a_token():
   keys = jax.random.split(jax.random.key(2), ROWS)
   tokens = propose(keys, [model], options).tokens
   assert (tokens[:, :, 2] == -1).all() and (tokens[:, :, :2] >= 0).all()
+
+
+def test_the_best_of_a_shorter_vocabulary_need_no_filling():
+  rows = np.round(np.random.default_rng(0).normal(size=(4, 200)), 1)  # ties
+  rows[1, 2:], rows[2] = -np.inf, -np.inf  # fewer possible than are kept
+  rows = jnp.asarray(rows, jnp.float32)
+  options = sampling_params(GenerateOptions(top_k=5))
+  law = jax.vmap(lambda row: filters.warp(row, 0.7, options))
+  assert draft.widen(rows, 256, options.top_k).shape == (4, 200)
+  for own, filled in zip(law(rows), law(draft.widen(rows, 256))):
+    np.testing.assert_array_equal(own, filled)
+  for kept in (0, 200, 300):  # the law is over all tokens, or needs more
+    assert draft.widen(rows, 256, kept).shape == (4, 256)

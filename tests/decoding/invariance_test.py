@@ -1,7 +1,9 @@
 """Drafter invariance: canonical noise writes one text, token for token."""
 
 import dataclasses
+import functools
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from listcoupling import gumbel
-from listcoupling.decoding import programs
+from listcoupling.decoding import invariance, programs
 from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
@@ -295,3 +297,94 @@ def test_list_sampling_invariance(method):
       options,
       lambda key: gumbel.exponential_streams(key, VOCAB, 3).min(axis=0),
     )
+
+
+def _pair():
+  target, (drafter,) = fakes.random_pair()
+  return target, drafter
+
+
+def test_changes_are_counted_token_by_token(monkeypatch):
+  target, drafter = _pair()
+  plain = np.arange(12).reshape(4, 3)
+
+  def run(key, target, drafters, prompts, lengths, options):
+    rows = plain[prompts[:, 0]].copy()
+    if options.num_drafts == 2:  # one change that is seen
+      rows[prompts[:, 0] == 1, 2] += 1
+    return types.SimpleNamespace(tokens=rows)
+
+  margins = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, -2e-4]] + 2 * [[1.0] * 3])
+  monkeypatch.setattr(invariance, 'generate', run)
+  monkeypatch.setattr(
+    invariance.analysis, 'canonical_margins', lambda *_: margins
+  )
+  rows = invariance.count_changes(
+    jax.random.key(0), target, drafter, np.arange(4)[:, None],
+    np.ones(4, int), GenerateOptions(), methods=('gumbel_tree', 'gls'),
+  )  # fmt: skip
+  assert len(rows) == 12 + 10  # two trees of fewer nodes
+  for row in rows:
+    changed = row['change'] == 'K = 2'
+    assert row['identical'] == 12 - changed
+    assert row['diverging_rows'] == changed
+    if row['method'] == 'gls':
+      assert 'explained' not in row
+    else:
+      assert row['explained'] is True
+    if changed and row['method'] == 'gumbel_tree':
+      assert row['largest_margin'] == 2e-4
+    else:
+      assert np.isnan(row['largest_margin'])
+  exact = invariance.count_changes(
+    jax.random.key(0), target, drafter, np.arange(4)[:, None], np.ones(4, int),
+    GenerateOptions(forward_nodes=17), methods=('gumbel_tree',),
+  )  # fmt: skip
+  # There rounding explains nothing.
+  wrong = [row['change'] for row in exact if not row['explained']]
+  assert wrong == ['K = 2']
+  # The number of rows is left as it is.
+  names = {row['change'] for row in rows} - {row['change'] for row in exact}
+  assert names == {'two half batches'}
+
+
+def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
+  """Here they give another first row to trees on the mesh 'b'."""
+  target, _ = _pair()
+  text = np.arange(12).reshape(4, 3)
+  other = text + [[0, 1, 1]] * (np.arange(4)[:, None] == 0)
+
+  def generate(key, target, drafters, prompts, lengths, options, mesh=None):
+    assert (options.method == 'autoregressive') == (not drafters)
+    tokens = other if mesh == 'b' and drafters else text
+    return types.SimpleNamespace(tokens=tokens)
+
+  margins = np.arange(12).reshape(4, 3) * -1e-2
+  monkeypatch.setattr(invariance, 'generate', generate)
+  monkeypatch.setattr(
+    invariance.analysis, 'canonical_margins', lambda *_: margins
+  )
+  count = functools.partial(
+    invariance.count_changes, jax.random.key(0), target, target,
+    np.arange(4)[:, None], np.ones(4, int), GenerateOptions(),
+    meshes={'first': 'a', 'second': 'b'},
+  )  # fmt: skip
+  rows = count()
+  assert [row['identical'] for row in rows] == [12, 12, 12, 10]
+  assert rows[3]['method'] == 'gumbel_tree' and rows[3]['change'] == 'second'
+  assert rows[3]['largest_margin'] == 1e-2 and rows[3]['diverging_rows'] == 1
+  assert [row['explained'] for row in rows] == [True, True, True, False]
+  with pytest.raises(ValueError, match='got gls'):
+    count(methods=('gumbel_tree', 'gls'))
+  with pytest.raises(ValueError, match="got 'magic'"):
+    count(methods=('gumbel_tree', 'magic'))
+
+
+def test_weights_of_unknown_rounding_are_refused():
+  target, drafter = _pair()
+  half = target._replace(params=target.params.astype(np.float16))
+  with pytest.raises(ValueError, match='got float16'):
+    invariance.count_changes(
+      jax.random.key(0), half, drafter, np.ones((2, 1), int), np.ones(2, int),
+      GenerateOptions(),
+    )  # fmt: skip

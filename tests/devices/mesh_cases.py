@@ -21,22 +21,24 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import decoding_iid, decoding_matching
-from listcoupling import gumbel, program_text
+from listcoupling import gumbel, kernels, program_text
 from listcoupling.decoding import analysis, generate, loop, placement
+from listcoupling.decoding import programs as store
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.serving import generate_many
+from listcoupling.decoding.serving import _select, generate_many
 from listcoupling.experiments import run
 from listcoupling.experiments.language import (
   block_efficiency,
   matching,
   protocol,
 )
-from listcoupling.models import cost
+from listcoupling.models import attention_splash, cost, sharding, transformer
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 from tests.devices import training_cases
 from tests.experiments.language import fakes as letters
+from tests.models import attention_splash_test
 
 KEY = 7
 ROWS, VOCAB = 8, 4096
@@ -141,10 +143,104 @@ def programs(results):
         (op.size for op in sent if 'sharding_constraint' not in op.source),
         default=0,
       ),
-      'outside_the_loop': sum('while/body' not in op.source for op in sent),
+      'outside_the_loop': len(_before_the_loop(program.as_text())),
       'cache_shard': list(keys.sharding.shard_shape(keys.shape)),
       'cache': list(keys.shape),
     }
+
+
+def _before_the_loop(text):
+  """Collectives of the outermost computation, of whatever source."""
+  return program_text.collectives(text.partition('\nENTRY ')[2])
+
+
+def gathers(results):
+  """Blocks whose parameters 'fsdp' stores, of one layer and of four.
+
+  'first' is what they must not be: all is gathered, then the loop begins.
+  """
+  cases = {'one': (1, False), 'four': (4, False), 'first': (4, True)}
+  results['gathers'] = {name: _gathers(*case) for name, case in cases.items()}
+
+
+def _gathers(layers, first):
+  config = TransformerConfig(
+    *(64, 256, layers, 2, 2, 16, 1024), tie_embeddings=False
+  )
+  key = gumbel.seed_key(0)
+  target, _ = random_pair(key, config, draft_layers=1, gain=0.1)
+  options = GenerateOptions('autoregressive', max_new_tokens=8)
+  placed = mesh(dict(fsdp=4, tp=2))
+  rows = [[1, 2]] * 2, [2] * 2
+  call = generate.prepare(key, target, (), *rows, options, placed)
+  state = jax.eval_shape(
+    functools.partial(loop.prefill, sampler=call.sampler),
+    *(call.params, call.tokens, call.lengths, np.zeros(2, bool)),
+    call.sampling,
+  )
+  stored = [
+    leaf
+    for leaf in jax.tree.leaves(call.params)
+    if 'fsdp' in leaf.sharding.spec and leaf is not call.params.target['embed']
+  ]
+
+  def run(keys, params, *rest):
+    if first:
+      params = jax.tree.map(
+        lambda x, own: jax.lax.with_sharding_constraint(
+          x,
+          PartitionSpec(*(a if a == 'tp' else None for a in own.sharding.spec)),
+        ),
+        *(params, call.params),
+      )
+    return loop.run(keys, params, *rest, sampler=call.sampler)
+
+  shared = placement.per_shard(run, call.mesh, (True, False, False, True, True))
+  jitted = jax.jit(shared, donate_argnums=(3, 4))
+  program = jitted.lower(*call.arguments, *state).compile()
+  sent = program_text.collectives(program.as_text())
+  sizes = sorted(op.size for op in sent if op.code == 'all-gather')
+  return {
+    'gathered': sizes,
+    'stored': sorted(leaf.nbytes // 2 for leaf in stored),  # tp=2
+    'activations': 2 * 256 * 4,  # rows, D
+    'outside_the_loop': len(_before_the_loop(program.as_text())),
+    'temporaries': program.memory_analysis().temp_size_in_bytes,
+  }
+
+
+def short_vocabulary(results):
+  """A drafter of fewer tokens under top-k: texts, and what devices exchange."""
+  target, drafter = network()
+  size = VOCAB - 128
+  drafter = transformer.make_language_model(
+    dataclasses.replace(drafter.config, vocab_size=size),
+    jax.tree.map(
+      lambda leaf: leaf[:size] if leaf.shape[0] == VOCAB else leaf,
+      drafter.params,
+    ),
+  )
+  options = dataclasses.replace(OPTIONS, method='traversal', top_k=20)
+  arguments = gumbel.seed_key(KEY), target, drafter, *prompts(), options
+  placed = mesh(MESHES['both'])
+  alone, shared = (
+    generate.generate(*arguments, mesh=chosen) for chosen in (None, placed)
+  )
+  call = generate.prepare(*arguments, placed)
+  text = call.compiled(loop.run, *call.prefill()).as_text()
+  results['short vocabulary'] = {
+    'same': bool((alone.tokens == shared.tokens).all()),
+    'tokens': int(alone.lengths.sum()),
+    'kinds': sorted({op.code for op in program_text.collectives(text)}),
+    'sizes': sorted(
+      {
+        shape[-1]
+        for op in program_text.operations(text)
+        for kind, shape in op.arrays
+        if kind == 'f32' and len(shape) > 1
+      }
+    ),
+  }
 
 
 def _sent(target, drafter, rows, shards):
@@ -224,7 +320,15 @@ def serving(results):
     on_done=lambda request, tokens: ended.append(request),
   )
   calls = alone.metrics.target_calls
+  refills = [
+    program.result().as_text()
+    for kept in store._programs.values()
+    for key, program in kept.items()
+    if key[0] is _select
+  ]
   results['serving'] = {
+    'refills': len(refills),
+    'exchanges': sum(len(program_text.collectives(text)) for text in refills),
     'same': bool((out.tokens == alone.tokens).all()),
     'calls': bool((out.metrics.target_calls == calls).all()),
     'lengths': sorted(set(map(int, out.lengths))),
@@ -320,6 +424,28 @@ def rows(results):
   results['rows'] = {'made': made, 'kept': kept, 'parts': parts, 'csv': csv}
 
 
+def kernel(results):
+  """Splash attention, interpreted, of two shards of rows by two of heads."""
+  arrays = attention_splash_test.operands(3, 4)
+  places = placement.standard_mesh(mesh(dict(data=2, tp=2)))
+  attend = functools.partial(attention_splash.attend, interpret=True)
+  whole = set()
+
+  def program(*arrays):
+    whole.add((kernels._is_whole(()), kernels._is_whole(('fsdp', 'tp'))))
+    return sharding.per_key_head(attend)(*arrays)
+
+  by_heads = NamedSharding(places, PartitionSpec('data', 'tp'))
+  placed = jax.device_put(arrays[:3], by_heads) + arrays[3:]
+  shared = jax.jit(placement.per_shard(program, places, (True,) * 5))
+  text = shared.lower(*placed).compile().as_text()
+  results['kernel'] = {
+    'same': np.array_equal(shared(*placed), attend(*arrays)),
+    'exchanges': len(program_text.collectives(text)),
+    'whole': whole.pop(),
+  }
+
+
 def language_tables(results):
   """Tables of a pair dealt over two devices, on one, and on meshes of more.
 
@@ -383,7 +509,10 @@ def _refused_tables(folder, config):
 def main(path, *names):
   """Runs all, or those named, and writes what was found."""
   results = {}
-  own = (networks, programs, tables, serving, waiting, refusals, rows)
+  own = (
+    *(networks, programs, gathers, short_vocabulary, tables),
+    *(serving, waiting, refusals, rows, kernel),
+  )
   for case in (*own, *training_cases.CASES, language_tables):
     if not names or case.__name__ in names:
       case(results)

@@ -14,6 +14,10 @@ from jax.sharding import AxisType, Mesh
 from listcoupling.decoding import placement
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# In the order that saves memory, as accelerators; a CPU else begins with all
+# that waits for nothing, such as the gathers of all layers.
+_IN_ORDER = '--xla_cpu_enable_concurrency_optimized_scheduler=false'
+_FLAGS = f'{os.environ.get("XLA_FLAGS", "")} {_IN_ORDER}'
 _EPSILON = 1e-3  # sums are split differently: float32 logits of size 10
 
 
@@ -23,7 +27,7 @@ def results(tmp_path_factory):
   done = subprocess.run(
     [sys.executable, '-m', 'tests.devices.mesh_cases', str(path)],
     cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': _FLAGS},
     capture_output=True,
     text=True,
     timeout=900,
@@ -78,6 +82,14 @@ def test_key_heads_that_are_repeated_stay_where_they_are(results):
   assert found['outside_the_loop'] == 0
 
 
+def test_a_drafter_of_fewer_tokens_shares_them_under_top_k(results):
+  found = results['short vocabulary']
+  assert found['same'] and found['tokens'] == 8 * 32
+  assert 'collective-permute' not in found['kinds']  # edges of the parts
+  sizes = {4096 - 128, 4096, (4096 - 128) // 4, 4096 // 4}
+  assert sizes.intersection(found['sizes']) == {992, 1024}
+
+
 def test_a_block_exchanges_what_paper_says(results):
   found = results['both block']
   assert 1 < found['sent'] / found['sent on paper'] < 1.2
@@ -88,6 +100,7 @@ def test_a_queue_on_a_mesh_writes_what_each_request_writes_alone(results):
   assert found['same'] and found['calls'] and len(found['lengths']) > 3
   assert sorted(found['ended']) == list(range(40)) != found['ended']
   assert found['occupancy'] == 1  # one slot a shard: it waits for no other
+  assert found['refills'] == 1 and found['exchanges'] == 0
 
 
 def test_a_slot_of_a_mesh_waits_for_its_own_shard_alone(results):
@@ -156,6 +169,22 @@ def test_stored_shards_are_gathered_in_the_loop_where_they_are_used(results):
   assert found['weights'] == 4 * 4096 // 2 * 64  # the head, shared by tp=2
   assert found['other'] < 4 * 4096 * 4
   assert found['outside_the_loop'] == 0
+
+
+def test_stored_shards_are_gathered_layer_by_layer(results):
+  one, four, first = (
+    results['gathers'][name] for name in ('one', 'four', 'first')
+  )
+  for found in (one, four):
+    # A kernel at a time, each once a turn, beside the embedded tokens.
+    assert found['gathered'] == sorted([found['activations'], *found['stored']])
+    assert found['outside_the_loop'] == 0
+  assert len(four['stored']) == 4 * 4 + 1 and len(one['stored']) == 4 + 1
+  layer = (sum(four['stored']) - sum(one['stored'])) / 3
+  # Three layers more do not take the room of one.
+  assert four['temporaries'] - one['temporaries'] < layer
+  assert first['outside_the_loop'] >= 4 * 4 + 1
+  assert first['temporaries'] - four['temporaries'] > 3 * layer
 
 
 def test_parameters_that_lie_on_a_mesh_keep_it(results):
@@ -261,3 +290,9 @@ def test_axes_may_be_absent_in_any_order_and_explicit():
     placement.standard_mesh('tp=8')
   with pytest.raises(ValueError, match="an axis 'foo'; its axes may be 'data'"):
     placement.parse_mesh('foo=9999')
+
+
+def test_each_device_runs_the_kernel_on_its_own_rows_and_heads(results):
+  found = results['kernel']
+  assert found['same'] and found['exchanges'] == 0
+  assert found['whole'] == [False, True]  # alone it could not stand there

@@ -195,26 +195,3 @@ def test_two_at_once_do_not_both_take_a_folder(tmp_path):
   assert first == 'taken' and 'in use by another process' in second
   with open_run(tmp_path, {'seed': 0}):  # free again
     pass
-
-
-def test_rows_of_any_number_are_kept_by_their_job(tmp_path):
-  def compute(number):
-    if number == 2 and not done:
-      raise KeyboardInterrupt
-    done.append(number)
-    return [{'x': '0.10', 'y': np.float32(0.1)}] * number
-
-  done = []
-  jobs = {'a': 1, 'b': 0, 'c': 2}
-  with pytest.raises(KeyboardInterrupt), open_run(tmp_path, _SETTINGS) as run:
-    done.append('later')
-    run.results({'a': 1, 'b': 0}, compute)
-    done.clear()
-    run.results(jobs, compute)
-  done.append('again')
-  with open_run(tmp_path, _SETTINGS) as run:
-    rows = run.results(jobs, compute)
-  assert done == ['again', 2] and len(rows) == 3
-  assert rows == [{'x': '0.10', 'y': float(np.float32(0.1))}] * 3
-  written = (tmp_path / 'results.csv').read_text()
-  assert written == 'x,y\n' + f'0.10,{float(np.float32(0.1))}\n' * 3

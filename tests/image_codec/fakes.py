@@ -99,29 +99,19 @@ def save_workdir(directory, seed):
   """
   for beta in (0.3, 1.0):
     save_vae(directory / f'model_beta_{beta:g}', seed + int(beta), beta)
+  path = functools.partial(fits.fit_path, directory)
   for count, beta in ((4, 0.3), (4, 1.0), (6, 0.3)):
-    fits.write_fit(
-      fits.fit_path(directory, 'gls_kmeans', count, beta),
-      random_fit(seed + count, count), num_decoders=[1, 2], num_candidates=64,
-    )  # fmt: skip
+    fit = fits.FitFile(random_fit(seed + count, count), (1, 2), 64)
+    fits.write_fit(path('gls_kmeans', count, beta), fit)
   for count in (8, 12):
-    fits.write_fit(
-      fits.fit_path(directory, 'list_quantiser', count),
-      random_fit(seed + count, count, None), num_decoders=[2],
-      num_candidates=count,
-    )  # fmt: skip
-  fits.write_fit(
-    fits.fit_path(directory, 'gls_kmeans', 8, 0.3, num_groups=2),
-    random_fit(seed + 1, 8), num_decoders=[2], num_candidates=64,
-  )  # fmt: skip
-  fits.write_fit(
-    fits.fit_path(directory, 'list_quantiser', 16, bin_size=2),
-    random_fit(seed + 2, 16, 'sides'), num_decoders=[2], num_candidates=16,
-  )  # fmt: skip
-  fits.write_fit(
-    fits.fit_path(directory, 'lattice', 8, 0.3, num_groups=2),
-    random_fit(seed + 3, 8, 'lattice'), num_decoders=[2], num_candidates=8 << 4,
-  )  # fmt: skip
+    fit = fits.FitFile(random_fit(seed + count, count, None), (2,), count)
+    fits.write_fit(path('list_quantiser', count), fit)
+  fit = fits.FitFile(random_fit(seed + 1, 8), (2,), 64)
+  fits.write_fit(path('gls_kmeans', 8, 0.3, num_groups=2), fit)
+  fit = fits.FitFile(random_fit(seed + 2, 16, 'sides'), (2,), 16)
+  fits.write_fit(path('list_quantiser', 16, bin_size=2), fit)
+  fit = fits.FitFile(random_fit(seed + 3, 8, 'lattice'), (2,), 8 << 4)
+  fits.write_fit(path('lattice', 8, 0.3, num_groups=2), fit)
 
 
 def save_choice(directory, scheme, chosen):

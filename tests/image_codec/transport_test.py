@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -259,6 +260,27 @@ def test_settings_that_make_no_sense_are_refused(models, name, change, message):
   transport.plan(models[name], (R, 8, 4), **good)
   with pytest.raises(ValueError, match=message):
     transport.plan(models[name], (R, 8, 4), **{**good, **change})
+
+
+def test_an_image_without_a_candidate_is_named(monkeypatch, models):
+  def encode(count, **fields):
+    index = np.where(np.arange(count) == 4, -1, 0)
+    found = types.SimpleNamespace(index=index, message=index)
+    monkeypatch.setattr(transport, '_chunks', lambda *_: found)
+    shape = models['gls'].model.config.source_shape
+    with pytest.raises(ValueError) as refusal:
+      transport.encode(
+        models['gls'], np.zeros((count, *shape)), seed=0, num_decoders=K,
+        num_messages=L, **fields,
+      )  # fmt: skip
+    return str(refusal.value)
+
+  assert encode(6) == 'images[4] gives no candidate any weight.'
+
+  height, width = models['gls'].model.config.source_shape
+  found = encode(6, picture=(height, 6 * width), names=('a.png', 'b.png'))
+  words = 'gives no candidate any weight in tile 1 of 3, from 0.'
+  assert found == f'images[1] (b.png) {words}'
 
 
 def test_another_seed_does_not_compile_again(models):

@@ -35,9 +35,8 @@ from listcoupling.image_codec.bitstream import MAX_CANDIDATES
 from listcoupling.image_codec.fits import Code, Setting
 from listcoupling.tables import Column
 from listcoupling.together import leads
-from listcoupling.training import image_fits
 from listcoupling.training import vae as training
-from listcoupling.training.image_codecs import Codecs
+from listcoupling.training.image_fits import Codecs, train_models
 from listcoupling.validation import Field
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
@@ -85,16 +84,16 @@ COLUMNS = (
   Column('bound', 'error_bound', '.3f'),
 )
 
-LEGEND = textwrap.fill(
+_LEGEND = (
   'K decoders, L messages, G groups of decoders, M codewords of a bin (chosen: '
   'on held-out images). best, mean, worst: squared error per pixel of the K '
   'decoders, ± one standard error over images; PSNR: of the best, dB. ahead: '
   'how much less the best errs than that of the list quantiser with M = 1 at '
   'this K and L, positive is better. P[error]: no decoder has what the '
   'encoder chose; bound: on that. kmeans: no side information; side_only: no '
-  'message. paper: best of arXiv 2506.05632.',
-  width=79,
+  'message.'
 )
+_PAPERS = ' paper: best of arXiv 2506.05632.'
 
 # Data, scheme, K -> MSE of the best decoder at 4, 8, 16, 32, 64 messages.
 _PAPER = {
@@ -187,7 +186,7 @@ def spread(halves, count):
 
 
 def measure(error, found, error_bound) -> np.ndarray:
-  """One repeat of one job, as kept on disk.
+  """One repeat of one codec, as kept on disk.
 
   Args:
     error: [R, K] squared error per pixel.
@@ -254,9 +253,7 @@ def choose(config, codecs, choices, seed) -> dict[Code, Setting]:
   """Settings that are best on images held out, if there are some."""
   held_out = None
   if config.num_held_out_images:
-    held_out = spread(
-      codecs.context.halves['select'], config.num_held_out_images
-    )
+    held_out = spread(codecs.halves['select'], config.num_held_out_images)
   key = gumbel.domain_key(gumbel.seed_key(seed), gumbel.Domain.SELECTION)
   return codecs.choose(key, held_out, choices)
 
@@ -369,7 +366,9 @@ def as_text(rows, columns=COLUMNS) -> str:
     rows: of `codec_rows` and `plain_rows`, of any number of tables.
     columns: what is shown.
   """
-  return '\n\n'.join([tables.as_text(rows, columns), LEGEND, *_standing(rows)])
+  beside = any(row.get('paper_mse') is not None for row in rows)
+  legend = textwrap.fill(_LEGEND + _PAPERS * beside, width=79)
+  return '\n\n'.join([tables.as_text(rows, columns), legend, *_standing(rows)])
 
 
 def _standing(rows) -> list[str]:
@@ -428,21 +427,19 @@ def _prepare(config, seed):
   def fill(record):
     models = {}
     if _has_vae(config):
-      models = image_fits.train_models(
-        config.train, config.betas, record.workdir
-      )
+      models = train_models(config.train, config.betas, record.workdir)
       _check_models(record, models)
     record.note(pixels='in [0, 1]; squared error per pixel (and colour)')
-    context = make_context(config, record.workdir, halves, models)
-    return _fill(config, record, Codecs(context), seed)
+    codecs = make_codecs(config, record.workdir, halves, models)
+    return _fill(config, record, codecs, seed)
 
   images = files.digest({k: v._asdict() for k, v in halves.items()})
   return {'images': images, 'measures': MEASURES}, fill
 
 
-def make_context(config, workdir, halves, models) -> image_fits.Context:
-  """What all fits of a table share."""
-  return image_fits.make_context(
+def make_codecs(config, workdir, halves, models) -> Codecs:
+  """The codecs of a table."""
+  return Codecs(
     config.train, workdir, halves, models, config.refine,
     num_decoders=config.num_decoders, num_messages=max(config.num_messages),
     bin_size=max(config.bin_sizes),
@@ -451,7 +448,7 @@ def make_context(config, workdir, halves, models) -> image_fits.Context:
 
 def _fill(config, record, codecs: Codecs, seed: int) -> list[dict]:
   """The rows, written after each family, and the pictures."""
-  halves = codecs.context.halves
+  halves = codecs.halves
   test = spread(halves['test'], config.num_images)
   plain = plain_rows(config, halves['train'].right, test)
   measured, chosen = {}, {}

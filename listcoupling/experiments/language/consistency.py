@@ -4,7 +4,7 @@ Every prompt is continued twice with the same seed, the drafter's temperature
 changed in between, and the two texts are compared by ROUGE-L. A scheme that is
 drafter invariant in the strong sense writes the same text twice; canonical
 noise should score 1 up to the rounding of the networks, see
-`listcoupling.experiments.language.invariance`.
+`listcoupling.decoding.invariance`.
 """
 
 import functools

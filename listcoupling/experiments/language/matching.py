@@ -75,7 +75,7 @@ def laws_along(
   plain = dataclasses.replace(
     options, method='autoregressive', draft_temperatures=None
   )
-  owner, *laws = analysis.laws_along(
+  return analysis.laws_along(
     setup.target,
     setup.drafter,
     choice.tokens[rows],
@@ -86,7 +86,6 @@ def laws_along(
     width=options.cache_length,
     bucket=len(rows) * options.max_new_tokens,
   )
-  return owner[owner < job.batch.size], *laws  # the rows behind fill it up
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))

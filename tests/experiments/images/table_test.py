@@ -13,7 +13,7 @@ from listcoupling.experiments import images
 from listcoupling.experiments.images import table
 from listcoupling.image_codec import bitstream, fits, pictures, transport
 from listcoupling.models import vae
-from listcoupling.training import image_codecs, image_fits
+from listcoupling.training import image_fits
 
 K = 2
 
@@ -139,7 +139,7 @@ def test_what_is_finished_is_read(finished, monkeypatch):
     raise AssertionError('made again')
 
   monkeypatch.setattr(image_fits.training, 'train', refuse)
-  monkeypatch.setattr(image_codecs.Codecs, '_best', refuse)
+  monkeypatch.setattr(image_fits.Codecs, '_best', refuse)
   for name in ('repeat', 'measure'):
     monkeypatch.setattr(table, name, refuse)
   assert images.run(_config(), workdir, seed=1) == rows
@@ -194,12 +194,9 @@ def test_files_say_what_the_table_says(finished):
       workdir, scheme=name, num_decoders=K, num_messages=4, num_groups=groups,
       bin_size=size,
     )  # fmt: skip
-    context = table.make_context(
-      _config(), workdir, halves, {0.3: trained.model}
-    )
+    codecs = table.make_codecs(_config(), workdir, halves, {0.3: trained.model})
     beta = None if name == 'list_quantiser' else 0.3
     setting = fits.Setting(beta, trained.num_candidates, size)
-    codecs = image_codecs.Codecs(context)
     code = fits.Code(name, K, 4, groups)
     codecs.fit({code: [setting]})
     trials = codecs.prepare(gumbel.seed_key(7), few, code, setting)
@@ -223,8 +220,8 @@ def test_errors_are_those_of_the_images(finished):
     workdir, scheme='gls_kmeans', num_decoders=K, num_messages=4
   )
   halves = image_data.load_halves('digits', num_held_out=20)
-  context = table.make_context(_config(), workdir, halves, {0.3: trained.model})
-  codecs, code = image_codecs.Codecs(context), fits.Code('gls_kmeans', K, 4)
+  codecs = table.make_codecs(_config(), workdir, halves, {0.3: trained.model})
+  code = fits.Code('gls_kmeans', K, 4)
   setting = fits.Setting(0.3, 32)
   codecs.fit({code: [setting]})
   test = table.spread(halves['test'], 12)
@@ -244,6 +241,49 @@ def test_errors_are_those_of_the_images(finished):
   )
   assert row['mse'] == pytest.approx(np.min(found, -1).mean(), rel=1e-4)
   assert row['mse_worst'] == pytest.approx(np.max(found, -1).mean(), rel=1e-4)
+
+
+def test_settings_are_chosen_on_images_held_out():
+  """Evenly spread ones of "select", with a key of no repeat."""
+  held_out = np.arange(5.0).reshape(1, 5, 1, 1).repeat(2, 0)
+  asked = []
+  codecs = SimpleNamespace(
+    halves={'select': image_data.Halves(*held_out)},
+    choose=lambda *args: asked.append(args),
+  )
+  for count in (3, 0):
+    config = _config(num_held_out_images=count)
+    table.choose(config, codecs, {'a codec': []}, seed=3)
+  (key, chosen_on, choices), (_, without, _) = asked
+  assert chosen_on.right.ravel().tolist() == [0, 2, 4]
+  assert choices == {'a codec': []} and without is None
+  seed = gumbel.seed_key(3)
+  assert not any(
+    key == gumbel.domain_key(seed, gumbel.Domain.REPEAT, i) for i in range(100)
+  )
+
+
+def test_every_codec_chooses_among_settings_that_it_can_have():
+  config = _config(betas=(0.3, 0.6), num_messages=(16,))
+  config.refine.betas = (0.6,)
+  gls = table.choices_of(config, 'gls')
+  assert [(x.scheme, x.num_decoders, x.num_groups) for x in gls] == [
+    ('gls', 1, 1), ('gls', 2, 1), ('gls', 2, 2), ('shared_race', 2, 1),
+  ]  # fmt: skip
+  for code, settings in gls.items():  # L G candidates or more
+    counts = (32,) if code.num_groups == 2 else (16, 32)
+    assert settings == [(b, n, 1) for b in (0.3, 0.6) for n in counts]
+  assert table.choices_of(config, 'gls_kmeans')['gls_kmeans', 1, 16, 1] == [
+    (0.6, 32, 1)
+  ]
+  assert set(table.choices_of(config, 'lattice')) == {
+    ('lattice', 1, 16, 1), ('lattice', 2, 16, 2),
+  }  # fmt: skip
+  lists = table.choices_of(config, 'list_quantiser')
+  assert lists['list_quantiser', 2, 16, 1] == [(None, 1, 1), (None, 1, 2)]
+  assert len(table.choices_of(config, 'side_only')) == 2
+  config.schemes = ('list_quantiser',)
+  assert not table.choices_of(config, 'side_only')  # which needs a VAE
 
 
 @pytest.mark.parametrize(
@@ -414,6 +454,9 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
   _, legend, said, counts = table.as_text(found).split('\n\n')
   assert 'ahead: how much less' in legend and 'positive is better' in legend
   assert max(map(len, legend.splitlines())) < 80
+  assert 'paper' not in legend
+  beside = table.as_text([*found, {'scheme': 'gls', 'paper_mse': 0.07}])
+  assert 'paper: best of' in ' '.join(beside.split())
   assert said.startswith('In how many cells the best decoder of a scheme')
   head, lists, lattice = map(str.split, counts.splitlines())
   assert head == ['scheme', 'ahead', 'level', 'behind']

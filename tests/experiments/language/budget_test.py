@@ -127,6 +127,9 @@ def test_the_best_shape_of_every_method_is_told():
   ]
   best = budget.best_shapes(rows)
   assert [row['tokens_per_call'] for row in best] == [3.0, 2.5, 2.4]
+  about = {'prompts': 4, 'prompts_cut': 0, 'prompts_dropped': 0}
+  told, _ = budget.run.as_text([row | about for row in rows]).split('\n\n')
+  assert len(told.splitlines()) == 2 + len(best)
 
 
 def test_a_lead_is_the_trees_of_equal_nodes_on_the_same_prompts():

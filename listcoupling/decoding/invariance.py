@@ -24,54 +24,13 @@ from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.text import encode_prompts
-from listcoupling.models import pretrained
 
-ON_MESHES = ('autoregressive', 'gumbel_tree')  # what meshes are judged by
+ON_MESHES = ('autoregressive', 'gumbel_tree')  # compared there
 COMPARED = ('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer')
-_PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
 # Perturbed logits closer than this may change places by rounding: two logits
 # of 16 to 32, each off by a step of bfloat16 (1/8) either way; the steps of
 # float32 are 2^-16 of that, and a sum takes many.
 EPSILON = {'float32': 1e-3, 'bfloat16': 0.5}
-
-
-def shipped_arguments(seed: int, batch: int, dtype: str, **options) -> tuple:
-  """Arguments of `count_changes` for the shipped pair and a few prompts.
-
-  Args:
-    seed: of the text.
-    batch: rows.
-    dtype: of the networks.
-    **options: of `GenerateOptions`; texts end at their limit alone.
-  """
-  target, drafter = (
-    pretrained.load_pretrained(pretrained.SHIPPED / name, dtype=dtype)
-    for name in ('target', 'drafter')
-  )
-  prompts, lengths = encode_prompts(target.tokenizer, _PROMPTS)
-  prompts = np.resize(prompts, (batch, prompts.shape[1]))
-  options = GenerateOptions(stop_tokens=(), **options)
-  key, lengths = gumbel.seed_key(seed), np.resize(lengths, batch)
-  return key, target, drafter, prompts, lengths, options
-
-
-def unexplained(rows: Sequence[dict], dtype: str | None) -> int:
-  """Rows of canonical methods that differ beyond rounding.
-
-  Args:
-    rows: of `count_changes`.
-    dtype: of the networks; None where no token may differ.
-
-  Example:
-    >>> row = dict(method='gumbel_tree', diverging_rows=1, largest_margin=1e-5)
-    >>> unexplained([row], 'float32'), unexplained([row], None)
-    (0, 1)
-  """
-  rows = [row for row in rows if METHODS[row['method']].canonical]
-  if dtype is None:
-    return sum(bool(row['diverging_rows'] > 0) for row in rows)
-  return sum(bool(row['largest_margin'] >= EPSILON[dtype]) for row in rows)
 
 
 def count_changes(
@@ -88,7 +47,7 @@ def count_changes(
   """Identical tokens of every method under every change.
 
   With `forward_nodes` the number of rows is not changed, on which the logits
-  still depend.
+  still depend, and no token of a canonical method may differ.
 
   Args:
     key: typed key.
@@ -99,40 +58,65 @@ def count_changes(
     options: the setting that is changed.
     methods: compared methods; None: those of `COMPARED`, the canonical ones
       alone with `forward_nodes`, and those of `ON_MESHES` on meshes.
-    meshes: the changes, by name, in the place of all others; methods are
-      canonical then.
+    meshes: the changes, by name, in the place of all others.
 
   Returns:
-    One row per method and change: tokens compared, identical tokens, rows
-    that diverge, and for canonical methods the largest margin of the
-    reference at a row's first divergence (NaN without one).
+    One row per method and change: tokens compared, identical tokens, rows that
+    diverge; of canonical methods the largest margin of the reference at a row's
+    first divergence (NaN without one), and whether nothing differs that
+    rounding does not explain.
+
+  Raises:
+    ValueError: a method is unknown or, on meshes, not canonical, or weights
+      have a dtype that `EPSILON` has not; and as `generate`.
   """
   if methods is None:
     methods = ON_MESHES if meshes else _compared(options)
+  settings = [dataclasses.replace(options, method=name) for name in methods]
+  epsilon = _epsilon(target, options, methods, meshes)
   texts = prompts, lengths
   plain = dataclasses.replace(options, method='autoregressive')
   out = generate(key, target, [], *texts, plain)
   margins = analysis.canonical_margins(key, target, *texts, out, plain)
   rows = []
-  for method in tqdm.tqdm(methods, desc='methods'):
-    own = dataclasses.replace(options, method=method)
+  for own in tqdm.tqdm(settings, desc='methods'):
     if meshes:
       runs = _on_meshes(key, target, drafter, *texts, own, meshes)
     else:
       runs = _changed(key, target, drafter, *texts, own)
-    canonical = METHODS[method].canonical
-    reference = out.tokens if canonical else runs['as it was']
     for name, tokens in runs.items():
-      counts = analysis.differences(
-        tokens, reference, margins if canonical else None
-      )
-      rows.append({'method': method, 'change': name, **counts})
+      row = {'method': own.method, 'change': name}
+      if METHODS[own.method].canonical:
+        row |= analysis.differences(tokens, out.tokens, margins)
+        near = row['largest_margin'] < epsilon
+        row['explained'] = row['diverging_rows'] == 0 or near
+      else:
+        row |= analysis.differences(tokens, runs['as it was'])
+      rows.append(row)
   return rows
 
 
 def _compared(options) -> list[str]:
   exact = options.forward_nodes is not None
   return [x for x in COMPARED if METHODS[x].canonical or not exact]
+
+
+def _epsilon(target, options, methods, meshes) -> float:
+  """The margin from which on rounding explains nothing."""
+  others = [name for name in methods if not METHODS[name].canonical]
+  if meshes and others:
+    raise ValueError(
+      'on meshes texts are compared with plain sampling, which only canonical '
+      f'methods write; got {", ".join(others)}.'
+    )
+  dtype = jax.tree.leaves(target.params)[0].dtype.name
+  if dtype not in EPSILON:
+    raise ValueError(
+      f'weights must be {" or ".join(EPSILON)}, got {dtype}: the rounding of '
+      'others is not known here.'
+    )
+  exact = options.forward_nodes is not None and not meshes
+  return 0.0 if exact else EPSILON[dtype]
 
 
 def _on_meshes(key, target, drafter, prompts, lengths, options, meshes):
