@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import decoding_iid, decoding_matching
-from listcoupling import gumbel, program_text
+from listcoupling import gumbel, kernels, program_text
 from listcoupling.decoding import analysis, generate, loop, placement
 from listcoupling.decoding import programs as store
 from listcoupling.decoding.options import GenerateOptions
@@ -32,12 +32,13 @@ from listcoupling.experiments.language import (
   matching,
   protocol,
 )
-from listcoupling.models import cost, transformer
+from listcoupling.models import attention_splash, cost, sharding, transformer
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 from tests.devices import training_cases
 from tests.experiments.language import fakes as letters
+from tests.models import attention_splash_test
 
 KEY = 7
 ROWS, VOCAB = 8, 4096
@@ -423,6 +424,28 @@ def rows(results):
   results['rows'] = {'made': made, 'kept': kept, 'parts': parts, 'csv': csv}
 
 
+def kernel(results):
+  """Splash attention, interpreted, of two shards of rows by two of heads."""
+  arrays = attention_splash_test.operands(3, 4)
+  places = placement.standard_mesh(mesh(dict(data=2, tp=2)))
+  attend = functools.partial(attention_splash.attend, interpret=True)
+  whole = set()
+
+  def program(*arrays):
+    whole.add((kernels._is_whole(()), kernels._is_whole(('fsdp', 'tp'))))
+    return sharding.per_key_head(attend)(*arrays)
+
+  by_heads = NamedSharding(places, PartitionSpec('data', 'tp'))
+  placed = jax.device_put(arrays[:3], by_heads) + arrays[3:]
+  shared = jax.jit(placement.per_shard(program, places, (True,) * 5))
+  text = shared.lower(*placed).compile().as_text()
+  results['kernel'] = {
+    'same': np.array_equal(shared(*placed), attend(*arrays)),
+    'exchanges': len(program_text.collectives(text)),
+    'whole': whole.pop(),
+  }
+
+
 def language_tables(results):
   """Tables of a pair dealt over two devices, on one, and on meshes of more.
 
@@ -488,7 +511,7 @@ def main(path, *names):
   results = {}
   own = (
     *(networks, programs, gathers, short_vocabulary, tables),
-    *(serving, waiting, refusals, rows),
+    *(serving, waiting, refusals, rows, kernel),
   )
   for case in (*own, *training_cases.CASES, language_tables):
     if not names or case.__name__ in names:

@@ -290,3 +290,9 @@ def test_axes_may_be_absent_in_any_order_and_explicit():
     placement.standard_mesh('tp=8')
   with pytest.raises(ValueError, match="an axis 'foo'; its axes may be 'data'"):
     placement.parse_mesh('foo=9999')
+
+
+def test_each_device_runs_the_kernel_on_its_own_rows_and_heads(results):
+  found = results['kernel']
+  assert found['same'] and found['exchanges'] == 0
+  assert found['whole'] == [False, True]  # alone it could not stand there
