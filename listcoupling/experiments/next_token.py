@@ -31,6 +31,7 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
+from listcoupling.config_fields import Field
 from listcoupling.data import text
 from listcoupling.decoding import analysis
 from listcoupling.experiments import plots
@@ -39,7 +40,6 @@ from listcoupling.experiments.plots import Curve
 from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
-from listcoupling.validation import Field
 
 FIELDS = {
   'target': Field(str, empty=True),
