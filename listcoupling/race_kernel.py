@@ -2,7 +2,8 @@
 
 One reading of the weights, the bits in registers; each program brings home the
 first arrival of its atoms, XLA the first of those. The weights are not read
-before for their largest.
+before for their largest. Own code, as no library draws from given Threefry bits
+without writing them to memory.
 
 Legend: N atoms, K streams, W blocks of atoms.
 """

@@ -37,32 +37,32 @@ _SIZES = {
 }
 
 
-def _fit(config, models) -> None:
-  """Fits --scheme on all VAEs; a list quantiser needs none."""
-  *code, bin_size = (flag.value for flag in _SIZES.values())
-  code = fits.Code(_SCHEME.value, *code)
-  settings = [fits.Setting(beta, None, bin_size) for beta in models or [None]]
+def _fit(config, models, code: fits.Code, bin_size: int) -> None:
+  """Fits a codec on all VAEs; a list quantiser needs none."""
   codecs = image_fits.Codecs(
     config.train, _WORKDIR.value, vae.load_halves(config.train), models,
     config.refine, num_decoders=[code.num_decoders],
     num_messages=code.num_messages, bin_size=bin_size,
   )  # fmt: skip
-  codecs.fit({code: settings})
+  betas = models or [None]
+  codecs.fit({code: [fits.Setting(beta, None, bin_size) for beta in betas]})
 
 
 def main(argv):
   """Trains; scripts/evaluate_compression.py of this workdir goes on."""
   del argv
-  config = _CONFIG.value
+  config, models = _CONFIG.value, {}
   if _SEED.value is not None:
     config.train.seed = _SEED.value
-  models = {}
-  if _SCHEME.value != 'list_quantiser':
+  *sizes, bin_size = (flag.value for flag in _SIZES.values())
+  code = fits.Code(_SCHEME.value or 'gls', *sizes)
+  fits.check_code(code, bin_size)
+  if code.scheme != 'list_quantiser':
     models = image_fits.train_models(
       config.train, config.betas, _WORKDIR.value, mesh=_MESH()
     )
-  if _SCHEME.value:
-    _fit(config, models)
+  if code.scheme != 'gls':
+    _fit(config, models, code, bin_size)
 
 
 if __name__ == '__main__':

@@ -67,26 +67,26 @@ def count_changes(
     rounding does not explain.
 
   Raises:
-    ValueError: a method on meshes is not canonical, or weights have a dtype
-      that `EPSILON` has not; and as `generate`.
+    ValueError: a method is unknown or, on meshes, not canonical, or weights
+      have a dtype that `EPSILON` has not; and as `generate`.
   """
   if methods is None:
     methods = ON_MESHES if meshes else _compared(options)
+  settings = [dataclasses.replace(options, method=name) for name in methods]
   epsilon = _epsilon(target, options, methods, meshes)
   texts = prompts, lengths
   plain = dataclasses.replace(options, method='autoregressive')
   out = generate(key, target, [], *texts, plain)
   margins = analysis.canonical_margins(key, target, *texts, out, plain)
   rows = []
-  for method in tqdm.tqdm(methods, desc='methods'):
-    own = dataclasses.replace(options, method=method)
+  for own in tqdm.tqdm(settings, desc='methods'):
     if meshes:
       runs = _on_meshes(key, target, drafter, *texts, own, meshes)
     else:
       runs = _changed(key, target, drafter, *texts, own)
     for name, tokens in runs.items():
-      row = {'method': method, 'change': name}
-      if METHODS[method].canonical:
+      row = {'method': own.method, 'change': name}
+      if METHODS[own.method].canonical:
         row |= analysis.differences(tokens, out.tokens, margins)
         near = row['largest_margin'] < epsilon
         row['explained'] = row['diverging_rows'] == 0 or near

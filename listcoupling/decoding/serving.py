@@ -189,13 +189,14 @@ def _read(call, slots):
   """State and info of prompts that were read, and each slot's row in them.
 
   A few are read as a batch of their own; on a mesh that shares rows, or where
-  there are many, all slots are, and those that go on write nothing.
+  there are many, all slots are, and those that go on write nothing. Then each
+  has its own row, told as None: to look rows up, shards would exchange caches.
   """
   size = call.lengths.size
-  source, few = np.arange(size, dtype=np.int32), rows_bucket(2 * _enough(call))
+  few = rows_bucket(2 * _enough(call))
   if len(slots) > few or _shards(call) > 1:
-    return call.prefill(~np.isin(source, slots)), source
-  rows, source = np.resize(slots, few), np.zeros_like(source)
+    return call.prefill(~np.isin(np.arange(size), slots)), None
+  rows, source = np.resize(slots, few), np.zeros(size, np.int32)
   source[slots] = np.arange(len(slots))
   part = call._replace(tokens=call.tokens[rows], lengths=call.lengths[rows])
   return part.prefill(np.arange(few) >= len(slots)), source
@@ -205,7 +206,9 @@ def _select(fresh, source, new, old):
   """Rows `source` [B] of `new` where `fresh` [B], of `old` elsewhere."""
 
   def leaf(new, old):
+    if source is not None:
+      new = jnp.take(new, source, axis=0, mode='clip')
     chosen = fresh.reshape(-1, *(1,) * (new.ndim - 1))
-    return jnp.where(chosen, jnp.take(new, source, axis=0, mode='clip'), old)
+    return jnp.where(chosen, new, old)
 
   return jax.tree.map(leaf, new, old)

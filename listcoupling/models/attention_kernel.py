@@ -3,7 +3,8 @@
 Entries are shared out among programs (Dao et al., "Flash-Decoding", 2023); each
 carries a softmax over its own, as far as they are in use, and XLA joins the
 parts. All queries of a key head go through a program together, so keys and
-values are read once.
+values are read once. Own code, as no library's kernel for GPUs shares entries
+out under a mask and reads each row up to its own length alone.
 
 Legend: B batch, S new tokens, C cache entries, J key/value heads, G query heads
 per key head, E head size, R = S * G rows padded to a power of two, P parts.

@@ -136,7 +136,7 @@ def _best_bins(num_messages, flips, num_groups):
 
 def test_some_groups_beat_one_and_one_each():
   one, two, four = (_best_bins(2, (0.2,) * 4, g) for g in (1, 2, 4))
-  assert two < one - 0.005 and two < four - 0.005
+  assert two < min(one, four)  # exact values all
   # Control: where every decoder sees well one group for all is best.
   one, two, four = (_best_bins(2, (0.05,) * 4, g) for g in (1, 2, 4))
   assert one < two < four

@@ -189,6 +189,10 @@ def test_far_candidates_do_not_overflow():
     (lambda: labels.interval_labels(jnp.zeros((2, 2)), 1.0, 2), 'candidates'),
     (lambda: labels.interval_labels(jnp.zeros(2), 0.0, 2), 'width'),
     (lambda: labels.interval_labels(jnp.zeros(2), 1.0, -1), 'num_messages'),
+    (
+      lambda: labels.interval_labels(jnp.zeros(2), 1, 2, jnp.zeros(3)),
+      'offset',
+    ),
     (lambda: labels.balanced_labels(KEY, 4, 0), 'num_messages'),
     (lambda: labels.balanced_labels(KEY, 0, 2), 'num_candidates'),
     (lambda: labels.lattice_labels(jnp.zeros(3), 1.0, 2), 'candidates'),

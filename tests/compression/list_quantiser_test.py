@@ -15,6 +15,13 @@ def sample():
   return points, list_quantiser.fit_codewords(points, 12)
 
 
+def test_as_many_codewords_as_points_lie_in_a_row():
+  """Three of them, of which the one in the middle came first."""
+  points = np.array([[3.0], [0.0], [10.0]], np.float32)
+  found = list_quantiser.fit_codewords(points, 3)[:, 0].tolist()
+  assert found in ([0.0, 3.0, 10.0], [10.0, 3.0, 0.0])
+
+
 @pytest.mark.parametrize('num_decoders', [1, 2, 4])
 def test_best_decoder_has_the_nearest_of_all_words(sample, num_decoders):
   points, words = sample

@@ -51,7 +51,8 @@ def test_list_sampling_accepts_with_the_exact_matching_probability(
   count = first_acceptances(method)
   exact_ = float(bounds.list_matching_probability(*laws, 3))
   statistics.assert_proportion(count, TRIALS, exact_)
-  assert count / TRIALS > float(bounds.list_matching_bound(*laws, 3)) - 0.01
+  bound = float(bounds.list_matching_bound(*laws, 3))
+  assert statistics.proportion_z(count, TRIALS, bound) > -statistics.SIGMAS
   for other in (2, 4):  # the control: another number of drafts
     wrong = float(bounds.list_matching_probability(*laws, other))
     assert abs(statistics.proportion_z(count, TRIALS, wrong)) > 5

@@ -376,6 +376,8 @@ def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
   assert [row['explained'] for row in rows] == [True, True, True, False]
   with pytest.raises(ValueError, match='got gls'):
     count(methods=('gumbel_tree', 'gls'))
+  with pytest.raises(ValueError, match="got 'magic'"):
+    count(methods=('gumbel_tree', 'magic'))
 
 
 def test_weights_of_unknown_rounding_are_refused():

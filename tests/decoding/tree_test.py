@@ -63,6 +63,14 @@ def test_chains_continue_slot_by_slot():
   )
 
 
+def test_nodes_that_propose_nothing_hang_on_the_root():
+  some = tree.chains(jnp.array([[[5, 6], [7, 8]]]))
+  filled = tree.fill(some, 7)
+  assert filled.tokens.tolist() == [[5, 6, 7, 8, -1, -1]]
+  assert filled.parents.tolist() == [[0, 0, 1, 2, 0, 0]]
+  assert filled.depths.tolist() == [[1, 1, 2, 2, 1, 1]]
+
+
 def test_node_tokens_start_with_the_root_and_hide_empty_nodes():
   proposals = tree.chains(jnp.array([[[4, -1], [5, 6]]]))
   tokens = tree.node_tokens(jnp.array([9]), proposals)

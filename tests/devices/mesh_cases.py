@@ -22,10 +22,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import decoding_iid, decoding_matching
 from configs import table_pairs as table_pairs_config
-from listcoupling import gumbel, program_text
+from listcoupling import gumbel, kernels, program_text
 from listcoupling.decoding import analysis, generate, loop, placement
+from listcoupling.decoding import programs as store
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.serving import generate_many
+from listcoupling.decoding.serving import _select, generate_many
 from listcoupling.experiments import run
 from listcoupling.experiments.language import (
   block_efficiency,
@@ -33,12 +34,13 @@ from listcoupling.experiments.language import (
   protocol,
   table_pairs,
 )
-from listcoupling.models import cost, transformer
+from listcoupling.models import attention_splash, cost, sharding, transformer
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from tests import fakes
 from tests.devices import training_cases
 from tests.experiments.language import fakes as letters
+from tests.models import attention_splash_test
 
 KEY = 7
 ROWS, VOCAB = 8, 4096
@@ -320,7 +322,15 @@ def serving(results):
     on_done=lambda request, tokens: ended.append(request),
   )
   calls = alone.metrics.target_calls
+  refills = [
+    program.result().as_text()
+    for kept in store._programs.values()
+    for key, program in kept.items()
+    if key[0] is _select
+  ]
   results['serving'] = {
+    'refills': len(refills),
+    'exchanges': sum(len(program_text.collectives(text)) for text in refills),
     'same': bool((out.tokens == alone.tokens).all()),
     'calls': bool((out.metrics.target_calls == calls).all()),
     'lengths': sorted(set(map(int, out.lengths))),
@@ -416,6 +426,28 @@ def rows(results):
   results['rows'] = {'made': made, 'kept': kept, 'parts': parts, 'csv': csv}
 
 
+def kernel(results):
+  """Splash attention, interpreted, of two shards of rows by two of heads."""
+  arrays = attention_splash_test.operands(3, 4)
+  places = placement.standard_mesh(mesh(dict(data=2, tp=2)))
+  attend = functools.partial(attention_splash.attend, interpret=True)
+  whole = set()
+
+  def program(*arrays):
+    whole.add((kernels._is_whole(()), kernels._is_whole(('fsdp', 'tp'))))
+    return sharding.per_key_head(attend)(*arrays)
+
+  by_heads = NamedSharding(places, PartitionSpec('data', 'tp'))
+  placed = jax.device_put(arrays[:3], by_heads) + arrays[3:]
+  shared = jax.jit(placement.per_shard(program, places, (True,) * 5))
+  text = shared.lower(*placed).compile().as_text()
+  results['kernel'] = {
+    'same': np.array_equal(shared(*placed), attend(*arrays)),
+    'exchanges': len(program_text.collectives(text)),
+    'whole': whole.pop(),
+  }
+
+
 def language_tables(results):
   """Tables of a pair dealt over two devices, on one, and on meshes of more.
 
@@ -486,7 +518,7 @@ def main(path, *names):
   results = {}
   own = (
     *(networks, programs, gathers, short_vocabulary, tables),
-    *(serving, waiting, refusals, rows),
+    *(serving, waiting, refusals, rows, kernel),
   )
   for case in (*own, *training_cases.CASES, language_tables):
     if not names or case.__name__ in names:

@@ -100,6 +100,7 @@ def test_a_queue_on_a_mesh_writes_what_each_request_writes_alone(results):
   assert found['same'] and found['calls'] and len(found['lengths']) > 3
   assert sorted(found['ended']) == list(range(40)) != found['ended']
   assert found['occupancy'] == 1  # one slot a shard: it waits for no other
+  assert found['refills'] == 1 and found['exchanges'] == 0
 
 
 def test_a_slot_of_a_mesh_waits_for_its_own_shard_alone(results):
@@ -290,3 +291,9 @@ def test_axes_may_be_absent_in_any_order_and_explicit():
     placement.standard_mesh('tp=8')
   with pytest.raises(ValueError, match="an axis 'foo'; its axes may be 'data'"):
     placement.parse_mesh('foo=9999')
+
+
+def test_each_device_runs_the_kernel_on_its_own_rows_and_heads(results):
+  found = results['kernel']
+  assert found['same'] and found['exchanges'] == 0
+  assert found['whole'] == [False, True]  # alone it could not stand there

@@ -77,7 +77,8 @@ def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch, drawn):
     assert line.get_ydata().tolist() == [row[name] for row in rows]
     counts = [row['num_drafts'] for row in rows]
     factors = np.divide(line.get_xdata(), counts).astype(float)
-    assert (abs(np.log2(factors)) < 0.15).all()
+    # Each point is nearer to its own count than to half or twice as many.
+    assert (abs(np.log2(factors)) < 0.5).all()
   assert axes.get_xscale() == 'log' and axes.get_xticks().tolist() == [1]
   starts = {curve.lines[0].get_xdata()[0] for curve in curves.values()}
   assert len(starts) == len(curves) == len(toy.METHODS)  # each apart

@@ -179,6 +179,13 @@ def test_names_that_lead_elsewhere_are_refused(name):
     bitstream.from_bytes(_resealed(data, len(data) - 16 - 5, b'../x'))
 
 
+def test_bytes_behind_the_last_field_are_refused():
+  data = bitstream.to_bytes(_gls())
+  assert _resealed(data, len(data) - 16, b'') == data  # the control
+  with pytest.raises(bitstream.ContainerError, match='something follows'):
+    bitstream.from_bytes(_resealed(data, len(data) - 16, b'more'))
+
+
 def test_numbers_of_more_digits_are_refused():
   data = bitstream.to_bytes(_gls(base=1000))
   start = bitstream.OVERHEAD - 16
@@ -304,6 +311,7 @@ def test_another_version_is_named():
     (dict(_lattice()._asdict(), num_candidates=385), '6 .* 4 groups, got 385'),
     (dict(_lattice()._asdict(), num_groups=3), 'divide the 4 .* got 3'),
     (dict(num_groups=4, num_messages=251), '1000 / 4, got 251'),
+    (dict(num_messages=0), 'num_messages must lie in 1.* got 0'),
   ],
 )
 def test_fields_that_make_no_sense_are_not_written(tmp_path, change, message):
@@ -339,6 +347,13 @@ def test_files_are_replaced_whole_and_named(tmp_path, monkeypatch):
   bitstream.write(tmp_path / 'link', container)
   assert (tmp_path / 'link').is_symlink()
   _same(bitstream.read(path), container)
+
+
+@pytest.mark.parametrize('base, count', [(2, 512), (91, 1024), (1000, 643)])
+def test_so_many_digits_make_a_number(base, count):
+  """Of files written so far; with another count they need another version."""
+  parts = [part for part, _ in bitstream._numbers(2 * count, base)]
+  assert parts == [slice(0, count), slice(count, 2 * count)]
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,5 +1,6 @@
 """Networks of the codec read from folders: which, and what is refused."""
 
+import itertools
 import shutil
 
 import jax
@@ -73,6 +74,15 @@ def test_a_digest_covers_all_that_a_decoder_uses():
     fits.make_trained('list_quantiser', schemes.Model(fit=model.fit)).digest
   )
   assert len(found) == len(leaves) + 3
+
+
+def test_fits_of_other_codes_lie_in_other_files():
+  sizes = itertools.product((1, 2, 4), (1, 2, 4), (None, 0.3, 1.0))
+  paths = [
+    fits.fit_path('a', 'gls_kmeans', 16, beta, num_groups=g, bin_size=m)
+    for g, m, beta in sizes
+  ]
+  assert len(set(paths)) == len(paths) == 27
 
 
 def test_networks_that_do_not_belong_together_are_refused():

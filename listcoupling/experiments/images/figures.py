@@ -140,7 +140,7 @@ def examples(halves, sides, sent, path, *, title, choice) -> None:
   Args:
     halves: left and right [R, H, W]; colour is a last axis in all images.
     sides: [R, J, h, w], J >= K.
-    sent: `table.Sent` of these images.
+    sent: `image_codec.trials.Sent` of these images.
     path: PNG file.
     title: first words of the heading.
     choice: what the encoder chooses, in words.

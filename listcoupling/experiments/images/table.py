@@ -186,7 +186,7 @@ def spread(halves, count):
 
 
 def measure(error, found, error_bound) -> np.ndarray:
-  """One repeat of one job, as kept on disk.
+  """One repeat of one codec, as kept on disk.
 
   Args:
     error: [R, K] squared error per pixel.

@@ -243,6 +243,49 @@ def test_errors_are_those_of_the_images(finished):
   assert row['mse_worst'] == pytest.approx(np.max(found, -1).mean(), rel=1e-4)
 
 
+def test_settings_are_chosen_on_images_held_out():
+  """Evenly spread ones of "select", with a key of no repeat."""
+  held_out = np.arange(5.0).reshape(1, 5, 1, 1).repeat(2, 0)
+  asked = []
+  codecs = SimpleNamespace(
+    halves={'select': image_data.Halves(*held_out)},
+    choose=lambda *args: asked.append(args),
+  )
+  for count in (3, 0):
+    config = _config(num_held_out_images=count)
+    table.choose(config, codecs, {'a codec': []}, seed=3)
+  (key, chosen_on, choices), (_, without, _) = asked
+  assert chosen_on.right.ravel().tolist() == [0, 2, 4]
+  assert choices == {'a codec': []} and without is None
+  seed = gumbel.seed_key(3)
+  assert not any(
+    key == gumbel.domain_key(seed, gumbel.Domain.REPEAT, i) for i in range(100)
+  )
+
+
+def test_every_codec_chooses_among_settings_that_it_can_have():
+  config = _config(betas=(0.3, 0.6), num_messages=(16,))
+  config.refine.betas = (0.6,)
+  gls = table.choices_of(config, 'gls')
+  assert [(x.scheme, x.num_decoders, x.num_groups) for x in gls] == [
+    ('gls', 1, 1), ('gls', 2, 1), ('gls', 2, 2), ('shared_race', 2, 1),
+  ]  # fmt: skip
+  for code, settings in gls.items():  # L G candidates or more
+    counts = (32,) if code.num_groups == 2 else (16, 32)
+    assert settings == [(b, n, 1) for b in (0.3, 0.6) for n in counts]
+  assert table.choices_of(config, 'gls_kmeans')['gls_kmeans', 1, 16, 1] == [
+    (0.6, 32, 1)
+  ]
+  assert set(table.choices_of(config, 'lattice')) == {
+    ('lattice', 1, 16, 1), ('lattice', 2, 16, 2),
+  }  # fmt: skip
+  lists = table.choices_of(config, 'list_quantiser')
+  assert lists['list_quantiser', 2, 16, 1] == [(None, 1, 1), (None, 1, 2)]
+  assert len(table.choices_of(config, 'side_only')) == 2
+  config.schemes = ('list_quantiser',)
+  assert not table.choices_of(config, 'side_only')  # which needs a VAE
+
+
 @pytest.mark.parametrize(
   'change, message',
   [

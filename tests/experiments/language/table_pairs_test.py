@@ -131,22 +131,30 @@ def test_chances_of_normal_scores_are_those_of_draws():
 
 
 def test_the_best_tree_is_the_best_of_all_nodes():
-  """Laws by token and depth, all paths enumerated."""
-  laws = jax.nn.softmax(jax.random.normal(jax.random.key(1), (5, 3, 3)) * 1.5)
-  text, count = jnp.array([2, 0, 1, 1, 0, 2]), 5
-  paths = {}
+  """Laws by token and depth, all paths enumerated, all texts to depth 3."""
+  laws = jax.random.normal(jax.random.key(1), (8, 3, 3))
+  laws = jax.nn.softmax(laws / 2)
+  count, paths = len(laws), {}
+  known = np.asarray(laws, np.float64)
   for depth in range(1, count + 1):
     for path in itertools.product(range(3), repeat=depth):
-      steps = zip((2, *path), path, laws)
-      paths[path] = np.prod([law[above, token] for above, token, law in steps])
-  nodes = sorted(paths, key=paths.get)[-count:]
-  found, expected = table_pairs.best_tree(
-    lambda token, depth: laws[depth, token], text, count
-  )
+      steps = zip(known, (2, *path), path)
+      paths[path] = np.prod([law[above, token] for law, above, token in steps])
+  nodes = set(sorted(paths, key=paths.get)[-count:])
+  assert len({(len(node), node[-1]) for node in nodes}) < count  # cousins, too
+  texts = np.array([*itertools.product(range(3), repeat=3)])
+  rows = np.pad(texts, ((0, 0), (1, count - 3)), constant_values=2)
+  found, expected = jax.vmap(
+    lambda row: table_pairs.best_tree(
+      lambda token, depth: laws[depth, token], row, count
+    )
+  )(jnp.asarray(rows))
   np.testing.assert_allclose(expected, sum(map(paths.get, nodes)), rtol=1e-5)
-  on_text = [node for node in nodes if node == (0, 1, 1, 0, 2)[: len(node)]]
-  assert found == len(on_text)
-  assert len({len(node) for node in nodes}) > 2  # no chain, no star
+  wanted = [
+    sum(tuple(row[1 : 1 + size]) in nodes for size in range(1, count + 1))
+    for row in rows
+  ]
+  np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize('temperature', [0.0, 1.0])
