@@ -141,6 +141,15 @@ def test_files_named_exist():
   assert [name for name in sorted(names) if not (_ROOT / name).exists()] == []
 
 
+def test_the_table_of_meshes_names_every_script_once():
+  page = (_DOCS / 'howto' / 'devices.md').read_text()
+  table = page.split('| scripts | `--mesh` |')[1].split('\n\n')[0]
+  first = ' '.join(re.findall(r'^\|([^|]*)\|', table, re.M))
+  names = re.findall(r'`(\w+)`', first)
+  scripts = (_ROOT / 'scripts').glob('[!_]*.py')
+  assert sorted(names) == sorted(path.stem for path in scripts)
+
+
 def test_site_builds_without_warnings(tmp_path):
   pytest.importorskip('myst_nb', reason='needs listcoupling[docs]')
   build = [sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going']

@@ -320,6 +320,7 @@ _BAD = [
   (dict(labels=LABELS[:-1]), 'labels'),
   (dict(labels=LABELS * 0.5), 'labels'),
   (dict(labels=LABELS - 1), 'labels'),
+  (dict(labels=np.where(LABELS, LABELS, 2**31)), 'from 0 to 2.31 - 1'),
   (dict(num_decoders=0), 'num_decoders'),
   (dict(num_decoders=2.0), 'num_decoders'),
   (dict(num_groups=0), 'num_groups'),

@@ -233,3 +233,5 @@ def test_the_coldest_laws_are_greedy(temperature):
     assert law.logits.tolist() == [-np.inf, 0.0, -np.inf]
   warm = filters.warp(logits, 1e-37, GenerateOptions())
   assert np.isfinite(warm.logits).all()
+  edge = filters.warp(jnp.zeros(3), filters.COLDEST, GenerateOptions())
+  assert edge.logits.tolist() == [0.0, 0.0, 0.0]  # the first that is no 0

@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import decoding_iid, decoding_matching
+from configs import table_pairs as table_pairs_config
 from listcoupling import gumbel, kernels, program_text
 from listcoupling.decoding import analysis, generate, loop, placement
 from listcoupling.decoding import programs as store
@@ -31,6 +32,7 @@ from listcoupling.experiments.language import (
   block_efficiency,
   matching,
   protocol,
+  table_pairs,
 )
 from listcoupling.models import attention_splash, cost, sharding, transformer
 from listcoupling.models.random_pair import random_pair
@@ -496,7 +498,12 @@ def _refused_tables(folder, config):
     filled = matching.run.on(placement.parse_mesh(mesh))
     return fakes.refusal(filled, config, work)
 
+  pairs = table_pairs_config.get_config()
+  pairs.rows = 2
   found = {
+    'pairs': fakes.refusal(
+      table_pairs.run.on(placement.parse_mesh('data=3')), pairs, new
+    ),
     'batch': message('data=4'),
     'folder': message('tp=2', folder / f'{matching.__name__}data=3,tp=2'),
   }

@@ -5,10 +5,9 @@ import os
 import signal
 
 from configs import decoding_matching
-from configs import gaussian as gaussian_config
 from configs import toy as toy_config
 from listcoupling.decoding import placement
-from listcoupling.experiments import gaussian, run, toy
+from listcoupling.experiments import run, toy
 from listcoupling.experiments.language import matching, protocol
 from tests import fakes
 from tests.experiments.language import fakes as letters
@@ -45,22 +44,6 @@ def toy_table(folder):
   config = toy_config.get_config()
   config.update(num_pairs=3, trials=64, num_atoms=5, num_drafts=(1, 2, 3))
   return toy.run(config, folder)
-
-
-def gaussian_table(folder):
-  """Two repeats of a few trials."""
-  config = gaussian_config.get_config('small')
-  config.update(
-    num_decoders=(2,),
-    schemes=('no_message', 'gls', 'limit'),
-    num_candidates=256,
-    test_variances=(0.1, 0.02),
-    selection_trials=60,
-    trials=60,
-    chunk=60,
-    repeats=2,
-  )
-  return gaussian.run(config, folder)
 
 
 def language_table(prompts, folder, mesh=''):
@@ -117,7 +100,6 @@ def tables(results, process, folder):
     with run.open_run(folder / 'failed', {'seed': 0}) as held:
       held.rows({0: 1, 1: 0}, inverse, key='x')
 
-  gaussian_table(folder / 'gaussian')
   fill = functools.partial(language_table, folder / 'prompts')
   fill(folder / 'language')
   fill(folder / 'language on a mesh', 'data=2')

@@ -8,9 +8,9 @@ in their best shape; `traversal` of one chain is block verification.
 
 Here alone the target's law given the drafter's is known: its logits are
 independent normals. So is, then, the best tree that anyone can draft for a
-text of canonical noise (`best_tree`): what it accepts is the ceiling of
-`gumbel_tree`, learned or not, and where it is behind a rejection scheme, that
-is the price of a text that no drafter may change. Errors are over pairs: two
+text of canonical noise (`best_tree`): no tree accepts more in a call, learned
+or not. Where this greedy policy is behind a rejection scheme, that is the price
+of a text that no drafter may change. Errors are over pairs: two
 pairs at one distance differ.
 
 Legend: A atoms, B texts, K drafts, M tokens of a text, N nodes of a tree
