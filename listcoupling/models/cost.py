@@ -208,7 +208,8 @@ class Machine(NamedTuple):
       if part.devices > self.devices:
         raise ValueError(
           f'parts must be of at most the {self.devices} devices of '
-          f'{self.name}, got {part.devices}; count them with devices={self.devices}.'
+          f'{self.name}, got {part.devices}; count them with '
+          f'devices={self.devices}.'
         )
     return sum(map(self._part, parts))
 
