@@ -325,13 +325,14 @@ class Codecs:
       choices: settings of each codec, all of one family.
     """
     (family,) = {family_of(code) for code in choices}
+    if family not in schemes.SCHEMES:  # side_only: one, which no codec reads
+      return {code: settings[0] for code, settings in choices.items()}
     path = fits.choice_path(self.workdir, family)
     chosen = fits.read_choice(path)
     left = {c: own for c, own in choices.items() if chosen.get(c) not in own}
     if left:
       chosen |= self._best(key, halves, left)
-      if family in schemes.SCHEMES:  # no codec reads that of side_only
-        fits.write_choice(path, chosen)
+      fits.write_choice(path, chosen)
     return {code: chosen[code] for code in choices}
 
   def _best(self, key, halves, choices) -> dict[CodecSizes, CodecSetting]:
