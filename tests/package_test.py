@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -142,6 +143,37 @@ def test_compression_works_on_arrays_alone():
   assert {x for x in reached if not x.startswith(maths)} - below == set()
   sources[f'{maths}distortion'] = 'from listcoupling import tables'
   assert 'listcoupling.files' in _reached(sources, maths)
+
+
+def _upwards(sources: dict[str, str]) -> list[str]:
+  """Imports from what stands further down the list of CONTRIBUTING.md."""
+  listed = re.findall(
+    r'^\| (`listcoupling/.*?) \|', (_ROOT / 'CONTRIBUTING.md').read_text(), re.M
+  )
+  places = {
+    f'listcoupling.{name}': place
+    for place, row in enumerate(listed)
+    for name in re.findall(r'`listcoupling/(\w+)', row)
+  }
+  found = []
+  for reader, text in sources.items():
+    own = places.get('.'.join(reader.split('.')[:2]), len(listed))
+    for module, name, _ in _imports(ast.parse(text)):
+      part = '.'.join(f'{module}.{name}'.split('.')[:2])
+      if places.get(part, -1) > own:
+        found.append(f'{reader}: {part}')
+  return found
+
+
+def test_imports_point_down_the_list_of_folders():
+  sources = _sources()
+  assert _upwards(sources) == []
+  sources = {
+    'listcoupling.compression.codec': 'from listcoupling import tables'
+  }
+  assert _upwards(sources) == [
+    'listcoupling.compression.codec: listcoupling.tables'
+  ]
 
 
 def test_a_name_has_one_address():
