@@ -111,13 +111,40 @@ def _second_addresses(sources: dict[str, str]) -> list[str]:
   return found
 
 
-def test_a_name_has_one_address():
-  sources = {
+def _sources():
+  """Text of every module by its full name, without those of packages."""
+  return {
     '.'.join(path.relative_to(_ROOT).with_suffix('').parts): path.read_text()
     for folder in ('listcoupling', 'scripts')
     for path in (_ROOT / folder).rglob('*.py')
     if path.name != '__init__.py'
   }
+
+
+def _reached(sources: dict[str, str], package: str) -> set[str]:
+  """The library's modules that those of a package import, however deep."""
+  found, todo = set(), {name for name in sources if name.startswith(package)}
+  while todo:
+    name = todo.pop()
+    found.add(name)
+    for module, inner, _ in _imports(ast.parse(sources[name])):
+      todo |= {module, f'{module}.{inner}'} & set(sources) - found
+  return found
+
+
+def test_compression_works_on_arrays_alone():
+  sources, maths = _sources(), 'listcoupling.compression.'
+  below = {'bounds', 'coupling', 'gumbel', 'kernels', 'race_kernel'}
+  below = {f'listcoupling.{name}' for name in below | {'validation'}}
+  reached = _reached(sources, maths)
+  assert f'{maths}distortion' in reached and 'listcoupling.gumbel' in reached
+  assert {x for x in reached if not x.startswith(maths)} - below == set()
+  sources[f'{maths}distortion'] = 'from listcoupling import tables'
+  assert 'listcoupling.files' in _reached(sources, maths)
+
+
+def test_a_name_has_one_address():
+  sources = _sources()
   assert len(sources) > 100 and _second_addresses(sources) == []
   sources['reader'] = (
     'from listcoupling import rejection\n'

@@ -32,6 +32,7 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
+from listcoupling.config_fields import Field
 from listcoupling.data import text
 from listcoupling.decoding import analysis
 from listcoupling.experiments import plots
@@ -40,7 +41,6 @@ from listcoupling.experiments.plots import Curve
 from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
-from listcoupling.validation import Field
 
 # Text and split of the shipped pair, see listcoupling/models/shipped/README.md.
 SHIPPED_TEXT = (

@@ -19,13 +19,13 @@ import jax
 import numpy as np
 
 from listcoupling import bounds, tables
+from listcoupling.config_fields import Field
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import matching, protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.tables import Column
-from listcoupling.validation import Field
 
 PLAIN = 'autoregressive'
 TREE = 'gumbel_tree'

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import bounds, coupling, tables
+from listcoupling.config_fields import Field
 from listcoupling.decoding import analysis
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
@@ -29,7 +30,6 @@ from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.experiments.plots import Curve
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
-from listcoupling.validation import Field
 
 _largest = bounds.optimal_list_acceptance
 COMPUTED = {

@@ -24,6 +24,7 @@ from jax.sharding import Mesh
 
 import listcoupling
 from listcoupling import files, gumbel, tables
+from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
 from listcoupling.decoding import placement, programs
@@ -40,7 +41,6 @@ from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
 from listcoupling.models.quantised import quantised_drafter
-from listcoupling.validation import Field
 
 T = TypeVar('T')
 _BUCKET = 32  # `generate` pads prompts to multiples of it
@@ -524,9 +524,10 @@ def lead(
   Returns:
     The difference and, as name_se, its standard error over prompts.
   """
-  (one, its), (other, others) = map(tokens_per_call, (ours, theirs))
-  error = tables.cluster_error(its - others)
-  return {name: float(one - other), f'{name}_se': error}
+  rate, terms = tokens_per_call(ours)
+  their_rate, their_terms = tokens_per_call(theirs)
+  error = tables.cluster_error(terms - their_terms)
+  return {name: float(rate - their_rate), f'{name}_se': error}
 
 
 def by_dataset(rows: Iterable[dict]) -> list[tuple[str, list[dict]]]:

@@ -29,6 +29,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from listcoupling import bounds, gumbel, tables
+from listcoupling.config_fields import Field
 from listcoupling.decoding import placement
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.language_model import LanguageModel
@@ -36,7 +37,6 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.tables import Column
-from listcoupling.validation import Field
 
 _SPREAD = 2.5  # of the target's logits
 _VOCAB = 200  # V
@@ -219,7 +219,7 @@ def best_tree(
     nothing.at[0].set(text[0]),
     nothing,
     jnp.zeros(size),
-    nothing.at[0].set(1).astype(bool),
+    jnp.arange(size) == 0,
   )
   search, _ = jax.lax.scan(add, start, jnp.arange(num_nodes))
   return (

@@ -10,6 +10,7 @@ from configs import (
   decoding_matching,
 )
 from listcoupling import files, tables
+from listcoupling.config_fields import check_config
 from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding import programs
 from listcoupling.decoding.generate import generate
@@ -20,7 +21,6 @@ from listcoupling.experiments.language import (
   protocol,
 )
 from listcoupling.experiments.language.protocol import Job
-from listcoupling.validation import check_config
 from tests.experiments.language import fakes
 
 
