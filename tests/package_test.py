@@ -44,7 +44,6 @@ def test_the_face_lists_no_internals():
   assert not [name for name in dir(listcoupling) if name.startswith('_')]
 
 
-_INTERNAL = {'first_arrivals', 'list_match'}  # what other modules share
 _MODULES = ['bounds', 'coupling', 'gumbel', 'rejection', 'weighted_minhash']
 
 
@@ -62,7 +61,7 @@ def test_a_module_of_the_face_completes_to_what_it_defines(name):
     if isinstance(node, ast.Assign)
     for target in node.targets
   }
-  public = {name for name in defined - _INTERNAL if name[0] != '_'}
+  public = {name for name in defined if name[0] != '_'}
   assert public and dir(module) == module.__all__ == sorted(public)
 
 
@@ -196,7 +195,7 @@ def test_types_are_announced():
   assert pathlib.Path(listcoupling.__file__).with_name('py.typed').exists()
 
 
-_HEAVY = ('flax', 'optax', 'orbax', 'matplotlib', 'tensorflow_datasets')
+_HEAVY = ('flax', 'optax', 'orbax', 'matplotlib', 'tensorflow_datasets', 'tqdm')
 
 
 @pytest.mark.parametrize(
