@@ -257,12 +257,14 @@ def run_table(
   folder = flags.DEFINE_string(
     'workdir', workdir, 'For the results; resumed.', required=workdir is None
   )
-  join = mesh or define_processes()
+  join = None if mesh else define_processes()
 
   def main(_):
     table = choose(given.value)
-    if (shared := join()) is not None:
-      table = table.on(shared)
+    if join:
+      join()
+    elif (devices := mesh()) is not None:
+      table = table.on(devices)
     text = table.as_text(table(given.value, folder.value, number.value))
     if jax.process_index() > 0:
       return

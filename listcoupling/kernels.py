@@ -1,9 +1,9 @@
-"""When kernels take the place of XLA: on GPUs of NVIDIA and on TPUs.
+"""When kernels take the place of XLA: on GPUs of NVIDIA, and on TPUs if asked.
 
 Those for GPUs are our own, written in Pallas for Triton, that for TPUs comes
 with JAX. A process without such a device neither imports nor traces them;
 everywhere else XLA's programs are the path, and they are what the kernels are
-tested against.
+tested against. The switches are read while a program is traced.
 """
 
 import importlib.util
@@ -12,14 +12,17 @@ import jax
 from jax.sharding import AxisType
 
 RACE = True  # `race_kernel`
-ATTENTION = True  # `models.attention_kernel`, `models.attention_splash`
+ATTENTION = True  # `models.attention_kernel`
+# `models.attention_splash`: compiled for TPU v5p, v5e and v6e and equal to XLA
+# when interpreted, but not yet run on a chip.
+SPLASH = False
 
 
 def at_hand(backend: str, *, shared_out: tuple[str, ...] = ()) -> bool:
   """Whether a kernel can stand in the program that is being traced.
 
-  Choose then by `jax.lax.platform_dependent(..., cuda=kernel)`: the program
-  may still be one for the CPU.
+  Choose then by `jax.lax.platform_dependent(..., cuda=kernel)`, or `tpu=`: the
+  program may still be one for the CPU.
 
   Args:
     backend: the kernel's, 'gpu' or 'tpu'.

@@ -156,13 +156,15 @@ def attend(
 def _kernels(rows, keys, tokens):
   """Those that take these shapes, by the platform they are for."""
   found, shards = {}, placement.automatic('tp')
-  if not kernels.ATTENTION or keys.shape[1] % shards:
+  if keys.shape[1] % shards:
     return found
   at_hand = functools.partial(kernels.at_hand, shared_out=('fsdp', 'tp'))
-  if at_hand('gpu') and attention_kernel.serves(rows, keys):
-    found['cuda'] = sharding.per_key_head(attention_kernel.attend)
-  if at_hand('tpu') and attention_splash.serves(rows, keys, tokens, shards):
-    found['tpu'] = sharding.per_key_head(attention_splash.attend)
+  if kernels.ATTENTION and at_hand('gpu'):
+    if attention_kernel.serves(rows, keys):
+      found['cuda'] = sharding.per_key_head(attention_kernel.attend)
+  if kernels.SPLASH and at_hand('tpu'):
+    if attention_splash.serves(rows, keys, tokens, shards):
+      found['tpu'] = sharding.per_key_head(attention_splash.attend)
   return found
 
 

@@ -161,10 +161,10 @@ class Block(nn.Module):
     return x, tuple(written)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'ordered', 'kernel'))
-def _layer(params, *arrays, config: TransformerConfig, ordered: bool, kernel):
+@functools.partial(jax.jit, static_argnames=('config', 'ordered', 'switches'))
+def _layer(params, *arrays, config: TransformerConfig, ordered: bool, switches):
   """A layer as a function: a network traces those of one shape once."""
-  del kernel  # `attend` has asked `kernels` while this was traced
+  del switches  # `attend` has asked `kernels` while this was traced
   return Block(config, ordered).apply({'params': params}, *arrays)
 
 
@@ -189,7 +189,7 @@ class Transformer(nn.Module):
       params,
       config=self.config,
       ordered=self.ordered,
-      kernel=kernels.ATTENTION,
+      switches=(kernels.ATTENTION, kernels.SPLASH),
     )
 
   @nn.compact

@@ -111,12 +111,19 @@ def test_shapes_that_are_served(monkeypatch):
   assert attention_splash.block_size(8192, 512) == 2048
 
 
-@pytest.mark.parametrize('platform, calls', [('tpu', 1), ('cpu', 0)])
-def test_only_a_tpu_gets_the_kernel(monkeypatch, platform, calls):
+@pytest.mark.parametrize(
+  'platform, switch, calls',
+  [('tpu', True, 1), ('tpu', False, 0), ('cpu', True, 0)],
+)
+def test_only_a_tpu_that_asks_gets_the_kernel(
+  monkeypatch, platform, switch, calls
+):
+  monkeypatch.setattr(kernels, 'SPLASH', switch)
   monkeypatch.setattr(kernels, 'at_hand', lambda name, **_: name == 'tpu')
   rows, keys, values, *rest = operands(3, 4)
   queries = rows.reshape(2, 2, 3, 4, 128).swapaxes(1, 2)
-  exported = export.export(jax.jit(attention.attend), platforms=[platform])(
+  traced_anew = jax.jit(lambda *arrays: attention.attend(*arrays))
+  exported = export.export(traced_anew, platforms=[platform])(
     queries, keys, values, *rest
   )
   assert exported.mlir_module().count('@tpu_custom_call') == calls

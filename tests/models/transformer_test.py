@@ -87,17 +87,18 @@ def test_incremental_equals_full():
   assert full.dtype == jnp.float32
 
 
-def test_a_layer_is_traced_for_each_choice_of_kernels(monkeypatch):
+@pytest.mark.parametrize('switch', ['ATTENTION', 'SPLASH'])
+def test_a_layer_is_traced_for_each_choice_of_kernels(monkeypatch, switch):
   seen, params = [], tiny_params()
 
   def attend(*args):
-    seen.append(kernels.ATTENTION)
+    seen.append(getattr(kernels, switch))
     return attention.attend(*args)
 
   monkeypatch.setattr(transformer, 'attend', attend)
   transformer._layer.clear_cache()
   for choice in (True, False, True):
-    monkeypatch.setattr(kernels, 'ATTENTION', choice)
+    monkeypatch.setattr(kernels, switch, choice)
     logits = functools.partial(transformer.causal_logits, TINY)
     jax.eval_shape(logits, params, random_tokens(2, 1, 3))
   assert seen == [True, False]  # once for all layers, and again for another

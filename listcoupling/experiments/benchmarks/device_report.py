@@ -1,12 +1,14 @@
 """Measurements that need an accelerator, in one run of a few minutes.
 
 Parity of text with the CPU, the race against the two limits of its hardware,
-blocks of a 1B target with a drafter of its first layers, prefill, a Gaussian
-repeat, training steps of the VAE, the fastest of a grid of trees. Times are
-wall clock of a second call; `compile_seconds` is what the first call took
-longer. Weights are random.
+attention to a long cache (on a TPU by splash attention, too), blocks of a 1B
+target with a drafter of its first layers, prefill, a Gaussian repeat, training
+steps of the VAE, the fastest of a grid of trees. Times are wall clock of a
+second call; `compile_seconds` is what the first call took longer. Weights are
+random.
 
-Legend: B batch, P prompt, T capacity of a row, V vocabulary, R rows.
+Legend: B batch, P prompt, T capacity of a row, V vocabulary, R rows, S new
+tokens, J key heads, G query heads per key head, E head size.
 """
 
 import concurrent.futures
@@ -22,13 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import files, gumbel, race_kernel
+from listcoupling import files, gumbel, kernels, race_kernel
 from listcoupling.compression import poisson_functional
 from listcoupling.decoding import analysis, tuning
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
-from listcoupling.models import pretrained
+from listcoupling.models import attention as cached
+from listcoupling.models import attention_splash, pretrained
 from listcoupling.models import vae as vae_model
 from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import vae as vae_training
@@ -46,6 +49,7 @@ class Sizes(NamedTuple):
   tuned: int  # settings tried by `tuning`, plain sampling the first of them
   prefills: tuple[tuple[int, int], ...]  # (B, P)
   sampler: tuple[int, int]  # (R, V)
+  attention: tuple[int, int, int, int, int]  # (B, S, J, G, T), E is 128
   trials: int  # of the Gaussian source
   images: int  # in a batch of the VAE
   vae: vae_model.VAEConfig
@@ -91,6 +95,7 @@ FULL = Sizes(  # a 1B target, a drafter of 120M beside the embeddings
   tuned=1 + len(tuning.GRID),
   prefills=((1, 8064), (32, 2048)),
   sampler=(256, 151936),
+  attention=(32, 33, 4, 7, 4352),  # of a 7B target
   trials=4096,
   images=64,
   vae=vae_model.VAEConfig(),
@@ -105,11 +110,13 @@ TOY = Sizes(  # the same run in seconds on a CPU
   tuned=2,
   prefills=((1, 64),),
   sampler=(8, 1000),
+  attention=(1, 1, 1, 2, 640),
   trials=8,
   images=4,
   vae=vae_model.VAEConfig(kind='dense', hidden_size=8),
 )
 
+_LAYERS = 4  # of attention, which share what is told about a mask
 _STEPS = 20  # of training, in one call
 _TRAINING = dict(
   estimator_loss='contrastive', num_negatives=15, beta=0.1, side_kind='crop',
@@ -152,6 +159,40 @@ def sampler(sizes: Sizes) -> Iterator[dict]:
       'ms': 1e3 * seconds,
       # A race reads what a copy reads and writes.
       'share_of_limit': max(copied / 2, streams * drawn) / seconds,
+      'compile_seconds': compiling,
+    }
+
+
+def attention(sizes: Sizes) -> Iterator[dict]:
+  """Layers that read a full cache, as `kernels` says and on TPUs by splash."""
+  b, s, j, g, t = sizes.attention
+  draw = functools.partial(jax.random.normal, dtype=jnp.bfloat16)
+  queries = draw(gumbel.seed_key(9), (b, s, j, g, 128))
+  cache = draw(gumbel.seed_key(10), (2, b, j, t, 128))
+  mask = jnp.arange(t)[None] <= jnp.arange(t - s, t)[:, None]
+  told = jnp.broadcast_to(mask, (b, s, t)), jnp.full(b, t, jnp.int32)
+
+  def by_splash(queries, *arrays):
+    rows = queries.swapaxes(1, 2).reshape(b, j, s * g, 128)
+    mixed = attention_splash.attend(rows, *arrays)
+    return mixed.reshape(b, j, s, g, 128).swapaxes(1, 2)
+
+  reads = {'attention': cached.attend}
+  if kernels.at_hand('tpu'):
+    reads['splash attention'] = by_splash
+  for what, read in reads.items():
+
+    @jax.jit
+    def layers(mixed, keys, values, mask, used, read=read):
+      for _ in range(_LAYERS):
+        mixed = read(mixed, keys, values, mask, used).reshape(queries.shape)
+      return mixed
+
+    call = functools.partial(layers, queries, *cache, *told)
+    _, seconds, compiling = _timed(call, 20)
+    yield {
+      'what': f'{what} of {s} tokens',
+      'ms': 1e3 * seconds / _LAYERS,
       'compile_seconds': compiling,
     }
 
@@ -298,7 +339,10 @@ def tuned(sizes: Sizes) -> Iterator[dict]:
 
 SECTIONS = {
   section.__name__: section
-  for section in (sampler, parity, blocks, prefill, gaussian, vae, tuned)
+  for section in (
+    *(sampler, attention, parity, blocks),
+    *(prefill, gaussian, vae, tuned),
+  )
 }
 
 

@@ -29,6 +29,7 @@ import tqdm
 
 from listcoupling import files, gumbel, tables
 from listcoupling.compression import list_quantiser
+from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures
 from listcoupling.experiments.run import Experiment
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
@@ -43,7 +44,6 @@ from listcoupling.training.image_fits import (
   needs_vae,
   train_models,
 )
-from listcoupling.validation import Field
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {
@@ -386,8 +386,12 @@ def _standing(rows) -> list[str]:
     if row.get('ahead') is None or row.get('is_chosen') is False:
       continue
     own = counts.setdefault(row['scheme'], dict(ahead=0, level=0, behind=0))
-    within = abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0)
-    own['level' if within else 'ahead' if row['ahead'] > 0 else 'behind'] += 1
+    if abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0):
+      own['level'] += 1
+    elif row['ahead'] > 0:
+      own['ahead'] += 1
+    else:
+      own['behind'] += 1
   if not counts:
     return []
   said = (

@@ -29,6 +29,26 @@ def test_a_toy_run_measures_every_section(tmp_path):
   assert prompts == {32, 64 - sizes.new_tokens}
 
 
+def test_a_tpu_is_timed_with_splash_attention_too(monkeypatch):
+  seen = []
+
+  def attend(*arrays):
+    seen.append([x.shape for x in arrays])
+    return arrays[0]
+
+  monkeypatch.setattr(device_report.attention_splash, 'attend', attend)
+  monkeypatch.setattr(
+    device_report.kernels, 'at_hand', lambda name, **_: name == 'tpu'
+  )
+  rows = list(device_report.attention(device_report.TOY))
+  assert [row['what'] for row in rows] == [
+    'attention of 1 tokens', 'splash attention of 1 tokens',
+  ]  # fmt: skip
+  cache = (1, 1, 640, 128)
+  own = [(1, 1, 2, 128), cache, cache, (1, 1, 640), (1,)]
+  assert seen == [own] * device_report._LAYERS
+
+
 def test_the_fastest_setting_is_held_against_plain_sampling(monkeypatch):
   """Rates by hand: the median of each, plain sampling the first."""
   sizes, rates = device_report.TOY, ([10, 12, 30], [15, 18, 19])
