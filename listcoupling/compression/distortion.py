@@ -14,12 +14,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from listcoupling import tables
-
-# Which of the decoders, and the prefix of its figures.
-DECODERS = {'best': '', 'mean': 'average_', 'worst': 'worst_'}
-_REDUCE = (np.nanmin, np.nanmean, np.nanmax)
-SIZE = 3 + 4 * len(DECODERS)
+# By the prefix of its figures, what makes one error of those of K decoders: the
+# best, the mean and the worst.
+DECODERS = {'': np.nanmin, 'average_': np.nanmean, 'worst_': np.nanmax}
+NUM_SUMS = 3 + 4 * len(DECODERS)
 
 
 def by_list_size(squared_error) -> np.ndarray:
@@ -35,10 +33,12 @@ def by_list_size(squared_error) -> np.ndarray:
 
 
 def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
-  """Sums [..., SIZE] over R trials: what every figure needs.
+  """Sums [..., NUM_SUMS] over R trials: what every figure needs.
 
   They are count, matches, the bound of Proposition 4 (NaN where there is none);
-  then, for each of `DECODERS`, of dB, its square, the squared error and its.
+  then, for each of `DECODERS`, of dB, its square, the squared error and its. A
+  squared error below 1e-20 counts as -200 dB: an exact answer would make every
+  mean of decibels -inf.
 
   Args:
     squared_error: [R, ..., K], NaN where there is no such decoder.
@@ -53,7 +53,7 @@ def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
   for x in (match, bound):
     none = np.full(shape, np.nan)
     sums.append(none if x is None else np.sum(x, 0, dtype=float))
-  for reduce in _REDUCE:
+  for reduce in DECODERS.values():
     for value in (reduce(db, -1), reduce(error, -1)):  # [R, ...]
       value = value * weight
       sums += [value.sum(0), (value**2).sum(0)]
@@ -61,7 +61,7 @@ def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
 
 
 def figures(sums) -> dict[str, float]:
-  """Distortions, error rate and bound from `moments` of one setting [SIZE].
+  """Distortions, error rate and bound from `moments` of one setting [NUM_SUMS].
 
   Returns:
     mean_db: mean of 10 log10 of the squared error of the best decoder (the
@@ -75,9 +75,7 @@ def figures(sums) -> dict[str, float]:
   total, square = np.moveaxis(np.reshape(rest, (-1, 2, 2)) / count, -1, 0)
   spread = np.sqrt(np.maximum(square - total**2, 0) / max(count - 1, 1))
   row = {}
-  for prefix, (db, error), (db_se, error_se) in zip(
-    DECODERS.values(), total, spread
-  ):
+  for prefix, (db, error), (db_se, error_se) in zip(DECODERS, total, spread):
     row |= {
       f'{prefix}mean_db': db,
       f'{prefix}mean_db_se': db_se,
@@ -87,7 +85,7 @@ def figures(sums) -> dict[str, float]:
   if not np.isnan(match):
     rate = 1 - match / count
     row['error_rate'] = rate
-    row['error_rate_se'] = tables.binomial_error(rate, count)
+    row['error_rate_se'] = np.sqrt(rate * (1 - rate) / count)
   if not np.isnan(bound):
     row['error_bound'] = bound / count
   return {name: float(value) for name, value in row.items()}
@@ -115,7 +113,7 @@ def choose(rows: Sequence[Mapping[str, float]], score: str) -> int:
     score: 'mean_db' or 'mse_db', with a prefix of `DECODERS` or without.
 
   Raises:
-    ValueError: no setting has the figure.
+    ValueError: no setting has the figure and its standard error.
 
   Example:
     >>> rows = [{'mse_db': -9.0, 'mse_db_se': 3.0},
@@ -123,7 +121,13 @@ def choose(rows: Sequence[Mapping[str, float]], score: str) -> int:
     >>> choose(rows, 'mse_db')
     1
   """
-  return int(np.nanargmin([row[score] + row[f'{score}_se'] for row in rows]))
+  scores = [row[score] + row[f'{score}_se'] for row in rows]
+  if np.all(np.isnan(scores)):
+    raise ValueError(
+      f'rows must hold a setting with {score} and {score}_se, got none among '
+      f'{len(rows)}: too few trials, or errors that are NaN.'
+    )
+  return int(np.nanargmin(scores))
 
 
 def gain(plain, error) -> tuple[float, float]:

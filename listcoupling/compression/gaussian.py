@@ -27,7 +27,6 @@ from listcoupling.compression import codec, labels, lattices
 from listcoupling.gumbel import Domain, domain_key
 
 LABELS = ('random', 'interval')
-_AT_ONCE = 10_000  # trials of a lattice, whose memory is their number times D
 
 
 class Trials(NamedTuple):
@@ -294,7 +293,8 @@ def simulate_lattice(
   """Squared errors of decoders whose codebook is a dithered lattice.
 
   For D = 1 sources and side information are those of `simulate` with the same
-  key and trials; D dimensions take D trials each.
+  key and trials; D dimensions take D trials each. All trials of a call run at
+  once, and each R is compiled anew: give many in chunks of one size.
 
   Args:
     key: typed key.
@@ -367,13 +367,7 @@ def _compiled_lattice(lattice, num_messages, num_groups, size, points, reach):
     )
     return jnp.mean((answer - a[None]) ** 2, -1), weight
 
-  @jax.jit
-  def run(key, trials, *settings):
-    return jax.lax.map(
-      lambda trial: one(key, trial, *settings), trials, batch_size=_AT_ONCE
-    )
-
-  return run
+  return jax.jit(jax.vmap(one, (None, 0, None, None, None, None)))
 
 
 def _spread_out(a, t, s, spread):

@@ -33,11 +33,12 @@ import numpy as np
 from listcoupling import tables
 from listcoupling.compression import binary, distortion, lattices
 from listcoupling.compression import gaussian as source
+from listcoupling.config_fields import Field
 from listcoupling.experiments import gaussian, plots
 from listcoupling.experiments.run import Experiment
 from listcoupling.tables import Column
-from listcoupling.validation import Field
 
+_CHUNK = 10_000  # trials of a compiled call; Ctrl-C is heard between two
 _POSITIVE = Field(float, above=0, many=True)
 _TRIALS = Field(int, least=2)
 _OTHERS = (  # columns of distortions in decibels, beside the best decoder's
@@ -50,19 +51,23 @@ def _cases(numbers: Field) -> Callable[[Any], None]:
   """The field of cases (L, a number for each of K decoders)."""
   numbers = numbers._replace(many=True)
 
+  def is_case(case):
+    try:
+      count, known = case
+    except (TypeError, ValueError):
+      return False
+    return Field(int, least=1).allows(count) and numbers.allows(known)
+
   def check(cases):
-    for case in cases or [cases]:
-      try:
-        count, known = case
-        right = Field(int, least=1).allows(count) and numbers.allows(known)
-      except (TypeError, ValueError):
-        right = False
-      if not right:
-        raise ValueError(
-          'config.cases must hold pairs: number of messages, then, decoder by '
-          'decoder, the variance of its side information, or how often its '
-          f'channel flips a bit, {numbers}; got {case!r}.'
-        )
+    wrong = [cases]
+    if isinstance(cases, (tuple, list)) and cases:
+      wrong = [case for case in cases if not is_case(case)]
+    if wrong:
+      raise ValueError(
+        'config.cases must hold pairs: number of messages, then, decoder by '
+        'decoder, the variance of its side information, or how often its '
+        f'channel flips a bit, {numbers}; got {wrong[0]!r}.'
+      )
 
   return check
 
@@ -148,8 +153,32 @@ def _draw_best(axes, rows, name, curve) -> None:
   axes.plot(least['num_groups'], least[name], **ring)
 
 
+def _errors(key, total, code, setting, side, spread=(1.0, 1.0)):
+  """Errors [R, K] and weights [R] of `simulate_lattice`, in chunks.
+
+  Args:
+    key: typed key of the trials.
+    total: R.
+    code: see `lattices.make_code`.
+    setting: period and believed variance.
+    side: [K] variances of side information.
+    spread: see `simulate_lattice`.
+  """
+  period, believed = setting
+  parts = [
+    source.simulate_lattice(
+      key, np.arange(start, min(start + _CHUNK, total)), code, period,
+      num_decoders=len(side), side_variance=side, believed_variance=believed,
+      spread=spread,
+    )
+    for start in range(0, total, _CHUNK)
+  ]  # fmt: skip
+  error, weight = map(np.concatenate, zip(*parts))
+  return error, weight
+
+
 def _chosen(keys, config, code, side, scores, settings, spread=gaussian.SPREAD):
-  """For each score its best setting, with errors [R, K] and weights [R].
+  """For each score its best setting, with what `_errors` gives for that.
 
   Settings are chosen on trials of the first key, the errors are of the second.
 
@@ -162,20 +191,15 @@ def _chosen(keys, config, code, side, scores, settings, spread=gaussian.SPREAD):
     settings: pairs of period and believed variance.
     spread: of the trials that choose, see `simulate_lattice`.
   """
-
-  def sent(key, total, setting, spread):
-    return source.simulate_lattice(
-      key, np.arange(total), code, setting[0], num_decoders=len(side),
-      side_variance=side, believed_variance=setting[1], spread=spread,
-    )  # fmt: skip
-
   first = [
-    distortion.of_trials(*sent(keys[0], config.selection_trials, x, spread))
+    distortion.of_trials(
+      *_errors(keys[0], config.selection_trials, code, x, side, spread)
+    )
     for x in settings
   ]
   for score in scores:
     best = settings[distortion.choose(first, score)]
-    yield best, sent(keys[1], config.trials, best, (1.0, 1.0))
+    yield best, _errors(keys[1], config.trials, code, best, side)
 
 
 def _group_row(count, variances, num_groups, keys, config) -> dict:
@@ -335,7 +359,7 @@ def _lattice_row(num_decoders, lattice, bits, keys, config) -> dict:
     ((setting, sent),) = _chosen(
       keys, config, code, side, ('mse_db',), settings, spread
     )
-    best.append(np.asarray(sent[0]).min(1))
+    best.append(sent[0].min(1))
     row[f'{prefix}period'] = round(setting[0], 4)
     figures = distortion.of_trials(*sent).items()
     row |= {prefix + name: x for name, x in figures if 'mse_db' in name}

@@ -43,12 +43,12 @@ from listcoupling.compression import (
   lattices,
   poisson_functional,
 )
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
 from listcoupling.gumbel import Domain, domain_key, seed_key
 from listcoupling.tables import Column
 from listcoupling.together import leads
-from listcoupling.validation import Field
 
 SELECTED = {  # scheme: (selected by, kind)
   'gls': ('mean_db', 'random'),
@@ -111,13 +111,13 @@ def candidates(config) -> list[Job]:
 
 
 def run_jobs(key, trials, jobs, config, *, complete) -> np.ndarray:
-  """Sums [J, K, SIZE] of jobs of any kind on the trials [R] (integers)."""
+  """Sums [J, K, NUM_SUMS] of jobs of any kind on the trials [R] (integers)."""
   num_decoders = max(config.num_decoders)
   jobs = [
     Job(*job[:2], *(np.broadcast_to(x, num_decoders) for x in job[2:]))
     for job in jobs
   ]
-  sums = np.zeros((len(jobs), num_decoders, distortion.SIZE))
+  sums = np.zeros((len(jobs), num_decoders, distortion.NUM_SUMS))
   for name in sorted({job.stage for job in jobs}):
     rows = [i for i, job in enumerate(jobs) if job.stage == name]
     part = [jobs[i] for i in rows]
@@ -137,7 +137,7 @@ def _bound(information_density, jobs):
 
 
 def _races(key, trials, jobs, config, complete):
-  """Sums [J, K, SIZE] of the codec; variance and period of a job are [K]."""
+  """Sums [J, K, NUM_SUMS] of the codec; a job's variance, period are [K]."""
   num_decoders = jobs[0].test_variance.size
   settings = poisson_functional.join(
     *(
@@ -161,14 +161,14 @@ def _races(key, trials, jobs, config, complete):
 
 
 def _lattice(key, trials, jobs, config, complete):
-  """Sums [J, K, SIZE]; each number of decoders has a code of its own.
+  """Sums [J, K, NUM_SUMS]; each number of decoders has a code of its own.
 
   A failure may be rarer than one in all selection trials and yet decide the
   mean squared error: there they are drawn more often and weighted back.
   """
   num_decoders = jobs[0].period.size
   spread = (1.0, 1.0) if complete else SPREAD
-  sums = np.empty((len(jobs), num_decoders, distortion.SIZE))
+  sums = np.empty((len(jobs), num_decoders, distortion.NUM_SUMS))
   for (j, job), n in itertools.product(enumerate(jobs), range(num_decoders)):
     side = np.full(n + 1, config.side_variance, np.float32)
     if job.kind == 'lattice_blind':
@@ -186,7 +186,7 @@ def _lattice(key, trials, jobs, config, complete):
 
 
 def _modulo(key, trials, jobs, config, complete):
-  """Sums [J, K, SIZE]; a job has one width per number of decoders."""
+  """Sums [J, K, NUM_SUMS]; a job has one width per number of decoders."""
   del complete
 
   @functools.cache
@@ -196,11 +196,11 @@ def _modulo(key, trials, jobs, config, complete):
       num_decoders=max(config.num_decoders),
     )  # fmt: skip
 
-  return _of_each_n(jobs, 'period', errors)
+  return _of_each_n(trials, jobs, 'period', errors)
 
 
 def _seed_aware(key, trials, jobs, config, complete):
-  """Sums [J, K, SIZE]; every variance serves all numbers of messages."""
+  """Sums [J, K, NUM_SUMS]; every variance serves all numbers of messages."""
   del complete
   counts = tuple(config.num_messages)
 
@@ -213,31 +213,30 @@ def _seed_aware(key, trials, jobs, config, complete):
     )  # fmt: skip
 
   return _of_each_n(
+    trials,
     jobs,
     'test_variance',
     lambda count, v: by_messages(v)[:, counts.index(count)],
   )
 
 
-def _of_each_n(jobs, name, simulate) -> np.ndarray:
-  """Sums [J, K, SIZE] of decoders that know no n; each n has its own value.
+def _of_each_n(trials, jobs, name, simulate) -> np.ndarray:
+  """Sums [J, K, NUM_SUMS] of decoders that know no n, which has its own value.
 
   Args:
+    trials: [R].
     jobs: [J].
     name: of the field [K] of a job that is simulated.
     simulate: (L, a value of it) -> squared errors [R, K].
   """
-  errors = [
-    np.stack(
-      [
-        distortion.by_list_size(simulate(job.num_messages, value))[:, n]
-        for n, value in enumerate(getattr(job, name).tolist())
-      ],
-      1,
-    )
-    for job in jobs
-  ]
-  return distortion.moments(np.stack(errors, 1))
+  num_decoders = getattr(jobs[0], name).size
+  shape = len(trials), len(jobs), num_decoders, num_decoders
+  errors = np.full(shape, np.nan)
+  for j, job in enumerate(jobs):
+    for n, value in enumerate(getattr(job, name).tolist()):
+      each = np.asarray(simulate(job.num_messages, value))
+      errors[:, j, n, : n + 1] = each[:, : n + 1]
+  return distortion.moments(errors)
 
 
 # Stage: sums of its jobs, and the field of the number of their trials.
@@ -249,25 +248,28 @@ _STAGES = {
 }
 
 
+_COUNTS = Field(int, least=1, many=True)
+_POSITIVE = Field(float, above=0, many=True)
+_TRIALS = Field(int, least=2)
 FIELDS = {
+  'num_decoders': _COUNTS,
+  'num_messages': _COUNTS,
   'schemes': Field(str, among=SCHEMES, many=True),
+  'test_variances': _POSITIVE,
+  'interval_variances': _POSITIVE,
+  'periods': _POSITIVE,
+  'lattice_periods': _POSITIVE,
+  'believed_variances': _POSITIVE,
+  'num_candidates': _TRIALS,
   'side_variance': Field(float, above=0),
+  'selection_trials': _TRIALS,
+  'trials': _TRIALS,
+  'seed_aware_trials': _TRIALS,
+  'lattice_trials': _TRIALS,
   'repeats': Field(int, least=1),
+  'chunk': _TRIALS,
   'cpu_devices': Field(int, least=0),
-  **dict.fromkeys(
-    ('num_decoders', 'num_messages'), Field(int, least=1, many=True)
-  ),
-  **dict.fromkeys(
-    ('test_variances', 'interval_variances', 'periods', 'lattice_periods',
-     'believed_variances'),
-    Field(float, above=0, many=True),
-  ),
-  **dict.fromkeys(
-    ('num_candidates', 'selection_trials', 'trials', 'seed_aware_trials',
-     'lattice_trials', 'chunk'),
-    Field(int, least=2),
-  ),
-}  # fmt: skip
+}
 COLUMNS = (
   Column('scheme', 'scheme'),
   Column('K', 'num_decoders'),
@@ -356,7 +358,7 @@ def trial_keys(seed: int, repeat: int) -> tuple[jax.Array, jax.Array]:
 def accumulate(
   record: Run, name: str, key, total: int, jobs, config, *, complete: bool
 ) -> np.ndarray:
-  """Sums [J, K, SIZE] over `total` trials, kept after each chunk of them.
+  """Sums [J, K, NUM_SUMS] over `total` trials, kept after each chunk of them.
 
   Args:
     record: where the sums so far are kept.
@@ -393,7 +395,7 @@ def select(jobs, sums, config) -> dict[tuple[str, int], Job]:
     score, kind = SELECTED[scheme]
     rows = [i for i, job in enumerate(jobs) if job[:2] == (kind, count)]
     best = []
-    for each in sums[rows].swapaxes(0, 1):  # [jobs, SIZE] of each n
+    for each in sums[rows].swapaxes(0, 1):  # [jobs, NUM_SUMS] of each n
       place = distortion.choose(list(map(distortion.figures, each)), score)
       best.append(jobs[rows[place]][2:])
     chosen[scheme, count] = Job(kind, count, *map(np.array, zip(*best)))
@@ -410,8 +412,8 @@ def run_repeat(config, record: Run, seed: int, repeat: int):
     repeat: from 0.
 
   Returns:
-    Chosen jobs by (scheme, L), variance and period [K]; and sums [K, SIZE] on
-    the trials of the evaluation, those without a message at L = 1.
+    Chosen jobs by (scheme, L), variance and period [K]; and sums [K, NUM_SUMS]
+    on the trials of the evaluation, those without a message at L = 1.
   """
   selection_key, key = trial_keys(seed, repeat)
   evaluated, chosen, jobs = {}, {}, candidates(config)
@@ -461,7 +463,7 @@ def make_rows(config, repeats) -> list[dict]:
 
 
 def _row(scheme, num_decoders, num_messages, sums, jobs) -> dict:
-  """One row from the sums [SIZE] and the choice of every repeat, or None."""
+  """One row from sums [NUM_SUMS] and the choice, or None, of every repeat."""
   row = {
     'scheme': scheme,
     'num_decoders': num_decoders,
@@ -511,13 +513,13 @@ def _limit_rows(config) -> list[dict]:
 
 def as_text(rows) -> str:
   """The table for a terminal, and where it is not as it should be."""
-  lines = *_beyond_the_bound(rows), *_claims(rows)
+  table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
+  lines = *_below_no_message(table), *_beyond_the_bound(rows), *_claims(table)
   return '\n'.join([tables.as_text(rows, COLUMNS), *lines])
 
 
-def _claims(rows) -> Iterator[str]:
+def _claims(table) -> Iterator[str]:
   """Of how many cells (K, L) each of `_CLAIMS` is true, and of which not."""
-  table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
   for scheme, name, other, most, with_one in _CLAIMS:
     gaps, missed = [], []
     for (own, n, count), row in table.items():
@@ -549,6 +551,21 @@ def _beyond_the_bound(rows) -> Iterator[str]:
       yield (
         f'{scheme}: P[error] above Proposition 4 in {sum(beyond)} of '
         f'{len(beyond)} rows'
+      )
+
+
+def _below_no_message(table) -> Iterator[str]:
+  """In how many rows the mean squared error is below that of no message."""
+  for scheme in SELECTED:
+    below = [
+      row['mse_db'] < table['no_message', n, 1]['mse_db']
+      for (own, n, count), row in table.items()
+      if own == scheme and count >= 4 and ('no_message', n, 1) in table
+    ]
+    if below:
+      yield (
+        f'{scheme}: MSE below no message in {sum(below)} of {len(below)} rows '
+        'of at least 2 bits'
       )
 
 

@@ -37,6 +37,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from listcoupling import files, tables
+from listcoupling.config_fields import check_config
 from listcoupling.together import (
   all_or_none,
   everyone,
@@ -45,7 +46,6 @@ from listcoupling.together import (
   of_leader,
   together,
 )
-from listcoupling.validation import check_config
 
 RECORD = 'results.json'
 _DIGEST = 'sha256'

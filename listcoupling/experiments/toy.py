@@ -28,12 +28,12 @@ from listcoupling import (
   tables,
   weighted_minhash,
 )
+from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.plots import Curve
 from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
-from listcoupling.validation import Field
 
 SAMPLED = ('gls', 'shared_race', 'specinfer', 'spectr')
 _largest = bounds.optimal_list_acceptance

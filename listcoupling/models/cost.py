@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from listcoupling.models.transformer_config import TransformerConfig
 
-WORD = 75  # integer operations of a random word: threefry
+WORD_OPERATIONS = 75  # on integers, for a random word of threefry
 _LOGIT = 4  # bytes of a logit, written once and read once
 
 
@@ -22,7 +22,7 @@ class Cost(NamedTuple):
 
   operations: float  # multiplications and additions of numbers
   bytes: float  # that memory has to move
-  words: float = 0.0  # random, `WORD` integer operations each
+  words: float = 0.0  # random, of `WORD_OPERATIONS` each
   sent: float = 0.0  # bytes of results that devices exchange
   exchanges: float = 0.0  # how many
 
@@ -152,7 +152,7 @@ class Machine(NamedTuple):
 
   def _part(self, cost: Cost) -> float:
     computing = cost.operations / self.operations
-    computing += WORD * cost.words / self.integers
+    computing += WORD_OPERATIONS * cost.words / self.integers
     busy = max(computing, cost.bytes / self.bandwidth)
     # A sum over d devices passes each byte about twice.
     moved = 2 * cost.sent * (self.devices - 1) / self.devices / self.link

@@ -12,11 +12,11 @@ import numpy as np
 import tokenizers
 
 from listcoupling import files, gumbel
+from listcoupling.config_fields import Field, check_config
 from listcoupling.data import text
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import pretrained
 from listcoupling.models.transformer_config import TransformerConfig
-from listcoupling.validation import Field, check_config
 
 _COUNT, _TEXT = Field(int, least=1), Field(str, empty=True)
 _SIZES = dict.fromkeys(

@@ -42,7 +42,7 @@ def test_every_decoder_of_a_list_counts_and_no_other():
 def test_sums_add_over_trials_and_settings_stand_side_by_side():
   error = np.random.default_rng(0).exponential(size=(6, 2, 3, 4))
   whole = distortion.moments(error)
-  assert whole.shape == (2, 3, distortion.SIZE)
+  assert whole.shape == (2, 3, distortion.NUM_SUMS)
   parts = distortion.moments(error[:2]) + distortion.moments(error[2:])
   np.testing.assert_allclose(parts, whole)  # of float64: 1e-7 is no rounding
   np.testing.assert_allclose(distortion.moments(error[:, 1, 2]), whole[1, 2])
@@ -64,8 +64,15 @@ def test_the_best_setting_is_not_the_luckiest():
     {'mse_db': -8.0, 'mse_db_se': 0.1},
   ]
   assert distortion.choose(rows, 'mse_db') == 2
-  with pytest.raises(ValueError, match='All-NaN'):
-    distortion.choose(rows[1:2], 'mse_db')
+  for none in (rows[1:2], []):
+    with pytest.raises(ValueError, match='a setting with mse_db and mse_db_se'):
+      distortion.choose(none, 'mse_db')
+
+
+def test_an_exact_answer_counts_as_200_decibels():
+  figures = _figures(np.array([[0.0], [1.0]]))
+  assert figures['mean_db'] == -100
+  assert figures['mse_db'] == pytest.approx(10 * np.log10(0.5))
 
 
 def test_pairs_count_what_two_errors_share():

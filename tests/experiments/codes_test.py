@@ -1,9 +1,13 @@
 """Groups of decoders and lattices: rows, the best, refusals."""
 
+import functools
+
+import numpy as np
 import pytest
 
 from configs import binary_groups, gaussian_groups, gaussian_lattices
-from listcoupling import files, tables
+from listcoupling import files, gumbel, tables
+from listcoupling.compression import gaussian, lattices
 from listcoupling.experiments import codes
 
 
@@ -114,6 +118,36 @@ def test_a_better_lattice_is_ahead_of_the_cubic_one(tmp_path, drawn):
   assert ahead.tolist() == [better['ahead_db']]
   assert set(cells_alone) == {better['known_db']}
   assert 'D4' in codes.run_lattices.as_text(rows)
+
+
+@pytest.mark.parametrize('cases', [3, '2: .2'])
+def test_what_is_no_list_of_cases_is_refused_in_words(tmp_path, cases):
+  config = _binary()
+  with config.ignore_type():
+    config.cases = cases
+  message = f'config.cases must hold pairs: .* got {cases!r}'
+  with pytest.raises(ValueError, match=message):
+    codes.run_binary_groups(config, tmp_path / 'out')
+
+
+def test_trials_in_chunks_are_those_of_one_call(monkeypatch):
+  code = lattices.make_code('Z', 4, num_groups=2)
+  key = gumbel.seed_key(0)
+  shapes, simulate = [], gaussian.simulate_lattice
+
+  def watched(key, trials, *args, **kwargs):
+    shapes.append(len(trials))
+    return simulate(key, trials, *args, **kwargs)
+
+  monkeypatch.setattr(gaussian, 'simulate_lattice', watched)
+  side = np.full(2, 0.5, np.float32)
+  run = functools.partial(codes._errors, key, 20, code, (2.0, 2.0), side)
+  whole = run()
+  monkeypatch.setattr(codes, '_CHUNK', 8)
+  parts = run()
+  assert shapes == [20, 8, 8, 4]
+  for one, other in zip(whole, parts):
+    np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

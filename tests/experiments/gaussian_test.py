@@ -8,9 +8,9 @@ from configs import gaussian as config_file
 from listcoupling import files, tables
 from listcoupling.compression import distortion
 from listcoupling.compression import gaussian as source
+from listcoupling.config_fields import check_config
 from listcoupling.experiments import gaussian
 from listcoupling.experiments.run import open_run
-from listcoupling.validation import check_config
 
 _SMALL = dict(
   num_decoders=(1, 2),
@@ -96,6 +96,14 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
     gaussian.run(_config(trials=80), tmp_path, seed=3)
   text = gaussian.as_text(rows)
   assert 'shared_race' in text and '-21.70' in text
+  below = [
+    row['mse_db'] < by_place['no_message', n, 1]['mse_db']
+    for (scheme, n, count), row in by_place.items()
+    if scheme == 'interval_mse' and count >= 4
+  ]
+  assert (
+    f'interval_mse: MSE below no message in {sum(below)} of {len(below)} rows'
+  ) in text
   kept = files.read_json(tmp_path / 'results.json')['table']
   assert [r.get('worst_mse_db') for r in kept] == [
     r.get('worst_mse_db') for r in rows
@@ -115,6 +123,8 @@ def test_the_text_says_in_which_cells_expectations_fail():
     row('lattice_mse', 2, 2, -10.0), row('lloyd_max', 2, 2, -15.75),
     row('interval', 1, 2, -9.0), row('interval_groups', 1, 2, -8.0),
     row('interval', 3, 2, -9.0), row('interval_groups', 3, 2, -9.5),
+    row('no_message', 4, 1, -9.0), row('gls', 4, 2, -9.9),
+    row('gls', 4, 4, -9.2), row('gls', 4, 8, -8.0),
   ]  # fmt: skip
   text = gaussian.as_text(rows)
   assert (
@@ -126,6 +136,9 @@ def test_the_text_says_in_which_cells_expectations_fail():
     'interval_groups: ahead of interval in mean_db in 1 of 1 cells, by -0.50'
   ) in text
   assert 'modulo_mse' not in text  # nothing to hold it against
+  # The row of one bit does not count.
+  assert 'gls: MSE below no message in 1 of 2 rows of at least 2 bits' in text
+  assert 'lattice_mse: MSE below' not in text
 
 
 def test_rows_of_a_file_are_shown_as_they_were(tmp_path):
@@ -210,7 +223,7 @@ def test_a_setting_without_figures_is_not_chosen():
   sums[0] = np.nan
   chosen = gaussian.select(jobs, sums, config)
   assert chosen['interval', 2].test_variance.tolist() == [0.2]
-  with pytest.raises(ValueError, match='All-NaN'):
+  with pytest.raises(ValueError, match='with mean_db and mean_db_se'):
     gaussian.select(jobs, sums * np.nan, config)
 
 

@@ -128,8 +128,8 @@ def measure(
   """Figures of one size by setting, round by round, and about the pair."""
   new_tokens, rounds = _EFFORT.get(size, _USUAL)
   key = gumbel.domain_key(gumbel.seed_key(0), Domain.MODEL_INIT)
-  pair = target, drafter = speed.SIZES[size].draw(key)
-  theirs, assistant = map(_converted, pair)
+  target, drafter = speed.SIZES[size].draw(key)
+  theirs, assistant = _converted(target), _converted(drafter)
   prompts = np.random.default_rng(0).integers(
     0, target.config.vocab_size, (8, _PROMPT)
   )
@@ -208,10 +208,8 @@ def summarize(
 
   rows = {}
   for setting, runs in figures.items():
-    median, assisted = (
-      np.median(rates[setting]),
-      best(setting.batch, 'assisted'),
-    )
+    median = np.median(rates[setting])
+    assisted = best(setting.batch, 'assisted')
     rows[setting] = about | {
       'tokens_per_second': median,
       'slowest': rates[setting].min(),

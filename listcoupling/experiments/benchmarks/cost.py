@@ -19,7 +19,14 @@ from listcoupling.decoding import generate, loop
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks.speed import Table, grid
 from listcoupling.gumbel import Domain
-from listcoupling.models.cost import H100, V5P, WORD, Cost, Machine, block
+from listcoupling.models.cost import (
+  H100,
+  V5P,
+  WORD_OPERATIONS,
+  Cost,
+  Machine,
+  block,
+)
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 
@@ -119,7 +126,7 @@ def scaling(
     row = _figures(key, pair, options, mesh if devices > 1 else None)
     shared = devices if axis == 'tp' else 1
     expected = _on_paper(pair, options, shared, devices)
-    operations = expected.operations + WORD * expected.words
+    operations = expected.operations + WORD_OPERATIONS * expected.words
     return {
       **row,
       'times_devices': row['megaflop'] * devices / alone(),

@@ -5,12 +5,12 @@ import pytest
 
 from configs import decoding_budget
 from listcoupling import tables
+from listcoupling.config_fields import check_config
 from listcoupling.data.prompt_choice import Batch
 from listcoupling.decoding import programs
 from listcoupling.decoding.generate import generate
 from listcoupling.experiments.language import budget, protocol
 from listcoupling.experiments.language.protocol import Job
-from listcoupling.validation import check_config
 from tests.experiments.language import fakes
 
 
