@@ -26,10 +26,12 @@ __all__ = [
   'Pair',
   'conditional_decode',
   'conditional_encode',
+  'first_arrivals',
   'group_ranks',
   'grouped_streams',
   'gumbel_coupling',
   'gumbel_list_sampling',
+  'list_match',
   'shared_race_list_sampling',
 ]
 
@@ -55,7 +57,16 @@ class Pair(NamedTuple):
 
 
 def list_match(proposals: jax.Array, target: jax.Array) -> ListSample:
-  """The `ListSample` of K proposals and a target; index -1 never matches."""
+  """The `ListSample` of K proposals and a target; index -1 never matches.
+
+  Args:
+    proposals: [K] int32.
+    target: [] int32.
+
+  Example:
+    >>> bool(list_match(jnp.array([2, -1]), jnp.array(-1)).is_match)
+    False
+  """
   is_match = jnp.any(proposals == target) & (target >= 0)
   return ListSample(proposals, target, is_match)
 
@@ -197,8 +208,21 @@ def _shared_race_list_sampling(key, draft_logits, target_logits, *, num_drafts):
   return list_match(proposals, target)
 
 
-def first_arrivals(times: jax.Array, count: int):
-  """The `count` smallest times along the last axis and their indices."""
+def first_arrivals(times: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+  """The `count` smallest times along the last axis and their indices.
+
+  Args:
+    times: [..., N] of a race, or their logarithms.
+    count: at most N.
+
+  Returns:
+    Times and int32 atoms, [..., count] each, in the order of arrival.
+
+  Example:
+    >>> times, atoms = first_arrivals(jnp.array([3.0, 1.0, 2.0]), 2)
+    >>> times.tolist(), atoms.tolist()
+    ([1.0, 2.0], [1, 2])
+  """
   negative, order = jax.lax.top_k(-times, count)
   return -negative, order.astype(jnp.int32)
 

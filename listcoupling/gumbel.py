@@ -45,6 +45,7 @@ __all__ = [
   'largest',
   'position_key',
   'race',
+  'row_keys',
   'seed_key',
   'stream_key',
   'threefry',
@@ -163,6 +164,23 @@ def position_key(key: jax.Array, position) -> jax.Array:
     >>> noise = exponential(k, 5)
   """
   return _fold(key, position)
+
+
+def row_keys(key: jax.Array, rows) -> jax.Array:
+  """`position_key` of every row of a batch, or other number, of one key.
+
+  Args:
+    key: typed key.
+    rows: [B] integers, at least 0.
+
+  Returns:
+    [B] typed keys.
+
+  Example:
+    >>> row_keys(jax.random.key(0), jnp.arange(3)).shape
+    (3,)
+  """
+  return jax.vmap(lambda row: position_key(key, row))(rows)
 
 
 def from_bits(bits: jax.Array) -> jax.Array:

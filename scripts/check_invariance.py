@@ -58,6 +58,7 @@ def _count(target, drafters, meshes):
     ),
     methods=_METHODS.value,
     meshes=meshes,
+    progress=True,
   )
 
 

@@ -61,6 +61,14 @@ def test_bits_are_those_of_jax(stream):
     )
 
 
+def test_keys_of_rows_are_those_of_their_numbers():
+  key, rows = jax.random.key(1), np.array([5, 0, 2**31])
+  found = jax.random.key_data(gumbel.row_keys(key, rows))
+  for own, row in zip(found, rows):
+    wanted = jax.random.key_data(gumbel.position_key(key, row))
+    np.testing.assert_array_equal(own, wanted)
+
+
 @pytest.mark.parametrize('stream', [0, 3, gumbel.RESIDUAL])
 def test_noise_at_chosen_atoms_is_bitwise_the_dense_noise(stream):
   key = gumbel.position_key(jax.random.key(1), 77)

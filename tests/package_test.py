@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -43,7 +44,6 @@ def test_the_face_lists_no_internals():
   assert not [name for name in dir(listcoupling) if name.startswith('_')]
 
 
-_INTERNAL = {'first_arrivals', 'list_match'}  # what other modules share
 _MODULES = ['bounds', 'coupling', 'gumbel', 'rejection', 'weighted_minhash']
 
 
@@ -61,7 +61,7 @@ def test_a_module_of_the_face_completes_to_what_it_defines(name):
     if isinstance(node, ast.Assign)
     for target in node.targets
   }
-  public = {name for name in defined - _INTERNAL if name[0] != '_'}
+  public = {name for name in defined if name[0] != '_'}
   assert public and dir(module) == module.__all__ == sorted(public)
 
 
@@ -144,6 +144,37 @@ def test_compression_works_on_arrays_alone():
   assert 'listcoupling.files' in _reached(sources, maths)
 
 
+def _upwards(sources: dict[str, str]) -> list[str]:
+  """Imports from what stands further down the list of CONTRIBUTING.md."""
+  listed = re.findall(
+    r'^\| (`listcoupling/.*?) \|', (_ROOT / 'CONTRIBUTING.md').read_text(), re.M
+  )
+  places = {
+    f'listcoupling.{name}': place
+    for place, row in enumerate(listed)
+    for name in re.findall(r'`listcoupling/(\w+)', row)
+  }
+  found = []
+  for reader, text in sources.items():
+    own = places.get('.'.join(reader.split('.')[:2]), len(listed))
+    for module, name, _ in _imports(ast.parse(text)):
+      part = '.'.join(f'{module}.{name}'.split('.')[:2])
+      if places.get(part, -1) > own:
+        found.append(f'{reader}: {part}')
+  return found
+
+
+def test_imports_point_down_the_list_of_folders():
+  sources = _sources()
+  assert _upwards(sources) == []
+  sources = {
+    'listcoupling.compression.codec': 'from listcoupling import tables'
+  }
+  assert _upwards(sources) == [
+    'listcoupling.compression.codec: listcoupling.tables'
+  ]
+
+
 def test_a_name_has_one_address():
   sources = _sources()
   assert len(sources) > 100 and _second_addresses(sources) == []
@@ -164,7 +195,7 @@ def test_types_are_announced():
   assert pathlib.Path(listcoupling.__file__).with_name('py.typed').exists()
 
 
-_HEAVY = ('flax', 'optax', 'orbax', 'matplotlib', 'tensorflow_datasets')
+_HEAVY = ('flax', 'optax', 'orbax', 'matplotlib', 'tensorflow_datasets', 'tqdm')
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from listcoupling import image_codec, tables
 from listcoupling.experiments import images, toy
 from listcoupling.models.pretrained import SHIPPED
 
@@ -108,6 +109,84 @@ def test_a_mistake_is_one_line(flags, message):
   done = _run('scripts/generate.py', *flags)
   assert done.returncode == 1 and message in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
+
+
+_TINY = [
+  f'--config.refine.{name}=2'
+  for name in ('steps', 'classifier_steps', 'hidden_size', 'batch_size')
+]
+_LIST = '--scheme=list_quantiser'
+
+
+def test_one_codec_is_fitted_and_no_other_taken_for_it(tmp_path):
+  run = 'scripts/train_vae.py', f'--workdir={tmp_path}', *_TINY
+  done = _run(*run, _LIST, '--num_messages=4', '--config.refine.num_kmeans=99')
+  assert done.returncode == 0, done.stderr
+  assert [x.name for x in tmp_path.iterdir()] == ['fits']  # needs no VAE
+  trained = image_codec.load_model(
+    tmp_path, scheme='list_quantiser', num_decoders=2, num_messages=4
+  )
+  assert trained.model.fit.config.hidden_size == 2
+  for flags, message in (
+    (
+      [_LIST, '--num_decoders=4', '--num_messages=2'],
+      'num_decoders [2], not [4]',
+    ),
+    ([_LIST, '--num_messages=4', '--mesh=data=3'], 'data=3'),
+    (
+      ['--bin_size=1', '--num_groups=1'],
+      '--num_groups, --bin_size need --scheme',
+    ),
+    ([_LIST, '--num_messages=0'], 'num_messages must be at least 1, got 0'),
+    ([_LIST, '--num_groups=2'], 'num_groups of a list quantiser must be 1'),
+  ):
+    done = _run(*run, '--config.refine.num_kmeans=99', *flags)
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+  done = _run(*run, "--config.schemes=('list_quantiser',)")
+  assert done.returncode == 0 and 'need no VAE' in done.stdout, done.stderr
+  assert [x.name for x in tmp_path.iterdir()] == ['fits']
+
+
+_INVARIANCE = (
+  '--batch=3', '--max_new_tokens=4', '--methods=gumbel_tree', '--mesh=data=1',
+  '--forward_nodes=17', '--seed=5',
+)  # fmt: skip
+
+
+def test_texts_that_a_mesh_leaves_alone_are_told_so(tmp_path):
+  workdir = f'--workdir={tmp_path}'
+  done = _run('scripts/check_invariance.py', *_INVARIANCE, workdir)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines()[-1].endswith('explain: 0 of 1')
+  (row,) = tables.read_csv(tmp_path / 'results.csv')
+  assert row['method'] == 'gumbel_tree' and row['change'] == 'data=1'
+  assert row['tokens'] == row['identical'] == 12
+
+
+def test_a_text_that_nothing_explains_ends_with_status_1(tmp_path):
+  """Here the count is another, which tells what it was asked."""
+  code = f"""
+import runpy, sys
+import jax
+from listcoupling import gumbel
+from listcoupling.decoding import invariance
+
+def count(key, target, drafter, prompts, lengths, options, **rest):
+  assert (key == gumbel.seed_key(5)).all() and prompts.shape[0] == 3
+  assert options.max_new_tokens == 4 and options.forward_nodes == 17
+  assert lengths.shape == (3,) and options.stop_tokens == ()
+  assert rest['methods'] == ['gumbel_tree'] and rest['progress']
+  assert target.params is not drafter.params
+  assert dict(rest['meshes']['data=1'].shape)['data'] == 1
+  return [{{'explained': True}}, {{'explained': False}}, {{'method': 'gls'}}]
+
+invariance.count_changes = count
+sys.argv = ['check_invariance.py', *{_INVARIANCE}, '--workdir={tmp_path}']
+runpy.run_path('scripts/check_invariance.py', run_name='__main__')
+"""
+  done = _run('-c', code)
+  assert done.returncode == 1
+  assert done.stdout.splitlines()[-1].endswith('explain: 1 of 2'), done.stderr
 
 
 def test_the_demo_ends_with_its_figures_and_says_what_a_cpu_gains():

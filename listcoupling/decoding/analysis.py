@@ -154,6 +154,14 @@ def _step_laws(logits, sampling, size):
   return jax.lax.map(one, logits)
 
 
+class LawsAlong(NamedTuple):
+  """Laws of the M tokens of B texts; texts that end early leave padding."""
+
+  rows: np.ndarray  # [B M] of each token, in order; then -1, padding
+  draft: jax.Array  # [B M, A]
+  target: jax.Array  # [B M, A]
+
+
 def laws_along(
   target: LanguageModel,
   drafter: LanguageModel,
@@ -161,10 +169,7 @@ def laws_along(
   prompt_lengths,
   generation,
   options: GenerateOptions,
-  *,
-  width: int = 0,
-  bucket: int = _BUCKET,
-) -> tuple[np.ndarray, jax.Array, jax.Array]:
+) -> LawsAlong:
   """Laws that every generated token was drawn from, under both models.
 
   Args:
@@ -174,22 +179,31 @@ def laws_along(
     prompt_lengths: [B].
     generation: what `generate` returned.
     options: temperatures and filters of the laws.
-    width: rows are filled up to so many tokens; programs are compiled anew for
-      another number.
-    bucket: likewise, multiples of which n is filled up to.
 
   Returns:
-    Row of each token, in order, and its draft and target laws [n, A], the last
-    ones of which are padding.
+    `LawsAlong`.
+
+  Example:
+    >>> import listcoupling as lc
+    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> target, drafter = shipped_pair()
+    >>> options = lc.GenerateOptions(max_new_tokens=4)
+    >>> out = lc.generate(
+    ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)
+    >>> laws = laws_along(target, drafter, [[1, 2]], [2], out, options)
+    >>> laws.rows.tolist(), laws.draft.shape == laws.target.shape
+    ([0, 0, 0, 0], True)
   """
   rows = rows_of(prompts, prompt_lengths, generation)
-  rows = np.pad(rows, ((0, 0), (0, max(0, width - rows.shape[1]))))
+  # Few shapes are ever compiled: texts of one batch size and M share theirs.
+  rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _BUCKET)))
   owner, places = np.nonzero(
     generated(prompt_lengths, generation, rows.shape[1])
   )
-  missing = 0, -owner.size % bucket
+  missing = 0, generation.tokens.size - owner.size
   at = np.pad(owner, missing), np.pad(places, missing)
-  return owner, *step_laws(target, drafter, rows, at, options)
+  laws = step_laws(target, drafter, rows, at, options)
+  return LawsAlong(np.pad(owner, missing, constant_values=-1), *laws)
 
 
 def expected_acceptance(
@@ -230,10 +244,10 @@ def expected_acceptance(
     >>> found.bound <= found.gls <= found.optimum
     True
   """
-  owner, *laws = laws_along(
+  rows, *laws = laws_along(
     target, drafter, prompts, prompt_lengths, generation, options
   )
-  found = np.asarray(_acceptance(laws, options.num_drafts))[: len(owner)]
+  found = np.asarray(_acceptance(laws, options.num_drafts))[rows >= 0]
   errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
   means = map(float, found.mean(axis=0))
   return Acceptance(*means, tuple(map(float, errors)), len(found))
@@ -324,10 +338,7 @@ def canonical_margins(
   rows = rows_of(prompts, prompt_lengths, generation)
   logits = logits_along(target, rows)
   batch, width = generation.tokens.shape
-  keys = key
-  if key.ndim == 0:
-    rows = jnp.arange(batch)
-    keys = jax.vmap(lambda row: gumbel.position_key(key, row))(rows)
+  keys = key if key.ndim else gumbel.row_keys(key, jnp.arange(batch))
 
   def one(key, position, logits, token):
     law = filters.warp(logits, options.temperature, options)

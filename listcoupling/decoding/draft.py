@@ -155,7 +155,12 @@ def _regroup(groups, tokens):
 
 
 def widen(logits, vocab_size, top_k=0):
-  """Fills a shorter vocabulary with -inf; not if `top_k` of it are a law."""
+  """Logits [..., V] from those of a shorter vocabulary, -inf beyond it.
+
+  Under a `top_k` of fewer tokens than the drafter has, they stay [..., V_d], as
+  wide as its own vocabulary: the law keeps `top_k` tokens with their ids, and
+  no one looks at the width.
+  """
   if 0 < top_k < logits.shape[-1]:
     return logits
   missing = vocab_size - logits.shape[-1]

@@ -340,7 +340,7 @@ def _row_keys(key, count, size):
 
 @jax.jit
 def _fold_rows(key, rows):
-  return jax.vmap(lambda row: gumbel.position_key(key, row))(rows)
+  return gumbel.row_keys(key, rows)
 
 
 def with_stops(target, options) -> GenerateOptions:

@@ -10,7 +10,7 @@ case, and the optimum 1 - TV of a maximal coupling.
 The contexts should be held out of the training of both models. They are where
 text and `held_out_fraction` are those of the training: results.json has the
 SHA-256 of the text, as have record.json of a training run and the README of the
-shipped pair.
+shipped pair, for which a run compares them and warns.
 
 Legend: M contexts, S tokens of a context, V vocabulary, R repetitions.
 """
@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from listcoupling import (
   bounds,
@@ -41,6 +42,11 @@ from listcoupling.experiments.run import Experiment
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
 
+# Text and split of the shipped pair, see listcoupling/models/shipped/README.md.
+SHIPPED_TEXT = (
+  '55939deabcf0c585db86373af4d57e83149021bfe5dfd3c331bfa6d852cc753a',
+  0.05,
+)
 FIELDS = {
   'target': Field(str, empty=True),
   'drafter': Field(str, empty=True),
@@ -190,6 +196,7 @@ def _prepare(config, seed):
   """Models and contexts; the table is filled position by position."""
   models = dict(zip(('target', 'drafter'), load_pair(config)))
   windows, record = contexts(seed, config, models['target'].tokenizer)
+  warn_of_trained_text(config, record['sha256'])
   origin = {
     'text': record,
     'models': {
@@ -211,6 +218,24 @@ def _prepare(config, seed):
     return record.rows(jobs, compute, key='position')
 
   return origin, fill
+
+
+def warn_of_trained_text(config, sha256: str) -> None:
+  """Warns where the shipped pair may have been trained on the contexts.
+
+  Args:
+    config: with target and drafter, empty for the shipped pair, and
+      held_out_fraction.
+    sha256: of the text.
+  """
+  split = sha256, config.held_out_fraction
+  if not config.target and split != SHIPPED_TEXT:
+    logging.warning(
+      'the shipped pair may have been trained on these contexts: they are held '
+      'out only of its own text (SHA-256 %s) with '
+      'config.held_out_fraction=%s, see listcoupling/models/shipped/README.md.',
+      *SHIPPED_TEXT,
+    )
 
 
 def _column(rows, name) -> np.ndarray:

@@ -23,7 +23,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -127,6 +127,7 @@ class FitFile(NamedTuple):
     side_kind: what a decoder knows.
     mean_weight: of the mean decoder in the loss; None: not known.
     reach: see `reach_of`; None: not known.
+    recipe: what else it was made of, by name; None: not known.
   """
 
   fit: schemes.Fit
@@ -135,6 +136,7 @@ class FitFile(NamedTuple):
   side_kind: str = 'crop'
   mean_weight: float | None = None
   reach: float | None = None
+  recipe: Mapping[str, Any] | None = None
 
 
 def write_fit(path, file: FitFile) -> None:
@@ -165,7 +167,7 @@ def read_fit(path) -> FitFile:
     return FitFile(
       fit, tuple(map(int, about['num_decoders'])), int(about['num_candidates']),
       about.get('side_kind', 'crop'), about.get('mean_weight'),
-      about.get('reach'),
+      about.get('reach'), about.get('recipe'),
     )  # fmt: skip
   except (KeyError, TypeError) as error:
     raise ValueError(f'{path} does not hold a fit ({error!r}).') from error
@@ -227,18 +229,21 @@ def _load_gls(path) -> Trained:
 
 
 def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
-  fit, counts, num_candidates, kind, _, reach = read_fit(path)
-  if num_decoders not in counts:
+  kept = read_fit(path)
+  fit, num_candidates = kept.fit, kept.num_candidates
+  if num_decoders not in kept.num_decoders:
     raise ValueError(
-      f'{path} is a fit for {list(counts)} decoders, not for {num_decoders}.'
+      f'{path} is a fit for {list(kept.num_decoders)} decoders, not for '
+      f'{num_decoders}; scripts/train_vae.py --scheme makes that in another '
+      '--workdir.'
     )
   if vae_path is None:
     model, num_candidates = schemes.Model(fit=fit), len(fit.codewords)
   else:
     params, config, _ = vae.load(vae_path)
     model = schemes.Model(vae.networks(config), params, fit)
-  trained = make_trained(scheme, model, num_candidates, kind)
-  return trained._replace(reach=reach)
+  trained = make_trained(scheme, model, num_candidates, kept.side_kind)
+  return trained._replace(reach=kept.reach)
 
 
 def _choices(
@@ -283,13 +288,11 @@ def _choices(
   return found
 
 
-class Code(NamedTuple):
+class CodecSizes(NamedTuple):
   """Scheme and sizes of a codec.
 
   Attributes:
-    scheme: key of `scheme.SCHEMES`; or one of two that only evaluations have,
-      `shared_race`, the paper's baseline of gls, and `side_only`, the answer
-      to side information without a message.
+    scheme: key of `scheme.SCHEMES`; evaluations have more.
     num_decoders: K.
     num_messages: L.
     num_groups: G.
@@ -300,14 +303,12 @@ class Code(NamedTuple):
   num_messages: int | None
   num_groups: int = 1
 
-  @property
-  def family(self) -> str:
-    """Whose candidates and settings it shares."""
-    return 'gls' if self.scheme == 'shared_race' else self.scheme
 
-
-def check_code(code: Code, bin_size: int | None) -> None:
-  """ValueError where G or M cannot be those of the scheme."""
+def check_code(code: CodecSizes, bin_size: int | None) -> None:
+  """ValueError for sizes below 1, or where G or M are not for the scheme."""
+  for name, size in (*zip(code._fields[1:], code[1:]), ('bin_size', bin_size)):
+    if size is not None and size < 1:
+      raise ValueError(f'{name} must be at least 1, got {size}.')
   if code.scheme == 'list_quantiser':
     if code.num_groups != 1:
       raise ValueError(
@@ -321,7 +322,7 @@ def check_code(code: Code, bin_size: int | None) -> None:
     codec.check_groups(code.num_groups, code.num_decoders)
 
 
-class Setting(NamedTuple):
+class CodecSetting(NamedTuple):
   """Chosen by an evaluation for each scheme, K, L and G."""
 
   beta: float | None  # of the VAE; list_quantiser has none
@@ -334,14 +335,14 @@ def choice_path(workdir, scheme: str) -> pathlib.Path:
   return pathlib.Path(workdir) / 'choice' / f'{scheme}.json'
 
 
-def write_choice(path, chosen: Mapping[Code, Setting]) -> None:
+def write_choice(path, chosen: Mapping[CodecSizes, CodecSetting]) -> None:
   """Writes the setting of each codec, whole or not at all."""
   # As lists: written as they stand they would be dictionaries.
   kept = [(list(code), list(setting)) for code, setting in chosen.items()]
   files.write_json(path, {'chosen': kept})
 
 
-def read_choice(path) -> dict[Code, Setting]:
+def read_choice(path) -> dict[CodecSizes, CodecSetting]:
   """Reads what `write_choice` wrote; nothing if there is no such file.
 
   Raises:
@@ -351,7 +352,7 @@ def read_choice(path) -> dict[Code, Setting]:
     return {}
   try:
     return {
-      Code(*code): Setting(
+      CodecSizes(*code): CodecSetting(
         None if beta is None else float(beta), int(count), int(size)
       )
       for code, (beta, count, size) in files.read_json(path)['chosen']
@@ -394,10 +395,10 @@ def load_model(
       K, M > 1 of another scheme, or a damaged file.
   """
   directory = pathlib.Path(directory)
-  code = Code(scheme, num_decoders, num_messages, num_groups)
+  code = CodecSizes(scheme, num_decoders, num_messages, num_groups)
   check_code(code, bin_size)
   kept, count = read_choice(choice_path(directory, scheme)), None
-  setting = kept.get(code, Setting(None, None))
+  setting = kept.get(code, CodecSetting(None, None))
   if bin_size is None:
     bin_size = setting.bin_size
   choices = _choices(directory, *code, bin_size)

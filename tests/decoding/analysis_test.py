@@ -57,6 +57,20 @@ def test_expected_acceptance_is_the_mean_over_the_steps():
   assert found.bound < found.gls < found.optimum
 
 
+def test_laws_along_a_text_are_padded_alike_behind_it():
+  target, drafter, out, options = _text(top_k=4, stop_tokens=(4,))
+  assert 0 < out.lengths.sum() < out.tokens.size
+  laws = analysis.laws_along(target, drafter, PROMPTS, LENGTHS, out, options)
+  rows = np.repeat([0, 1], out.lengths)
+  np.testing.assert_array_equal(laws.rows[: rows.size], rows)
+  assert (laws.rows[rows.size :] == -1).all()
+  assert (
+    len(laws.draft) == len(laws.target) == laws.rows.size == out.tokens.size
+  )
+  total = laws.target[laws.rows >= 0].sum(axis=1)
+  np.testing.assert_allclose(total, 1, rtol=1e-5)
+
+
 def test_temperatures_and_lengths_of_texts_compile_nothing_new():
   def compiled(max_new_tokens, **changes):
     target, drafter, out, options = _text(**changes)

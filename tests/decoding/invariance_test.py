@@ -381,6 +381,58 @@ def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
     count(methods=('gumbel_tree', 'magic'))
 
 
+@pytest.mark.parametrize(
+  ('dtypes', 'epsilon'),
+  [
+    (('int8', 'float32'), 1e-3),  # whole numbers and their scales
+    (('float32', 'bfloat16'), 0.5),
+    (('bfloat16', 'int8', 'float32'), 0.5),
+  ],
+)
+def test_the_least_precise_weights_tell_what_rounding_explains(
+  monkeypatch, dtypes, epsilon
+):
+  target, drafter = _pair()
+  params = {str(i): jnp.ones(1, dtype) for i, dtype in enumerate(dtypes)}
+  text = np.zeros((2, 1), int)
+
+  def generate(key, target, drafters, prompts, lengths, options, mesh=None):
+    return types.SimpleNamespace(tokens=text + bool(drafters))
+
+  monkeypatch.setattr(invariance, 'generate', generate)
+  monkeypatch.setattr(invariance, 'prepare', lambda *_: None)
+
+  def explained(margin):
+    monkeypatch.setattr(
+      invariance.analysis, 'canonical_margins', lambda *_: text + margin
+    )
+    (row,) = invariance.count_changes(
+      jax.random.key(0), target._replace(params=params), drafter, text,
+      np.ones(2, int), GenerateOptions(), methods=('gumbel_tree',),
+      meshes={'one': None},
+    )  # fmt: skip
+    return row['explained']
+
+  assert explained(0.9 * epsilon) and not explained(1.1 * epsilon)
+
+
+def test_a_bar_is_shown_on_demand(monkeypatch, capsys):
+  target, drafter = _pair()
+  text = np.zeros((2, 1), int)
+  monkeypatch.setattr(
+    invariance, 'generate', lambda *_, mesh=None: types.SimpleNamespace(
+      tokens=text
+    ),
+  )  # fmt: skip
+  monkeypatch.setattr(invariance.analysis, 'canonical_margins', lambda *_: text)
+  for progress in (False, True):
+    invariance.count_changes(
+      jax.random.key(0), target, drafter, text, np.ones(2, int),
+      GenerateOptions(), meshes={'one': None}, progress=progress,
+    )  # fmt: skip
+    assert ('methods' in capsys.readouterr().err) == progress
+
+
 def test_weights_of_unknown_rounding_are_refused():
   target, drafter = _pair()
   half = target._replace(params=target.params.astype(np.float16))

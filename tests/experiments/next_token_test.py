@@ -249,3 +249,23 @@ def test_models_without_a_common_tokenizer_are_refused(tmp_path):
   pretrained.save_pretrained(drafter._replace(tokenizer=other), config.drafter)
   with pytest.raises(ValueError, match='different tokenizers'):
     next_token.load_pair(config)
+
+
+def test_only_the_split_of_the_shipped_pair_is_trusted(monkeypatch):
+  told = []
+  monkeypatch.setattr(
+    next_token.logging, 'warning', lambda text, *names: told.append(names)
+  )
+  config = next_token_config.get_config()
+  known, fraction = next_token.SHIPPED_TEXT
+  assert config.held_out_fraction == fraction
+  assert known in (pretrained.SHIPPED / 'README.md').read_text()
+  next_token.warn_of_trained_text(config, known)
+  assert not told
+  next_token.warn_of_trained_text(config, 'another')
+  config.held_out_fraction = 0.0
+  next_token.warn_of_trained_text(config, known)
+  assert told == [next_token.SHIPPED_TEXT] * 2
+  config.target = config.drafter = 'mine'
+  next_token.warn_of_trained_text(config, known)
+  assert len(told) == 2

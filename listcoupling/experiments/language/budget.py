@@ -154,11 +154,11 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
 
 def _agreement(setup, job) -> dict:
   """Overlap and race of one draft: means over tokens for each prompt."""
-  owner, *laws = matching.laws_along(setup, job, options_of(setup, job.setting))
-  sums = functools.partial(np.bincount, owner, minlength=job.batch.size)
+  rows, *laws = matching.laws_along(setup, job, options_of(setup, job.setting))
+  own = rows >= 0
+  sums = functools.partial(np.bincount, rows[own], minlength=job.batch.size)
   return {
-    name: sums(values[: owner.size]) / sums()
-    for name, values in _values(*laws).items()
+    name: sums(values[own]) / sums() for name, values in _values(*laws).items()
   }
 
 

@@ -24,14 +24,19 @@ from listcoupling import bounds, coupling, tables
 from listcoupling.config_fields import Field
 from listcoupling.decoding import analysis
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.experiments import plots, toy
+from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
 from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.experiments.plots import Curve
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
 
-COMPUTED = toy.COMPUTED | {
+_largest = bounds.optimal_list_acceptance
+COMPUTED = {
+  'gls_exact': bounds.list_matching_probability,
+  'gls_bound': bounds.list_matching_bound,
+  'optimum': _largest,
+  'optimum_without_replacement': functools.partial(_largest, replace=False),
   'specinfer': bounds.specinfer_probability,
   'spectr': bounds.spectr_probability,
 }
@@ -41,7 +46,13 @@ SAMPLED = {
 }
 VALUES = (*COMPUTED, *SAMPLED)
 FIELDS = protocol.FIELDS | {'repetitions': Field(int, least=1)}
-_CURVES = toy.CURVES | {  # computed here
+_CURVES = {  # without a marker: computed
+  'optimum_without_replacement': Curve('optimum, top-K', plots.BLACK, ':'),
+  'optimum': Curve('optimum, iid drafts', plots.BLACK),
+  'shared_race': Curve('shared-race list', plots.GREEN, marker='s'),
+  'gls': Curve('GLS, sampled', plots.RED, None, 'o', hollow=True),
+  'gls_exact': Curve('GLS, exact', plots.RED),
+  'gls_bound': Curve('GLS, Theorem 1', plots.RED, '--'),
   'specinfer': Curve('SpecInfer', plots.ORANGE),
   'spectr': Curve('SpecTr', plots.SKY),
 }
@@ -59,7 +70,7 @@ class Setting(NamedTuple):
 
 def laws_along(
   setup: Setup, job: Job, options: GenerateOptions
-) -> tuple[np.ndarray, jax.Array, jax.Array]:
+) -> analysis.LawsAlong:
   """Laws at the tokens that plain sampling writes for a batch.
 
   Args:
@@ -68,8 +79,7 @@ def laws_along(
     options: temperatures and filters of both laws.
 
   Returns:
-    Row of each token [<= T], draft and target laws [T, A]; the last ones of
-    these are padding.
+    `analysis.LawsAlong` of the T tokens.
   """
   choice, rows = setup.choices[job.dataset], job.batch.rows
   plain = dataclasses.replace(
@@ -82,9 +92,6 @@ def laws_along(
     choice.lengths[rows],
     protocol.continue_prompts(setup, job, plain),
     options,
-    # Texts may end early; one shape for all batches is compiled once.
-    width=options.cache_length,
-    bucket=len(rows) * options.max_new_tokens,
   )
 
 
@@ -116,7 +123,7 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
   # Every K looks at the same text; a device that shares a batch with others
   # writes it anew, which is cheaper than keeping laws of many batches.
   place = job.dataset, job.seed, job.number
-  owner, *laws = once(place, lambda: laws_along(setup, job, options))
+  rows, *laws = once(place, lambda: laws_along(setup, job, options))
   num_drafts = job.setting.num_drafts
   key = protocol.dataset_key(
     Domain.TRIALS, job.seed, job.dataset, num_drafts, job.number
@@ -127,8 +134,11 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
     num_drafts=num_drafts,
     repetitions=config.repetitions,
   )
-  count = functools.partial(np.bincount, owner, minlength=job.batch.size)
-  columns = zip(VALUES, np.asarray(values)[: len(owner)].T, strict=True)
+  written = rows >= 0
+  count = functools.partial(
+    np.bincount, rows[written], minlength=job.batch.size
+  )
+  columns = zip(VALUES, np.asarray(values)[written].T, strict=True)
   return {'tokens': count(), **{name: count(own) for name, own in columns}}
 
 

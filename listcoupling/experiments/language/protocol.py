@@ -94,6 +94,7 @@ class Setup(NamedTuple):
   drafter: LanguageModel
   choices: dict  # data set -> prompt_choice.Choice
   options: GenerateOptions  # of every run; methods and drafts differ
+  sources: dict[str, str]  # data set -> where its prompts were found
 
   def on(self, device: jax.Device | str | None) -> 'Setup':
     """The same with the models on a device; what is none leaves them."""
@@ -281,7 +282,15 @@ class Table(NamedTuple):
       rows = [self._row(groups, place, setup, config) for place in groups]
       record.write(rows)
       names = {name: ' '.join(x.names) for name, x in setup.choices.items()}
-      record.note(prompts=names)
+      record.note(
+        prompts=names,
+        sources=setup.sources,
+        stop_tokens=setup.options.stop_tokens,
+        parameters={
+          name: sum(x.size for x in jax.tree.leaves(model.params))
+          for name, model in zip(('target', 'drafter'), setup)
+        },
+      )
       return rows
 
     return _identity(setup), fill
@@ -373,7 +382,9 @@ def prepare(config, mesh: Mesh | None = None) -> Setup:
   for choice in choices.values():
     for batch in prompt_choice.deal(choice.lengths, config.batch_size):
       placement.rows_on(mesh, len(batch.rows), 0, 'prompts of a batch')
-  return Setup(target, drafter, choices, _options(config, target, choices))
+  options = _options(config, target, choices)
+  sources = {name: own.source for name, own in texts.items()}
+  return Setup(target, drafter, choices, options, sources)
 
 
 def _placed(pair, mesh):
@@ -426,7 +437,7 @@ def _digest(model) -> str:
 def row_keys(seed: int, dataset: str, rows: np.ndarray) -> jax.Array:
   """[R] keys: a prompt's text depends on seed, data set and prompt alone."""
   key = dataset_key(Domain.TEXTS, seed, dataset)
-  return jax.vmap(lambda row: gumbel.position_key(key, row))(jnp.asarray(rows))
+  return gumbel.row_keys(key, jnp.asarray(rows))
 
 
 def dataset_key(domain: Domain, seed: int, dataset: str, *numbers) -> jax.Array:

@@ -234,14 +234,34 @@ def best_tree(
   )
 
 
+def posterior(draft_logits: jax.Array, sigma: float) -> tuple[jax.Array, float]:
+  """What the drafter's logits d tell of the target's: independent normals.
+
+  Their mean is b d and their variance b sigma^2, b = S^2 / (S^2 + sigma^2) with
+  S the spread of the target's own.
+
+  Args:
+    draft_logits: of any shape.
+    sigma: see `table_pair`.
+
+  Returns:
+    The means, in the shape of the logits, and the deviation of all.
+
+  Example:
+    >>> mean, deviation = posterior(jnp.array(1.0), 2.5)
+    >>> float(mean), round(deviation, 3)
+    (0.5, 1.768)
+  """
+  share = _SPREAD**2 / (_SPREAD**2 + sigma**2)
+  return share * draft_logits, sigma * share**0.5
+
+
 def best_tokens_per_call(
   key: jax.Array, sigma: float, temperature: float, config
 ) -> np.ndarray:
   """As `tokens_per_call`, of the best trees of `num_nodes` nodes: [num_rows].
 
-  Given the drafter's logits d, the target's are independent normals of mean
-  b d and variance b sigma^2, b = S^2 / (S^2 + sigma^2) with S the spread of the
-  target's own. What earlier calls have shown of the target is not used.
+  What earlier calls have shown of the target is not used, see `posterior`.
 
   Args:
     key: typed key; of the pair and the texts.
@@ -261,12 +281,12 @@ def best_tokens_per_call(
   written = generate(key, target, [], first, np.ones_like(rows), plain).tokens
   ahead = np.full((config.rows, config.num_nodes), -1)  # no token is there
   text = np.concatenate([first, written, ahead], axis=1)
-  keys = jax.vmap(lambda row: gumbel.position_key(key, row))(rows)
-  share = _SPREAD**2 / (_SPREAD**2 + sigma**2)
+  keys = gumbel.row_keys(key, rows)
+  means, deviation = posterior(drafter.params, sigma)
   calls = _best_calls(
     keys,
-    share * drafter.params,
-    max(sigma * share**0.5, 1e-3),
+    means,
+    max(deviation, 1e-3),
     np.float32(temperature),
     text,
     config.num_nodes,

@@ -54,6 +54,10 @@ def test_the_table_is_what_generate_gives_and_a_second_call_repeats_it(
   assert [{**row, 'draft_temperatures': ''} for row in stored] == rows
   record = files.read_json(work / 'results.json')
   assert len(record['prompts']['mbpp'].split()) == 5
+  assert record['sources']['mbpp'].endswith('mbpp.jsonl')
+  options = protocol.prepare(config).options
+  assert record['stop_tokens'] == list(options.stop_tokens)
+  assert record['parameters']['target'] >= record['parameters']['drafter'] > 0
   setup = protocol.prepare(config)
   setting = protocol.Setting('gls', 2, '')
   found = [_by_hand(setup, setting, seed) for seed in (7, 8)]
