@@ -19,6 +19,7 @@ from absl import flags
 
 from listcoupling import command, command_flags, together
 from listcoupling.image_codec import fits
+from listcoupling.image_codec import scheme as schemes
 from listcoupling.training import image_fits, vae
 
 _CONFIG = command.define_config('configs/vae_digits.py')
@@ -59,6 +60,27 @@ def _fit(config, models, code: fits.CodecSizes) -> None:
   betas = image_fits.fitted_betas(config, code.scheme)
   settings = [fits.CodecSetting(beta, None, _BIN_SIZE.value) for beta in betas]
   codecs.fit({code: settings})
+  for beta in betas:
+    _tell(code, beta)
+
+
+def _tell(code: fits.CodecSizes, beta: float | None) -> None:
+  """Prints where a fit is, what its name says and the command that uses it."""
+  groups, size = code.num_groups, _BIN_SIZE.value
+  count = schemes.SCHEMES[code.scheme].num_codewords(*code[1:], size)
+  path = fits.fit_path(
+    _WORKDIR.value, code.scheme, count, beta, num_groups=groups, bin_size=size
+  )
+  print(
+    f'{path} has {count} codewords. To use it:\n'
+    f'  python scripts/compress.py encode --model {_WORKDIR.value} '
+    f'--scheme {code.scheme} --num_decoders {code.num_decoders} '
+    f'--num_messages {code.num_messages}'
+    + (f' --num_groups {groups}' if groups > 1 else '')
+    + (f' --bin_size {size}' if size > 1 else '')
+    + ('' if beta is None else f' --beta {beta:g}')
+    + ' --images IMAGES --file FILE'
+  )
 
 
 def main(argv):

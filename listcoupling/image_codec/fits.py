@@ -22,6 +22,7 @@ codewords.
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from listcoupling.models import codeword_decoder, vae
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 SHIPPED_CODE = 'list_quantiser', 2, 16  # its only scheme, K and L
+_FIT_NAME = re.compile(r'([a-z_]+)_(\d+)(?:_groups_(\d+))?(?:_bins_of_(\d+))?')
 _CANDIDATES = 256  # where nothing says how many
 
 
@@ -207,15 +209,56 @@ def count_strange(trained: Trained, images) -> int:
   return int(np.sum(distances > trained.reach))
 
 
-def _vae_files(directory: pathlib.Path) -> dict[float, pathlib.Path]:
+def _kept_fits(directory: pathlib.Path) -> str:
+  """Words on the fits of a workdir: scheme, K and L of each; '' for none."""
+  found = []
+  for path in sorted(directory.glob('fits/*.safetensors')):
+    parts = _FIT_NAME.match(path.name)
+    if parts is None or parts[1] not in schemes.SCHEMES:
+      continue
+    count, *sizes = (int(x or 1) for x in parts.groups()[1:])
+    for num_decoders in read_fit(path).num_decoders:
+      each = schemes.SCHEMES[parts[1]].num_codewords(num_decoders, 1, *sizes)
+      found.append(
+        f'{path.name} (--scheme {parts[1]} --num_decoders {num_decoders} '
+        f'--num_messages {count // each})'
+      )
+  return ', '.join(found)
+
+
+def _making(
+  directory, scheme, num_decoders, num_messages, num_groups, bin_size
+) -> str:
+  """The command that adds a codec to a workdir."""
+  words = f'scripts/train_vae.py --workdir {directory}'
+  if scheme != 'gls':
+    words += (
+      f' --scheme {scheme} --num_decoders {num_decoders} '
+      f'--num_messages {num_messages}'
+    )
+  words += f' --num_groups {num_groups}' if num_groups > 1 else ''
+  words += f' --bin_size {bin_size}' if bin_size > 1 else ''
+  return f'{words}, with the same --config,'
+
+
+def _vae_files(
+  directory: pathlib.Path, making: str
+) -> dict[float, pathlib.Path]:
   """beta -> file of its VAE."""
   places = [directory / 'model', directory, *directory.glob('model_beta_*')]
   found = [p / vae.FILE for p in places if (p / vae.FILE).is_file()]
   if not found:
+    kept = _kept_fits(directory)
+    remedy = (
+      f'it holds {kept}. {making} adds what is missing'
+      if kept
+      else 'name the workdir of scripts/train_vae.py or '
+      'scripts/evaluate_compression.py, or its model folder'
+    )
     raise FileNotFoundError(
-      f'{directory} holds no {vae.FILE}; name the workdir of '
-      'scripts/train_vae.py or scripts/evaluate_compression.py, or its model '
-      'folder. A training that was stopped goes on with its own command.'
+      f'{directory} holds no {vae.FILE}, the VAE that all schemes but '
+      f'list_quantiser need; {remedy}. A training that was stopped goes on '
+      'with its own command.'
     )
   if found[0].parent in places[:2]:
     found = found[:1]
@@ -254,13 +297,18 @@ def _choices(
     raise ValueError(
       f'scheme must be one of {tuple(schemes.SCHEMES)}, got {scheme!r}.'
     )
+  making = _making(
+    directory, scheme, num_decoders, num_messages, num_groups, bin_size
+  )
   if scheme == 'gls':
-    paths = _vae_files(directory)
+    paths = _vae_files(directory, making)
     return {b: functools.partial(_load_gls, path) for b, path in paths.items()}
   count = schemes.SCHEMES[scheme].num_codewords(
     num_decoders, num_messages, num_groups, bin_size
   )
-  places = {None: None} if scheme == 'list_quantiser' else _vae_files(directory)
+  places = {None: None}
+  if scheme != 'list_quantiser':
+    places = _vae_files(directory, making)
   path_of = functools.partial(
     fit_path, directory, scheme, count, num_groups=num_groups, bin_size=bin_size
   )
@@ -276,14 +324,12 @@ def _choices(
     if not (directory / 'fits').is_dir():
       raise FileNotFoundError(
         f'{directory} is no model for {scheme}: it has no folder fits; '
-        'scripts/train_vae.py --scheme and scripts/evaluate_compression.py '
-        'make them.'
+        f'{making} makes one, scripts/evaluate_compression.py those of a table.'
       )
-    kept = sorted(p.name for p in directory.glob(f'fits/{scheme}_*'))
     raise FileNotFoundError(
       f'{directory}/fits holds no {" or ".join(p.name for p in paths.values())}'
       f', for {scheme} of {num_messages} messages to {num_decoders} decoders; '
-      f'it holds {kept}. scripts/train_vae.py --scheme makes one.'
+      f'it holds {_kept_fits(directory) or "none"}. {making} makes one.'
     )
   return found
 
