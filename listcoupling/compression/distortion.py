@@ -147,7 +147,7 @@ def _as_errors(values, name: str, axes: str) -> np.ndarray:
   if error.ndim != 1 + axes.count(',') or len(error) < 2 or not error.size:
     raise ValueError(
       f'{name} must be {axes} of at least two trials, got shape {error.shape}; '
-      'one trial has no standard error.'
+      'one trial has no standard error, give one decoder as [R, 1].'
     )
   if (bad := (error < 0) | np.isinf(error)).any():
     raise ValueError(

@@ -88,7 +88,10 @@ def test_pairs_count_what_two_errors_share():
 @pytest.mark.parametrize(
   ('error', 'words'),
   [
-    ([0.1, 0.3], r'squared_error must be \[R, K\] of at least.*shape \(2,\)'),
+    (
+      [0.1, 0.3],
+      r'squared_error must be \[R, K\] of at least.*shape \(2,\).*\[R, 1\]',
+    ),
     ([[0.1, 0.3]], r'at least two trials, got shape \(1, 2\)'),
     (np.ones((2, 0)), r'got shape \(2, 0\)'),
     ([[0.1, -0.3], [0.1, 0.2]], 'at least 0, got -0.3; square'),
