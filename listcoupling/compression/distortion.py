@@ -16,6 +16,22 @@ import numpy as np
 
 from listcoupling import validation
 
+__all__ = [
+  'DECODERS',
+  'NUM_SUMS',
+  'by_list_size',
+  'choose',
+  'figures',
+  'gain',
+  'moments',
+  'of_trials',
+]
+
+
+def __dir__():
+  return __all__
+
+
 # By the prefix of its figures, what makes one error of those of K decoders: the
 # best, the mean and the worst.
 DECODERS = {'': np.nanmin, 'average_': np.nanmean, 'worst_': np.nanmax}

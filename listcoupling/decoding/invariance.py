@@ -25,6 +25,19 @@ from listcoupling.decoding.generate import generate, prepare
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 
+__all__ = [
+  'COMPARED',
+  'EPSILON',
+  'ON_MESHES',
+  'changes',
+  'count_changes',
+]
+
+
+def __dir__():
+  return __all__
+
+
 ON_MESHES = ('autoregressive', 'gumbel_tree')  # compared there
 COMPARED = ('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer')
 # Perturbed logits closer than this may change places by rounding: two logits

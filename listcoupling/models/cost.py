@@ -14,6 +14,22 @@ from typing import NamedTuple
 from listcoupling import validation
 from listcoupling.models.transformer_config import TransformerConfig
 
+__all__ = [
+  'Cost',
+  'H100',
+  'Machine',
+  'V5P',
+  'WORD_OPERATIONS',
+  'block',
+  'forward',
+  'weights',
+]
+
+
+def __dir__():
+  return __all__
+
+
 WORD_OPERATIONS = 75  # on integers, for a random word of threefry
 _LOGIT = 4  # bytes of a logit, written once and read once
 
