@@ -289,6 +289,19 @@ def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
   return trained._replace(reach=kept.reach)
 
 
+def _no_fit(directory, scheme, wanted: str, making: str) -> str:
+  """Words on a folder without the fit of that name, and the remedy."""
+  if not (directory / 'fits').is_dir():
+    return (
+      f'{directory} is no model for {scheme}: it has no folder fits; {making} '
+      'makes one, scripts/evaluate_compression.py those of a table.'
+    )
+  return (
+    f'{directory}/fits holds no {wanted}; it holds '
+    f'{_kept_fits(directory) or "none"}. {making} makes one.'
+  )
+
+
 def _choices(
   directory, scheme, num_decoders, num_messages, num_groups, bin_size
 ) -> dict[float | None, Callable[[], Trained]]:
@@ -321,16 +334,8 @@ def _choices(
     if path.is_file()
   }
   if not found:
-    if not (directory / 'fits').is_dir():
-      raise FileNotFoundError(
-        f'{directory} is no model for {scheme}: it has no folder fits; '
-        f'{making} makes one, scripts/evaluate_compression.py those of a table.'
-      )
-    raise FileNotFoundError(
-      f'{directory}/fits holds no {" or ".join(p.name for p in paths.values())}'
-      f', for {scheme} of {num_messages} messages to {num_decoders} decoders; '
-      f'it holds {_kept_fits(directory) or "none"}. {making} makes one.'
-    )
+    wanted = ' or '.join(path.name for path in paths.values())
+    raise FileNotFoundError(_no_fit(directory, scheme, wanted, making))
   return found
 
 
