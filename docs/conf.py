@@ -34,6 +34,8 @@ myst_heading_anchors = 3
 highlight_language = 'text'  # of fences that name none
 default_role = 'code'  # docstrings quote names in single backticks
 autodoc_member_order = 'bysource'
+# `__all__` stands in the order of letters.
+autodoc_default_options = {'ignore-module-all': True}
 autodoc_typehints = 'none'  # docstrings say shapes, which types cannot
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True

@@ -6,6 +6,7 @@ reads them. Options are a dataclass: a field that is added to it is a flag.
 
 import dataclasses
 import inspect
+import os
 import re
 import textwrap
 import types
@@ -59,6 +60,12 @@ def define_models() -> Callable[..., tuple]:
     from listcoupling.models import pretrained  # brings Flax
 
     names, own = drafter.value, target.value
+    for name in (own, *names):
+      if name == 'shipped' and not os.path.isdir(name):
+        raise ValueError(
+          "'shipped' is not a directory; the pair that ships is taken where "
+          '--target and --drafter are left out.'
+        )
     if own is None:
       own = pretrained.SHIPPED / 'target'
       names = names or [pretrained.SHIPPED / 'drafter']

@@ -20,6 +20,7 @@ class Field(NamedTuple):
     many: a sequence of such values.
     empty: an empty sequence or string will do; strings in a sequence may be
       empty anyway.
+    note: ends the message on a value that it can't have.
   """
 
   kind: type
@@ -29,6 +30,7 @@ class Field(NamedTuple):
   among: tuple = ()
   many: bool = False
   empty: bool = False
+  note: str = ''
 
   def allows(self, value: Any) -> bool:
     """Whether a value is of this kind and within these limits."""
@@ -63,7 +65,9 @@ class Field(NamedTuple):
         words += f' greater than {self.above:g}'
       if self.most < math.inf:
         words += f' and at most {self.most:g}'
-    if self.many:
+    if self.many and self.among:
+      words = f'names among {", ".join(map(str, self.among))}'
+    elif self.many:
       words = f'a {"" if self.empty else "non-empty "}list of {words}'
     return words
 
@@ -100,7 +104,21 @@ def check_config(config: Any, fields: Mapping[str, Any], name='config') -> None:
     elif callable(allowed):
       allowed(value)
     elif not allowed.allows(value):
-      raise ValueError(f'{name}.{field} must be {allowed}, got {value!r:.200}.')
+      words = _meant(value, allowed) or allowed.note and f'; {allowed.note}.'
+      raise ValueError(
+        f'{name}.{field} must be {allowed}, got {value!r:.200}{words or "."}'
+      )
+
+
+def _meant(value, allowed) -> str:
+  """A question after the first text that is nearly one there is."""
+  words = value if isinstance(value, (tuple, list)) else (value,)
+  known = [x for x in allowed.among if isinstance(x, str)]
+  for word in words:
+    if isinstance(word, str) and word not in known:
+      if near := difflib.get_close_matches(word, known, 1):
+        return f'; did you mean {near[0]!r}?'
+  return ''
 
 
 def _misfit(name, unknown, missing) -> str:

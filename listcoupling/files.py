@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+_SHORT = 40  # characters of a value that a message repeats
 _MAX_JSON = 1 << 30  # bytes; a hub's largest tokenizer has 35 MB
 _FULL = 'free space, then give the same command again'
 _CLOSED = 'make its folder writable, or choose another place'
@@ -244,6 +245,27 @@ def differences(old: Mapping, new: Mapping) -> list[str]:
     for name in sorted(old.keys() | new.keys())
     if name not in old or name not in new or old[name] != new[name]
   ]
+
+
+def describe(old: Mapping, new: Mapping, names: list[str]) -> str:
+  """Names of `differences`, with both values where these are short.
+
+  Example:
+    >>> old, new = {'a': {'b': 1}}, {'a': {'b': 3}, 'd': 2}
+    >>> describe(old, new, differences(old, new))
+    'a.b (1, now 3), d (now 2)'
+  """
+  old, new = _flat(old), _flat(new)
+
+  def words(name):
+    values = [repr(x[name]) for x in (old, new) if name in x]
+    if max(map(len, values)) > _SHORT:
+      return name
+    if name not in new:
+      return f'{name} (was {values[0]})'
+    return f'{name} ({", ".join((*values[:-1], f"now {values[-1]}"))})'
+
+  return ', '.join(map(words, names))
 
 
 def _flat(value: Any, name: str = '') -> dict[str, Any]:

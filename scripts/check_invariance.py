@@ -34,7 +34,7 @@ _FORWARD_NODES = flags.DEFINE_integer(
   'forward_nodes',
   None,
   'Nodes of every forward of the target, at least 17.',
-  lower_bound=1,
+  lower_bound=17,
 )
 _MESHES = flags.DEFINE_multi_string('mesh', [], 'Such as data=2,tp=4.')
 _models = command_flags.define_models()

@@ -11,11 +11,12 @@ _FIELDS = {
   'share': Field(float, least=0, most=1),
   'counts': Field(int, least=1, many=True),
   'kind': Field(str, among=('a', 'b')),
+  'kinds': Field(str, among=('first', 'last'), many=True, note='none is first'),
   'name': Field(str, empty=True),
   'model': {'width': Field(int, least=1), 'bias': Field(bool)},
 }
 _CONFIG = dict(
-  trials=2, rate=1, share=1, counts=(1, 2), kind='a', name='',
+  trials=2, rate=1, share=1, counts=(1, 2), kind='a', kinds=('last',), name='',
   model=dict(width=1, bias=False),
 )  # fmt: skip
 
@@ -35,6 +36,8 @@ _CONFIG = dict(
     ({'counts': 3}, 'config.counts'),
     ({'counts': (1, 0)}, r'config.counts .* got \(1, 0\)'),
     ({'kind': 'c'}, "config.kind must be one of a, b, got 'c'"),
+    ({'kinds': 'last'}, 'must be names among first, last, .*; none is first.'),
+    ({'kinds': ('last', 'fist')}, "'fist'.; did you mean 'first'[?]$"),
     ({'name': None}, 'config.name must be str, got None'),
     ({'model': 1}, 'config.model must be a config'),
     ({'model': {'width': 0, 'bias': True}}, 'config.model.width'),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from listcoupling import tables
+from listcoupling import image_codec, tables
 from listcoupling.experiments import images, toy
 from listcoupling.models.pretrained import SHIPPED
 
@@ -109,6 +109,44 @@ def test_a_mistake_is_one_line(flags, message):
   done = _run('scripts/generate.py', *flags)
   assert done.returncode == 1 and message in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
+
+
+_TINY = [
+  f'--config.refine.{name}=2'
+  for name in ('steps', 'classifier_steps', 'hidden_size', 'batch_size')
+]
+_LIST = '--scheme=list_quantiser'
+
+
+def test_one_codec_is_fitted_and_no_other_taken_for_it(tmp_path):
+  run = 'scripts/train_vae.py', f'--workdir={tmp_path}', *_TINY
+  done = _run(*run, _LIST, '--num_messages=4', '--config.refine.num_kmeans=99')
+  assert done.returncode == 0, done.stderr
+  assert 'list_quantiser_8.safetensors has 8 codewords' in done.stdout
+  assert f'encode --model {tmp_path} --scheme list_quantiser' in done.stdout
+  assert [x.name for x in tmp_path.iterdir()] == ['fits']  # needs no VAE
+  trained = image_codec.load_model(
+    tmp_path, scheme='list_quantiser', num_decoders=2, num_messages=4
+  )
+  assert trained.model.fit.config.hidden_size == 2
+  for flags, message in (
+    (
+      [_LIST, '--num_decoders=4', '--num_messages=2'],
+      'num_decoders [2], not [4]',
+    ),
+    ([_LIST, '--num_messages=4', '--mesh=data=3'], 'data=3'),
+    (
+      ['--bin_size=1', '--num_groups=1'],
+      '--num_groups, --bin_size need --scheme',
+    ),
+    ([_LIST, '--num_messages=0'], 'num_messages must be at least 1, got 0'),
+    ([_LIST, '--num_groups=2'], 'num_groups of a list quantiser must be 1'),
+  ):
+    done = _run(*run, '--config.refine.num_kmeans=99', *flags)
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+  done = _run(*run, "--config.schemes=('list_quantiser',)")
+  assert done.returncode == 0 and 'need no VAE' in done.stdout, done.stderr
+  assert [x.name for x in tmp_path.iterdir()] == ['fits']
 
 
 _INVARIANCE = (

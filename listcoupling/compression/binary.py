@@ -24,6 +24,19 @@ import numpy as np
 from listcoupling import validation
 from listcoupling.compression import codec
 
+__all__ = [
+  'Errors',
+  'MAX_BITS',
+  'best_bins',
+  'errors',
+  'nested_words',
+]
+
+
+def __dir__():
+  return __all__
+
+
 MAX_BITS = 10
 
 

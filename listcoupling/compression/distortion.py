@@ -14,6 +14,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from listcoupling import validation
+
+__all__ = [
+  'DECODERS',
+  'NUM_SUMS',
+  'by_list_size',
+  'choose',
+  'figures',
+  'gain',
+  'moments',
+  'of_trials',
+]
+
+
+def __dir__():
+  return __all__
+
+
 # By the prefix of its figures, what makes one error of those of K decoders: the
 # best, the mean and the worst.
 DECODERS = {'': np.nanmin, 'average_': np.nanmean, 'worst_': np.nanmax}
@@ -94,12 +112,49 @@ def figures(sums) -> dict[str, float]:
 def of_trials(squared_error, weight=1.0) -> dict[str, float]:
   """`figures` of errors [R, K] at once, `weight` as for `moments`.
 
+  Raises:
+    ValueError: for fewer than two trials, which have no standard error, another
+      shape, errors below zero or infinite, a trial without a decoder, weights
+      that are neither one number nor [R].
+
   Example:
     >>> out = of_trials([[.1, .3], [.001, .3]])  # two trials, two decoders
     >>> round(out['mean_db'], 3), round(out['mse_db'], 3)
     (-20.0, -12.967)
   """
-  return figures(moments(squared_error, weight=weight))
+  error = _as_errors(squared_error, 'squared_error', '[R, K]')
+  if (alone := np.isnan(error).all(1)).any():
+    raise ValueError(
+      f'squared_error[{alone.argmax()}] must hold the error of a decoder, got '
+      'NaN alone: leave such trials out.'
+    )
+  weights = np.asarray(validation.as_numbers(weight, 'weight'), np.float64)
+  if weights.shape not in ((), error.shape[:1]):
+    raise ValueError(
+      f'weight must be one number or one of each trial, [{len(error)}], got '
+      f'shape {weights.shape}.'
+    )
+  if not np.all((weights >= 0) & (weights < np.inf)):
+    raise ValueError(
+      f'weight must be finite and at least 0, got {validation.shown(weight)}.'
+    )
+  return figures(moments(error, weight=weights))
+
+
+def _as_errors(values, name: str, axes: str) -> np.ndarray:
+  """Squared errors [R] or [R, K] of at least two trials; NaN is none."""
+  error = np.asarray(validation.as_numbers(values, name), np.float64)
+  if error.ndim != 1 + axes.count(',') or len(error) < 2 or not error.size:
+    raise ValueError(
+      f'{name} must be {axes} of at least two trials, got shape {error.shape}; '
+      'one trial has no standard error, give one decoder as [R, 1].'
+    )
+  if (bad := (error < 0) | np.isinf(error)).any():
+    raise ValueError(
+      f'{name} must hold squared errors, finite and at least 0, got '
+      f'{error[bad][0]}; square differences first.'
+    )
+  return error
 
 
 def choose(rows: Sequence[Mapping[str, float]], score: str) -> int:
@@ -113,7 +168,7 @@ def choose(rows: Sequence[Mapping[str, float]], score: str) -> int:
     score: 'mean_db' or 'mse_db', with a prefix of `DECODERS` or without.
 
   Raises:
-    ValueError: no setting has the figure and its standard error.
+    ValueError: for a score that a row lacks, or one that is NaN in all.
 
   Example:
     >>> rows = [{'mse_db': -9.0, 'mse_db_se': 3.0},
@@ -121,6 +176,13 @@ def choose(rows: Sequence[Mapping[str, float]], score: str) -> int:
     >>> choose(rows, 'mse_db')
     1
   """
+  for row in rows:
+    known = [name for name in row if f'{name}_se' in row]
+    if score not in known:
+      raise ValueError(
+        f'score must be a figure of every setting, one of {known}, got '
+        f'{score!r}.'
+      )
   scores = [row[score] + row[f'{score}_se'] for row in rows]
   if np.all(np.isnan(scores)):
     raise ValueError(
@@ -141,11 +203,29 @@ def gain(plain, error) -> tuple[float, float]:
     10 log10 of the ratio of their means, and its standard error by the delta
     method, which counts what the trials share.
 
+  Raises:
+    ValueError: for fewer than two trials, two lengths, errors that are NaN,
+      infinite, below zero, or zero in every trial.
+
   Example:
     >>> round(gain([2., 4.], [1., 2.])[0], 2)
     3.01
   """
-  plain, error = np.asarray(plain, np.float64), np.asarray(error, np.float64)
+  plain, error = (
+    _as_errors(plain, 'plain', '[R]'),
+    _as_errors(error, 'error', '[R]'),
+  )
+  if len(plain) != len(error):
+    raise ValueError(
+      'plain and error must be of the same trials, got '
+      f'{len(plain)} and {len(error)} of them.'
+    )
+  for name, each in (('plain', plain), ('error', error)):
+    if not each.mean() > 0:  # nor NaN
+      raise ValueError(
+        f'{name} must have a positive mean, got {each.mean()}: a ratio of '
+        'means needs trials without NaN, some of them with an error.'
+      )
   each = plain / plain.mean() - error / error.mean()
   decibels = 10 * np.log10(plain.mean() / error.mean())
   return (

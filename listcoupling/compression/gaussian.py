@@ -26,6 +26,29 @@ from listcoupling import gumbel, validation
 from listcoupling.compression import codec, labels, lattices
 from listcoupling.gumbel import Domain, domain_key
 
+__all__ = [
+  'LABELS',
+  'Trials',
+  'check_side_variance',
+  'draw_source',
+  'estimate',
+  'information_density',
+  'log_decoder',
+  'log_encoder',
+  'log_prior',
+  'posterior_mean',
+  'posterior_variance',
+  'simulate',
+  'simulate_lattice',
+  'simulate_no_message',
+  'trial_key',
+]
+
+
+def __dir__():
+  return __all__
+
+
 LABELS = ('random', 'interval')
 
 

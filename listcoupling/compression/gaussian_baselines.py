@@ -31,6 +31,20 @@ from scipy import stats
 from listcoupling import validation
 from listcoupling.compression import gaussian, poisson_functional
 
+__all__ = [
+  'list_mse_limit',
+  'lloyd_max_mse',
+  'log_quantiser_db',
+  'modulo_quantiser',
+  'seed_aware',
+  'wyner_ziv_mse',
+]
+
+
+def __dir__():
+  return __all__
+
+
 _POINTS, _REACH = 1024, 4.25  # the grid covers [-_REACH, _REACH]
 _STEP = 2 * _REACH / _POINTS
 _TAIL = 9.0  # standard deviations: beyond lies a mass of 1e-19

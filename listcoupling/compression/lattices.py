@@ -33,6 +33,25 @@ import numpy as np
 
 from listcoupling import validation
 
+__all__ = [
+  'Code',
+  'LATTICES',
+  'best_lattice',
+  'decode',
+  'dither',
+  'encode',
+  'make_code',
+  'nearest_codeword',
+  'nearest_point',
+  'number',
+  'reconstruct',
+]
+
+
+def __dir__():
+  return __all__
+
+
 LATTICES = ('Z', 'A2', 'D4', 'E8')
 _SIZES = {'A2': 2, 'D4': 4, 'E8': 8}
 _MAX_COSETS = 4096

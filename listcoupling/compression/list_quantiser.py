@@ -25,6 +25,18 @@ import numpy as np
 
 from listcoupling import validation
 
+__all__ = [
+  'bins',
+  'decode',
+  'encode',
+  'fit_codewords',
+  'nearest',
+]
+
+
+def __dir__():
+  return __all__
+
 
 def fit_codewords(points, count: int, *, seed: int = 0) -> np.ndarray:
   """k-means codewords in an order where neighbours are alike.

@@ -37,6 +37,26 @@ from listcoupling import gumbel, validation
 from listcoupling.compression import gaussian
 from listcoupling.gumbel import Domain, domain_key
 
+__all__ = [
+  'Arrivals',
+  'BLOCK',
+  'NUM_ARRIVALS',
+  'Outcomes',
+  'Settings',
+  'Sources',
+  'draw_arrivals',
+  'draw_sources',
+  'join',
+  'make_settings',
+  'run',
+  'simulate',
+]
+
+
+def __dir__():
+  return __all__
+
+
 BLOCK = 256  # arrivals looked at in one go
 NUM_ARRIVALS = 1 << 12  # of each race; the rest only where it can matter
 _OFFSET = 64.0  # keeps logarithmic costs positive, so that they order as bits

@@ -19,6 +19,22 @@ import numpy as np
 from listcoupling import files
 from listcoupling.data import images as image_data
 
+__all__ = [
+  'NamedImages',
+  'SideInformation',
+  'check_output',
+  'read_images',
+  'read_named_images',
+  'read_side',
+  'write_images',
+  'write_side',
+]
+
+
+def __dir__():
+  return __all__
+
+
 _PICTURES = (
   '.png', '.jpg', '.jpeg', '.gif', '.webp', '.bmp', '.tif', '.tiff',
 )  # fmt: skip

@@ -21,6 +21,28 @@ from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.sampling_params import sampling_params
 
+__all__ = [
+  'Acceptance',
+  'Calibration',
+  'LawsAlong',
+  'calibration',
+  'canonical_margins',
+  'common_atoms',
+  'differences',
+  'expected_acceptance',
+  'generated',
+  'laws_along',
+  'log_probabilities',
+  'logits_along',
+  'rows_of',
+  'step_laws',
+]
+
+
+def __dir__():
+  return __all__
+
+
 _BUCKET = 64
 
 

@@ -18,6 +18,26 @@ from listcoupling import gumbel, race_kernel
 from listcoupling.decoding import truncation
 from listcoupling.decoding.sampling_params import sampling_params
 
+__all__ = [
+  'COLDEST',
+  'Law',
+  'atoms',
+  'draw',
+  'noise',
+  'probabilities',
+  'probabilities_at',
+  'sample',
+  'target_law',
+  'token_at',
+  'warm_law',
+  'warp',
+]
+
+
+def __dir__():
+  return __all__
+
+
 COLDEST = float(np.finfo(np.float32).tiny)  # below it a law is greedy
 
 

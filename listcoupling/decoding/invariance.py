@@ -21,9 +21,22 @@ from jax.sharding import Mesh
 from listcoupling import gumbel
 from listcoupling.decoding import analysis
 from listcoupling.decoding.drafters import NGramDrafter
-from listcoupling.decoding.generate import generate
+from listcoupling.decoding.generate import generate, prepare
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
+
+__all__ = [
+  'COMPARED',
+  'EPSILON',
+  'ON_MESHES',
+  'changes',
+  'count_changes',
+]
+
+
+def __dir__():
+  return __all__
+
 
 ON_MESHES = ('autoregressive', 'gumbel_tree')  # compared there
 COMPARED = ('gumbel_tree', 'gumbel_chains', 'gls_strong', 'gls', 'specinfer')
@@ -48,13 +61,14 @@ def count_changes(
   """Identical tokens of every method under every change.
 
   With `forward_nodes` the number of rows is not changed, on which the logits
-  still depend, and no token of a canonical method may differ.
+  still depend, and no token of a canonical method may differ. Minutes on a CPU:
+  every change of a method compiles programs of its own.
 
   Args:
     key: typed key.
     target: the target model.
     drafter: its drafter.
-    prompts: [B, P].
+    prompts: [B, P], two rows or more.
     lengths: [B].
     options: the setting that is changed.
     methods: compared methods; None: those of `COMPARED`, the canonical ones
@@ -70,7 +84,17 @@ def count_changes(
 
   Raises:
     ValueError: a method is unknown or, on meshes, not canonical, or weights
-      have a float type that `EPSILON` has not; and as `generate`.
+      have a float type that `EPSILON` has not; there is one row; and as
+      `generate` under any change. All before the first text is written.
+
+  Example:
+    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> rows = count_changes(
+    ...   jax.random.key(0), *shipped_pair(), np.ones((2, 3), int),
+    ...   np.full(2, 3), GenerateOptions(max_new_tokens=8),
+    ...   methods=('gumbel_tree',), meshes={'one': jax.make_mesh((1,), 'tp')})
+    >>> rows[0]['change'], rows[0]['explained']
+    ('one', True)
   """
   if methods is None:
     methods = ON_MESHES if meshes else _compared(options)
@@ -78,6 +102,7 @@ def count_changes(
   epsilon = _epsilon(target, options, methods, meshes)
   texts = prompts, lengths
   plain = dataclasses.replace(options, method='autoregressive')
+  _check(key, target, drafter, *texts, [plain, *settings], meshes)
   out = generate(key, target, [], *texts, plain)
   margins = analysis.canonical_margins(key, target, *texts, out, plain)
   rows = []
@@ -96,6 +121,34 @@ def count_changes(
         row |= analysis.differences(tokens, runs['as it was'])
       rows.append(row)
   return rows
+
+
+def _check(key, target, drafter, prompts, lengths, settings, meshes) -> None:
+  """Refuses what `generate` would, before it has run for minutes."""
+  if len(prompts) < 2:
+    raise ValueError(
+      f'prompts must have at least 2 rows, got {len(prompts)}: a row is '
+      'compared among other neighbours.'
+    )
+  for name, drafters, *how in _planned(target, drafter, settings, meshes):
+    try:
+      with jax.enable_x64(False):
+        prepare(key, target, drafters, prompts, lengths, *how)
+    except ValueError as error:
+      raise ValueError(f'{name}: {error}') from error
+
+
+def _planned(target, drafter, settings, meshes):
+  """Yields what a text is called, its drafters, options and mesh."""
+  for own in settings:
+    drafters = [] if own.method == 'autoregressive' else [drafter]
+    found = {'as it was': (drafters, own)}
+    if drafters and not meshes:
+      found = changes(target, drafter, own)
+    for name, run in found.items():
+      yield f'{own.method}, {name}', *run, None
+    for name, mesh in (meshes or {}).items():
+      yield f'{own.method}, {name}', drafters, own, mesh
 
 
 def _shown(settings):

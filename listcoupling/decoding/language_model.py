@@ -27,6 +27,23 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from listcoupling import validation
 from listcoupling.decoding import placement
 
+__all__ = [
+  'Apply',
+  'Cache',
+  'LanguageModel',
+  'check_model',
+  'move_entries',
+  'no_cache',
+  'num_entries',
+  'place_whole',
+  'read_tokens',
+]
+
+
+def __dir__():
+  return __all__
+
+
 Cache = Any  # pytree of arrays
 
 _CHUNK = 64  # prompt tokens read at once

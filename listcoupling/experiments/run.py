@@ -163,9 +163,10 @@ def _checked_record(workdir, settings, may_change) -> dict[str, Any]:
     if not any(f'{name}.'.startswith(f'{free}.') for free in may_change)
   ]
   if changed:
+    words = files.describe(record['settings'], settings, changed)
     raise ValueError(
-      f'{workdir} holds a run with other settings of {", ".join(changed)}; '
-      'resume with the same settings or choose another workdir.'
+      f'{workdir} holds a run with other settings of {words}; resume '
+      ' with the same settings or choose another workdir.'
     )
   record['settings'] = settings
   return record

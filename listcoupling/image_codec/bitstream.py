@@ -22,6 +22,34 @@ import numpy as np
 
 from listcoupling import files
 
+__all__ = [
+  'Container',
+  'ContainerError',
+  'DEFAULT_LABELS',
+  'LABELS',
+  'MAGIC',
+  'MAX_CANDIDATES',
+  'MAX_DECODERS',
+  'MAX_IMAGES',
+  'ModelError',
+  'OVERHEAD',
+  'SCHEMES',
+  'VERSION',
+  'check',
+  'from_bytes',
+  'pack',
+  'packed_size',
+  'read',
+  'to_bytes',
+  'unpack',
+  'write',
+]
+
+
+def __dir__():
+  return __all__
+
+
 _LABELS = {
   'gls': ('random', 'balanced', 'lattice'),
   'gls_kmeans': ('kmeans',),

@@ -22,8 +22,9 @@ codewords.
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -36,6 +37,7 @@ from listcoupling.models import codeword_decoder, vae
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 SHIPPED_CODE = 'list_quantiser', 2, 16  # its only scheme, K and L
+_FIT_NAME = re.compile(r'([a-z_]+)_(\d+)(?:_groups_(\d+))?(?:_bins_of_(\d+))?')
 _CANDIDATES = 256  # where nothing says how many
 
 
@@ -127,6 +129,7 @@ class FitFile(NamedTuple):
     side_kind: what a decoder knows.
     mean_weight: of the mean decoder in the loss; None: not known.
     reach: see `reach_of`; None: not known.
+    recipe: what else it was made of, by name; None: not known.
   """
 
   fit: schemes.Fit
@@ -135,6 +138,7 @@ class FitFile(NamedTuple):
   side_kind: str = 'crop'
   mean_weight: float | None = None
   reach: float | None = None
+  recipe: Mapping[str, Any] | None = None
 
 
 def write_fit(path, file: FitFile) -> None:
@@ -165,7 +169,7 @@ def read_fit(path) -> FitFile:
     return FitFile(
       fit, tuple(map(int, about['num_decoders'])), int(about['num_candidates']),
       about.get('side_kind', 'crop'), about.get('mean_weight'),
-      about.get('reach'),
+      about.get('reach'), about.get('recipe'),
     )  # fmt: skip
   except (KeyError, TypeError) as error:
     raise ValueError(f'{path} does not hold a fit ({error!r}).') from error
@@ -205,15 +209,56 @@ def count_strange(trained: Trained, images) -> int:
   return int(np.sum(distances > trained.reach))
 
 
-def _vae_files(directory: pathlib.Path) -> dict[float, pathlib.Path]:
+def _kept_fits(directory: pathlib.Path) -> str:
+  """Words on the fits of a workdir: scheme, K and L of each; '' for none."""
+  found = []
+  for path in sorted(directory.glob('fits/*.safetensors')):
+    parts = _FIT_NAME.match(path.name)
+    if parts is None or parts[1] not in schemes.SCHEMES:
+      continue
+    count, *sizes = (int(x or 1) for x in parts.groups()[1:])
+    for num_decoders in read_fit(path).num_decoders:
+      each = schemes.SCHEMES[parts[1]].num_codewords(num_decoders, 1, *sizes)
+      found.append(
+        f'{path.name} (--scheme {parts[1]} --num_decoders {num_decoders} '
+        f'--num_messages {count // each})'
+      )
+  return ', '.join(found)
+
+
+def _making(
+  directory, scheme, num_decoders, num_messages, num_groups, bin_size
+) -> str:
+  """The command that adds a codec to a workdir."""
+  words = f'scripts/train_vae.py --workdir {directory}'
+  if scheme != 'gls':
+    words += (
+      f' --scheme {scheme} --num_decoders {num_decoders} '
+      f'--num_messages {num_messages}'
+    )
+  words += f' --num_groups {num_groups}' if num_groups > 1 else ''
+  words += f' --bin_size {bin_size}' if bin_size > 1 else ''
+  return f'{words}, with the same --config,'
+
+
+def _vae_files(
+  directory: pathlib.Path, making: str
+) -> dict[float, pathlib.Path]:
   """beta -> file of its VAE."""
   places = [directory / 'model', directory, *directory.glob('model_beta_*')]
   found = [p / vae.FILE for p in places if (p / vae.FILE).is_file()]
   if not found:
+    kept = _kept_fits(directory)
+    remedy = (
+      f'it holds {kept}. {making} adds what is missing'
+      if kept
+      else 'name the workdir of scripts/train_vae.py or '
+      'scripts/evaluate_compression.py, or its model folder'
+    )
     raise FileNotFoundError(
-      f'{directory} holds no {vae.FILE}; name the workdir of '
-      'scripts/train_vae.py or scripts/evaluate_compression.py, or its model '
-      'folder. A training that was stopped goes on with its own command.'
+      f'{directory} holds no {vae.FILE}, the VAE that all schemes but '
+      f'list_quantiser need; {remedy}. A training that was stopped goes on '
+      'with its own command.'
     )
   if found[0].parent in places[:2]:
     found = found[:1]
@@ -227,18 +272,34 @@ def _load_gls(path) -> Trained:
 
 
 def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
-  fit, counts, num_candidates, kind, _, reach = read_fit(path)
-  if num_decoders not in counts:
+  kept = read_fit(path)
+  fit, num_candidates = kept.fit, kept.num_candidates
+  if num_decoders not in kept.num_decoders:
     raise ValueError(
-      f'{path} is a fit for {list(counts)} decoders, not for {num_decoders}.'
+      f'{path} is a fit for {list(kept.num_decoders)} decoders, not for '
+      f'{num_decoders}; scripts/train_vae.py --scheme makes that in another '
+      '--workdir.'
     )
   if vae_path is None:
     model, num_candidates = schemes.Model(fit=fit), len(fit.codewords)
   else:
     params, config, _ = vae.load(vae_path)
     model = schemes.Model(vae.networks(config), params, fit)
-  trained = make_trained(scheme, model, num_candidates, kind)
-  return trained._replace(reach=reach)
+  trained = make_trained(scheme, model, num_candidates, kept.side_kind)
+  return trained._replace(reach=kept.reach)
+
+
+def _no_fit(directory, scheme, wanted: str, making: str) -> str:
+  """Words on a folder without the fit of that name, and the remedy."""
+  if not (directory / 'fits').is_dir():
+    return (
+      f'{directory} is no model for {scheme}: it has no folder fits; {making} '
+      'makes one, scripts/evaluate_compression.py those of a table.'
+    )
+  return (
+    f'{directory}/fits holds no {wanted}; it holds '
+    f'{_kept_fits(directory) or "none"}. {making} makes one.'
+  )
 
 
 def _choices(
@@ -249,13 +310,18 @@ def _choices(
     raise ValueError(
       f'scheme must be one of {tuple(schemes.SCHEMES)}, got {scheme!r}.'
     )
+  making = _making(
+    directory, scheme, num_decoders, num_messages, num_groups, bin_size
+  )
   if scheme == 'gls':
-    paths = _vae_files(directory)
+    paths = _vae_files(directory, making)
     return {b: functools.partial(_load_gls, path) for b, path in paths.items()}
   count = schemes.SCHEMES[scheme].num_codewords(
     num_decoders, num_messages, num_groups, bin_size
   )
-  places = {None: None} if scheme == 'list_quantiser' else _vae_files(directory)
+  places = {None: None}
+  if scheme != 'list_quantiser':
+    places = _vae_files(directory, making)
   path_of = functools.partial(
     fit_path, directory, scheme, count, num_groups=num_groups, bin_size=bin_size
   )
@@ -268,28 +334,16 @@ def _choices(
     if path.is_file()
   }
   if not found:
-    if not (directory / 'fits').is_dir():
-      raise FileNotFoundError(
-        f'{directory} is no model for {scheme}: it has no folder fits; '
-        'scripts/train_vae.py --scheme and scripts/evaluate_compression.py '
-        'make them.'
-      )
-    kept = sorted(p.name for p in directory.glob(f'fits/{scheme}_*'))
-    raise FileNotFoundError(
-      f'{directory}/fits holds no {" or ".join(p.name for p in paths.values())}'
-      f', for {scheme} of {num_messages} messages to {num_decoders} decoders; '
-      f'it holds {kept}. scripts/train_vae.py --scheme makes one.'
-    )
+    wanted = ' or '.join(path.name for path in paths.values())
+    raise FileNotFoundError(_no_fit(directory, scheme, wanted, making))
   return found
 
 
-class Code(NamedTuple):
+class CodecSizes(NamedTuple):
   """Scheme and sizes of a codec.
 
   Attributes:
-    scheme: key of `scheme.SCHEMES`; or one of two that only evaluations have,
-      `shared_race`, the paper's baseline of gls, and `side_only`, the answer
-      to side information without a message.
+    scheme: key of `scheme.SCHEMES`; evaluations have more.
     num_decoders: K.
     num_messages: L.
     num_groups: G.
@@ -300,14 +354,12 @@ class Code(NamedTuple):
   num_messages: int | None
   num_groups: int = 1
 
-  @property
-  def family(self) -> str:
-    """Whose candidates and settings it shares."""
-    return 'gls' if self.scheme == 'shared_race' else self.scheme
 
-
-def check_code(code: Code, bin_size: int | None) -> None:
-  """ValueError where G or M cannot be those of the scheme."""
+def check_code(code: CodecSizes, bin_size: int | None) -> None:
+  """ValueError for sizes below 1, or where G or M are not for the scheme."""
+  for name, size in (*zip(code._fields[1:], code[1:]), ('bin_size', bin_size)):
+    if size is not None and size < 1:
+      raise ValueError(f'{name} must be at least 1, got {size}.')
   if code.scheme == 'list_quantiser':
     if code.num_groups != 1:
       raise ValueError(
@@ -321,7 +373,7 @@ def check_code(code: Code, bin_size: int | None) -> None:
     codec.check_groups(code.num_groups, code.num_decoders)
 
 
-class Setting(NamedTuple):
+class CodecSetting(NamedTuple):
   """Chosen by an evaluation for each scheme, K, L and G."""
 
   beta: float | None  # of the VAE; list_quantiser has none
@@ -334,14 +386,14 @@ def choice_path(workdir, scheme: str) -> pathlib.Path:
   return pathlib.Path(workdir) / 'choice' / f'{scheme}.json'
 
 
-def write_choice(path, chosen: Mapping[Code, Setting]) -> None:
+def write_choice(path, chosen: Mapping[CodecSizes, CodecSetting]) -> None:
   """Writes the setting of each codec, whole or not at all."""
   # As lists: written as they stand they would be dictionaries.
   kept = [(list(code), list(setting)) for code, setting in chosen.items()]
   files.write_json(path, {'chosen': kept})
 
 
-def read_choice(path) -> dict[Code, Setting]:
+def read_choice(path) -> dict[CodecSizes, CodecSetting]:
   """Reads what `write_choice` wrote; nothing if there is no such file.
 
   Raises:
@@ -351,7 +403,7 @@ def read_choice(path) -> dict[Code, Setting]:
     return {}
   try:
     return {
-      Code(*code): Setting(
+      CodecSizes(*code): CodecSetting(
         None if beta is None else float(beta), int(count), int(size)
       )
       for code, (beta, count, size) in files.read_json(path)['chosen']
@@ -394,10 +446,10 @@ def load_model(
       K, M > 1 of another scheme, or a damaged file.
   """
   directory = pathlib.Path(directory)
-  code = Code(scheme, num_decoders, num_messages, num_groups)
+  code = CodecSizes(scheme, num_decoders, num_messages, num_groups)
   check_code(code, bin_size)
   kept, count = read_choice(choice_path(directory, scheme)), None
-  setting = kept.get(code, Setting(None, None))
+  setting = kept.get(code, CodecSetting(None, None))
   if bin_size is None:
     bin_size = setting.bin_size
   choices = _choices(directory, *code, bin_size)

@@ -35,6 +35,28 @@ from listcoupling.compression import codec, lattices, list_quantiser
 from listcoupling.image_codec import codebook as codebooks
 from listcoupling.models import codeword_decoder
 
+__all__ = [
+  'Decoding',
+  'Fit',
+  'LatticeSpace',
+  'Model',
+  'Networks',
+  'Prepared',
+  'SCHEMES',
+  'Scheme',
+  'Settings',
+  'decode_lattice',
+  'encode_lattice',
+  'encoder_log_weights',
+  'lattice_code',
+  'vae_images',
+]
+
+
+def __dir__():
+  return __all__
+
+
 # Nats per squared error summed over pixels: enough for the encoder to send
 # the nearest codeword unless no candidate stands for it.
 _CODEWORD_WEIGHT = 100.0

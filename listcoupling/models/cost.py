@@ -11,7 +11,24 @@ beam, L draft length, T tokens of a row so far, V vocabulary, d devices.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from listcoupling import validation
 from listcoupling.models.transformer_config import TransformerConfig
+
+__all__ = [
+  'Cost',
+  'H100',
+  'Machine',
+  'V5P',
+  'WORD_OPERATIONS',
+  'block',
+  'forward',
+  'weights',
+]
+
+
+def __dir__():
+  return __all__
+
 
 WORD_OPERATIONS = 75  # on integers, for a random word of threefry
 _LOGIT = 4  # bytes of a logit, written once and read once
@@ -25,10 +42,23 @@ class Cost(NamedTuple):
   words: float = 0.0  # random, of `WORD_OPERATIONS` each
   sent: float = 0.0  # bytes of results that devices exchange
   exchanges: float = 0.0  # how many
+  devices: int = 1  # d
+
+
+def _config(model, name: str) -> TransformerConfig:
+  """The config of a model, or the config itself."""
+  config = getattr(model, 'config', model)
+  if not isinstance(config, TransformerConfig):
+    raise ValueError(
+      f'{name} must be a TransformerConfig, or a model that has one as '
+      f'`.config`, got {validation.shown(model)}.'
+    )
+  return config
 
 
 def weights(config: TransformerConfig) -> int:
   """Numbers that a token is multiplied with, the head's included."""
+  config = _config(config, 'config')
   size = config.hidden_size * config.vocab_size
   heads = config.num_heads + config.num_kv_heads
   attention = 2 * config.hidden_size * config.head_dim * heads
@@ -48,7 +78,7 @@ def forward(
   """A forward of S nodes per row behind T tokens, shared by d devices.
 
   Args:
-    config: of the model.
+    config: of the model, or a model that has one.
     batch: B.
     nodes: S.
     used: T.
@@ -59,11 +89,20 @@ def forward(
     Its `Cost` per device. Two sums are exchanged in a layer and one of the
     embeddings; key heads are stored more than once where d > J.
 
+  Raises:
+    ValueError: for what is no config, B, S, d below 1, T below 0, a `number`
+      that is not positive.
+
   Example:
     >>> config = TransformerConfig(100, 8, 1, 2, 1, 4, 16)
     >>> weights(config), forward(config, 1, 1, 0).operations
     (1376, 2784.0)
   """
+  config = _config(config, 'config')
+  for name, size in (('batch', batch), ('nodes', nodes), ('devices', devices)):
+    validation.check_positive_int(size, name)
+  validation.check_positive_int(used, 'used', minimum=0)
+  validation.check_positive(number=number)
   tokens = batch * nodes
   width = config.num_heads * config.head_dim
   seen = used + nodes
@@ -78,7 +117,26 @@ def forward(
     (number * (weights(config) + cache) + logits) / devices,
     sent=sums * number * tokens * config.hidden_size,
     exchanges=sums,
+    devices=devices,
   )
+
+
+def _check_tree(tree, drafter) -> None:
+  """Raises ValueError unless (N, K, L) is a tree, or none without a drafter."""
+  try:
+    num_nodes, num_drafts, draft_length = tree
+  except (TypeError, ValueError):
+    raise ValueError(f'tree must be (N, K, L), got {tree!r}.') from None
+  if drafter is None and not num_nodes and not draft_length:
+    return
+  validation.check_positive_int(num_drafts, 'K of tree=(N, K, L)')
+  validation.check_positive_int(draft_length, 'L of tree=(N, K, L)')
+  validation.check_positive_int(num_nodes, 'N of tree=(N, K, L)')
+  if num_nodes < num_drafts:
+    raise ValueError(
+      f'tree=(N, K, L) must have N of at least K, got {tuple(tree)}: a beam of '
+      f'{num_drafts} needs so many nodes.'
+    )
 
 
 def block(
@@ -89,7 +147,8 @@ def block(
   *,
   tree: tuple[int, int, int] = (0, 1, 0),
   written: float = 1.0,
-  **shared: int,
+  devices: int = 1,
+  number: int = 2,
 ) -> list[Cost]:
   """The forwards of a block, one after another, and its races.
 
@@ -98,17 +157,21 @@ def block(
   draft, as many to learn from the last block, one per token written.
 
   Args:
-    target: its config.
-    drafter: its config; None for plain sampling.
+    target: its config, or a model that has one.
+    drafter: the same; None for plain sampling.
     batch: B.
     used: T.
-    tree: (N, K, L).
+    tree: (N, K, L), N of at least K.
     written: tokens of a row and block.
-    **shared: devices and number, see `forward`.
+    devices: d, see `forward`.
+    number: bytes of one, see `forward`.
 
   Returns:
     `Cost` of each part, the races last. The parts run one after another, so
     that each is bound by what it needs most of.
+
+  Raises:
+    ValueError: as for `forward`; for a tree that is none, or a drafter without.
 
   Example:
     >>> large = TransformerConfig(128256, 8192, 80, 64, 8, 128, 28672)
@@ -120,9 +183,13 @@ def block(
     >>> round(2.94 * plain / seconds, 2)  # times as fast
     2.37
   """
+  target = _config(target, 'target')
+  _check_tree(tree, drafter)
+  validation.check_positive(written=written)
   (num_nodes, num_drafts, draft_length), parts = tree, []
-  devices = shared.get('devices', 1)
+  shared = dict(devices=devices, number=number)
   if drafter is not None:
+    drafter = _config(drafter, 'drafter')
     step = forward(drafter, batch, num_drafts, used, **shared)
     parts.append(forward(drafter, batch, draft_length + 1, used, **shared))
     parts += [step] * (draft_length - 1)
@@ -131,7 +198,7 @@ def block(
   words = races * batch * target.vocab_size / devices
   exchanges = races if devices > 1 else 0
   sent = 12.0 * batch * exchanges  # the largest, the least, its token
-  return [*parts, Cost(0.0, 0.0, words, sent, exchanges)]
+  return [*parts, Cost(0.0, 0.0, words, sent, exchanges, devices)]
 
 
 class Machine(NamedTuple):
@@ -146,8 +213,20 @@ class Machine(NamedTuple):
   latency: float  # seconds of an exchange, however small
   reached: float = 0.75  # share of these rates that programs reach
 
-  def seconds(self, parts: Sequence[Cost]) -> float:
-    """Time of programs that run one after another."""
+  def seconds(self, parts: Cost | Sequence[Cost]) -> float:
+    """Time of one program, or of several that run one after another.
+
+    Raises:
+      ValueError: for a program of more devices than the machine has.
+    """
+    parts = [parts] if isinstance(parts, Cost) else parts
+    for part in parts:
+      if part.devices > self.devices:
+        raise ValueError(
+          f'parts must be of at most the {self.devices} devices of '
+          f'{self.name}, got {part.devices}; count them with '
+          f'devices={self.devices}.'
+        )
     return sum(map(self._part, parts))
 
   def _part(self, cost: Cost) -> float:
@@ -155,7 +234,7 @@ class Machine(NamedTuple):
     computing += WORD_OPERATIONS * cost.words / self.integers
     busy = max(computing, cost.bytes / self.bandwidth)
     # A sum over d devices passes each byte about twice.
-    moved = 2 * cost.sent * (self.devices - 1) / self.devices / self.link
+    moved = 2 * cost.sent * (cost.devices - 1) / cost.devices / self.link
     return (busy + moved) / self.reached + cost.exchanges * self.latency
 
 

@@ -4,12 +4,13 @@ The VAEs, one per beta; then, for `gls_kmeans`, `lattice` and `list_quantiser`,
 codewords, classifier and codeword decoder for each number of codewords, of
 groups and of codewords in a bin; and, for each codec, the best beta, number of
 candidates and size of a bin. What is there, as `image_codec.fits` says, is only
-read.
+read; a fit that was made in another way is refused.
 
 Legend: R images, N candidates, F codewords, K decoders, L messages, G groups, M
 codewords of a bin, P pixels, D latent size, [H, W] source, [h, w] side.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,11 +22,11 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import gumbel
+from listcoupling import files, gumbel
 from listcoupling.compression import list_quantiser
 from listcoupling.image_codec import fits, lattice_space
 from listcoupling.image_codec import scheme as schemes
-from listcoupling.image_codec.fits import Code, Setting
+from listcoupling.image_codec.fits import CodecSetting, CodecSizes
 from listcoupling.image_codec.trials import (
   Sent,
   Trials,
@@ -39,6 +40,8 @@ from listcoupling.models import codeword_decoder, vae
 from listcoupling.training import codeword_decoder as training
 from listcoupling.training import vae as vae_training
 
+# Fields of the training's config that say what fits learn from.
+_DATA = 'dataset', 'num_held_out', 'flip', 'side_noise', 'seed'
 _LEARNT_FROM = 0.875  # share of the images for means of a lattice
 
 
@@ -54,6 +57,33 @@ class Options(NamedTuple):
   learning_rate: float
   mean_weight: float  # of the mean decoder in the loss
   hidden_size: int  # of the codeword decoder
+
+
+def family_of(code: CodecSizes) -> str:
+  """Whose candidates and settings a codec shares.
+
+  Evaluations have two beside `scheme.SCHEMES`: `shared_race`, the paper's
+  baseline of gls, and `side_only`, what a VAE makes of side information alone.
+  """
+  return 'gls' if code.scheme == 'shared_race' else code.scheme
+
+
+def needs_vae(names: Iterable[str]) -> bool:
+  """Whether one of these schemes does; a list quantiser needs none."""
+  return set(names) != {'list_quantiser'}
+
+
+def fitted_betas(config, name: str) -> tuple[float | None, ...]:
+  """On the VAEs of which betas a scheme is fitted; None: on no VAE.
+
+  Args:
+    config: has `betas`, `train.beta` and `refine.betas`.
+    name: of the scheme.
+  """
+  if not needs_vae([name]):
+    return (None,)
+  betas = tuple(config.refine.betas) or tuple(config.betas)
+  return betas or (config.train.beta,)
 
 
 def train_models(
@@ -151,6 +181,9 @@ class Codecs:
     num_decoders: every K.
     num_messages: the largest L.
     bin_size: the largest M.
+
+  Raises:
+    ValueError: an option is missing.
   """
 
   def __init__(
@@ -158,6 +191,9 @@ class Codecs:
     num_decoders: Sequence[int], num_messages: int, bin_size: int = 1,
   ):  # fmt: skip
     self.workdir, self.halves, self.models = workdir, halves, models
+    missing = [name for name in Options._fields if name not in options]
+    if missing:
+      raise ValueError(f'options must have {", ".join(missing)}; see Options.')
     self.options = Options(*(options[name] for name in Options._fields))
     self.train = train
     self.num_counts = len(num_decoders)  # list sizes of a fit
@@ -171,31 +207,50 @@ class Codecs:
     )  # fmt: skip
     self._fits = {}  # (scheme, beta) -> size -> model
 
-  def fit(self, choices: Mapping[Code, Sequence[Setting]]) -> None:
+  def fit(self, choices: Mapping[CodecSizes, Sequence[CodecSetting]]) -> None:
     """Fits what codecs need in their settings, or reads what was fitted.
 
     One fit serves all of one scheme, beta and number of codewords, whatever
     their K; a later call replaces the fits of its schemes.
 
     Raises:
-      ValueError: G or M cannot be those of a scheme.
+      ValueError: G or M cannot be those of a scheme, a beta has no VAE, or as
+        `check`.
     """
-    wanted = {}  # (scheme, beta) -> size -> every K, in the order of L
+    for each, sizes in self._wanted(choices).items():
+      self._fits[each] = _Fits(self, *each).models(sizes)
+
+  def check(self, choices: Mapping[CodecSizes, Sequence[CodecSetting]]) -> None:
+    """ValueError where the workdir has another fit in the place of one."""
+    for each, sizes in self._wanted(choices).items():
+      _Fits(self, *each).kept(sizes)
+
+  def _wanted(self, choices) -> dict[tuple, dict['Size', tuple[int, ...]]]:
+    """(scheme, beta) -> size -> every K, in the order of L."""
+    wanted = {}
     for code in sorted(choices, key=lambda code: code.num_messages):
-      if code.family in ('gls', 'side_only'):  # need a VAE alone
+      if family_of(code) in ('gls', 'side_only'):  # need a VAE alone
         continue
       for setting in choices[code]:
         fits.check_code(code, setting.bin_size)
+        if setting.beta not in (None, *self.models):
+          raise ValueError(
+            f'{code.scheme} needs a VAE of beta {setting.beta:g}, those here '
+            f'are of {[*self.models]}.'
+          )
         sizes = wanted.setdefault((code.scheme, setting.beta), {})
         counts = sizes.setdefault(_size(code, setting), {})
         counts[code.num_decoders] = True
-    for (scheme, beta), sizes in wanted.items():
-      sizes = {size: [*counts] for size, counts in sizes.items()}
-      self._fits[scheme, beta] = _Fits(self, scheme, beta).models(sizes)
+    return {
+      each: {size: tuple(counts) for size, counts in sizes.items()}
+      for each, sizes in wanted.items()
+    }
 
-  def prepare(self, key, halves, code: Code, setting: Setting) -> Trials:
+  def prepare(
+    self, key, halves, code: CodecSizes, setting: CodecSetting
+  ) -> Trials:
     """Sides and candidates; the sides depend on the key alone."""
-    family = code.family
+    family = family_of(code)
     if family == 'side_only':
       family = 'list_quantiser'  # has no candidates
     return self.trials(
@@ -211,12 +266,15 @@ class Codecs:
       side_noise=self.train.side_noise,
     )  # fmt: skip
 
-  def send(self, code: Code, trials: Trials, setting: Setting) -> Sent:
+  def send(
+    self, code: CodecSizes, trials: Trials, setting: CodecSetting
+  ) -> Sent:
     """One codec, on trials made for it."""
-    if code.family == 'side_only':
-      model = next(iter(self.models.values()))
+    family = family_of(code)
+    if family == 'side_only':
+      model = self.models[setting.beta]
       return _answer_sides(model, trials, code.num_decoders)
-    if code.family == 'gls':
+    if family == 'gls':
       model = self.models[setting.beta]
     else:
       model = self._fits[code.scheme, setting.beta][_size(code, setting)]
@@ -228,11 +286,15 @@ class Codecs:
       shared_race=code.scheme == 'shared_race',
       bin_size=setting.bin_size,
     )
-    return send(model, trials, settings, code.family)
+    return send(model, trials, settings, family)
 
   def send_all(
-    self, key, halves, codes: Iterable[tuple[Code, Setting]], name=None
-  ) -> Iterator[tuple[Code, Setting, Sent]]:
+    self,
+    key,
+    halves,
+    codes: Iterable[tuple[CodecSizes, CodecSetting]],
+    name=None,
+  ) -> Iterator[tuple[CodecSizes, CodecSetting, Sent]]:
     """Sends images by codecs of one family; those of a setting share trials.
 
     Args:
@@ -251,24 +313,29 @@ class Codecs:
         yield code, setting, self.send(code, trials, setting)
 
   def choose(
-    self, key, halves, choices: Mapping[Code, Sequence[Setting]]
-  ) -> dict[Code, Setting]:
+    self, key, halves, choices: Mapping[CodecSizes, Sequence[CodecSetting]]
+  ) -> dict[CodecSizes, CodecSetting]:
     """For each codec the setting whose best decoder errs least; kept.
+
+    A choice that was kept is made again where it is not among the settings.
 
     Args:
       key: typed key, of no images that judge the choice afterwards.
       halves: images, held out from training; None: the first is taken.
       choices: settings of each codec, all of one family.
     """
-    (family,) = {code.family for code in choices}
+    (family,) = {family_of(code) for code in choices}
+    if family not in schemes.SCHEMES:  # side_only: one, which no codec reads
+      return {code: settings[0] for code, settings in choices.items()}
     path = fits.choice_path(self.workdir, family)
     chosen = fits.read_choice(path)
-    if not choices.keys() <= chosen.keys():
-      chosen = self._best(key, halves, choices)
+    left = {c: own for c, own in choices.items() if chosen.get(c) not in own}
+    if left:
+      chosen |= self._best(key, halves, left)
       fits.write_choice(path, chosen)
     return {code: chosen[code] for code in choices}
 
-  def _best(self, key, halves, choices) -> dict[Code, Setting]:
+  def _best(self, key, halves, choices) -> dict[CodecSizes, CodecSetting]:
     chosen = {code: settings[0] for code, settings in choices.items()}
     if halves is None or max(map(len, choices.values())) == 1:
       return chosen
@@ -283,8 +350,8 @@ class Codecs:
     return chosen
 
 
-def _size(code: Code, setting: Setting) -> Size:
-  count = schemes.SCHEMES[code.family].num_codewords(
+def _size(code: CodecSizes, setting: CodecSetting) -> Size:
+  count = schemes.SCHEMES[code.scheme].num_codewords(
     code.num_decoders, code.num_messages, code.num_groups, setting.bin_size
   )
   return Size(count, code.num_groups, setting.bin_size)
@@ -304,6 +371,18 @@ def _answer_sides(model, trials: Trials, num_decoders: int) -> Sent:
   return Sent(images, error, missing, missing[:, 0])
 
 
+def _known(file: fits.FitFile) -> dict[str, Any]:
+  """What the file says of a fit by name, as JSON has it."""
+  about = {
+    'num_decoders': file.num_decoders,
+    'side_kind': file.side_kind,
+    'mean_weight': file.mean_weight,
+    **dataclasses.asdict(file.fit.config),
+    **(file.recipe or {}),
+  }
+  return files.plain(about)
+
+
 class _Fits:
   """Fits of a scheme on the VAE of one beta, if it has one; made or read.
 
@@ -321,33 +400,79 @@ class _Fits:
     self._key = gumbel.seed_key(codecs.train.seed)
 
   def models(
-    self, wanted: Mapping[Size, list[int]]
+    self, wanted: Mapping[Size, tuple[int, ...]]
   ) -> dict[Size, schemes.Model]:
     """The model of each size, for the list sizes K that use it."""
+    kept = self.kept(wanted)
     return {
-      size: self._model._replace(fit=self._fit(size, tuple(counts)))
+      size: self._model._replace(fit=kept.get(size) or self._fit(size, counts))
       for size, counts in tqdm.tqdm(wanted.items(), desc=self._name)
     }
 
-  def _fit(self, size: Size, counts) -> schemes.Fit:
-    path = fits.fit_path(
+  def kept(
+    self, wanted: Mapping[Size, tuple[int, ...]]
+  ) -> dict[Size, schemes.Fit]:
+    """What was fitted before; ValueError if it was for or from other things."""
+    found = {}
+    for size, counts in wanted.items():
+      path = self._path(size)
+      if path.exists():
+        file = fits.read_fit(path)
+        known = _known(file)
+        changed = [
+          f'{name} {known[name]}, not {value}'
+          for name, value in _known(self._file(size, counts)).items()
+          if known.get(name) not in (None, value)
+        ]
+        if changed:
+          raise ValueError(
+            f'{path} is another fit than wanted, of {", ".join(changed)}; '
+            'choose another workdir, or move it away if no file needs it.'
+          )
+        found[size] = file.fit
+    return found
+
+  def _path(self, size: Size) -> pathlib.Path:
+    return fits.fit_path(
       self._codecs.workdir, self._name, size.num_codewords, self._beta,
       num_groups=size.num_groups, bin_size=size.bin_size,
     )  # fmt: skip
-    if path.exists():
-      return fits.read_fit(path)[0]
+
+  def _file(self, size: Size, counts) -> fits.FitFile:
+    """Of a fit that is not yet made: what decides about it."""
+    codecs, vae_digest = self._codecs, None
+    if self._beta is not None:
+      vae_digest = files.digest(self._model.params)
+    recipe = codecs.options._asdict() | {
+      'list_sizes': self._list_sizes(counts),
+      'key': self._numbers(size),
+      'vae_digest': vae_digest,
+      **{name: codecs.train[name] for name in _DATA},
+    }
+    return fits.FitFile(
+      schemes.Fit(None, None, None, codecs.network),
+      tuple(sorted(set(counts))), codecs.options.num_candidates,
+      codecs.train.side_kind, codecs.options.mean_weight, recipe=recipe,
+    )  # fmt: skip
+
+  def _list_sizes(self, counts: tuple[int, ...]) -> tuple[int, ...]:
+    """All of one length, so that every fit runs one compiled loop."""
+    if self._name == 'lattice':
+      return counts
+    return (counts * self._codecs.num_counts)[: self._codecs.num_counts]
+
+  def _fit(self, size: Size, counts) -> schemes.Fit:
     codecs, options = self._codecs, self._codecs.options
     key = self._key_of(size)
     if self._name == 'lattice':
       begun = self._begin_lattice(size, *counts)
     else:
       begun = self._begin_codewords(size, key)
-      # All of one length, so that every fit runs one compiled loop.
-      counts = (counts * codecs.num_counts)[: codecs.num_counts]
     fit, num_candidates, images = begun
     pool = make_pool(
-      self._name, self._model._replace(fit=fit), self._trials, counts,
-      num_candidates, num_groups=size.num_groups, bin_size=size.bin_size,
+      self._name, self._model._replace(fit=fit), self._trials,
+      self._list_sizes(counts), num_candidates, num_groups=size.num_groups,
+      bin_size=size.bin_size,
     )  # fmt: skip
     params, _ = training.train(
       key, images.reshape(-1, *codecs.network.source_shape), pool,
@@ -356,13 +481,10 @@ class _Fits:
       mean_weight=options.mean_weight,
     )  # fmt: skip
     fit = fit._replace(params=jax.tree.map(np.asarray, params))
-    fits.write_fit(
-      path,
-      fits.FitFile(
-        fit, sorted(set(counts)), num_candidates, codecs.train.side_kind,
-        options.mean_weight, self._reach(fit.codewords),
-      ),
-    )  # fmt: skip
+    file = self._file(size, counts)._replace(
+      fit=fit, num_candidates=num_candidates, reach=self._reach(fit.codewords)
+    )
+    fits.write_fit(self._path(size), file)
     return fit
 
   def _reach(self, codewords) -> float | None:
@@ -372,13 +494,18 @@ class _Fits:
     return fits.reach_of(codewords, self._trials.right)
 
   def _key_of(self, size: Size) -> jax.Array:
+    return gumbel.domain_key(
+      self._key, gumbel.Domain.FITS, *self._numbers(size)
+    )
+
+  def _numbers(self, size: Size) -> tuple[int, ...]:
     beta = 0
     if self._beta is not None:
       beta = list(self._codecs.models).index(self._beta)
     numbers = [*schemes.SCHEMES].index(self._name), size.num_codewords, beta
     if size[1:] != (1, 1):
       numbers += size[1:]
-    return gumbel.domain_key(self._key, gumbel.Domain.FITS, *numbers)
+    return numbers
 
   @functools.cached_property
   def _trials(self) -> Trials:

@@ -83,3 +83,56 @@ def test_pairs_count_what_two_errors_share():
   assert abs(ahead - 10 * np.log10(2.05 / 1.05)) < 5 * error
   apart = distortion.gain(2 * common, rng.permutation(common))[1]
   assert error < apart / 5  # control: trials that share nothing
+
+
+@pytest.mark.parametrize(
+  ('error', 'words'),
+  [
+    (
+      [0.1, 0.3],
+      r'squared_error must be \[R, K\] of at least.*shape \(2,\).*\[R, 1\]',
+    ),
+    ([[0.1, 0.3]], r'at least two trials, got shape \(1, 2\)'),
+    (np.ones((2, 0)), r'got shape \(2, 0\)'),
+    ([[0.1, -0.3], [0.1, 0.2]], 'at least 0, got -0.3; square'),
+    ([[0.1, np.inf], [0.1, 0.2]], 'finite and at least 0, got inf'),
+    ([[0.1], [np.nan]], r'squared_error\[1\] must hold the error of a decoder'),
+  ],
+)
+def test_errors_that_are_none_are_refused_by_name(error, words):
+  with pytest.raises(ValueError, match=words):
+    distortion.of_trials(error)
+
+
+def test_weights_are_of_trials():
+  error = [[0.1, np.nan], [0.2, 0.3]]
+  even = distortion.of_trials(error)
+  assert distortion.of_trials(error, [1.0, 1.0]) == even
+  for weight, words in (
+    ([[1.0], [1.0]], r'\[2\], got shape \(2, 1\)'),
+    ([2.0, -1.0], r'finite and at least 0, got \[2.0, -1.0\]'),
+  ):
+    with pytest.raises(ValueError, match=words):
+      distortion.of_trials(error, weight)
+
+
+def test_a_score_is_one_that_the_rows_have():
+  rows = [distortion.of_trials([[0.1], [0.2]])]
+  with pytest.raises(ValueError, match="'worst_mse_db'], got 'mse'"):
+    distortion.choose(rows, 'mse')
+  with pytest.raises(ValueError, match=r"one of \[\], got 'mse_db'"):
+    distortion.choose([*rows, {'mse_db': -9.0}], 'mse_db')
+
+
+@pytest.mark.parametrize(
+  ('plain', 'error', 'words'),
+  [
+    ([1], [2], r'plain must be \[R\] of at least two trials'),
+    ([1, 2], [1, 2, 3], 'same trials, got 2 and 3'),
+    ([1, 2], [0, 0], 'error must have a positive mean, got 0.0'),
+    ([1, np.nan], [1, 2], 'plain must have a positive mean, got nan'),
+  ],
+)
+def test_a_gain_is_of_two_codes_on_the_same_trials(plain, error, words):
+  with pytest.raises(ValueError, match=words):
+    distortion.gain(plain, error)

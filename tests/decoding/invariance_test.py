@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from listcoupling import gumbel
-from listcoupling.decoding import invariance, programs
+from listcoupling.decoding import invariance, placement, programs
 from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
@@ -361,6 +361,7 @@ def test_meshes_are_counted_against_plain_sampling_on_one_device(monkeypatch):
 
   margins = np.arange(12).reshape(4, 3) * -1e-2
   monkeypatch.setattr(invariance, 'generate', generate)
+  monkeypatch.setattr(invariance, 'prepare', lambda *_: None)
   monkeypatch.setattr(
     invariance.analysis, 'canonical_margins', lambda *_: margins
   )
@@ -399,6 +400,7 @@ def test_the_least_precise_weights_tell_what_rounding_explains(
     return types.SimpleNamespace(tokens=text + bool(drafters))
 
   monkeypatch.setattr(invariance, 'generate', generate)
+  monkeypatch.setattr(invariance, 'prepare', lambda *_: None)
 
   def explained(margin):
     monkeypatch.setattr(
@@ -438,4 +440,33 @@ def test_weights_of_unknown_rounding_are_refused():
     invariance.count_changes(
       jax.random.key(0), half, drafter, np.ones((2, 1), int), np.ones(2, int),
       GenerateOptions(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('rows', 'options', 'meshes', 'message'),
+  [
+    (1, {}, {}, 'at least 2 rows, got 1'),
+    (2, {'forward_nodes': 16}, {}, 'gumbel_tree, .*forward_nodes=16 is below'),
+    (2, {'cache_length': 3}, {}, 'cache_length=3 cannot hold'),
+    (2, {}, {'data=3': 3}, 'data=3: 2 prompts cannot be shared'),
+  ],
+)
+def test_mistakes_are_refused_before_anything_is_written(
+  monkeypatch, rows, options, meshes, message
+):
+  target, drafter = _pair()
+  monkeypatch.setattr(invariance, 'generate', None)
+  meshes = {
+    name: jax.sharding.AbstractMesh((size,), ('data',))
+    for name, size in meshes.items()
+  }
+  if meshes:  # of more devices than there are
+    monkeypatch.setattr(placement, 'choose_mesh', lambda mesh, _: mesh)
+    monkeypatch.setattr(placement, 'agreement', lambda *_: placement.agreed(0))
+  with pytest.raises(ValueError, match=message):
+    invariance.count_changes(
+      jax.random.key(0), target, drafter, np.ones((rows, 1), int),
+      np.ones(rows, int), GenerateOptions(**options),
+      methods=('gumbel_tree',), meshes=meshes,
     )  # fmt: skip

@@ -84,7 +84,9 @@ def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch, drawn):
   assert len(starts) == len(curves) == len(toy.METHODS)  # each apart
   monkeypatch.setattr(toy, '_sampled', None)  # nothing is computed again
   assert toy.run(config, tmp_path, 0) == rows
-  with pytest.raises(ValueError, match='other settings of config.trials'):
+  with pytest.raises(
+    ValueError, match=r'other settings of config.trials \(.*, now '
+  ):
     toy.run(_config(trials=500), tmp_path, 0)
   text = toy.run.as_text(rows)
   assert f'{rows[1]["gls_exact"]:.4f} ± {rows[1]["gls_exact_se"]:.4f}' in text

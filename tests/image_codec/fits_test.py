@@ -131,6 +131,28 @@ def test_the_evaluation_chooses_among_betas(copy):
     fits.load_model(copy / 'model_beta_1', **OPTIONS)
 
 
+def test_what_a_folder_holds_is_told_with_what_adds_the_rest(copy):
+  for path in copy.glob('model*'):
+    shutil.rmtree(path)
+  with pytest.raises(FileNotFoundError) as told:
+    fits.load_model(copy, **OPTIONS)
+  words = str(told.value)
+  assert 'holds no vae.safetensors, the VAE' in words
+  for name, scheme, flags in (
+    ('list_quantiser_8.safe', 'list_quantiser', 'decoders 2 --num_messages 4'),
+    ('list_quantiser_16_bins_of_2', '', 'decoders 2 --num_messages 4'),
+    ('gls_kmeans_8_groups_2_beta', 'gls_kmeans', '--num_messages 4'),
+  ):
+    part = words[words.index(name) :].split(')')[0]
+    assert scheme in part and flags in part
+  adds = f'train_vae.py --workdir {copy} --scheme gls_kmeans --num_decoders 2'
+  assert f'{adds} --num_messages 4, with the same --config, adds' in words
+  with pytest.raises(FileNotFoundError, match='r --num_decoders 2 --num_mess'):
+    fits.load_model(
+      copy, scheme='list_quantiser', num_decoders=2, num_messages=64
+    )
+
+
 def test_the_evaluation_chooses_the_size_of_a_bin(copy):
   job = {**OPTIONS, 'scheme': 'list_quantiser'}
   assert fits.load_model(copy, **job).num_candidates == 8

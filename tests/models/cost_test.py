@@ -1,8 +1,10 @@
 """Costs on paper: what grows with what, and what binds a program."""
 
 import math
+import types
 
 import jax
+import pytest
 
 from listcoupling.models import cost, transformer
 from listcoupling.models.transformer_config import TransformerConfig
@@ -44,5 +46,48 @@ def test_what_binds_a_part_sets_its_time():
   machine = cost.Machine('x', 1, 10.0, 10.0, 2.0, 1.0, 0.5, reached=1.0)
   parts = [cost.Cost(100.0, 2.0), cost.Cost(10.0, 60.0, exchanges=2)]
   assert machine.seconds(parts) == 10 + 30 + 1
-  shared = machine._replace(devices=4)
-  assert shared.seconds([cost.Cost(0.0, 0.0, sent=8.0)]) == 2 * 8 * 3 / 4
+  assert machine.seconds(parts[0]) == 10  # one is as good as a list of one
+  several = machine._replace(devices=8)
+  part = cost.Cost(0.0, 0.0, sent=8.0, devices=4)  # of the eight
+  assert several.seconds([part]) == 2 * 8 * 3 / 4
+  with pytest.raises(ValueError, match='at most the 1 devices of x, got 4'):
+    machine.seconds([part])
+
+
+def test_a_model_counts_as_its_config():
+  model = types.SimpleNamespace(config=CONFIG)
+  row = dict(batch=2, used=7, tree=(4, 2, 3), devices=2, number=4)
+  parts = cost.block(CONFIG, CONFIG, **row)
+  assert cost.block(model, model, **row) == parts
+  assert {part.devices for part in parts} == {2}
+  assert parts[0] == cost.forward(model, 2, 4, 7, devices=2, number=4)
+
+
+@pytest.mark.parametrize(
+  ('wrong', 'words'),
+  [
+    (dict(target='llama'), "target must be a TransformerConfig.*got 'llama'"),
+    (dict(drafter=()), r'drafter must be a TransformerConfig.*got \(\)'),
+    (dict(batch=-1), 'batch must be at least 1, got -1'),
+    (dict(used=-1), 'used must be at least 0, got -1'),
+    (dict(devices=0), 'devices must be at least 1, got 0'),
+    (dict(number=0), 'number must be positive and finite, got 0'),
+    (dict(written=0), 'written must be positive and finite, got 0'),
+    (dict(tree=(4, 8, 4)), r'N of at least K, got \(4, 8, 4\)'),
+    (dict(tree=(0, 1, 0)), r'L of tree=\(N, K, L\) must be at least 1'),
+    (dict(tree=4), r'tree must be \(N, K, L\), got 4'),
+  ],
+)
+def test_what_makes_no_sense_is_refused_by_name(wrong, words):
+  right = dict(target=CONFIG, drafter=CONFIG, batch=1, used=0, tree=(4, 2, 3))
+  assert cost.block(**right)
+  with pytest.raises(ValueError, match=words):
+    cost.block(**right | wrong)
+
+
+def test_a_block_without_a_drafter_has_no_tree_unless_given():
+  plain, races = cost.block(CONFIG, None, 1, 5)
+  assert plain == cost.forward(CONFIG, 1, 1, 5) and races.words == 100
+  assert cost.block(CONFIG, None, 1, 5, tree=(4, 2, 3))[0].bytes > plain.bytes
+  with pytest.raises(TypeError, match=r"block\(\) got .*'device'"):
+    cost.block(CONFIG, None, 1, 5, device=2)

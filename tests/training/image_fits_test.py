@@ -12,7 +12,7 @@ from listcoupling import gumbel
 from listcoupling.data import images as image_data
 from listcoupling.image_codec import fits, trials
 from listcoupling.image_codec import scheme as schemes
-from listcoupling.image_codec.fits import Code, Setting
+from listcoupling.image_codec.fits import CodecSetting, CodecSizes
 from listcoupling.training import image_fits
 from tests.image_codec import fakes
 
@@ -90,8 +90,10 @@ def test_a_lattice_is_placed_on_images_that_its_means_have_not_seen(
   assert judged[0] == judged[1] == [14, 15]
 
 
-ONE, TWO = Code('gls', 1, 4), Code('shared_race', 2, 4)
-CHOICES = {code: [Setting(0.3, 8), Setting(0.3, 16)] for code in (ONE, TWO)}
+ONE, TWO = CodecSizes('gls', 1, 4), CodecSizes('shared_race', 2, 4)
+CHOICES = {
+  code: [CodecSetting(0.3, 8), CodecSetting(0.3, 16)] for code in (ONE, TWO)
+}
 
 
 class _Codecs(image_fits.Codecs):
@@ -116,50 +118,157 @@ class _Codecs(image_fits.Codecs):
 def test_the_setting_whose_best_decoder_errs_least_is_chosen(tmp_path):
   codecs = _Codecs(tmp_path)
   chosen = codecs.choose('key', 'held out', CHOICES)
-  assert chosen == {ONE: Setting(0.3, 8), TWO: Setting(0.3, 16)}
+  assert chosen == {ONE: CodecSetting(0.3, 8), TWO: CodecSetting(0.3, 16)}
   assert len(codecs.asked) == 4
 
 
 def test_without_images_or_a_choice_the_first_is_taken(tmp_path):
   codecs = _Codecs(tmp_path)
-  first = {ONE: Setting(0.3, 8), TWO: Setting(0.3, 8)}
+  first = {ONE: CodecSetting(0.3, 8), TWO: CodecSetting(0.3, 8)}
   assert codecs.choose('key', None, CHOICES) == first
   single = {code: settings[1:] for code, settings in CHOICES.items()}
   codecs = _Codecs(tmp_path / 'other')
-  assert codecs.choose('key', 'held out', single)[ONE] == Setting(0.3, 16)
+  assert codecs.choose('key', 'held out', single)[ONE] == CodecSetting(0.3, 16)
   assert not codecs.asked
 
 
-def test_a_choice_is_kept_and_made_again_for_more_codecs(tmp_path):
+def test_choices_are_kept_and_made_for_what_lacks_one(tmp_path):
   codecs = _Codecs(tmp_path)
-  for codes, count in (([ONE], 2), ([ONE], 2), ([ONE, TWO], 6), ([TWO], 6)):
+  for codes, count in (([ONE], 2), ([ONE], 2), ([ONE, TWO], 4), ([TWO], 4)):
     choices = {code: CHOICES[code] for code in codes}
     chosen = codecs.choose('key', 'held out', choices)
     assert list(chosen) == codes and len(codecs.asked) == count
-  kept = json.loads((tmp_path / 'choice' / 'gls.json').read_text())
+  path = tmp_path / 'choice' / 'gls.json'
+  kept = json.loads(path.read_text())
   assert kept['chosen'][0] == [['gls', 1, 4, 1], [0.3, 8, 1]]
+  other = CodecSetting(0.6, 8)  # what was kept is none of these
+  assert codecs.choose('key', None, {TWO: [other]}) == {TWO: other}
+  assert fits.read_choice(path) == {ONE: CodecSetting(0.3, 8), TWO: other}
 
 
-def test_one_codec_is_fitted_without_a_table(tmp_path):
+def test_what_no_codec_reads_is_not_kept(tmp_path):
+  code, setting = CodecSizes('side_only', 2, 1), CodecSetting(0.6, 1)
+  chosen = _Codecs(tmp_path).choose('key', 'held out', {code: [setting]})
+  assert chosen == {code: setting} and not [*tmp_path.iterdir()]
+
+
+def test_side_information_is_answered_by_the_vae_that_is_named(monkeypatch):
+  codecs = image_fits.Codecs.__new__(image_fits.Codecs)
+  codecs.models = {0.3: 'first', 0.6: 'second'}
+  monkeypatch.setattr(image_fits, '_answer_sides', lambda *args: args)
+  code = CodecSizes('side_only', 2, 1)
+  sent = codecs.send(code, 'trials', CodecSetting(0.6, 1))
+  assert sent == ('second', 'trials', 2)
+
+
+def test_a_scheme_is_fitted_on_the_vaes_that_a_table_fits_it_on():
+  config = vae_digits.get_config()
+  for betas, own, wanted in (
+    ((), (), (0.3,)), ((0.1, 0.6), (), (0.1, 0.6)), ((0.1, 0.6), (0.6,), (0.6,))
+  ):  # fmt: skip
+    config.betas, config.refine.betas = betas, own
+    assert image_fits.fitted_betas(config, 'lattice') == wanted
+    assert image_fits.fitted_betas(config, 'list_quantiser') == (None,)
+
+
+def _digits():
   config = vae_digits.get_config()
   config.train.model.side_features = 8
   config.refine.update(
     num_kmeans=100, classifier_steps=2, steps=2, batch_size=8, hidden_size=8
   )
-  codecs = image_fits.Codecs(
-    config.train, tmp_path, image_data.load_halves('digits'), {}, config.refine,
-    num_decoders=[2], num_messages=4,
+  return config
+
+
+def _codecs(config, workdir, num_decoders=(2,), num_messages=4):
+  return image_fits.Codecs(
+    config.train, workdir, image_data.load_halves('digits'), {}, config.refine,
+    num_decoders=num_decoders, num_messages=num_messages,
   )  # fmt: skip
-  code = Code('list_quantiser', 2, 4)
-  codecs.fit({code: [Setting(None, None)]})
+
+
+@pytest.fixture(scope='module')
+def fitted(tmp_path_factory):
+  """A list quantiser of 4 messages to 2 decoders."""
+  workdir, code = tmp_path_factory.mktemp('one'), ('list_quantiser', 2, 4)
+  choices = {CodecSizes(*code): [CodecSetting(None, None)]}
+  _codecs(_digits(), workdir).fit(choices)
+  return workdir, choices
+
+
+def test_one_codec_is_fitted_without_a_table(fitted):
   trained = fits.load_model(
-    tmp_path, scheme='list_quantiser', num_decoders=2, num_messages=4
+    fitted[0], scheme='list_quantiser', num_decoders=2, num_messages=4
   )
   assert trained.model.fit.codewords.shape == (8, 32) and trained.reach > 0
+  with pytest.raises(ValueError, match='for .2. decoders, not for 4; .*--sch'):
+    fits.load_model(
+      fitted[0], scheme='list_quantiser', num_decoders=4, num_messages=2
+    )
+
+
+def test_what_cannot_be_fitted_is_refused(tmp_path):
+  codecs = _codecs(_digits(), tmp_path)
+  code = CodecSizes('list_quantiser', 2, 4, 2)
   for wrong, setting, message in (
-    (code._replace(num_groups=2), Setting(None, None), 'list quantiser must'),
-    (Code('lattice', 2, 4), Setting(0.3, None, 2), 'lattice must be 1, got 2'),
-    (Code('lattice', 3, 4, 2), Setting(0.3, None), 'num_groups'),
+    (code, (None, None), 'list quantiser must'),
+    (CodecSizes('lattice', 2, 4), (0.3, None, 2), 'lattice must be 1, got 2'),
+    (CodecSizes('lattice', 3, 4, 2), (0.3, None), 'num_groups'),
+    (CodecSizes('lattice', 2, 4, 2), (0.3, None), 'needs a VAE of beta 0.3'),
   ):
     with pytest.raises(ValueError, match=message):
-      codecs.fit({wrong: [setting]})
+      codecs.fit({wrong: [CodecSetting(*setting)]})
+  config = _digits()
+  del config.refine.steps, config.refine.num_images
+  with pytest.raises(ValueError, match='must have num_images, steps;'):
+    _codecs(config, tmp_path)
+
+
+def _with(config, name, value):
+  config.update_from_flattened_dict({name: value})
+  return config
+
+
+@pytest.mark.parametrize(
+  'name, value, message',
+  [
+    ('refine.steps', 3, 'steps 2, not 3'),
+    ('refine.mean_weight', 0.2, r'mean_weight 0\.1, not 0\.2'),
+    ('refine.hidden_size', 16, 'hidden_size 8, not 16'),
+    ('train.seed', 1, 'seed 0, not 1'),
+    ('train.side_noise', 0.5, r'side_noise 0\.0, not 0\.5'),
+  ],
+)
+def test_a_fit_made_in_another_way_is_refused(fitted, name, value, message):
+  workdir, choices = fitted
+  codecs = _codecs(_with(_digits(), name, value), workdir)
+  for call in (codecs.check, codecs.fit):
+    with pytest.raises(ValueError, match=f'quantiser_8.*{message}; choose an'):
+      call(choices)
+
+
+def test_a_fit_for_other_list_sizes_is_refused_else_it_is_read(
+  fitted, tmp_path, monkeypatch
+):
+  def refuse(*_, **__):
+    raise AssertionError('made again')
+
+  monkeypatch.setattr(image_fits.training, 'train', refuse)
+  workdir, choices = fitted
+  # As many codewords, for other decoders; and for more than these two.
+  other = {CodecSizes('list_quantiser', 4, 2): [CodecSetting(None, None)]}
+  with pytest.raises(ValueError, match=r'num_decoders \[2\], not \[4\]'):
+    _codecs(_digits(), workdir, (4,), 2).fit(other)
+  with pytest.raises(ValueError, match='max_decoders 2, not 4'):
+    _codecs(_digits(), workdir, (2, 4)).fit(choices)
+  codecs = _codecs(_digits(), workdir)
+  codecs.fit(choices)
+  with pytest.raises(AssertionError, match='made again'):  # else it would be
+    _codecs(_digits(), tmp_path).fit(choices)
+  # Of a file that does not say how it was made what it says counts.
+  path = fits.fit_path(tmp_path, 'list_quantiser', 8)
+  kept = fits.read_fit(fits.fit_path(workdir, 'list_quantiser', 8))
+  fits.write_fit(path, kept._replace(recipe=None))
+  _codecs(_with(_digits(), 'refine.steps', 3), tmp_path).fit(choices)
+  with pytest.raises(ValueError, match='hidden_size 8, not 16'):
+    _codecs(_with(_digits(), 'refine.hidden_size', 16), tmp_path).fit(choices)

@@ -79,6 +79,7 @@ _COMPILER = {
 }
 _VOCABULARY = 152064  # of the target; the drafter's is 128 less
 _FULL = (28, 24)  # layers of target and drafter
+_RACES = 0.05  # MB for races and filters, less than a sum of any layer
 
 
 class Case(NamedTuple):
@@ -111,7 +112,7 @@ CASES = (
     most={
       'temporary_gb': 1,
       'collective-permute_mb': 0,
-      'all-reduce_mb': 10.5,  # 9.5 the target's
+      'beside_sums_mb': _RACES,
       'largest_collective_mb': 2,
       'serial_loops': 0,
       'long_sorts': 0,
@@ -173,7 +174,57 @@ def _blocks(method: str, program: str) -> Case:
     num_drafts=case.options.num_drafts if several else 1,
   )
   name = f'{program} of {case.name}, {method}'
-  return case._replace(name=name, program=program, options=options)
+  case = case._replace(name=name, program=program, options=options)
+  return case._replace(most=_laws(case))
+
+
+def _laws(case: Case) -> dict:
+  """Ceilings for every method: nothing serial, no cache between devices."""
+  target, _ = configs()
+  heads = target.num_kv_heads // case.tp
+  keys = 2 * case.batch * heads * case.capacity * target.head_dim  # of a layer
+  return {
+    'collective-permute_mb': 0,
+    'largest_collective_mb': keys / 2 / 1e6,
+    'serial_loops': 0,
+    'long_sorts': 0,
+  }
+
+
+def sums_mb(case: Case, layers) -> float:
+  """What the forwards of a block sum up between devices, on paper.
+
+  One of the embeddings, and in each layer one of the heads and one of the
+  perceptrons where they divide; in bfloat16, a loop once.
+
+  Args:
+    case: of blocks.
+    layers: of target and drafter.
+  """
+  target, drafter = configs(layers)
+  options, tokens = case.options, [(target, 1)]
+  if METHODS[options.method].propose:
+    opened = options.draft_length + 1
+    tokens = [
+      (target, 1 + options.tree_nodes()),
+      (drafter, opened + options.num_drafts),
+    ]
+  sizes = (
+    count * config.hidden_size * _sums(config, case.tp)
+    for config, count in tokens
+  )
+  return 2 * case.batch * sum(sizes) / 1e6
+
+
+def _sums(config: TransformerConfig, devices: int) -> int:
+  """Of one token, in a model that so many devices share."""
+  if devices == 1:
+    return 0
+  shared = [
+    size % devices == 0
+    for size in (config.num_kv_heads, config.intermediate_size)
+  ]
+  return (config.vocab_size % devices == 0) + config.num_layers * sum(shared)
 
 
 def prepare() -> None:
@@ -200,12 +251,8 @@ def devices(platform: str) -> list:
   return topologies.get_topology_desc(**described).devices
 
 
-def pair(layers=_FULL):
-  """Target and drafter without numbers, in bfloat16.
-
-  Args:
-    layers: of target and drafter.
-  """
+def configs(layers=_FULL) -> tuple[TransformerConfig, TransformerConfig]:
+  """Of target and drafter with so many layers, in bfloat16."""
   common = dict(head_dim=128, rope_theta=1e6, qkv_bias=True, dtype='bfloat16')
   target = TransformerConfig(
     *(_VOCABULARY, 3584, layers[0], 28, 4),
@@ -215,7 +262,13 @@ def pair(layers=_FULL):
     *(_VOCABULARY - 128, 896, layers[1], 14, 2),
     **common | dict(head_dim=64, intermediate_size=4864, tie_embeddings=True),
   )
-  return _abstract(target), _abstract(drafter)
+  return target, drafter
+
+
+def pair(layers=_FULL) -> tuple[LanguageModel, LanguageModel]:
+  """Target and drafter without numbers, see `configs`."""
+  target, drafter = map(_abstract, configs(layers))
+  return target, drafter
 
 
 def _abstract(config) -> LanguageModel:
@@ -346,9 +399,18 @@ def measure(case: Case, layers=(2, 2)) -> tuple[dict, str]:
       for kind in program_text.COLLECTIVES
     },
     'largest_collective_mb': largest / 1e6,
+    **_beside_sums(case, layers, by_kind),
     'cpu_seconds': time.process_time() - began,
   }
   return figures, text
+
+
+def _beside_sums(case, layers, by_kind) -> dict:
+  """All-reduces of blocks that are not those of `sums_mb`."""
+  if case.program == 'prefill':  # it reads prompts in chunks
+    return {}
+  every = by_kind.get('all-reduce', 0) / 1e6
+  return {'beside_sums_mb': every - sums_mb(case, layers)}
 
 
 def over(case: Case, figures: dict) -> list[str]:

@@ -172,4 +172,4 @@ def _on_paper(pair, options, shared, count) -> Cost:
     devices=shared,
     number=4,
   )
-  return Cost(*map(sum, zip(*parts)))
+  return Cost(*map(sum, zip(*parts)))._replace(devices=shared)

@@ -575,11 +575,16 @@ class _Config(NamedTuple):
 
 
 def constant_model(logits: jax.Array) -> LanguageModel:
-  """The same law [V] after every text: what is timed is all else."""
+  """The same law [V] after every text: what is timed is all else.
+
+  Logits are raised by their position, which changes no law: were they the same
+  at every depth, a compiler might filter them once before the loop over depths.
+  """
 
   def apply(params, tokens, positions, mask, cache, start):
-    del positions, mask, start
-    return jnp.broadcast_to(params, (*tokens.shape, params.size)), cache
+    del tokens, mask, start
+    raised = positions[..., None].astype(params.dtype)
+    return params[None, None] + raised, cache
 
   return LanguageModel(apply, logits, _Config(logits.size))
 

@@ -33,11 +33,17 @@ from listcoupling.config_fields import Field
 from listcoupling.experiments.images import figures
 from listcoupling.experiments.run import Experiment
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
-from listcoupling.image_codec.fits import Code, Setting
+from listcoupling.image_codec.fits import CodecSetting, CodecSizes
 from listcoupling.tables import Column
 from listcoupling.together import leads
 from listcoupling.training import vae as training
-from listcoupling.training.image_fits import Codecs, train_models
+from listcoupling.training.image_fits import (
+  Codecs,
+  family_of,
+  fitted_betas,
+  needs_vae,
+  train_models,
+)
 
 SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {
@@ -132,23 +138,20 @@ def _check_sizes(config) -> None:
     )
 
 
-def _has_vae(config) -> bool:
-  return set(config.schemes) != {'list_quantiser'}
-
-
-def choices_of(config, family: str) -> dict[Code, list[Setting]]:
+def choices_of(config, family: str) -> dict[CodecSizes, list[CodecSetting]]:
   """The codecs of a family, and among which settings each chooses."""
   if family == 'side_only':  # which a VAE answers
-    counts = config.num_decoders if _has_vae(config) else ()
-    return {Code(family, k, 1): [Setting(None, 1)] for k in counts}
+    counts = config.num_decoders if needs_vae(config.schemes) else ()
+    first = CodecSetting((*config.betas, config.train.beta)[0], 1)
+    return {CodecSizes(family, k, 1): [first] for k in counts}
   codes = [
-    Code(scheme, num_decoders, num_messages, num_groups)
+    CodecSizes(scheme, num_decoders, num_messages, num_groups)
     for num_decoders, num_messages, scheme in itertools.product(
       config.num_decoders, config.num_messages, config.schemes
     )
     for num_groups in _groups_of(config, scheme, num_decoders)
   ]
-  return {x: _settings_of(config, x) for x in codes if x.family == family}
+  return {x: _settings_of(config, x) for x in codes if family_of(x) == family}
 
 
 def _groups_of(config, scheme, num_decoders) -> list[int]:
@@ -162,18 +165,18 @@ def _groups_of(config, scheme, num_decoders) -> list[int]:
   return [g for g in config.num_groups if num_decoders % g == 0]
 
 
-def _settings_of(config, code: Code) -> list[Setting]:
+def _settings_of(config, code: CodecSizes) -> list[CodecSetting]:
   """Settings among which a codec chooses; N of at least L G."""
   if code.scheme == 'list_quantiser':  # no candidates
-    return [Setting(None, 1, size) for size in config.bin_sizes]
-  betas = tuple(config.betas) or (config.train.beta,)
+    return [CodecSetting(None, 1, size) for size in config.bin_sizes]
   if code.scheme in ('gls_kmeans', 'lattice'):
     count = 1 if code.scheme == 'lattice' else config.refine.num_candidates
-    betas = tuple(config.refine.betas) or betas
-    return [Setting(beta, count) for beta in betas]
+    betas = fitted_betas(config, code.scheme)
+    return [CodecSetting(beta, count) for beta in betas]
+  betas = tuple(config.betas) or (config.train.beta,)
   least = code.num_messages * code.num_groups
   counts = [n for n in config.num_candidates if n >= least]
-  return [Setting(*pair) for pair in itertools.product(betas, counts)]
+  return [CodecSetting(*pair) for pair in itertools.product(betas, counts)]
 
 
 # Sending.
@@ -213,7 +216,7 @@ def repeat(codecs: Codecs, halves, codes, key) -> dict[str, np.ndarray]:
   }
 
 
-def _name(code: Code, setting: Setting) -> str:
+def _name(code: CodecSizes, setting: CodecSetting) -> str:
   return '.'.join(map(str, (*code, setting.bin_size)))
 
 
@@ -223,7 +226,7 @@ def _repeats(config, record, codecs, halves, choices, seed):
   Returns:
     (codec, M) -> [repeats, 5, R], and the chosen setting of each codec.
   """
-  (family,) = {code.family for code in choices}
+  (family,) = {family_of(code) for code in choices}
   record.deal([choices], lambda x: choose(config, codecs, x, seed))
   chosen = choose(config, codecs, choices, seed)
   codes = [*chosen.items()]
@@ -249,7 +252,7 @@ def _repeats(config, record, codecs, halves, choices, seed):
   return measured, chosen
 
 
-def choose(config, codecs, choices, seed) -> dict[Code, Setting]:
+def choose(config, codecs, choices, seed) -> dict[CodecSizes, CodecSetting]:
   """Settings that are best on images held out, if there are some."""
   held_out = None
   if config.num_held_out_images:
@@ -333,20 +336,22 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     setting = chosen[code]
     row = code._asdict() | {'images': values.shape[2], 'repeats': len(values)}
     row |= _measures(values)
-    plain = measured.get((Code('list_quantiser', *code[1:3]), 1))
+    plain = measured.get((CodecSizes('list_quantiser', *code[1:3]), 1))
     if plain is not None and plain is not values:
       ahead = plain[:, 0].mean(0) - values[:, 0].mean(0)
       row |= tables.means({'ahead': ahead})
     if code.num_groups == 1 and _is_papers(config.train):
       row['paper_mse'] = paper_mse(config.train.dataset, *code[:3])
-    has_candidates = code.family in ('gls', 'gls_kmeans')
+    has_candidates = family_of(code) in ('gls', 'gls_kmeans')
     row['beta'] = setting.beta
     row['num_candidates'] = setting.num_candidates if has_candidates else None
     if code.scheme == 'list_quantiser':
       row['bin_size'] = bin_size
       row['is_chosen'] = bin_size == setting.bin_size
     rows.append(_with_rate(row, config.train.model.source_shape))
-  return sorted(rows, key=lambda row: [row[name] for name in Code._fields[1:]])
+  return sorted(
+    rows, key=lambda row: [row[name] for name in CodecSizes._fields[1:]]
+  )
 
 
 def _measures(values) -> dict:
@@ -430,7 +435,7 @@ def _prepare(config, seed):
 
   def fill(record):
     models = {}
-    if _has_vae(config):
+    if needs_vae(config.schemes):
       models = train_models(config.train, config.betas, record.workdir)
       _check_models(record, models)
     record.note(pixels='in [0, 1]; squared error per pixel (and colour)')
@@ -457,7 +462,10 @@ def _fill(config, record, codecs: Codecs, seed: int) -> list[dict]:
   plain = plain_rows(config, halves['train'].right, test)
   measured, chosen = {}, {}
   # The cheap ones first; gls and its baseline share their trials.
-  for family in ('side_only', 'list_quantiser', 'gls', 'lattice', 'gls_kmeans'):
+  families = 'side_only', 'list_quantiser', 'gls', 'lattice', 'gls_kmeans'
+  for family in families:
+    codecs.check(choices_of(config, family))
+  for family in families:
     if choices := choices_of(config, family):
       record.deal([choices], codecs.fit)  # one fits, all read
       codecs.fit(choices)

@@ -47,7 +47,13 @@ FIELDS = {
   'sigmas': Field(float, least=0, many=True),
   'temperatures': Field(float, least=0, many=True),
   'num_drafts': Field(int, least=1, many=True, empty=True),
-  'methods': Field(str, among=_REJECTION, many=True, empty=True),
+  'methods': Field(
+    str,
+    among=_REJECTION,
+    many=True,
+    empty=True,
+    note='block is traversal with one chain, config.num_drafts=(1,)',
+  ),  # fmt: skip
   **dict.fromkeys(_COUNTS, Field(int, least=1)),
 }
 COLUMNS = (
@@ -348,7 +354,7 @@ def options_of(config, temperature: float) -> dict[str, GenerateOptions]:
 def _prepare(config, seed, mesh=None):
   if mesh is not None:
     mesh = placement.mesh_of_all(mesh)
-  placement.rows_on(mesh, config.rows, 0, 'config.rows')
+  placement.rows_on(mesh, config.rows, 0, 'texts (config.rows)')
   options = {each: options_of(config, each) for each in config.temperatures}
   for own in options.values():
     for each in own.values():

@@ -318,3 +318,12 @@ def test_models_that_cost_nothing_have_the_laws_they_are_given():
   error = np.sqrt(0.25 / out.tokens.size)
   np.testing.assert_allclose(rates, [0.7, 0.2, 0.1], atol=5 * error)
   assert abs(rates[0] - 0.1) > 5 * error  # not the drafter's
+
+
+def test_no_logits_of_models_that_cost_nothing_are_those_of_the_place_before():
+  laws = np.log([0.7, 0.2, 0.1]).astype(np.float32)
+  model = speed.constant_model(laws)
+  places = np.array([[3, 4], [8, 9]], np.int32)
+  own, cache = model.apply(model.params, places, places, None, (), None)
+  assert cache == ()
+  np.testing.assert_allclose(own - laws, places[..., None] * np.ones(3), 1e-6)

@@ -89,6 +89,8 @@ def test_table_has_every_row(finished):
   assert by_name['mean_image', None, 1, None, None]['mse'] > kmeans
   read = tables.read_csv(workdir / 'results.csv')
   assert [r['mse'] for r in read] == [r['mse'] for r in rows]
+  assert not (workdir / 'choice' / 'side_only.json').exists()
+  assert (workdir / 'choice' / 'lattice.json').exists()  # compress reads it
   record = files.read_json(workdir / 'results.json')
   assert record['settings']['config']['train']['beta'] == 0.3
   fit = fits.read_fit(fits.fit_path(workdir, 'list_quantiser', 8))
@@ -181,6 +183,26 @@ def test_results_of_other_networks_are_refused(finished, tmp_path):
     images.run(_config(), tmp_path / 'copy', seed=1)
 
 
+def test_a_table_shares_no_fit_with_other_numbers(finished, tmp_path):
+  """Whichever was there first: a table, or what one codec needs."""
+  config, path = _config(), 'fits/list_quantiser_8.safetensors'
+  codecs = image_fits.Codecs(
+    config.train, finished[0], image_data.load_halves('digits'), {},
+    config.refine, num_decoders=[K], num_messages=4,
+  )  # fmt: skip
+  code = fits.CodecSizes('list_quantiser', K, 4)
+  with pytest.raises(ValueError, match=r'num_codewords 16, not 8'):
+    codecs.fit({code: [fits.CodecSetting(None, 1)]})
+  (tmp_path / 'fits').mkdir()
+  shutil.copy(finished[0] / path, tmp_path / path)
+  config = _config(
+    schemes=('list_quantiser',), num_decoders=(2, 4), num_messages=(2, 4)
+  )
+  with pytest.raises(ValueError, match=r'8.*num_decoders \[2\], not \[2, 4\]'):
+    images.run(config, tmp_path, seed=1)
+  assert [x.name for x in (tmp_path / 'fits').iterdir()] == [path[5:]]
+
+
 def test_files_say_what_the_table_says(finished):
   """One choice, one codec: the same messages and answers, file or table."""
   workdir = finished[0]
@@ -196,9 +218,9 @@ def test_files_say_what_the_table_says(finished):
     )  # fmt: skip
     codecs = table.make_codecs(_config(), workdir, halves, {0.3: trained.model})
     beta = None if name == 'list_quantiser' else 0.3
-    setting = fits.Setting(beta, trained.num_candidates, size)
-    code = fits.Code(name, K, 4, groups)
-    codecs.fit({code: [setting]})
+    setting = fits.CodecSetting(beta, trained.num_candidates, size)
+    code = fits.CodecSizes(name, K, 4, groups)
+    codecs.fit(table.choices_of(_config(), name))
     trials = codecs.prepare(gumbel.seed_key(7), few, code, setting)
     sent = codecs.send(code, trials, setting)
     coded = transport.encode(
@@ -221,9 +243,9 @@ def test_errors_are_those_of_the_images(finished):
   )
   halves = image_data.load_halves('digits', num_held_out=20)
   codecs = table.make_codecs(_config(), workdir, halves, {0.3: trained.model})
-  code = fits.Code('gls_kmeans', K, 4)
-  setting = fits.Setting(0.3, 32)
-  codecs.fit({code: [setting]})
+  code = fits.CodecSizes('gls_kmeans', K, 4)
+  setting = fits.CodecSetting(0.3, 32)
+  codecs.fit(table.choices_of(_config(), 'gls_kmeans'))
   test = table.spread(halves['test'], 12)
   found = []
   for i in range(2):
@@ -282,6 +304,10 @@ def test_every_codec_chooses_among_settings_that_it_can_have():
   lists = table.choices_of(config, 'list_quantiser')
   assert lists['list_quantiser', 2, 16, 1] == [(None, 1, 1), (None, 1, 2)]
   assert len(table.choices_of(config, 'side_only')) == 2
+  assert all(
+    own == [(0.3, 1, 1)]  # the first beta, by name
+    for own in table.choices_of(config, 'side_only').values()
+  )
   config.schemes = ('list_quantiser',)
   assert not table.choices_of(config, 'side_only')  # which needs a VAE
 
@@ -387,11 +413,11 @@ def test_codec_rows_average_repeats_first():
   rng = np.random.default_rng(1)
   values = rng.uniform(size=(2, 5, 7))  # [repeats, measure, images]
   values[:, 4] = np.nan
-  code = fits.Code('shared_race', 2, 4)
+  code = fits.CodecSizes('shared_race', 2, 4)
   (row,) = table.codec_rows(
     vae_digits.get_config(),
     {(code, 1): values},
-    {code: fits.Setting(0.3, 256)},
+    {code: fits.CodecSetting(0.3, 256)},
   )
   for place, name in enumerate(('mse', 'mse_mean', 'mse_worst')):
     part = values[:, place].mean(0)
