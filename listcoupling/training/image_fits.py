@@ -109,6 +109,51 @@ def train_models(
   return models
 
 
+def fit_codec(
+  config,
+  workdir,
+  models: Mapping[float, schemes.Model],
+  code: CodecSizes,
+  bin_size: int = 1,
+) -> dict[float | None, pathlib.Path]:
+  """Fits one codec on the VAEs that a table of this config fits it on.
+
+  Args:
+    config: of an image table, see configs/vae_digits.py.
+    workdir: its fits/ holds the files.
+    models: of `train_models`; none for a list quantiser.
+    code: the codec.
+    bin_size: M.
+
+  Returns:
+    The file of each beta.
+  """
+  codecs = Codecs(
+    config.train,
+    workdir,
+    vae_training.load_halves(config.train),
+    models,
+    config.refine,
+    num_decoders=[code.num_decoders],
+    num_messages=code.num_messages,
+    bin_size=bin_size,
+  )
+  betas = fitted_betas(config, code.scheme)
+  codecs.fit({code: [CodecSetting(beta, None, bin_size) for beta in betas]})
+  count = schemes.SCHEMES[code.scheme].num_codewords(*code[1:], bin_size)
+  return {
+    beta: fits.fit_path(
+      workdir,
+      code.scheme,
+      count,
+      beta,
+      num_groups=code.num_groups,
+      bin_size=bin_size,
+    )
+    for beta in betas
+  }
+
+
 @by_messages
 def _held(model, trials, settings, name):
   """Crops of the first K decoders of all images; the rest repeat the first."""
