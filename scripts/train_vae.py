@@ -1,7 +1,6 @@
 """Trains the networks of the image codec, see configs/vae_mnist.py.
 
 python scripts/train_vae.py --config configs/vae_mnist.py --workdir runs/mnist
-python scripts/train_vae.py --mesh data=8 ...            on eight devices
 python scripts/train_vae.py --scheme list_quantiser --num_messages 16 ...
 
 Trains what the scheme gls needs; with --scheme also what scripts/compress.py
@@ -13,7 +12,7 @@ import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 
-from listcoupling import command, command_flags, together
+from listcoupling import command, command_flags
 from listcoupling.image_codec import fits
 from listcoupling.training import image_fits
 
@@ -52,11 +51,11 @@ def _fit(config, models, code: fits.CodecSizes) -> None:
   )
   words = ' '.join(f'--{x.name} {x.value}' for x in (_SCHEME, *_SIZES))
   for beta, path in made.items():
-    words_of_beta = '' if beta is None else f' --beta {beta:g}'
+    on = '' if beta is None else f' --beta {beta:g}'
     print(
       f'{path}, named by the number of its codewords. To use it:\n'
       f'  python scripts/compress.py encode --model {_WORKDIR.value} '
-      f'{words}{words_of_beta} --images IMAGES --file FILE'
+      f'{words}{on} --images IMAGES --file FILE'
     )
 
 
@@ -74,9 +73,7 @@ def main(argv):
   elif code is None:
     print('config.schemes need no VAE; --scheme fits a list quantiser.')
   if code:
-    with together.all_or_none():
-      if together.leads():
-        _fit(config, models, code)
+    _fit(config, models, code)
 
 
 if __name__ == '__main__':

@@ -166,7 +166,7 @@ def _checked_record(workdir, settings, may_change) -> dict[str, Any]:
     words = files.describe(record['settings'], settings, changed)
     raise ValueError(
       f'{workdir} holds a run with other settings of {words}; resume '
-      ' with the same settings or choose another workdir.'
+      'with the same settings or choose another workdir.'
     )
   record['settings'] = settings
   return record

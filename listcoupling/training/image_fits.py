@@ -22,7 +22,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import files, gumbel
+from listcoupling import files, gumbel, together
 from listcoupling.compression import list_quantiser
 from listcoupling.image_codec import fits, lattice_space
 from listcoupling.image_codec import scheme as schemes
@@ -118,6 +118,8 @@ def fit_codec(
 ) -> dict[float | None, pathlib.Path]:
   """Fits one codec on the VAEs that a table of this config fits it on.
 
+  Process 0 does it, on one device.
+
   Args:
     config: of an image table, see configs/vae_digits.py.
     workdir: its fits/ holds the files.
@@ -126,7 +128,7 @@ def fit_codec(
     bin_size: M.
 
   Returns:
-    The file of each beta.
+    The file of each beta; nothing on other processes.
   """
   codecs = Codecs(
     config.train,
@@ -139,7 +141,10 @@ def fit_codec(
     bin_size=bin_size,
   )
   betas = fitted_betas(config, code.scheme)
-  codecs.fit({code: [CodecSetting(beta, None, bin_size) for beta in betas]})
+  settings = [CodecSetting(beta, None, bin_size) for beta in betas]
+  with together.all_or_none():
+    if together.leads():
+      codecs.fit({code: settings})
   count = schemes.SCHEMES[code.scheme].num_codewords(*code[1:], bin_size)
   return {
     beta: fits.fit_path(
@@ -151,6 +156,7 @@ def fit_codec(
       bin_size=bin_size,
     )
     for beta in betas
+    if together.leads()
   }
 
 

@@ -158,7 +158,9 @@ def test_language_tables_are_filled_on_a_mesh(results):
 def test_meshes_that_a_table_cannot_be_filled_on_are_refused(results):
   found = results['refused tables']
   assert '3 prompts of a batch' in found['batch'] and 'data=4' in found['batch']
-  assert '2 config.rows' in found['pairs'] and 'data=3' in found['pairs']
+  assert (
+    '2 texts (config.rows)' in found['pairs'] and 'data=3' in found['pairs']
+  )
   assert 'vocab_size=4096' in found['model'] and 'tp=3' in found['model']
   assert 'other settings of mesh' in found['folder']
   assert not found['written']

@@ -92,7 +92,7 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   assert [r['mse_db'] for r in again] == [r['mse_db'] for r in rows]
   with pytest.raises(AssertionError, match='finished trials'):
     gaussian.run(_config(repeats=3), tmp_path, seed=3)
-  with pytest.raises(ValueError, match='of config.trials; '):
+  with pytest.raises(ValueError, match=r'of config.trials \(120, now 80\); '):
     gaussian.run(_config(trials=80), tmp_path, seed=3)
   text = gaussian.as_text(rows)
   assert 'shared_race' in text and '-21.70' in text

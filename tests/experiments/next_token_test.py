@@ -143,9 +143,11 @@ def test_a_table_of_other_settings_is_refused_and_kept(finished, tmp_path):
   before = files_of(tmp_path)
   config = small_config()
   config.update(temperature=2.0)
-  with pytest.raises(ValueError, match='of config.temperature; .*workdir'):
+  with pytest.raises(
+    ValueError, match=r'of config.temperature \(.*, now 2.0\); .*workdir'
+  ):
     next_token.run(config, tmp_path, seed=3)
-  with pytest.raises(ValueError, match='of contexts, seed; '):
+  with pytest.raises(ValueError, match=r'of contexts.*, seed \(3, now 4\); '):
     next_token.run(small_config(), tmp_path, seed=4)
   assert files_of(tmp_path) == before
   (tmp_path / 'results.json').unlink()
