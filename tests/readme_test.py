@@ -77,10 +77,13 @@ def test_other_examples(index):
   assert _run(_EXAMPLES[index])
 
 
-def test_every_script_is_in_the_table_and_exists():
+def test_every_script_and_config_is_in_its_table_and_exists():
   page = (_ROOT / 'docs' / 'howto' / 'scripts.md').read_text()
-  named = set(re.findall(r'^\| `(\w+\.py)` ', page, re.M))
-  assert named == {path.name for path in (_ROOT / 'scripts').glob('*.py')}
+  tables = page.split('The configs of `configs/`')
+  for table, folder in zip(tables, ('scripts', 'configs'), strict=True):
+    first = re.findall(r'^\| (`[^|]*) \|', table, re.M)
+    named = set(re.findall(r'`(\w+\.py)`', ' '.join(first)))
+    assert named == {path.name for path in (_ROOT / folder).glob('*.py')}
 
 
 def test_every_file_named_exists():

@@ -187,7 +187,7 @@ def best_bins(
 
   Example:
     >>> best_bins(4, 2, 1, [.2, .2])[0]
-    4
+    8
   """
   nested_words(num_bits, num_messages, num_groups, 1)  # refuses what has none
   most = 2**num_bits // (num_messages * num_groups)

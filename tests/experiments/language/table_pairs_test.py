@@ -166,24 +166,16 @@ def test_the_best_tree_of_a_perfect_drafter_is_a_chain(temperature):
   np.testing.assert_array_equal(found, config.num_nodes + 1)
 
 
-def test_the_best_tree_is_ahead_of_any_that_trusts_otherwise(monkeypatch):
-  """It knows sigma; the learned tree learns it, the control believes in 4."""
-  config = _config(max_new_tokens=64, rows=100, num_nodes=8)
+def test_the_best_tree_is_ahead_of_one_that_trusts_otherwise(monkeypatch):
+  """It knows sigma, the control believes in 4."""
+  config = _config(max_new_tokens=48, rows=32, num_nodes=8)
   key = gumbel.seed_key(6)
   best = table_pairs.best_tokens_per_call(key, 1.0, 1.0, config)
-  tree = table_pairs.options_of(config, 1.0)['tree']
-  (learned,) = table_pairs.tokens_per_call(key, 1.0, [tree], num_rows=100)
   original = table_pairs.posterior
   _, deviation = original(jnp.zeros(1), 4.0)
   assert deviation == pytest.approx((2.5**-2 + 4.0**-2) ** -0.5)
   monkeypatch.setattr(
     table_pairs, 'posterior', lambda logits, sigma: original(logits, 4.0)
   )
-  blind = table_pairs.best_tokens_per_call(key, 1.0, 1.0, config)
-
-  def z(lead):  # over texts
-    return lead.mean() / (lead.std(ddof=1) / len(lead) ** 0.5)
-
-  # The lead of 3 % is 5.4 here; were they alike, one run in 40 had 2.
-  assert z(best - learned) > 2
-  assert z(learned - blind) > 5
+  lead = best - table_pairs.best_tokens_per_call(key, 1.0, 1.0, config)
+  assert lead.mean() > 5 * lead.std(ddof=1) / len(lead) ** 0.5
