@@ -169,7 +169,7 @@ left = jnp.asarray(np.arange(480.).reshape(5, 12, 8), jnp.float32)
 book = codebook.draw(key, jnp.arange(5, dtype=jnp.int32), 30, 2)
 np.savez(
   sys.argv[1], latents=book.latents,
-  crops=side_information.random_crops(key, left, 2, (3, 3)),
+  crops=side_information.draw_sides(key, left, left, 2, (3, 3)),
   **{kind: codebook.draw_labels(book, kind, 6, width=np.float32(.5))
      for kind in ('random', 'balanced', 'lattice')})
 """

@@ -134,7 +134,7 @@ def _timed(function: Callable, repeats: int = 1):
 def sampler(sizes: Sizes) -> Iterator[dict]:
   """The race against copying its logits and against its bare random bits."""
   rows, size = sizes.sampler
-  keys = jax.random.split(gumbel.seed_key(0), rows)
+  keys = gumbel.row_keys(gumbel.seed_key(0), np.arange(rows))
   logits = jax.random.normal(gumbel.seed_key(1), (rows, size), jnp.float32)
 
   def race(key, logits, streams):

@@ -399,7 +399,8 @@ def serving(
   Both write the same texts, which end at different lengths.
   """
   key, target, drafter, *prompts = workload.resized(requests)
-  call = jax.random.split(key, requests), target, drafter, *prompts, options
+  keys = gumbel.row_keys(key, np.arange(requests))
+  call = keys, target, drafter, *prompts, options
   ways = {
     'fixed batches': functools.partial(_batches, *call, batch_size),
     'queue': functools.partial(generate_many, *call, batch_size=batch_size),
