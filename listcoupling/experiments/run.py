@@ -39,6 +39,7 @@ from jax.sharding import Mesh
 from listcoupling import files, tables
 from listcoupling.config_fields import check_config
 from listcoupling.together import (
+  agreed,
   all_or_none,
   everyone,
   later_stop,
@@ -83,10 +84,9 @@ def open_run(
     ...     run.rows({'a': 1, 'b': 2}, lambda x: {'x': x}, key='name')
     [{'name': 'a', 'x': 1}, {'name': 'b', 'x': 2}]
   """
-  workdir, settings = files.as_folder(workdir), files.plain(settings)
-  digests = everyone(lambda: files.digest((), settings))
-  if len(set(digests)) > 1:
-    raise ValueError('the processes were given different settings.')
+  with agreed() as agree:
+    workdir, settings = files.as_folder(workdir), files.plain(settings)
+    agree(settings=settings)
   with contextlib.ExitStack() as held:
 
     def take():

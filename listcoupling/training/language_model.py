@@ -290,7 +290,7 @@ def train_and_evaluate(
     >>> config = lm_target.get_config()
     >>> result = train_and_evaluate(config, 'runs/lm')  # doctest: +SKIP
   """
-  with placement.agreed(jax.process_count() > 1) as agree:
+  with together.agreed() as agree:
     mesh = run_folder.check_mesh(mesh)
     inputs.check_settings(config)
     teacher = inputs.load_teacher(config, mesh)
@@ -300,11 +300,11 @@ def train_and_evaluate(
     places = mesh and state_places(config, model_config, mesh)
     tokenizer = texts.tokenizer.to_str(pretty=True)
     agree(config=config.to_json(), tokenizer=tokenizer, mesh=mesh)
-  with placement.agreed(jax.process_count() > 1) as agree:
+  with together.agreed() as agree:
     origin = inputs.origin(texts, teacher)  # all of a teacher's shards
     run_folder.check_folder(config, folder, origin)
     agree(origin=origin)
-  with placement.agreed(jax.process_count() > 1) as agree:
+  with together.agreed() as agree:
     if together.leads():
       run_folder.open_folder(config, folder, tokenizer, origin)
     agree(folder='open')

@@ -372,7 +372,7 @@ def train(
     >>> model, params = train(config, 'runs/digits')  # doctest: +SKIP
   """
   shared = jax.process_count() > 1
-  with placement.agreed(shared) as agree:
+  with together.agreed() as agree:
     model_config = check_config(config)
     halves, workdir = load_halves(config), files.as_folder(workdir)
     run_folder.check_settings(config, workdir)
@@ -389,13 +389,13 @@ def train(
     )
   if finished:
     return model_config, vae.load(path)[0]
-  with placement.agreed(shared) as agree:
+  with together.agreed() as agree:
     if together.leads():
       run_folder.keep_settings(config, workdir)
     agree(folder='open')
   with run_folder.checkpoints(workdir, max_to_keep=1) as manager:
     params = _run(config, workdir, manager, mesh, halves)
-  with placement.agreed(shared) as agree:
+  with together.agreed() as agree:
     if together.leads():
       about = {'beta': config.beta, 'side_kind': config.side_kind}
       vae.save(path, params, model_config, **about)
