@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel
-from listcoupling.compression import labels as candidate_labels
+from listcoupling.compression import codec
 
 
 class Codebook(NamedTuple):
@@ -85,16 +85,12 @@ def draw_labels(
 
   def one(key, latents):
     if kind == 'random':
-      return candidate_labels.random_labels(key, count, num_messages, **groups)
+      return codec.random_labels(key, count, num_messages, **groups)
     if kind == 'balanced':
-      return candidate_labels.balanced_labels(
-        key, count, num_messages, **groups
-      )
-    offset = candidate_labels.lattice_dither(
+      return codec.balanced_labels(key, count, num_messages, **groups)
+    offset = codec.lattice_dither(
       key, width, num_messages, latents.shape[1], **groups
     )
-    return candidate_labels.lattice_labels(
-      latents, width, num_messages, offset, **groups
-    )
+    return codec.lattice_labels(latents, width, num_messages, offset, **groups)
 
   return jax.vmap(one)(codebook.label_keys, codebook.latents)
