@@ -14,9 +14,11 @@ from listcoupling.compression import (
   list_quantiser,
   poisson_functional,
 )
-from listcoupling.compression.codec import Encoding, decode, encode
-from listcoupling.compression.labels import (
+from listcoupling.compression.codec import (
+  Encoding,
   balanced_labels,
+  decode,
+  encode,
   interval_labels,
   kmeans_labels,
   lattice_labels,

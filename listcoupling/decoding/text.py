@@ -22,12 +22,12 @@ from listcoupling import gumbel, validation
 from listcoupling.decoding import analysis, placement
 from listcoupling.decoding.chat import ChatTemplate
 from listcoupling.decoding.generate import (
+  Metrics,
   check_prompts,
   generate,
   with_stops,
 )
 from listcoupling.decoding.language_model import LanguageModel
-from listcoupling.decoding.metrics import Metrics
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.gumbel import Domain
 

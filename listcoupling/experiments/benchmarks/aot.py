@@ -24,12 +24,11 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from listcoupling import gumbel, program_text
-from listcoupling.decoding import loop, placement
+from listcoupling.decoding import filters, loop, placement
 from listcoupling.decoding.drafters import as_drafter
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.sampling_params import sampling_params
 from listcoupling.models import sharding, transformer
 from listcoupling.models.transformer_config import TransformerConfig
 
@@ -300,7 +299,7 @@ def _program(case: Case, layers, mesh: Mesh):
     )
   )
   rows = _over_rows(rows, mesh)
-  sampling = sampling_params(case.options)
+  sampling = filters.sampling_params(case.options)
   prefill = functools.partial(
     placement.per_shard(loop.prefill, mesh, (False, True, True, True, False)),
     sampler=sampler,
