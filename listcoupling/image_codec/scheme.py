@@ -28,6 +28,7 @@ source, [h, w] side.
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -190,6 +191,7 @@ def draw_codebook(
     >>> book.latents.shape
     (2, 5, 3)
   """
+  chex.assert_rank(rows, 1)
   domain = gumbel.Domain
 
   def one(row):
@@ -227,6 +229,7 @@ def draw_labels(codebook: Codebook, settings: Settings) -> jax.Array:
 
 def encoder_log_weights(params, image, latents, networks) -> jax.Array:
   """log q(u_i | image) / prior(u_i): [H, W] and [N, D] -> [N]."""
+  chex.assert_rank(latents, 2)
   mean, log_std = networks.encode(params, image[None])  # [1, D]
   z = (latents - mean) * jnp.exp(-log_std)
   return 0.5 * jnp.sum(latents**2 - z**2, -1) - jnp.sum(log_std)
@@ -267,6 +270,7 @@ def _race_options(settings: Settings) -> dict:
 
 def _encode_race(log_weights, labels, book, settings) -> codec.Encoding:
   """[B, N] weights and labels -> `codec.Encoding` of [B]."""
+  chex.assert_equal_shape([log_weights, labels])
   return jax.vmap(
     lambda *arrays: codec.encode(*arrays, **_race_options(settings))
   )(book.race_keys, log_weights, labels)
@@ -274,6 +278,8 @@ def _encode_race(log_weights, labels, book, settings) -> codec.Encoding:
 
 def _decode_race(labels, prepared, messages, decoders, settings):
   """Candidates [B, C] and their latents [B, C, D]."""
+  chex.assert_rank([labels, messages, decoders], [2, 1, 1])
+  chex.assert_equal_shape_prefix([labels, messages], 1)
   options = _race_options(settings)
 
   def one(key, log_weights, labels, message):
@@ -306,6 +312,8 @@ def _decode_gls(model, prepared, messages, sides, decoders, settings):
 
 def vae_images(model, latents, sides):
   """Answers [B, C, H, W] of the VAE to latents [B, C, D]."""
+  chex.assert_rank(latents, 3)
+  chex.assert_equal_shape_prefix([latents, sides], 2)
   flat = (x.reshape(-1, *x.shape[2:]) for x in (latents, sides))
   images = model.networks.decode(model.params, *flat)
   return images.reshape(*latents.shape[:2], *images.shape[1:])
@@ -396,6 +404,7 @@ def lattice_code(settings: Settings, size: int) -> lattices.Code:
 
 def encode_lattice(space: LatticeSpace, keys, latents, code):
   """`codec.Encoding` of latents [B, D]; its index is `lattices.number`."""
+  chex.assert_rank([keys, latents], [1, 2])
   offset = _dither(keys, code)
   word = lattices.nearest_codeword(
     latents @ space.transform, offset, space.period, code
@@ -416,6 +425,7 @@ def decode_lattice(space: LatticeSpace, keys, means, messages, decoders, code):
     decoders: [C], from 0.
     code: the encoder's.
   """
+  chex.assert_rank([keys, means, messages, decoders], [1, 3, 1, 1])
   offset = jnp.broadcast_to(_dither(keys, code)[:, None], means.shape)
   word = lattices.decode(
     messages[:, None], means @ space.transform, offset, space.period, code,
