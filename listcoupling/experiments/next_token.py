@@ -253,7 +253,7 @@ def _z_scores(rows, name: str) -> np.ndarray:
 
 
 def checks(rows: Sequence[dict]) -> dict:
-  """What theory promises, counted over the positions.
+  """Promises of theory, counted over the positions.
 
   Args:
     rows: of `run`.

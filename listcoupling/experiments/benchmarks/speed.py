@@ -88,7 +88,7 @@ def milliseconds(
 
 
 class Table(NamedTuple):
-  """What is measured, row by row."""
+  """Settings of the rows, and the function that measures one."""
 
   settings: Sequence[Mapping[str, Any]]  # first columns of the rows
   measure: Callable[..., dict]  # of a setting by name, the other columns

@@ -108,7 +108,7 @@ class Setup(NamedTuple):
 
 
 class Once:
-  """What several settings need of a batch; that of the latest is kept.
+  """One value for several settings of a batch; the latest is kept.
 
   Example:
     >>> once = Once()
