@@ -26,7 +26,6 @@ __all__ = [
   'LawsAlong',
   'calibration',
   'canonical_margins',
-  'common_atoms',
   'differences',
   'expected_acceptance',
   'generated',

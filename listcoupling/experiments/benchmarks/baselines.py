@@ -32,7 +32,7 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained, transformer
-from listcoupling.models.random_pair import overlap
+from listcoupling.models.random_pair import overlap, random_pair
 
 _PROMPT = 24
 # Drafts per block of assisted generation: ours, and the library's own choice
@@ -128,7 +128,7 @@ def measure(
   """Figures of one size by setting, round by round, and about the pair."""
   new_tokens, rounds = _EFFORT.get(size, _USUAL)
   key = gumbel.domain_key(gumbel.seed_key(0), Domain.MODEL_INIT)
-  target, drafter = speed.SIZES[size].draw(key)
+  target, drafter = random_pair(key, **speed.SIZES[size])
   theirs, assistant = _converted(target), _converted(drafter)
   prompts = np.random.default_rng(0).integers(
     0, target.config.vocab_size, (8, _PROMPT)

@@ -7,12 +7,13 @@ import pytest
 from listcoupling import command, tables
 from listcoupling.experiments.benchmarks import baselines, speed
 from listcoupling.models import transformer
+from listcoupling.models.transformer_config import TransformerConfig
 
 
 @pytest.mark.parametrize('size, about', [('25M', 25e6), ('100M', 100e6)])
 def test_parameter_counts(size, about):
   shapes = jax.eval_shape(
-    lambda key: transformer.init_params(key, speed.SIZES[size].config),
+    lambda key: transformer.init_params(key, speed.SIZES[size]['config']),
     jax.random.key(0),
   )
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
@@ -125,7 +126,7 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
 
 
 def test_unequal_checkpoints_stop_the_table(monkeypatch):
-  config = speed.make_config(32, 16, 1, 2, 1, 16)
+  config = TransformerConfig(32, 16, 1, 2, 1, 8, 16)
   params = transformer.init_params(jax.random.key(0), config)
   model = transformer.make_language_model(config, params)
   tokens = np.zeros((2, 4), np.int32)
