@@ -26,6 +26,7 @@ __all__ = [
   'LawsAlong',
   'calibration',
   'canonical_margins',
+  'common_atoms',
   'differences',
   'expected_acceptance',
   'generated',
