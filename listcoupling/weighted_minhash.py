@@ -80,7 +80,10 @@ def next_darts(key: jax.Array, laws: jax.Array, start) -> Dart:
   num_rows, num_atoms = laws.shape
   size = min(max(2 * num_atoms, 16), 1 << 14)
   start = jnp.asarray(start, jnp.int32)
-  keys = jax.random.split(key)
+  keys = [
+    gumbel.domain_key(key, domain)
+    for domain in (gumbel.Domain.DART_TOKENS, gumbel.Domain.DART_HEIGHTS)
+  ]
   last = start // size + (_PATIENCE * num_atoms) // size + 1
 
   def search(state):
@@ -145,17 +148,12 @@ def weighted_minhash_coupling(
   return _weighted_minhash(key, *laws)
 
 
-def _public_darts(key):
-  return gumbel.position_key(key, gumbel.CANONICAL)
-
-
 def _pair(proposal, target):
   return Pair(proposal, target, (proposal == target) & (target >= 0))
 
 
 @jax.jit
 def _weighted_minhash(key, draft_logits, target_logits):
-  key = _public_darts(key)
   laws = jax.nn.softmax(draft_logits), jax.nn.softmax(target_logits)
   proposal, target = _both_darts(key, *laws)
   return _pair(proposal.token, target.token)
@@ -283,20 +281,20 @@ def _inquire(key, p, q, start, budget, coin, is_common, done) -> _Inquiry:
 @functools.partial(jax.jit, static_argnames='max_bits')
 def _low_communication(key, draft_logits, target_logits, *, max_bits):
   p, q = jax.nn.softmax(draft_logits), jax.nn.softmax(target_logits)
-  darts, coin = _public_darts(key), gumbel.uniform(key, 1, gumbel.ACCEPT)[0]
+  coin = gumbel.uniform(key, 1, gumbel.ACCEPT)[0]
   shift = rice_parameter(p.shape[-1])
   # A's quotients below `quotients` leave room for one shortest question.
   quotients = min(max_bits - 2 * shift - 4, _FAR >> shift)
   if max_bits < 4 * (shift + 4):
     quotients = 0
   limit = quotients << shift
-  first, free = _both_darts(darts, p, q)
+  first, free = _both_darts(key, p, q)
   is_sent = first.index < limit
   is_common = first.height < q[first.token]
   is_free = free.index < first.index
   opening = (first.index >> shift) + 1 + shift + 1  # and B's last "done"
   inquiry = _inquire(
-    darts,
+    key,
     p,
     q,
     jnp.where(is_sent, first.index + 1, limit),

@@ -63,6 +63,8 @@ def choose(
   """
   _check(tokenizer, num_prompts, max_tokens, long_prompts)
   kept, cut, dropped = {}, 0, 0
+  # numpy's generator shares no bits with threefry of the same seed; which
+  # prompts a table reads would change with another.
   for index in np.random.default_rng(seed).permutation(len(prompts.texts)):
     ids, was_long = _encode(tokenizer, prompts.texts[index], max_tokens)
     if was_long and long_prompts == 'drop':

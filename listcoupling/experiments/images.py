@@ -482,7 +482,7 @@ def _draw_curves(axis, own, column) -> None:
 
 
 def _draw_plain(axis, rows, num_decoders, column) -> None:
-  """What needs no message or no side information."""
+  """Codecs without a message or without side information."""
   own = {
     scheme: [row for row in rows if row['scheme'] == scheme]
     for scheme in ('kmeans', 'mean_image', 'side_only')

@@ -11,7 +11,7 @@ from configs import vae_digits
 from listcoupling import files, gumbel, tables
 from listcoupling.data import images as image_data
 from listcoupling.experiments import images, plots
-from listcoupling.image_codec import bitstream, fits, pictures, transport
+from listcoupling.image_codec import bitstream, fits, transport
 from listcoupling.models import vae
 from listcoupling.training import image_fits
 
@@ -261,7 +261,7 @@ def test_files_say_what_the_table_says(finished):
       trained, few.right, seed=7, num_decoders=K, num_messages=4,
       num_groups=groups, with_indices=True,
     )  # fmt: skip
-    sides, _ = pictures.take_crops(trained, few.left, K, seed=7)
+    sides, _ = transport.take_crops(trained, few.left, K, seed=7)
     np.testing.assert_array_equal(sides, trials.sides)
     coded = bitstream.from_bytes(bitstream.to_bytes(coded))
     for k in range(K):

@@ -179,7 +179,7 @@ def _blocks(method: str, program: str) -> Case:
 
 
 def sums_mb(case: Case, layers) -> float:
-  """What the forwards of a block sum up between devices, on paper.
+  """Megabytes that a block's forwards sum up between devices, on paper.
 
   One of the embeddings, and in each layer one of the heads and one of the
   perceptrons where they divide; in bfloat16, a loop once.

@@ -218,7 +218,7 @@ def compared(
 
 
 def _converted(model):
-  """What transformers reads from the checkpoint of a model, in float32."""
+  """A model as transformers reads its checkpoint, in float32."""
   import torch
   import transformers
 

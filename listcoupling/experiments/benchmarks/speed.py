@@ -83,7 +83,7 @@ def milliseconds(
 
 
 class Table(NamedTuple):
-  """What is measured, row by row."""
+  """Settings of the rows, and the function that measures one."""
 
   settings: Sequence[Mapping[str, Any]]  # first columns of the rows
   measure: Callable[..., dict]  # of a setting by name, the other columns
@@ -391,7 +391,8 @@ def serving(
   Both write the same texts, which end at different lengths.
   """
   key, target, drafter, *prompts = workload.resized(requests)
-  call = jax.random.split(key, requests), target, drafter, *prompts, options
+  keys = gumbel.row_keys(key, np.arange(requests))
+  call = keys, target, drafter, *prompts, options
   ways = {'fixed batches': _batches, 'queue': _queue}
   clocks = {
     name: functools.partial(timed, functools.partial(way, *call, batch_size))
