@@ -5,7 +5,8 @@ same prompts and differ in what they measure. All go through data sets, seeds
 and batches alike; a setting is what their rows differ in. The settings take
 turns on every batch, so that a machine that slows down slows all of them; a
 table with token rates keeps to one device of a process. On a mesh the devices
-share the models and every batch.
+share the models and every batch. S seeds are `seed`, `seed + 1` ...: those of
+another run from a seed among them are the same texts, on purpose.
 
 Legend: S seeds, B prompts, R rows of a batch, P prompt tokens.
 """
@@ -94,7 +95,7 @@ class Setup(NamedTuple):
   choices: dict  # data set -> prompt_choice.Choice
   options: GenerateOptions  # of every run; methods and drafts differ
   sources: dict[str, str]  # data set -> where its prompts were found
-  latest: dict  # what several settings need of a batch, by its place
+  latest: dict  # a value for several settings of a batch, by its place
 
   def on(self, device: jax.Device | str | None) -> 'Setup':
     """The same with the models on a device; what is none leaves them."""
