@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from listcoupling import bounds, tables
+from listcoupling import bounds, standard_errors
 from listcoupling.config_fields import Field
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
@@ -192,14 +192,14 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   agreement = [own.mean(0) for own in protocol.per_prompt(plain, names)]
   row = {
     'tokens_per_call': float(ratio),
-    'tokens_per_call_se': tables.cluster_error(terms),
+    'tokens_per_call_se': standard_errors.cluster_error(terms),
     'tree_lead': None,
     'tree_lead_se': None,
     'tokens_per_second': float(
       np.median([row['tokens_per_second'] for _, row in pairs])
     ),
     'same_text': float(same.mean()),
-    **tables.means(dict(zip(names, agreement))),
+    **standard_errors.means(dict(zip(names, agreement))),
   }
   tree = dataset, _tree_beside(setting)
   if tree in groups and tree != place:
