@@ -313,7 +313,7 @@ def _jobs(setup: Setup, seed: int, settings) -> dict[str, Job]:
 
 
 def _told(setup: Setup) -> dict:
-  """What a reader of results.json wants to know beside the settings."""
+  """Notes for a reader of results.json, beside the settings."""
   return {
     'prompts': {name: ' '.join(x.names) for name, x in setup.choices.items()},
     'sources': setup.sources,
