@@ -14,10 +14,9 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from absl import flags
 
-from listcoupling import command
+from listcoupling import command, together
 from listcoupling.data import prompt_files
 from listcoupling.decoding import placement
 
@@ -37,7 +36,7 @@ def define_mesh() -> Callable[[], Any]:
 
   def mesh():
     join()
-    with placement.agreed(jax.process_count() > 1) as agree:
+    with together.agreed() as agree:
       agree(mesh=axes.value)
       return placement.parse_mesh(axes.value)
 

@@ -2,12 +2,11 @@
 
 Gumbel-max list sampling (GLS, Algorithm 1 of Rowan, Phan, Khisti, arXiv
 2506.05632), the pairwise Gumbel coupling (Daliri, Musco, Suresh, arXiv
-2408.07978) and the shared-race list (Gumbel-top-K). The conditional form of
-GLS for compression (section 4 of the former) splits the list sampler in two:
-an encoder and K decoders that rerun its races. `grouped_streams` rebuilds the
-races of a list from the one race that the target reads.
+2408.07978) and the shared-race list (Gumbel-top-K). `grouped_streams` rebuilds
+the races of a list from the one race that the target reads. The conditional
+form of GLS is `compression.codec`.
 
-Legend: N atoms, K drafts or decoders, g streams of a group. Functions take one
+Legend: N atoms, K drafts, g streams of a group. Functions take one
 pair of laws and are mapped with `jax.vmap`. Results are indices: a gradient
 taken around them sees constants.
 """
@@ -24,8 +23,6 @@ from listcoupling import gumbel, validation
 __all__ = [
   'ListSample',
   'Pair',
-  'conditional_decode',
-  'conditional_encode',
   'first_arrivals',
   'group_ranks',
   'grouped_streams',
@@ -298,56 +295,3 @@ def grouped_streams(
     key, atoms, gumbel.FRESH + streams
   )
   return jnp.where(choice == ranks, first, first + fresh)
-
-
-def conditional_encode(
-  key: jax.Array,
-  log_weights: jax.Array,
-  *,
-  num_decoders: int,
-  shared_race: bool = False,
-) -> jax.Array:
-  """Encoder side of conditional GLS: argmin_i min_k S_i^(k) / q_i.
-
-  Args:
-    key: typed key, the one the decoders use.
-    log_weights: [N] log q up to a constant, -inf = impossible.
-    num_decoders: K.
-    shared_race: one race for all decoders (the baseline of the paper).
-
-  Returns:
-    [] int32 index of the selected candidate; -1 if none is possible.
-  """
-  chex.assert_rank(log_weights, 1)
-  atoms = log_weights.shape[-1]
-  num_races = 1 if shared_race else num_decoders
-  noise = gumbel.exponential_streams(key, atoms, num_races)  # [K, N]
-  return gumbel.race(gumbel.earliest(noise), log_weights)
-
-
-def conditional_decode(
-  key: jax.Array,
-  log_weights: jax.Array,
-  *,
-  decoder,
-  num_decoders: int,
-  shared_race: bool = False,
-) -> jax.Array:
-  """Decoder side of conditional GLS: argmin_i S_i^(k) / p_i.
-
-  Args:
-    key: typed key, the encoder's.
-    log_weights: [N] log p of this decoder, -inf where the message rules the
-      candidate out.
-    decoder: [] integer k, from 0.
-    num_decoders: K, for symmetry with the encoder.
-    shared_race: as for the encoder.
-
-  Returns:
-    [] int32 index; -1 if no candidate is possible.
-  """
-  del num_decoders
-  chex.assert_rank(log_weights, 1)
-  stream = jnp.where(shared_race, 0, decoder)
-  noise = gumbel.exponential(key, log_weights.shape[-1], stream)
-  return gumbel.race(noise, log_weights)

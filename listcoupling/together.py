@@ -7,6 +7,7 @@ told the others nothing.
 """
 
 import contextlib
+import hashlib
 import json
 import signal
 import threading
@@ -45,7 +46,7 @@ def all_or_none() -> Iterator[None]:
     yield
     _heed_stop()
   except BaseException as error:
-    tell(error)
+    _tell(error)
     raise
   states = _gather(np.int32(_WELL))
   if (states == _STOPPED).any():
@@ -97,7 +98,48 @@ def of_leader(function: Callable[[], Any]) -> Any:
   return everyone(lambda: function() if leads() else None)[0]
 
 
-def tell(error: BaseException) -> None:
+@contextlib.contextmanager
+def agreed(shared: bool = True) -> Iterator[Callable[..., None]]:
+  """Agreement of several processes before they go on together.
+
+  None goes on alone: an error in one process, or an argument that differs, is
+  an error in all.
+
+  Args:
+    shared: whether the other processes, if any, come here at once, too.
+
+  Yields:
+    A function of the arguments, by name, to be called once after the checks.
+  """
+  said, shared = {}, shared and jax.process_count() > 1
+  try:
+    yield said.update
+  except BaseException as error:  # a stop, too
+    if shared:
+      _tell(error)
+    raise
+  if shared:
+    _compare(everyone(lambda: {x: _digest(said[x]) for x in sorted(said)}))
+
+
+def _digest(value) -> str:
+  array = isinstance(value, (np.ndarray, jax.Array))
+  value = np.asarray(value).tobytes() if array else repr(value).encode()
+  return hashlib.sha256(value).hexdigest()[:16]
+
+
+def _compare(digests: list[dict[str, str]]) -> None:
+  first = digests[0]
+  for process, own in enumerate(digests):
+    for name in first | own:
+      if own.get(name) != first.get(name):
+        raise ValueError(
+          f'processes 0 and {process} were given different {name}; every '
+          'process must make the same call.'
+        )
+
+
+def _tell(error: BaseException) -> None:
   """Gives the error of this process to all at their exchange, once."""
   if not hasattr(error, _TOLD):
     _told(error)

@@ -188,22 +188,6 @@ def test_grouped_streams_at_chosen_atoms_are_the_dense_ones():
     )
 
 
-def _conditional(key, p, q, **options):
-  proposals = jax.vmap(
-    lambda k: coupling.conditional_decode(key, p, decoder=k, **options)
-  )(jnp.arange(3))
-  target = coupling.conditional_encode(key, q, **options)
-  return coupling.list_match(proposals, target)
-
-
-@pytest.mark.parametrize('shared_race', [False, True])
-def test_conditional_scheme_is_the_list_scheme(shared_race):
-  sample = draw_pairs(_conditional, num_decoders=3, shared_race=shared_race)
-  races = 1 if shared_race else 3
-  exact = float(bounds.list_matching_probability(P, Q, races))
-  check_list(sample, P, Q, exact)
-
-
 VOCAB = 151_936
 
 

@@ -56,9 +56,7 @@ def test_faces_are_all_that_there_are():
     for path in (_ROOT / 'listcoupling').glob('**/__init__.py')
     if '__all__' in path.read_text()
   }
-  assert packages == {face.lstrip('.') or '.' for face in _FACES} | (
-    packages & {'experiments/images'}
-  )
+  assert packages == {face.lstrip('.') or '.' for face in _FACES}
 
 
 def test_the_reference_names_nothing_that_is_not_there():

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from listcoupling import together
-from listcoupling.decoding import placement
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_a_stop_while_others_are_awaited_is_told_at_the_next_exchange(
 )
 def test_whatever_ends_a_call_is_told_once(told, error, state):
   with pytest.raises(type(error)):
-    with together.all_or_none(), placement.agreed(shared=True):
+    with together.all_or_none(), together.agreed():
       _fail(error)
   assert told == [state]
 

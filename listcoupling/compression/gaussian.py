@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from listcoupling import gumbel, validation
-from listcoupling.compression import codec, labels, lattices
+from listcoupling.compression import codec, lattices
 from listcoupling.gumbel import Domain, domain_key
 
 __all__ = [
@@ -136,13 +136,13 @@ def trial_key(key, trial):
 
 def _draw_labels(key, candidates, num_messages, width, kind, num_groups):
   if kind == 'random':
-    return labels.random_labels(
+    return codec.random_labels(
       domain_key(key, Domain.LABELS), candidates.shape[0], num_messages,
       num_groups=num_groups,
     )  # fmt: skip
   count = (num_messages * num_groups).astype(jnp.float32)
   dither = gumbel.uniform(domain_key(key, Domain.DITHER), 1)[0]
-  return labels.interval_labels(
+  return codec.interval_labels(
     candidates, width, num_messages, dither * count * width,
     num_groups=num_groups,
   )  # fmt: skip

@@ -19,7 +19,6 @@ from listcoupling import bounds, gumbel
 from listcoupling.decoding import filters, placement, tree
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.sampling_params import sampling_params
 
 __all__ = [
   'Acceptance',
@@ -162,7 +161,7 @@ def step_laws(
     own = placement.on_every_device(logits_along(model, rows)[at])
     absent = ((0, 0), (0, size - own.shape[-1]))
     logits.append(jnp.pad(own, absent, constant_values=-jnp.inf))
-  return _step_laws(tuple(logits), sampling_params(options), size)
+  return _step_laws(tuple(logits), filters.sampling_params(options), size)
 
 
 @functools.partial(jax.jit, static_argnames='size')
@@ -207,8 +206,7 @@ def laws_along(
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=4)
     >>> out = lc.generate(
     ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)
@@ -256,8 +254,7 @@ def expected_acceptance(
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=4)
     >>> out = lc.generate(
     ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)
@@ -308,8 +305,7 @@ def calibration(generation) -> Calibration:
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=8)
     >>> out = lc.generate(jax.random.key(0), target, drafter,
     ...                   [[1, 2], [3, 4]], [2, 2], options)

@@ -19,13 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from listcoupling import gumbel
-from listcoupling.decoding import (
-  calibration,
-  draft,
-  filters,
-  tree,
-  truncation,
-)
+from listcoupling.decoding import calibration, draft, filters, tree
 from listcoupling.decoding.drafters import Text
 
 
@@ -186,7 +180,7 @@ def _offer(keys, logits, above, *, fit, temperature, sampling, config):
     chances = calibration.chances(fit, law, noise)
     chances = jnp.where(chances > 0, chances, 0.0)  # NaN, too
     count = min(config.num_nodes, chances.shape[-1])
-    chances, index = truncation.top_k(chances, count)
+    chances, index = filters.top_k(chances, count)
     return filters.token_at(law, index), above + jnp.log(chances)
 
   nodes = jax.vmap(node, in_axes=(None, None, 0, 0))

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from listcoupling import coupling, gumbel
 from listcoupling.decoding import filters, placement, tree
 from listcoupling.decoding.drafters import Drafter, Text
-from listcoupling.decoding.sampling_params import SamplingParams
 
 
 class SpeculativeConfig(NamedTuple):
@@ -59,7 +58,7 @@ def propose_chains(
   text: Text,
   running,
   config: SpeculativeConfig,
-  sampling: SamplingParams,
+  sampling: filters.SamplingParams,
   *,
   grouped: bool = False,
 ):

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from listcoupling import gumbel, validation
-from listcoupling.decoding import loop, metrics, placement, programs
+from listcoupling.decoding import filters, loop, placement, programs
 from listcoupling.decoding.drafters import (
   as_drafter,
   as_list,
@@ -22,10 +22,52 @@ from listcoupling.decoding.drafters import (
 from listcoupling.decoding.language_model import LanguageModel, check_model
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.sampling_params import (
-  SamplingParams,
-  sampling_params,
-)
+
+
+class Metrics(NamedTuple):
+  """Figures of one call, all per row but the last two; the words are vLLM's."""
+
+  block_efficiency: np.ndarray  # [B] tokens returned per target call
+  target_calls: np.ndarray  # [B] forwards of the target after the prompt
+  drafted_tokens: np.ndarray  # [B] proposals judged by the target
+  accepted_tokens: np.ndarray  # [B] drafted tokens that are in the text
+  accepted_per_position: np.ndarray  # [B, L] blocks that accepted depth j
+  # [B, L] the same as the best-first tree expected; NaN for other methods.
+  predicted_per_position: np.ndarray
+  # [B] slots left empty: no possible token. By right where a law has few; above
+  # 0 for a model without filters, its logits are NaN somewhere.
+  invalid_drafts: np.ndarray
+  # Whole batch, wall clock from the end of the prompt's forward to the last
+  # token, compilation excluded.
+  tokens_per_second: float
+  # Share of the rows' blocks that wrote; in the others a row waited, done, for
+  # its neighbours.
+  occupancy: float
+
+  def row(self, b: int) -> 'Metrics':
+    """The figures of one row, without axis B; the last two are the batch's."""
+    figures = {
+      name: value[b]
+      for name, value in self._asdict().items()
+      if name not in ('tokens_per_second', 'occupancy')
+    }
+    return self._replace(**figures)
+
+  @property
+  def acceptance_rate(self) -> np.ndarray:
+    """[B, L] share of the target calls that accepted depth j."""
+    calls = np.maximum(self.target_calls, 1)
+    return self.accepted_per_position / np.expand_dims(calls, -1)
+
+  @property
+  def mean_acceptance_length(self) -> np.ndarray:
+    """[B] 1 + accepted tokens per target call."""
+    return 1 + self.accepted_tokens / np.maximum(self.target_calls, 1)
+
+  @property
+  def draft_acceptance_rate(self) -> np.ndarray:
+    """[B] accepted tokens per drafted token; 0 without drafts."""
+    return self.accepted_tokens / np.maximum(self.drafted_tokens, 1)
 
 
 class Generation(NamedTuple):
@@ -33,7 +75,7 @@ class Generation(NamedTuple):
 
   tokens: np.ndarray  # [B, M] int32, stop token included, then pad_token
   lengths: np.ndarray  # [B] int32
-  metrics: metrics.Metrics
+  metrics: Metrics
 
 
 def generate(
@@ -80,8 +122,8 @@ def generate(
       `jax.vmap` or `jax.grad`.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> import listcoupling as lc
+    >>> target, drafter = lc.shipped_pair()
     >>> out = generate(jax.random.key(0), target, [drafter], [[1, 2, 3]], [3],
     ...                GenerateOptions(max_new_tokens=8))
     >>> out.tokens.shape
@@ -120,7 +162,7 @@ def _generate(key, target, drafters, prompts, lengths, options, mesh, on_block):
   info = jax.tree.map(placement.fetch, info)
   # With `on_block` all shards run until the last row is done.
   alone = call.mesh is not None and on_block is None
-  row_blocks = metrics.row_blocks(
+  row_blocks = count_row_blocks(
     info.target_calls,
     call.prompt_lengths.size,
     call.mesh.shape['data'] if alone else 1,
@@ -149,7 +191,7 @@ class Call(NamedTuple):
   options: GenerateOptions
   keys: jax.Array  # [B]
   params: loop.Params
-  sampling: SamplingParams
+  sampling: filters.SamplingParams
   tokens: np.ndarray  # [B, T]
   lengths: np.ndarray  # [B]
   prompt_lengths: np.ndarray  # of the rows that were asked for
@@ -189,10 +231,50 @@ class Call(NamedTuple):
   def finish(
     self, tokens, counts, info, seconds: float, row_blocks: int
   ) -> Generation:
-    """Checks what came out and counts it up; see `metrics.summarize`."""
-    figures = metrics.summarize(counts, info, seconds, row_blocks)
+    """Checks what came out and counts it up; see `Metrics`."""
+    figures = _summarize(counts, info, seconds, row_blocks)
     _check_outcome(tokens, counts, figures, self.options)
     return Generation(tokens, counts, figures)
+
+
+def count_row_blocks(target_calls, count: int, shards: int) -> int:
+  """Rows times blocks, where each shard stops once its last row is done.
+
+  Args:
+    target_calls: [B] of all rows; shards hold equal parts of them in order.
+    count: of rows that were asked for; the others write nothing.
+    shards: that never wait for each other.
+
+  Example:
+    >>> count_row_blocks(np.array([9, 3, 2, 0]), 3, shards=2)
+    20
+  """
+  calls = np.reshape(target_calls, (shards, -1))
+  asked = np.arange(calls.size).reshape(calls.shape) < count
+  return int((asked.sum(axis=1) * calls.max(axis=1)).sum())
+
+
+def _summarize(lengths, info, seconds: float, row_blocks: int) -> Metrics:
+  """`Metrics` of a batch.
+
+  Args:
+    lengths: [B] tokens written.
+    info: of the loop.
+    seconds: it took.
+    row_blocks: rows times the blocks that ran while they were there.
+  """
+  info = type(info)(*(np.asarray(leaf)[: len(lengths)] for leaf in info))
+  return Metrics(
+    block_efficiency=lengths / np.maximum(info.target_calls, 1),
+    target_calls=info.target_calls,
+    drafted_tokens=info.drafted,
+    accepted_tokens=info.accepted_per_position.sum(axis=1),
+    accepted_per_position=info.accepted_per_position,
+    predicted_per_position=info.predicted_per_position,
+    invalid_drafts=info.invalid,
+    tokens_per_second=float(lengths.sum()) / max(seconds, 1e-9),
+    occupancy=float(info.target_calls.sum()) / max(row_blocks, 1),
+  )
 
 
 def prepare(
@@ -220,7 +302,7 @@ def prepare(
       mesh=None if mesh is None else mesh.shape,
       on_block=on_block is None,
     )
-  target, drafters = _place(target, drafters, mesh, vocab_size)
+  target, drafters = place_models(target, drafters, mesh, vocab_size)
   sampler, params = _sampler(target, drafters, options, vocab_size, *shape)
   tokens, all_lengths = _into_bucket(prompts, lengths, *shape)
   return Call(
@@ -228,7 +310,7 @@ def prepare(
     options=options,
     keys=placement.put_rows(keys, mesh, device),
     params=params,
-    sampling=sampling_params(options),
+    sampling=filters.sampling_params(options),
     tokens=tokens,
     lengths=all_lengths,
     prompt_lengths=lengths,
@@ -263,10 +345,22 @@ def _device(target, drafters):
   return placement.one_device(models)
 
 
-def _place(target, drafters, mesh, vocab_size):
-  """The models on the mesh, if there is one."""
+def place_models(
+  target: LanguageModel,
+  drafters: Sequence,
+  mesh: Mesh | None,
+  vocab_size: int,
+) -> tuple[LanguageModel, list]:
+  """The models on the mesh, if there is one.
+
+  Args:
+    target: whose sizes the mesh must divide.
+    drafters: of them, language models are placed.
+    mesh: in standard form.
+    vocab_size: V, the largest of all models'.
+  """
   if mesh is None:
-    return target, drafters
+    return target, list(drafters)
   target = target.place(target, mesh, vocab_size=vocab_size, strict=True)
   placed = []
   for drafter in drafters:

@@ -12,9 +12,7 @@ What of a model lies where is the model's business (`LanguageModel.place`).
 Legend: B rows.
 """
 
-import contextlib
 import functools
-import hashlib
 from collections.abc import Callable
 
 import jax
@@ -22,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from listcoupling.together import everyone, tell
+from listcoupling.together import agreed
 
 AXES = ('data', 'fsdp', 'tp')
 ROWS = PartitionSpec('data')
@@ -170,7 +168,7 @@ def rows_on(
 
 
 def agreement(mesh: Mesh | None, target):
-  """Checks of a call that several processes make together, see `agreed`.
+  """Checks of a call that several processes make, see `together.agreed`.
 
   Args:
     mesh: as given to the call.
@@ -178,47 +176,6 @@ def agreement(mesh: Mesh | None, target):
   """
   mesh = mesh if mesh is not None else mesh_of(getattr(target, 'params', ()))
   return agreed(isinstance(mesh, Mesh) and mesh.is_multi_process)
-
-
-@contextlib.contextmanager
-def agreed(shared: bool):
-  """Agreement of several processes before they go on together.
-
-  None goes on alone: an error in one process, or an argument that differs, is
-  an error in all.
-
-  Args:
-    shared: whether other processes are there; all come here at once.
-
-  Yields:
-    A function of the arguments, by name, to be called once after the checks.
-  """
-  said = {}
-  try:
-    yield said.update
-  except BaseException as error:  # a stop, too
-    if shared:
-      tell(error)
-    raise
-  if shared:
-    _compare(everyone(lambda: {x: _digest(said[x]) for x in sorted(said)}))
-
-
-def _digest(value) -> str:
-  array = isinstance(value, (np.ndarray, jax.Array))
-  value = np.asarray(value).tobytes() if array else repr(value).encode()
-  return hashlib.sha256(value).hexdigest()[:16]
-
-
-def _compare(digests: list[dict[str, str]]) -> None:
-  first = digests[0]
-  for process, own in enumerate(digests):
-    for name in first | own:
-      if own.get(name) != first.get(name):
-        raise ValueError(
-          f'processes 0 and {process} were given different {name}; every '
-          'process must make the same call.'
-        )
 
 
 def of_first_process(value: float, target) -> float:

@@ -16,10 +16,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from listcoupling import validation
-from listcoupling.decoding import loop, metrics, placement, programs
+from listcoupling.decoding import loop, placement, programs
 from listcoupling.decoding.generate import (
   Call,
   Generation,
+  count_row_blocks,
   gather,
   prepare,
   rows_bucket,
@@ -110,7 +111,7 @@ def _serve(queue: Call, size, on_done):
     state, info = _span(call, state, info)
     calls = placement.fetch(info.target_calls)
     ran = calls - np.where(fresh, 0, before)
-    row_blocks += metrics.row_blocks(ran, size, _shards(queue))
+    row_blocks += count_row_blocks(ran, size, _shards(queue))
     before = calls
     ended = placement.fetch(state.done) & (slots >= 0)
     for slot, *result in _results(call, state, info, ended):

@@ -27,7 +27,6 @@ import jax.numpy as jnp
 from listcoupling import gumbel
 from listcoupling.decoding import filters
 from listcoupling.decoding.draft import SpeculativeConfig
-from listcoupling.decoding.sampling_params import SamplingParams
 from listcoupling.decoding.tree import DraftTree
 from listcoupling.decoding.verify import (
   Context,
@@ -56,7 +55,7 @@ class _Law(NamedTuple):
 
 
 class _Looked(NamedTuple):
-  """What a step finds at the last node."""
+  """Findings of a step at the last node."""
 
   more: jax.Array  # [] bool, a draw is left; else the node is judged
   enters: jax.Array  # [] bool, the draw has a node of its own
@@ -79,7 +78,7 @@ def verify_traversal(
   context: Context,
   tree: DraftTree,
   config: SpeculativeConfig,
-  sampling: SamplingParams,
+  sampling: filters.SamplingParams,
 ) -> Verification:
   """The first accepted node in post-order, then a draw from what is left.
 

@@ -28,7 +28,6 @@ import jax.numpy as jnp
 from listcoupling import gumbel, rejection
 from listcoupling.decoding import filters
 from listcoupling.decoding.draft import SpeculativeConfig
-from listcoupling.decoding.sampling_params import SamplingParams
 from listcoupling.decoding.tree import DraftTree
 
 
@@ -64,7 +63,7 @@ def verify_canonical(
   context: Context,
   tree: DraftTree,
   config: SpeculativeConfig,
-  sampling: SamplingParams,
+  sampling: filters.SamplingParams,
 ) -> Verification:
   """Takes the winner of the canonical race while the tree holds it.
 
@@ -168,7 +167,7 @@ def node_at(nodes, index):
   )
 
 
-def is_stop(token: jax.Array, sampling: SamplingParams) -> jax.Array:
+def is_stop(token: jax.Array, sampling: filters.SamplingParams) -> jax.Array:
   """Whether a token ends the row."""
   stops = jnp.expand_dims(sampling.stop_tokens, tuple(range(token.ndim)))
   return jnp.any(token[..., None] == stops, axis=-1)

@@ -311,7 +311,7 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
   tensors = _named_tensors(
     model, checkpoint_format.parameter_table(config), writes
   )
-  with placement.agreed(shared) as agree:
+  with together.agreed(shared) as agree:
     if writes:
       _write(raw, tensors, model.tokenizer, directory)
     agree(directory='written')

@@ -33,7 +33,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from listcoupling import files, together
+from listcoupling import files, together, workdirs
 from listcoupling.decoding import placement
 
 _STOPS = b'\nStops after this step and keeps it; once more stops at once.\n'
@@ -69,11 +69,9 @@ def check_batch(batch_size: int, mesh: Mesh | None) -> None:
     )
 
 
-def _changed(path: pathlib.Path, wanted: Any) -> list[str]:
-  """Dotted names that differ from those in a JSON file, if there is one."""
-  if not path.exists():
-    return []
-  return files.differences(files.read_json(path), files.plain(wanted))
+def _kept(path: pathlib.Path, wanted: Any) -> Any:
+  """Contents of a JSON file; what is wanted there, if there is none."""
+  return files.read_json(path) if path.exists() else files.plain(wanted)
 
 
 def check_settings(config, folder: pathlib.Path, may_change=()) -> None:
@@ -84,19 +82,14 @@ def check_settings(config, folder: pathlib.Path, may_change=()) -> None:
     folder: of the run.
     may_change: names that need not be the same.
   """
-  changed = _changed(folder / 'train_config.json', config)
-  changed = [name for name in changed if name not in may_change]
-  if changed:
-    raise ValueError(
-      f'{folder} holds a run with other settings of {changed}; resume with '
-      'the same settings or choose another --workdir.'
-    )
+  kept = _kept(folder / 'train_config.json', config)
+  workdirs.check_settings(folder, kept, files.plain(config), may_change)
 
 
 def keep_settings(config, folder: pathlib.Path) -> None:
   """Makes the folder and keeps the settings there; the same are left alone."""
   path = folder / 'train_config.json'
-  if not path.exists() or _changed(path, config):
+  if not path.exists() or _kept(path, config) != files.plain(config):
     files.write_json(path, config)
 
 
@@ -125,7 +118,8 @@ def check_folder(config, folder: pathlib.Path, origin: dict) -> None:
   """
   check_settings(config, folder, _MAY_CHANGE)
   _check_num_steps(folder, config.num_steps)
-  changed = _changed(folder / 'origin.json', origin)
+  kept = _kept(folder / 'origin.json', origin)
+  changed = files.differences(kept, files.plain(origin))
   if changed:
     raise ValueError(
       f'{folder} holds a run whose {" and ".join(changed)} differ from '

@@ -18,7 +18,6 @@ from listcoupling.compression import (
   codec,
   gaussian,
   gaussian_baselines,
-  labels,
   lattices,
 )
 from listcoupling.gumbel import Domain, domain_key
@@ -107,7 +106,7 @@ def _trial_by_hand(r, kind, shared_race, groups):
     named = np.floor((u + offset) / 0.4) % (3 * groups)
   else:
     label_key = domain_key(key, Domain.LABELS)
-    named = np.asarray(labels.random_labels(label_key, 40, 3 * groups))
+    named = np.asarray(codec.random_labels(label_key, 40, 3 * groups))
   race_key = domain_key(key, Domain.RACES)
   noise = np.stack(
     [gumbel.exponential(race_key, 40, k * (not shared_race)) for k in range(4)]
@@ -319,7 +318,7 @@ _OTHER_MACHINE = {
 _BITS = """
 import numpy as np
 from listcoupling import compression, gumbel
-from listcoupling.compression import gaussian, labels, lattices
+from listcoupling.compression import codec, gaussian, lattices
 key = gumbel.seed_key(5)
 out = gaussian.simulate(
   key, .05, 3, num_trials=3, num_decoders=2, num_candidates=64,
@@ -331,12 +330,12 @@ out = gaussian.simulate_lattice(key, range(3), code, 3., num_decoders=2)
 print(np.asarray(out[0]).dtype, np.asarray(out[0]).tobytes().hex())
 weights = np.linspace(-2, 0, 64, dtype=np.float32)
 for named in (
-  labels.random_labels(key, 64, 3, num_groups=2),
-  labels.balanced_labels(key, 64, 3, num_groups=2),
-  labels.lattice_labels(
+  codec.random_labels(key, 64, 3, num_groups=2),
+  codec.balanced_labels(key, 64, 3, num_groups=2),
+  codec.lattice_labels(
     np.outer(weights, [1, 2]).astype(np.float32), .3, 3,
-    labels.lattice_dither(key, .3, 3, 2, num_groups=2), num_groups=2),
-  labels.kmeans_labels(weights[:, None], weights[:6, None], num_groups=2),
+    codec.lattice_dither(key, .3, 3, 2, num_groups=2), num_groups=2),
+  codec.kmeans_labels(weights[:, None], weights[:6, None], num_groups=2),
 ):
   sent = compression.encode(key, weights, named, num_decoders=2, num_groups=2)
   print(np.asarray(named).dtype, np.asarray(named).tolist(), sent)

@@ -7,7 +7,6 @@ import numpy as np
 from listcoupling import gumbel
 from listcoupling.decoding import calibration, filters
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.sampling_params import sampling_params
 from tests.decoding import exact
 
 VOCAB = 40
@@ -31,7 +30,7 @@ def text_of(sigma, length, seed=0):
 
 def learn(tokens, draft, steps, **options):
   """Calibration of rows read `steps` tokens at a time, from the first on."""
-  params = sampling_params(GenerateOptions(**options))
+  params = filters.sampling_params(GenerateOptions(**options))
   update = jax.jit(calibration.update)
   state = calibration.start(jnp.zeros(2, jnp.int32))
   root, window = 0, max(steps)
@@ -131,7 +130,7 @@ def test_chances_are_the_mean_over_pairs():
 def test_rows_learn_at_their_own_pace():
   """One row has three new tokens where the other has one, or none."""
   tokens, draft, _ = text_of(1.0, 6)
-  params = sampling_params(GenerateOptions())
+  params = filters.sampling_params(GenerateOptions())
 
   def seen(rows):
     state = calibration.start(jnp.zeros(2, jnp.int32))
@@ -158,7 +157,7 @@ def test_rows_learn_at_their_own_pace():
 
 def test_logits_after_the_last_token_alone_tell_nothing():
   state = calibration.start(jnp.zeros(2, jnp.int32))
-  params = sampling_params(GenerateOptions())
+  params = filters.sampling_params(GenerateOptions())
   after = jax.jit(calibration.update)(
     state, KEYS, jnp.zeros((2, 9), jnp.int32), jnp.full(2, 3, jnp.int32),
     jnp.zeros((2, 1, VOCAB)), params.temperature, params,
@@ -211,7 +210,7 @@ def test_tokens_outside_the_support_are_misses():
 
 
 def test_greedy_drafts_have_no_noise():
-  params = sampling_params(GenerateOptions(temperature=0.0))
+  params = filters.sampling_params(GenerateOptions(temperature=0.0))
   logits = jnp.asarray(np.random.default_rng(0).normal(size=VOCAB))
   for temperature, silent in ((0.0, True), (1.0, False)):
     law, noise = calibration.perturbed(

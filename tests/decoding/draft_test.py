@@ -13,7 +13,6 @@ from listcoupling.decoding import draft, filters, loop
 from listcoupling.decoding.drafters import NGramDrafter, Text, as_drafter
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from listcoupling.decoding.sampling_params import sampling_params
 from tests import fakes, statistics
 from tests.decoding import exact
 
@@ -34,7 +33,7 @@ def propose(keys, models, options, row=ROW):
     capacity=CAPACITY,
   )
   params = tuple(params for _, params in pairs)
-  found = _draft(keys, params, sampling_params(options), sampler, row)
+  found = _draft(keys, params, filters.sampling_params(options), sampler, row)
   shape = (len(keys), options.draft_length, options.num_drafts)
   return jax.tree.map(
     lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[2:]), found
@@ -278,7 +277,7 @@ def test_the_best_of_a_shorter_vocabulary_need_no_filling():
   rows = np.round(np.random.default_rng(0).normal(size=(4, 200)), 1)  # ties
   rows[1, 2:], rows[2] = -np.inf, -np.inf  # fewer possible than are kept
   rows = jnp.asarray(rows, jnp.float32)
-  options = sampling_params(GenerateOptions(top_k=5))
+  options = filters.sampling_params(GenerateOptions(top_k=5))
   law = jax.vmap(lambda row: filters.warp(row, 0.7, options))
   assert draft.widen(rows, 256, options.top_k).shape == (4, 200)
   for own, filled in zip(law(rows), law(draft.widen(rows, 256))):

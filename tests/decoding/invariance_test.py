@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from listcoupling import gumbel
+from listcoupling import gumbel, together
 from listcoupling.decoding import invariance, placement, programs
 from listcoupling.decoding.drafters import NGramDrafter
 from listcoupling.decoding.generate import generate
@@ -463,7 +463,9 @@ def test_mistakes_are_refused_before_anything_is_written(
   }
   if meshes:  # of more devices than there are
     monkeypatch.setattr(placement, 'choose_mesh', lambda mesh, _: mesh)
-    monkeypatch.setattr(placement, 'agreement', lambda *_: placement.agreed(0))
+    monkeypatch.setattr(
+      placement, 'agreement', lambda *_: together.agreed(False)
+    )
   with pytest.raises(ValueError, match=message):
     invariance.count_changes(
       jax.random.key(0), target, drafter, np.ones((rows, 1), int),

@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from listcoupling.decoding import (
-  draft,
-  filters,
-  sampling_params,
-  traversal,
-  tree,
-  verify,
-)
+from listcoupling.decoding import draft, filters, traversal, tree, verify
 from listcoupling.decoding.options import GenerateOptions
 from tests import fakes, statistics
 from tests.decoding import exact
@@ -25,7 +18,7 @@ from tests.decoding import exact
 VOCAB = 4
 TARGET, DRAFTERS = fakes.random_pair(VOCAB, 1.2, 5, 2)
 PROMPT = (0, 2)
-SAMPLING = sampling_params.sampling_params(GenerateOptions())
+SAMPLING = filters.sampling_params(GenerateOptions())
 
 
 def law_after(model, path):

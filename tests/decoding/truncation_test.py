@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from listcoupling.decoding import filters, truncation
+from listcoupling.decoding import filters
 from listcoupling.decoding.options import GenerateOptions
 from tests import statistics
 
@@ -42,7 +42,7 @@ def sorted_top_p(logits, mass, slack=1e-6):
   return kept
 
 
-top_p = jax.jit(truncation.top_p)
+top_p = jax.jit(filters.top_p)
 
 
 @pytest.mark.parametrize('name', LAWS)
@@ -60,7 +60,7 @@ def test_top_p_keeps_the_fewest(name):
 def test_top_p_counts_to_the_atom_where_rounding_is_no_matter():
   """Also with a traced mass, and mapped over rows."""
   logits = jnp.stack([jnp.asarray(law(name)) for name in ('flat', 'steps')])
-  kept = jax.jit(jax.vmap(truncation.top_p, (0, None)))(logits, 0.3001)
+  kept = jax.jit(jax.vmap(filters.top_p, (0, None)))(logits, 0.3001)
   for row, mask in zip(np.asarray(logits), np.asarray(kept)):
     np.testing.assert_array_equal(mask, sorted_top_p(row, 0.3001))
   assert kept[0].sum() == 6002 and kept[0, :6002].all()
@@ -68,7 +68,7 @@ def test_top_p_counts_to_the_atom_where_rounding_is_no_matter():
 
 def test_the_sum_of_shares_is_the_same_in_any_order():
   weights = np.exp(law('heavy_tail'))
-  shares = np.asarray(truncation._shares(jnp.asarray(weights)), np.int64)
+  shares = np.asarray(filters._shares(jnp.asarray(weights)), np.int64)
   assert 2**30 < shares.sum() < 2**31
   exact = np.float64(weights) / np.float64(weights).sum()
   parts = np.arange(VOCAB) % 7 == 3
@@ -81,7 +81,7 @@ def test_the_sum_of_shares_is_the_same_in_any_order():
 def test_top_k_is_that_of_jax(name, k):
   logits = jnp.asarray(law(name))
   wanted = jax.lax.top_k(logits, k)
-  found = truncation.top_k(logits, k)
+  found = filters.top_k(logits, k)
   for one, other in zip(found, wanted):
     np.testing.assert_array_equal(one, other)
     assert one.dtype == other.dtype
@@ -89,7 +89,7 @@ def test_top_k_is_that_of_jax(name, k):
 
 def test_top_k_of_a_row_of_nan_or_nothing():
   for value in (np.nan, -np.inf):
-    values, tokens = truncation.top_k(jnp.full(300, value), 2)
+    values, tokens = filters.top_k(jnp.full(300, value), 2)
     np.testing.assert_array_equal(values, [value, value])
     np.testing.assert_array_equal(tokens, [0, 1])
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from listcoupling.decoding import filters, sampling_params, tree, verify
+from listcoupling.decoding import filters, tree, verify
 from listcoupling.decoding.draft import SpeculativeConfig
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
@@ -152,7 +152,7 @@ def judge(name, monkeypatch):
   method = METHODS[name]
   width = 1 if method.single_draft else 2
   config = SpeculativeConfig((), 4, width, 2, 2 * width, True, True)
-  sampling = sampling_params.sampling_params(GenerateOptions(top_p=0.9))
+  sampling = filters.sampling_params(GenerateOptions(top_p=0.9))
   zeros = jnp.zeros(2, jnp.int32)
 
   @jax.jit

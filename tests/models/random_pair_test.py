@@ -8,13 +8,7 @@ from listcoupling.models.random_pair import overlap, random_pair
 
 
 def test_the_pair_has_the_size_and_agrees():
-  size = SIZES['1M']
-  target, drafter = random_pair(
-    jax.random.key(0),
-    size.config,
-    draft_layers=size.draft_layers,
-    gain=size.gain,
-  )
+  target, drafter = random_pair(jax.random.key(0), **SIZES['1M'])
   count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
   assert 0.8e6 < count < 1.3e6 and drafter.config.num_layers == 1
   tokens = np.random.default_rng(0).integers(0, 1024, (2, 24))
@@ -29,6 +23,4 @@ def test_the_pair_has_the_size_and_agrees():
 @pytest.mark.parametrize('layers', [0, 5])
 def test_a_drafter_needs_layers_of_the_target(layers):
   with pytest.raises(ValueError, match=rf'in \[1, 4\], got {layers}'):
-    random_pair(
-      jax.random.key(0), SIZES['1M'].config, draft_layers=layers, gain=1.0
-    )
+    random_pair(jax.random.key(0), **SIZES['1M'] | {'draft_layers': layers})

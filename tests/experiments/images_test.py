@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib import colors
 
 from configs import vae_digits
 from listcoupling import files, gumbel, tables
 from listcoupling.data import images as image_data
-from listcoupling.experiments import images
-from listcoupling.experiments.images import table
-from listcoupling.image_codec import bitstream, fits, pictures, transport
+from listcoupling.experiments import images, plots
+from listcoupling.image_codec import bitstream, fits, transport
 from listcoupling.models import vae
 from listcoupling.training import image_fits
 
@@ -98,7 +98,7 @@ def test_table_has_every_row(finished):
   assert [r['mse'] for r in record['table']] == [r['mse'] for r in rows]
   text = images.run.as_text(rows)
   assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
-  names = ['rate_distortion', *(f'examples_{s}' for s in table.SCHEMES)]
+  names = ['rate_distortion', *(f'examples_{s}' for s in images.SCHEMES)]
   assert all((workdir / f'{name}.png').exists() for name in names)
 
 
@@ -134,6 +134,38 @@ def _check_curves(axes, rows, name):
     assert curves[label].lines[0].get_ydata().tolist() == [row[name]]
 
 
+def test_the_heading_of_examples_fits_two_decoders(tmp_path, drawn):
+  rng, found = np.random.default_rng(0), np.array([[1, 0], [1, 1], [0, 0]])
+  left, right = rng.uniform(size=(2, 3, 8, 4))
+  sent = SimpleNamespace(
+    images=rng.uniform(size=(3, 2, 8, 4)), found=found.astype(bool),
+    error=rng.uniform(size=(3, 2)),
+  )  # fmt: skip
+  images.examples(
+    SimpleNamespace(left=left, right=right), rng.uniform(size=(3, 2, 3, 3)),
+    sent, tmp_path / 'examples.png', title='lists, 4 bits to 2 decoders',
+    choice='codeword',
+  )  # fmt: skip
+  canvas = drawn['examples.png'][0].figure
+  heading = canvas._suptitle.get_window_extent()
+  assert 0 <= heading.x0 and heading.x1 <= canvas.bbox.width
+  words = ' '.join(canvas._suptitle.get_text().split())
+  assert (
+    "lists, 4 bits to 2 decoders: green = a decoder with the encoder's "
+    in (words)
+    and 'codeword, orange = with another' in words
+  )
+  frames = [
+    [colors.to_hex(axis.spines['top'].get_edgecolor()) for axis in row[3::2]]
+    for row in np.reshape(canvas.axes, (3, 6))  # an image each, in order
+  ]
+  hues = np.array([plots.ORANGE, plots.GREEN])
+  assert frames == np.char.lower(hues)[found].tolist()
+  whole, source = (axis.get_window_extent() for axis in canvas.axes[:2])
+  assert whole.height == pytest.approx(source.height, abs=1)  # one scale
+  assert whole.width == pytest.approx(2 * source.width, abs=1)
+
+
 def test_what_is_finished_is_read(finished, monkeypatch):
   workdir, rows = finished
 
@@ -143,7 +175,7 @@ def test_what_is_finished_is_read(finished, monkeypatch):
   monkeypatch.setattr(image_fits.training, 'train', refuse)
   monkeypatch.setattr(image_fits.Codecs, '_best', refuse)
   for name in ('repeat', 'measure'):
-    monkeypatch.setattr(table, name, refuse)
+    monkeypatch.setattr(images, name, refuse)
   assert images.run(_config(), workdir, seed=1) == rows
   changed = _config()
   changed.refine.steps = 6
@@ -207,7 +239,7 @@ def test_files_say_what_the_table_says(finished):
   """One choice, one codec: the same messages and answers, file or table."""
   workdir = finished[0]
   halves = image_data.load_halves('digits', num_held_out=20)
-  few = table.spread(halves['test'], 12)
+  few = images.spread(halves['test'], 12)
   for name, groups, size in (
     ('gls', 2, 1), ('gls_kmeans', 2, 1), ('gls_kmeans', 1, 1),
     ('list_quantiser', 1, 2), ('list_quantiser', 1, 1), ('lattice', 2, 1),
@@ -216,18 +248,20 @@ def test_files_say_what_the_table_says(finished):
       workdir, scheme=name, num_decoders=K, num_messages=4, num_groups=groups,
       bin_size=size,
     )  # fmt: skip
-    codecs = table.make_codecs(_config(), workdir, halves, {0.3: trained.model})
+    codecs = images.make_codecs(
+      _config(), workdir, halves, {0.3: trained.model}
+    )
     beta = None if name == 'list_quantiser' else 0.3
     setting = fits.CodecSetting(beta, trained.num_candidates, size)
     code = fits.CodecSizes(name, K, 4, groups)
-    codecs.fit(table.choices_of(_config(), name))
+    codecs.fit(images.choices_of(_config(), name))
     trials = codecs.prepare(gumbel.seed_key(7), few, code, setting)
     sent = codecs.send(code, trials, setting)
     coded = transport.encode(
       trained, few.right, seed=7, num_decoders=K, num_messages=4,
       num_groups=groups, with_indices=True,
     )  # fmt: skip
-    sides, _ = pictures.take_crops(trained, few.left, K, seed=7)
+    sides, _ = transport.take_crops(trained, few.left, K, seed=7)
     np.testing.assert_array_equal(sides, trials.sides)
     coded = bitstream.from_bytes(bitstream.to_bytes(coded))
     for k in range(K):
@@ -242,11 +276,11 @@ def test_errors_are_those_of_the_images(finished):
     workdir, scheme='gls_kmeans', num_decoders=K, num_messages=4
   )
   halves = image_data.load_halves('digits', num_held_out=20)
-  codecs = table.make_codecs(_config(), workdir, halves, {0.3: trained.model})
+  codecs = images.make_codecs(_config(), workdir, halves, {0.3: trained.model})
   code = fits.CodecSizes('gls_kmeans', K, 4)
   setting = fits.CodecSetting(0.3, 32)
-  codecs.fit(table.choices_of(_config(), 'gls_kmeans'))
-  test = table.spread(halves['test'], 12)
+  codecs.fit(images.choices_of(_config(), 'gls_kmeans'))
+  test = images.spread(halves['test'], 12)
   found = []
   for i in range(2):
     key = gumbel.domain_key(gumbel.seed_key(1), gumbel.Domain.REPEAT, i)
@@ -275,7 +309,7 @@ def test_settings_are_chosen_on_images_held_out():
   )
   for count in (3, 0):
     config = _config(num_held_out_images=count)
-    table.choose(config, codecs, {'a codec': []}, seed=3)
+    images.choose(config, codecs, {'a codec': []}, seed=3)
   (key, chosen_on, choices), (_, without, _) = asked
   assert chosen_on.right.ravel().tolist() == [0, 2, 4]
   assert choices == {'a codec': []} and without is None
@@ -288,28 +322,28 @@ def test_settings_are_chosen_on_images_held_out():
 def test_every_codec_chooses_among_settings_that_it_can_have():
   config = _config(betas=(0.3, 0.6), num_messages=(16,))
   config.refine.betas = (0.6,)
-  gls = table.choices_of(config, 'gls')
+  gls = images.choices_of(config, 'gls')
   assert [(x.scheme, x.num_decoders, x.num_groups) for x in gls] == [
     ('gls', 1, 1), ('gls', 2, 1), ('gls', 2, 2), ('shared_race', 2, 1),
   ]  # fmt: skip
   for code, settings in gls.items():  # L G candidates or more
     counts = (32,) if code.num_groups == 2 else (16, 32)
     assert settings == [(b, n, 1) for b in (0.3, 0.6) for n in counts]
-  assert table.choices_of(config, 'gls_kmeans')['gls_kmeans', 1, 16, 1] == [
+  assert images.choices_of(config, 'gls_kmeans')['gls_kmeans', 1, 16, 1] == [
     (0.6, 32, 1)
   ]
-  assert set(table.choices_of(config, 'lattice')) == {
+  assert set(images.choices_of(config, 'lattice')) == {
     ('lattice', 1, 16, 1), ('lattice', 2, 16, 2),
   }  # fmt: skip
-  lists = table.choices_of(config, 'list_quantiser')
+  lists = images.choices_of(config, 'list_quantiser')
   assert lists['list_quantiser', 2, 16, 1] == [(None, 1, 1), (None, 1, 2)]
-  assert len(table.choices_of(config, 'side_only')) == 2
+  assert len(images.choices_of(config, 'side_only')) == 2
   assert all(
     own == [(0.3, 1, 1)]  # the first beta, by name
-    for own in table.choices_of(config, 'side_only').values()
+    for own in images.choices_of(config, 'side_only').values()
   )
   config.schemes = ('list_quantiser',)
-  assert not table.choices_of(config, 'side_only')  # which needs a VAE
+  assert not images.choices_of(config, 'side_only')  # which needs a VAE
 
 
 @pytest.mark.parametrize(
@@ -395,7 +429,7 @@ def test_plain_rows_learn_from_training_images_alone():
   config = vae_digits.get_config()
   config.num_messages = (2,)
   config.refine.num_kmeans = 30
-  mean, kmeans = table.plain_rows(config, train, SimpleNamespace(right=test))
+  mean, kmeans = images.plain_rows(config, train, SimpleNamespace(right=test))
   flat = train.reshape(30, 4)
   error = ((test.reshape(3, 4) - flat.mean(0)) ** 2).mean(1)
   assert mean['mse'] == pytest.approx(error.mean())
@@ -414,7 +448,7 @@ def test_codec_rows_average_repeats_first():
   values = rng.uniform(size=(2, 5, 7))  # [repeats, measure, images]
   values[:, 4] = np.nan
   code = fits.CodecSizes('shared_race', 2, 4)
-  (row,) = table.codec_rows(
+  (row,) = images.codec_rows(
     vae_digits.get_config(),
     {(code, 1): values},
     {code: fits.CodecSetting(0.3, 256)},
@@ -445,26 +479,26 @@ def test_codec_rows_average_repeats_first():
 def test_the_papers_figures(
   dataset, scheme, num_decoders, num_messages, wanted
 ):
-  found = table.paper_mse(dataset, scheme, num_decoders, num_messages)
+  found = images.paper_mse(dataset, scheme, num_decoders, num_messages)
   assert found == wanted
 
 
 def test_every_decoder_of_a_list_is_counted():
   error = np.array([[0.4, 0.1], [0.2, 0.6]])
   found = np.array([[False, True], [False, False]])
-  measured = table.measure(error, found, [0.2, 0.3])
+  measured = images.measure(error, found, [0.2, 0.3])
   wanted = [[0.1, 0.2], [0.25, 0.4], [0.4, 0.6], [0, 1], [0.2, 0.3]]
   np.testing.assert_allclose(measured, wanted)
-  assert len(measured) == len(table.MEASURES)
-  without = table.measure(error, error * np.nan, error[:, 0] * np.nan)
+  assert len(measured) == len(images.MEASURES)
+  without = images.measure(error, error * np.nan, error[:, 0] * np.nan)
   assert np.isnan(without[3:]).all()
 
 
 def test_the_text_says_where_the_list_quantiser_is_not_reached():
   def row(scheme, gap, error=0.001, **more):
-    cell = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
+    sizes = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
     gap = {} if gap is None else {'ahead': gap, 'ahead_se': error}
-    return {'scheme': scheme, **cell, **gap, **more}
+    return {'scheme': scheme, **sizes, **gap, **more}
 
   found = [
     {'scheme': 'kmeans', 'num_messages': 4, 'mse': 0.1},
@@ -477,16 +511,16 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
     row('lattice', 0.0019, bin_size=None),
     row('lattice', -0.0019, num_groups=2),
   ]
-  _, legend, said, counts = table.as_text(found).split('\n\n')
+  _, legend, said, counts = images.as_text(found).split('\n\n')
   assert 'ahead: how much less' in legend and 'positive is better' in legend
   assert max(map(len, legend.splitlines())) < 80
   assert 'paper' not in legend
-  beside = table.as_text([*found, {'scheme': 'gls', 'paper_mse': 0.07}])
+  beside = images.as_text([*found, {'scheme': 'gls', 'paper_mse': 0.07}])
   assert 'paper: best of' in ' '.join(beside.split())
-  assert said.startswith('In how many cells the best decoder of a scheme')
+  assert said.startswith('In how many settings the best decoder of a scheme')
   head, lists, lattice = map(str.split, counts.splitlines())
   assert head == ['scheme', 'ahead', 'level', 'behind']
   assert lists == ['list_quantiser', '1', '0', '1']  # not those of M = 1
   assert lattice == ['lattice', '0', '2', '0']
   plain = [x for x in found if x.get('bin_size') == 1]
-  assert table.as_text(plain).endswith(legend)  # nothing to set beside it
+  assert images.as_text(plain).endswith(legend)  # nothing to set beside it
