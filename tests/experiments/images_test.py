@@ -496,9 +496,9 @@ def test_every_decoder_of_a_list_is_counted():
 
 def test_the_text_says_where_the_list_quantiser_is_not_reached():
   def row(scheme, gap, error=0.001, **more):
-    cell = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
+    sizes = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
     gap = {} if gap is None else {'ahead': gap, 'ahead_se': error}
-    return {'scheme': scheme, **cell, **gap, **more}
+    return {'scheme': scheme, **sizes, **gap, **more}
 
   found = [
     {'scheme': 'kmeans', 'num_messages': 4, 'mse': 0.1},
@@ -517,7 +517,7 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
   assert 'paper' not in legend
   beside = images.as_text([*found, {'scheme': 'gls', 'paper_mse': 0.07}])
   assert 'paper: best of' in ' '.join(beside.split())
-  assert said.startswith('In how many cells the best decoder of a scheme')
+  assert said.startswith('In how many settings the best decoder of a scheme')
   head, lists, lattice = map(str.split, counts.splitlines())
   assert head == ['scheme', 'ahead', 'level', 'behind']
   assert lists == ['list_quantiser', '1', '0', '1']  # not those of M = 1
