@@ -89,8 +89,11 @@ def test_run_writes_its_files_and_resumes(tmp_path, monkeypatch, drawn):
   ):
     toy.run(_config(trials=500), tmp_path, 0)
   text = toy.run.as_text(rows)
-  assert f'{rows[1]["gls_exact"]:.4f} ± {rows[1]["gls_exact_se"]:.4f}' in text
-  assert set(curves) <= set(re.split(r'  +', text.splitlines()[0]))
+  assert f'{rows[1]["gls"]:.3f} ± {rows[1]["gls_se"]:.3f}' in text
+  assert f'{rows[1]["gls_exact"]:.4f}' in text
+  assert max(map(len, text.splitlines())) <= 100
+  shown = text.splitlines()[2].replace(' ± ', '±').split()
+  assert len(shown) == 1 + len(toy.METHODS)  # every one has its column
   assert 'not what sampling leaves' in ' '.join(text.split())
 
 
