@@ -199,22 +199,9 @@ def draw_sides(
   )
 
 
-def random_crops(key: jax.Array, left: jax.Array, num: int, shape) -> jax.Array:
-  """Independent crops of R left halves for `num` decoders each.
-
-  Those of `draw_sides`; no source is needed.
-
-  Example:
-    >>> left = jnp.zeros((5, 8, 4))
-    >>> random_crops(jax.random.key(0), left, 2, (3, 3)).shape
-    (5, 2, 3, 3)
-  """
-  return draw_sides(key, left, left, num, shape)
-
-
 @functools.partial(jax.jit, static_argnames=('rows', 'num', 'left', 'shape'))
 def random_corners(key: jax.Array, rows: int, num: int, left, shape):
-  """Where `random_crops` of R = `rows` left halves of shape `left` lie.
+  """Where the crops that `draw_sides` takes of R = `rows` left halves lie.
 
   Returns:
     [R, K, 2] int32.

@@ -122,8 +122,8 @@ def generate(
       `jax.vmap` or `jax.grad`.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> import listcoupling as lc
+    >>> target, drafter = lc.shipped_pair()
     >>> out = generate(jax.random.key(0), target, [drafter], [[1, 2, 3]], [3],
     ...                GenerateOptions(max_new_tokens=8))
     >>> out.tokens.shape

@@ -210,7 +210,7 @@ def make_pool(
 
 
 class Size(NamedTuple):
-  """What fits of one scheme and beta differ in."""
+  """Sizes by which fits of one scheme and beta differ."""
 
   num_codewords: int  # F
   num_groups: int = 1  # G
@@ -410,7 +410,7 @@ def _size(code: CodecSizes, setting: CodecSetting) -> Size:
 
 @functools.partial(jax.jit, static_argnames='num_decoders')
 def _answer_sides(model, trials: Trials, num_decoders: int) -> Sent:
-  """What a VAE makes of side information alone."""
+  """Answers of a VAE to side information alone."""
   sides = trials.sides
   images = model.networks.side_only(
     model.params, sides.reshape(-1, *sides.shape[2:])
@@ -423,7 +423,7 @@ def _answer_sides(model, trials: Trials, num_decoders: int) -> Sent:
 
 
 def _known(file: fits.FitFile) -> dict[str, Any]:
-  """What the file says of a fit by name, as JSON has it."""
+  """Settings of a fit by name, as JSON has them."""
   about = {
     'num_decoders': file.num_decoders,
     'side_kind': file.side_kind,
@@ -463,7 +463,7 @@ class _Fits:
   def kept(
     self, wanted: Mapping[Size, tuple[int, ...]]
   ) -> dict[Size, schemes.Fit]:
-    """What was fitted before; ValueError if it was for or from other things."""
+    """Fits that are there; ValueError if one was for or from other things."""
     found = {}
     for size, counts in wanted.items():
       path = self._path(size)

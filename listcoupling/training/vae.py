@@ -332,8 +332,9 @@ def _draw(board, params, halves, config) -> None:
   """A grid of test images for tensorboard."""
   networks = vae.networks(vae.VAEConfig(**config.model))
   left, right = (x[:10] for x in halves)
+  key = gumbel.seed_key(config.seed)
   side = side_information.draw_sides(
-    gumbel.domain_key(gumbel.seed_key(config.seed), gumbel.Domain.PICTURES),
+    gumbel.domain_key(key, gumbel.Domain.TRAINING_PICTURES),
     left, right, 1, networks.config.side_shape,
     kind=config.side_kind, noise=config.side_noise,
   )[:, 0]  # fmt: skip

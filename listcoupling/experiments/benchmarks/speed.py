@@ -24,13 +24,7 @@ import numpy as np
 import tqdm
 
 from listcoupling import coupling, gumbel, race_kernel, tables
-from listcoupling.decoding import (
-  comparison,
-  generate,
-  loop,
-  tree,
-  tuning,
-)
+from listcoupling.decoding import comparison, generate, loop, tree, tuning
 from listcoupling.decoding.drafters import Text
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
@@ -89,7 +83,7 @@ def milliseconds(
 
 
 class Table(NamedTuple):
-  """What is measured, row by row."""
+  """Settings of the rows, and the function that measures one."""
 
   settings: Sequence[Mapping[str, Any]]  # first columns of the rows
   measure: Callable[..., dict]  # of a setting by name, the other columns
@@ -204,13 +198,14 @@ class Workload(NamedTuple):
     self, settings: Mapping[K, GenerateOptions], rounds: int
   ) -> dict[K, np.ndarray]:
     """Tokens per second of each setting, round by round."""
-
-    def rate(options):
-      out = generate.generate(*self.arguments(options))
-      return out.metrics.tokens_per_second
-
-    runs = {name: functools.partial(rate, x) for name, x in settings.items()}
-    return {name: np.array(x) for name, x in in_turn(runs, rounds).items()}
+    runs = {
+      name: functools.partial(generate.generate, *self.arguments(options))
+      for name, options in settings.items()
+    }
+    return {
+      name: np.array([out.metrics.tokens_per_second for out in outs])
+      for name, outs in in_turn(runs, rounds).items()
+    }
 
 
 def load_workload(key: jax.Array, size: str) -> Workload:
@@ -256,17 +251,17 @@ def decoding(
       repeats=rounds,
     )
 
-  several = {
-    name
-    for name, own in METHODS.items()
-    if own.propose and not own.single_draft
-  }
-  settings = [
-    setting
-    for setting in grid(batch=batches, num_drafts=drafts, method=methods)
-    if setting['num_drafts'] == min(drafts) or setting['method'] in several
-  ]
-  return Table(settings, measure)
+  settings = grid(batch=batches, num_drafts=drafts, method=methods)
+  least = min(drafts)
+  return Table(
+    [x for x in settings if x['num_drafts'] == least or _many(x['method'])],
+    measure,
+  )
+
+
+def _many(method: str) -> bool:
+  """Whether a method takes several drafts."""
+  return bool(METHODS[method].propose) and not METHODS[method].single_draft
 
 
 def third_block(
@@ -396,7 +391,8 @@ def serving(
   Both write the same texts, which end at different lengths.
   """
   key, target, drafter, *prompts = workload.resized(requests)
-  call = jax.random.split(key, requests), target, drafter, *prompts, options
+  keys = gumbel.row_keys(key, np.arange(requests))
+  call = keys, target, drafter, *prompts, options
   ways = {'fixed batches': _batches, 'queue': _queue}
   clocks = {
     name: functools.partial(timed, functools.partial(way, *call, batch_size))
@@ -498,14 +494,9 @@ def _shape(options) -> dict:
   )
 
 
-VOCABULARIES = (1000, 32_000, 151_936, 262_144)
-DRAFTS = (1, 8, 64)
-SCHEMES = (
-  *('gumbel_chains', 'gls', 'gls_strong'),
-  *('specinfer', 'spectr', 'block', 'traversal'),
-)
 FILTERS = {'none': {}, 'top_p': {'top_p': 0.9}, 'top_k': {'top_k': 50}}
 _BLOCK = GenerateOptions(max_new_tokens=64)
+_SCHEMES = tuple(x for x in METHODS if x not in ('autoregressive', 'single'))
 _ROWS = 4  # of blocks of models that cost nothing
 # Qwen2.5 .5B, whose vocabulary this is, with the first two of its layers.
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
@@ -536,21 +527,15 @@ def _draw(keys, laws, name, num_drafts):
 def sampler(
   key,
   *,
-  vocabularies: Sequence[int] = VOCABULARIES,
-  drafts: Sequence[int] = DRAFTS,
+  vocabularies: Sequence[int] = (1000, 32_000, 151_936, 262_144),
+  drafts: Sequence[int] = (1, 8, 64),
   batch: int = 1,
   rounds: int = 20,
   calls: int = 1,
 ) -> Table:
   """Draws of B laws against the limits of the machine: random bits, a copy.
 
-  Args:
-    key: typed key.
-    vocabularies: V.
-    drafts: K.
-    batch: B.
-    rounds: in which all draws are timed in turn.
-    calls: in a row, that an accelerator computes without waiting for the host.
+  Of `calls` in a row an accelerator computes one while the next is on its way.
   """
 
   @functools.cache
@@ -617,7 +602,7 @@ def vocabulary(
   *,
   config: TransformerConfig = LARGE,
   options: GenerateOptions = _BLOCK,
-  methods: Sequence[str] = (*SCHEMES, _BLOCK.method),
+  methods: Sequence[str] = _SCHEMES,
   rounds: int = 7,
 ) -> Table:
   """Blocks of the schemes under every one of `FILTERS`, beside gls with top-k.
@@ -634,10 +619,8 @@ def vocabulary(
       init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
       pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
       return Workload(key, *pair, *prompts)
-    laws_key, shape = (
-      gumbel.domain_key(key, Domain.LAWS),
-      (2, config.vocab_size),
-    )
+    laws_key = gumbel.domain_key(key, Domain.LAWS)
+    shape = 2, config.vocab_size
     target, other = jax.random.normal(laws_key, shape, jnp.float32)
     pair = map(constant_model, (3 * target, 3 * target + other))
     return Workload(key, *pair, *prompts).resized(_ROWS)

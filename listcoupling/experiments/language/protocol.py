@@ -5,7 +5,8 @@ same prompts and differ in what they measure. All go through data sets, seeds
 and batches alike; a setting is what their rows differ in. The settings take
 turns on every batch, so that a machine that slows down slows all of them; a
 table with token rates keeps to one device of a process. On a mesh the devices
-share the models and every batch.
+share the models and every batch. S seeds are `seed`, `seed + 1` ...: those of
+another run from a seed among them are the same texts, on purpose.
 
 Legend: S seeds, B prompts, R rows of a batch, P prompt tokens.
 """
@@ -108,7 +109,7 @@ class Setup(NamedTuple):
 
 
 class Once:
-  """What several settings need of a batch; that of the latest is kept.
+  """One value for several settings of a batch; the latest is kept.
 
   Example:
     >>> once = Once()
