@@ -535,7 +535,7 @@ def examples(halves, sides, sent, path, *, title, choice) -> None:
   Args:
     halves: left and right [R, H, W]; colour is a last axis in all images.
     sides: [R, J, h, w], J >= K.
-    sent: `image_codec.trials.Sent` of these images.
+    sent: `training.image_fits.Sent` of these images.
     path: PNG file.
     title: first words of the heading.
     choice: what the encoder chooses, in words.
