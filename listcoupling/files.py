@@ -141,24 +141,6 @@ def check_unpacked(path: str | os.PathLike, max_bytes: int = 1 << 30) -> None:
     )
 
 
-def as_folder(path: str | os.PathLike) -> pathlib.Path:
-  """The path of a folder to work in, which need not exist yet.
-
-  Raises:
-    ValueError: no path, an empty one (a variable of the shell that is not set),
-      or that of a file.
-  """
-  if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-    raise ValueError(f'a workdir must be named, got {path!r}; "." is here.')
-  path = pathlib.Path(path)
-  for place in (path, *path.parents):
-    if os.path.exists(place) and not os.path.isdir(place):
-      raise ValueError(
-        f'{place} is no folder, which a workdir must be; name another.'
-      )
-  return path
-
-
 def plain(value: Any) -> Any:
   """`value` with arrays, numpy scalars, tuples and configs made plain.
 

@@ -78,19 +78,22 @@ class Domain(enum.IntEnum):
   drawn from the key of its domain, then of its numbers (a step, an image, a
   repeat). Values lie far above any row, position or stream that a caller may
   fold into the same key; they are part of the files that were written with
-  them and are never given away again.
+  them and are never given away again: 0x80000002, 0x80000007 and 0x80000207
+  were, and stay free.
+
+  `jax.random.split(key)[i]` is position i of that key: it is for keys of one
+  domain and its numbers, never for a key that others fold numbers into.
   """
 
   # Models.
   MODEL_INIT = 0x80000000  # parameters before training
   TRAINING_STEP = 0x80000001  # batches, crops and noise of one step
-  ESTIMATOR_INIT = 0x80000002
   CODEWORD_DECODER_INIT = 0x80000003
   CODEWORD_DECODER_STEP = 0x80000004
   CLASSIFIER_INIT = 0x80000005
   CLASSIFIER_STEP = 0x80000006
-  EVALUATION = 0x80000007  # of a model in training
-  PICTURES = 0x80000008  # examples that are drawn for a reader
+  PICTURES = 0x80000008  # examples of the image table
+  TRAINING_PICTURES = 0x8000000A  # examples of a model in training
   # Texts.
   SAMPLE = 0x80000009  # the second text and more of one prompt
   # The codec.
@@ -108,7 +111,9 @@ class Domain(enum.IntEnum):
   LAWS = 0x80000204  # random pairs of laws
   TRIALS = 0x80000205
   TEXTS = 0x80000206  # one data set, one seed
-  CHOICE = 0x80000207  # which prompts or images are taken
+  # Couplings.
+  DART_TOKENS = 0x80000300  # the two halves of Weighted MinHash's sequence
+  DART_HEIGHTS = 0x80000301
 
 
 def seed_key(seed: int) -> jax.Array:

@@ -3,12 +3,13 @@
 Weighted MinHash and the low-communication coupling of Daliri, Musco, Suresh
 (arXiv 2408.07978, v4 section on Weighted MinHash, v2 on low communication).
 
-Public randomness is a sequence of darts (token uniform on [N], height uniform
-on (0, 1)). A dart lies under a law p if its height is below p(token). The
-first dart under p has law p, so a party samples by keeping it; a dart is
-under p with probability 1 / N, so finding one takes N darts on average
-(4 ms for a pair of laws at N = 151,936 on a CPU core). Heights have 32 bits:
-probabilities below about 1e-9 are rounded to the grid.
+Public randomness is a sequence of darts, as the field calls them (Christiani,
+arXiv 2005.11547): token uniform on [N], height uniform on (0, 1). A dart lies
+under a law p if its height is below p(token). The first dart under p has law p,
+so a party samples by keeping it; a dart is under p with probability 1 / N, so
+finding one takes N darts on average (4 ms for a pair of laws at N = 151,936 on
+a CPU core). Heights have 32 bits: probabilities below about 1e-9 are rounded to
+the grid.
 
 Legend: N atoms; A holds p (proposal), B holds q (target).
 """
@@ -80,7 +81,10 @@ def next_darts(key: jax.Array, laws: jax.Array, start) -> Dart:
   num_rows, num_atoms = laws.shape
   size = min(max(2 * num_atoms, 16), 1 << 14)
   start = jnp.asarray(start, jnp.int32)
-  keys = jax.random.split(key)
+  keys = [
+    gumbel.domain_key(key, domain)
+    for domain in (gumbel.Domain.DART_TOKENS, gumbel.Domain.DART_HEIGHTS)
+  ]
   last = start // size + (_PATIENCE * num_atoms) // size + 1
 
   def search(state):
@@ -145,17 +149,12 @@ def weighted_minhash_coupling(
   return _weighted_minhash(key, *laws)
 
 
-def _public_darts(key):
-  return gumbel.position_key(key, gumbel.CANONICAL)
-
-
 def _pair(proposal, target):
   return Pair(proposal, target, (proposal == target) & (target >= 0))
 
 
 @jax.jit
 def _weighted_minhash(key, draft_logits, target_logits):
-  key = _public_darts(key)
   laws = jax.nn.softmax(draft_logits), jax.nn.softmax(target_logits)
   proposal, target = _both_darts(key, *laws)
   return _pair(proposal.token, target.token)
@@ -283,20 +282,20 @@ def _inquire(key, p, q, start, budget, coin, is_common, done) -> _Inquiry:
 @functools.partial(jax.jit, static_argnames='max_bits')
 def _low_communication(key, draft_logits, target_logits, *, max_bits):
   p, q = jax.nn.softmax(draft_logits), jax.nn.softmax(target_logits)
-  darts, coin = _public_darts(key), gumbel.uniform(key, 1, gumbel.ACCEPT)[0]
+  coin = gumbel.uniform(key, 1, gumbel.ACCEPT)[0]
   shift = rice_parameter(p.shape[-1])
   # A's quotients below `quotients` leave room for one shortest question.
   quotients = min(max_bits - 2 * shift - 4, _FAR >> shift)
   if max_bits < 4 * (shift + 4):
     quotients = 0
   limit = quotients << shift
-  first, free = _both_darts(darts, p, q)
+  first, free = _both_darts(key, p, q)
   is_sent = first.index < limit
   is_common = first.height < q[first.token]
   is_free = free.index < first.index
   opening = (first.index >> shift) + 1 + shift + 1  # and B's last "done"
   inquiry = _inquire(
-    darts,
+    key,
     p,
     q,
     jnp.where(is_sent, first.index + 1, limit),

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 import listcoupling as lc
-from listcoupling import command, command_flags, files, tables
+from listcoupling import command, command_flags, tables, workdirs
 from listcoupling.decoding import invariance, placement
 
 _PROMPTS = ('def main(args):\n', 'class A:\n', 'import os\n', 'The with')
@@ -68,7 +68,7 @@ def main(_):
     jax.config.update('jax_num_cpu_devices', 8)
   meshes = {text: placement.parse_mesh(text) for text in _MESHES.value}
   rows = _count(*_models(), meshes)
-  tables.write_csv(files.as_folder(_WORKDIR.value) / 'results.csv', rows)
+  tables.write_csv(workdirs.as_folder(_WORKDIR.value) / 'results.csv', rows)
   print(tables.as_text(rows))
   judged = [row['explained'] for row in rows if 'explained' in row]
   wrong = judged.count(False)

@@ -14,7 +14,7 @@ import listcoupling.early_exits  # noqa: F401
 import jax
 from absl import flags
 
-from listcoupling import command, command_flags, files, together
+from listcoupling import command, command_flags, together, workdirs
 from listcoupling.models import pretrained
 from listcoupling.training import language_model
 
@@ -39,7 +39,7 @@ def main(_):
     config.seed = _SEED.value
   if _DATA.value:
     config.data = tuple(_DATA.value)
-  directory = files.as_folder(_EXPORT.value or f'{_WORKDIR.value}/model')
+  directory = workdirs.as_folder(_EXPORT.value or f'{_WORKDIR.value}/model')
   model, record = language_model.train_and_evaluate(
     config, _WORKDIR.value, mesh=_MESH()
   )

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pathlib
 
 import numpy as np
 import pytest
@@ -121,17 +120,6 @@ def test_digest_sees_every_part():
   digests.append(files.digest(one, about={'layers': 2}))
   assert len(set(digests)) == len(digests)
   assert files.digest(one) == digests[0]
-
-
-@pytest.mark.parametrize('given', [None, '', 5, 'FILE', 'FILE/within'])
-def test_a_workdir_is_a_folder_that_was_named(tmp_path, given):
-  (tmp_path / 'FILE').touch()
-  if given and isinstance(given, str):
-    given = tmp_path / given
-  wanted = tmp_path / 'FILE' if isinstance(given, pathlib.Path) else given
-  with pytest.raises(ValueError, match=f'{wanted}.*workdir|workdir.*{wanted}'):
-    files.as_folder(given)
-  assert files.as_folder(tmp_path / 'new' / 'one') == tmp_path / 'new' / 'one'
 
 
 def test_arrays_keep_their_shapes(tmp_path):

@@ -54,15 +54,17 @@ def choose(
       without a token, or no prompt short enough.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> import listcoupling as lc
     >>> prompts = Prompts(('1', '2'), ('def main', 'import os'), 'here')
-    >>> chosen = choose(prompts, shipped_pair()[0].tokenizer, num_prompts=1,
+    >>> chosen = choose(prompts, lc.shipped_pair()[0].tokenizer, num_prompts=1,
     ...                 seed=0, max_tokens=8)
     >>> chosen.tokens.shape[0]
     1
   """
   _check(tokenizer, num_prompts, max_tokens, long_prompts)
   kept, cut, dropped = {}, 0, 0
+  # numpy's generator shares no bits with threefry of the same seed; which
+  # prompts a table reads would change with another.
   for index in np.random.default_rng(seed).permutation(len(prompts.texts)):
     ids, was_long = _encode(tokenizer, prompts.texts[index], max_tokens)
     if was_long and long_prompts == 'drop':

@@ -46,30 +46,6 @@ def split_halves(images, *, colour: bool = False):
   return images[..., :half], images[..., half:]
 
 
-def fixed_corner(kind: str, shape, source_shape) -> tuple[int, int] | None:
-  """(row, column) in the left half where side information always lies.
-
-  Args:
-    kind: of `KINDS`.
-    shape: (h, w) or (h, w, C) of the side information.
-    source_shape: of a half.
-
-  Returns:
-    None if its place is random, or if it is no part of the left half.
-
-  Example:
-    >>> fixed_corner('edge', (28, 4), (28, 14))
-    (0, 10)
-    >>> fixed_corner('crop', (28, 14), (28, 14))
-    (0, 0)
-    >>> fixed_corner('crop', (7, 7), (28, 14))
-  """
-  is_whole = tuple(shape[:2]) == tuple(source_shape[:2])
-  if kind == 'edge' or (kind == 'crop' and is_whole):
-    return 0, source_shape[1] - shape[1]
-  return None
-
-
 def random_corner(key: jax.Array, left_shape, shape) -> jax.Array:
   """(row, column) of a crop at a uniformly random place of a left half.
 
@@ -223,22 +199,9 @@ def draw_sides(
   )
 
 
-def random_crops(key: jax.Array, left: jax.Array, num: int, shape) -> jax.Array:
-  """Independent crops of R left halves for `num` decoders each.
-
-  Those of `draw_sides`; no source is needed.
-
-  Example:
-    >>> left = jnp.zeros((5, 8, 4))
-    >>> random_crops(jax.random.key(0), left, 2, (3, 3)).shape
-    (5, 2, 3, 3)
-  """
-  return draw_sides(key, left, left, num, shape)
-
-
 @functools.partial(jax.jit, static_argnames=('rows', 'num', 'left', 'shape'))
 def random_corners(key: jax.Array, rows: int, num: int, left, shape):
-  """Where `random_crops` of R = `rows` left halves of shape `left` lie.
+  """Where the crops that `draw_sides` takes of R = `rows` left halves lie.
 
   Returns:
     [R, K, 2] int32.

@@ -3,7 +3,7 @@
 `listcoupling.generate` is the door; this is what goes in and what comes out.
 """
 
-from listcoupling.decoding import analysis, filters, invariance
+from listcoupling.decoding import analysis, ceiling, filters, invariance
 from listcoupling.decoding.chat import ChatTemplate, read_chat_template
 from listcoupling.decoding.comparison import (
   compare_methods,
@@ -21,6 +21,7 @@ __all__ = [
   'Text',
   'TextStream',
   'analysis',
+  'ceiling',
   'compare_methods',
   'filters',
   'format_comparison',
@@ -31,3 +32,7 @@ __all__ = [
   'read_chat_template',
   'tune',
 ]
+
+
+def __dir__():
+  return __all__

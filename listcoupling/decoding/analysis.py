@@ -206,8 +206,7 @@ def laws_along(
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=4)
     >>> out = lc.generate(
     ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)
@@ -255,8 +254,7 @@ def expected_acceptance(
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=4)
     >>> out = lc.generate(
     ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)
@@ -307,8 +305,7 @@ def calibration(generation) -> Calibration:
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=8)
     >>> out = lc.generate(jax.random.key(0), target, drafter,
     ...                   [[1, 2], [3, 4]], [2, 2], options)

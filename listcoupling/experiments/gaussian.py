@@ -314,7 +314,7 @@ _CURVES = {
 # What the best decoder should reach: a scheme, its measure, what it is held
 # against, the decibels it may be above that, and whether K = 1 counts, where
 # groups are none.
-_CLAIMS = (
+_EXPECTED = (
   ('lattice', 'mean_db', 'lloyd_max', 4.5, True),
   ('lattice_mse', 'mse_db', 'lloyd_max', 5.5, True),
   ('lattice_mse', 'mse_db', 'modulo_mse', 0.0, True),
@@ -495,9 +495,9 @@ def _limit_rows(config) -> list[dict]:
   rows = []
   for n, count in itertools.product(config.num_decoders, config.num_messages):
     side = config.side_variance
-    cells, known = count * n, 1 / (1 + n / side)
+    levels, known = count * n, 1 / (1 + n / side)
     limits = {
-      'lloyd_max': gaussian_baselines.lloyd_max_mse(cells, known),
+      'lloyd_max': gaussian_baselines.lloyd_max_mse(levels, known),
       'limit_list': gaussian_baselines.list_mse_limit(count, n, side),
     }
     if n == 1:
@@ -506,7 +506,7 @@ def _limit_rows(config) -> list[dict]:
       row = {'scheme': name, 'num_decoders': n, 'num_messages': count}
       row['mse_db'] = float(10 * np.log10(mse))
       if name == 'lloyd_max':
-        row['mean_db'] = gaussian_baselines.log_quantiser_db(cells, known)
+        row['mean_db'] = gaussian_baselines.log_quantiser_db(levels, known)
       rows.append(row)
   return rows
 
@@ -514,13 +514,13 @@ def _limit_rows(config) -> list[dict]:
 def as_text(rows) -> str:
   """The table for a terminal, and where it is not as it should be."""
   table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
-  lines = *_below_no_message(table), *_beyond_the_bound(rows), *_claims(table)
+  lines = *_below_no_message(table), *_beyond_the_bound(rows), *_met(table)
   return '\n'.join([tables.as_text(rows, COLUMNS), *lines])
 
 
-def _claims(table) -> Iterator[str]:
-  """Of how many cells (K, L) each of `_CLAIMS` is true, and of which not."""
-  for scheme, name, other, most, with_one in _CLAIMS:
+def _met(table) -> Iterator[str]:
+  """Of how many settings (K, L) each of `_EXPECTED` holds, and of which not."""
+  for scheme, name, other, most, with_one in _EXPECTED:
     gaps, missed = [], []
     for (own, n, count), row in table.items():
       beside = table.get((other, n, count))
@@ -534,7 +534,7 @@ def _claims(table) -> Iterator[str]:
       what = f'within {most:g} dB of' if most else 'ahead of'
       yield (
         f'{scheme}: {what} {other} in {name} in {len(gaps) - len(missed)} of '
-        f'{len(gaps)} cells, by {min(gaps):+.2f} to {max(gaps):+.2f} dB'
+        f'{len(gaps)} settings, by {min(gaps):+.2f} to {max(gaps):+.2f} dB'
         + (f'; not at {", ".join(missed)}' if missed else '')
       )
 

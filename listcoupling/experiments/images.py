@@ -377,7 +377,7 @@ def as_text(rows, columns=COLUMNS) -> str:
 
 
 def _standing(rows) -> list[str]:
-  """In how many cells a scheme is ahead of the list quantiser without bins.
+  """In how many settings a scheme is ahead of the list quantiser without bins.
 
   A list quantiser with bins counts where they were chosen on other images.
   """
@@ -395,9 +395,9 @@ def _standing(rows) -> list[str]:
   if not counts:
     return []
   said = (
-    'In how many cells the best decoder of a scheme is ahead of that of the '
-    'list quantiser with M = 1 at the same K and L, level or behind (by two '
-    'standard errors):'
+    'In how many settings the best decoder of a scheme is ahead of that of '
+    'the list quantiser with M = 1 at the same K and L, level or behind (by '
+    'two standard errors):'
   )
   counts = [{'scheme': scheme} | own for scheme, own in counts.items()]
   return [f'{textwrap.fill(said, 79)}\n\n{tables.as_text(counts)}']
@@ -482,7 +482,7 @@ def _draw_curves(axis, own, column) -> None:
 
 
 def _draw_plain(axis, rows, num_decoders, column) -> None:
-  """What needs no message or no side information."""
+  """Codecs without a message or without side information."""
   own = {
     scheme: [row for row in rows if row['scheme'] == scheme]
     for scheme in ('kmeans', 'mean_image', 'side_only')
@@ -539,7 +539,7 @@ def examples(halves, sides, sent, path, *, title, choice) -> None:
   Args:
     halves: left and right [R, H, W]; colour is a last axis in all images.
     sides: [R, J, h, w], J >= K.
-    sent: `image_codec.trials.Sent` of these images.
+    sent: `training.image_fits.Sent` of these images.
     path: PNG file.
     title: first words of the heading.
     choice: what the encoder chooses, in words.

@@ -119,6 +119,8 @@ def contexts(seed: int, config, tokenizer) -> tuple[np.ndarray, dict]:
       f'the held-out text has {len(tokens)} tokens, too few for '
       f'{config.num_positions} contexts of {config.context_length}.'
     )
+  # numpy's generator shares no bits with threefry of the same seed; which
+  # places a table reads would change with another.
   rng = np.random.default_rng(seed)
   starts = np.sort(rng.choice(places, config.num_positions, replace=False))
   record = {'sha256': corpus.record['sha256'], 'tokens': len(tokens)}
@@ -253,7 +255,7 @@ def _z_scores(rows, name: str) -> np.ndarray:
 
 
 def checks(rows: Sequence[dict]) -> dict:
-  """What theory promises, counted over the positions.
+  """Promises of theory, counted over the positions.
 
   Args:
     rows: of `run`.

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import optimize
 
 from listcoupling import files
 
@@ -33,10 +32,11 @@ STYLE = {
   'axes.axisbelow': True,
   'lines.linewidth': 1.4,
   'lines.markersize': 4,
+  'legend.fontsize': 8,
   'legend.frameon': False,
+  'legend.handlelength': 3,  # shows dashes
   'savefig.dpi': 200,
 }
-_LABEL = 7.5  # size of the names at the ends of curves, points
 
 
 @contextlib.contextmanager
@@ -118,8 +118,7 @@ def panels(
 ) -> Iterator[list[tuple]]:
   """A figure of panels, one for each value of a column.
 
-  Curves are named in the last panel of a line that has them, see
-  `name_curves`.
+  One legend beside them has each name once.
 
   Args:
     path: see `figure`.
@@ -158,10 +157,13 @@ def panels(
     for axes in grid[:, 0]:
       axes.set_ylabel(labels[1])
     yield shown
-    for line in grid:
-      named = set()
-      for axes in line[::-1]:
-        named |= name_curves(axes, without=named)
+    named = {}
+    for axes, _ in shown:
+      named |= dict(zip(*axes.get_legend_handles_labels()[::-1]))
+    # Lines without their bars, which hide the markers.
+    lines = [getattr(each, 'lines', [each])[0] for each in named.values()]
+    if named:
+      canvas.legend(lines, list(named), loc='outside right upper')
 
 
 def columns(
@@ -210,95 +212,3 @@ def _apart(rows, x: str, count: int) -> Iterator[list[dict]]:
   for place in range(count):
     factor = 2 ** (step * (place - (count - 1) / 2))
     yield [row | {x: row[x] * factor} for row in rows]
-
-
-def name_curves(axes, size: float = _LABEL, *, without=frozenset()) -> set[str]:
-  """Names every curve at its end, in place of a legend.
-
-  A name has the colour of its curve and begins with its marker or its dashes.
-  Names that would lie on each other move apart; a thin line leads to each.
-
-  Args:
-    axes: whose labelled curves are named.
-    size: of the letters, points.
-    without: names that stand elsewhere.
-
-  Returns:
-    The names.
-  """
-  handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
-  lines = {
-    name: getattr(x, 'lines', [x])[0]
-    for name, x in handles.items()
-    if name not in without
-  }
-  ends = {name: _end(line) for name, line in lines.items()}
-  ends = {name: end for name, end in ends.items() if end is not None}
-  if not ends:
-    return set()
-  axes.get_ylim()  # settles the limits that what follows goes by
-  inside = axes.transAxes.inverted()
-  places = [
-    inside.transform(lines[name].get_transform().transform(end))[1]
-    for name, end in ends.items()
-  ]
-  height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points
-  for (name, end), place in zip(
-    ends.items(), spread(np.clip(places, 0, 1), 1.2 * size / height)
-  ):
-    line = lines[name]
-    color = line.get_color()
-    axes.annotate(
-      _sign(line) + name, end, (1.06, place), line.get_transform(),
-      axes.transAxes,
-      color=color, fontsize=size, va='center', annotation_clip=False,
-      arrowprops=dict(
-        arrowstyle='-', color=color, lw=0.5, alpha=0.5, shrinkA=0, shrinkB=2,
-        relpos=(0, 0.5),  # not across the names beside it
-      ),
-    )  # fmt: skip
-  return set(ends)
-
-
-_SIGNS = {
-  'o': '●', 's': '■', '^': '▲', 'v': '▼', 'D': '◆', 'P': '✚', '.': '·',
-  'x': '×', '+': '+', 'X': '✖', '<': '◀', '>': '▶',
-}  # fmt: skip
-
-
-def _sign(line) -> str:
-  """How a curve is drawn, as a character or two before its name."""
-  sign = _SIGNS.get(line.get_marker(), '')
-  if sign == '●' and line.get_markerfacecolor() in ('none', 'white'):
-    sign = '○'
-  sign = sign or {'--': '- -', ':': '···'}.get(line.get_linestyle(), '')
-  return f'{sign} ' if sign else ''
-
-
-def _end(line):
-  """The last finite point of a line, or None."""
-  points = np.asarray(line.get_xydata(), float)
-  finite = points[np.isfinite(points).all(1)]
-  return tuple(finite[-1]) if len(finite) else None
-
-
-def spread(places, gap: float) -> np.ndarray:
-  """Places moved apart to at least `gap`, as little as that takes.
-
-  Args:
-    places: [n] numbers.
-    gap: least distance between two.
-
-  Returns:
-    [n], least squares from `places` in their order.
-
-  Example:
-    >>> spread([0.5, 0.5, 3.0], 1.0).tolist()
-    [0.0, 1.0, 3.0]
-  """
-  places = np.asarray(places, float)
-  order = np.argsort(places, kind='stable')
-  steps = gap * np.arange(len(places))
-  found = np.empty_like(places)
-  found[order] = optimize.isotonic_regression(places[order] - steps).x + steps
-  return found

@@ -18,7 +18,6 @@ row together.
 """
 
 import contextlib
-import fcntl
 import functools
 import os
 import pathlib
@@ -33,10 +32,9 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 import tqdm
-from absl import logging
 from jax.sharding import Mesh
 
-from listcoupling import files, tables
+from listcoupling import files, tables, workdirs
 from listcoupling.config_fields import check_config
 from listcoupling.together import (
   agreed,
@@ -85,15 +83,11 @@ def open_run(
     [{'name': 'a', 'x': 1}, {'name': 'b', 'x': 2}]
   """
   with agreed() as agree:
-    workdir, settings = files.as_folder(workdir), files.plain(settings)
+    workdir, settings = workdirs.as_folder(workdir), files.plain(settings)
     agree(settings=settings)
-  with contextlib.ExitStack() as held:
-
-    def take():
-      held.enter_context(_alone(workdir))
-      return _checked_record(workdir, settings, may_change)
-
-    run = Run(workdir, of_leader(take))
+  with workdirs.held(workdir):
+    record = of_leader(lambda: _checked_record(workdir, settings, may_change))
+    run = Run(workdir, record)
     try:
       with all_or_none():
         yield run
@@ -106,42 +100,6 @@ def open_run(
       elif not getattr(stop, '__notes__', ()):
         stop.add_note('No row was done yet; the same command begins again.')
       raise
-
-
-@contextlib.contextmanager
-def _alone(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds the folder's lock; the system frees it when a process dies."""
-  path = workdir / '.lock'
-  with files.naming(workdir):
-    workdir.mkdir(parents=True, exist_ok=True)
-    file = path.open('a')
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      # Its last holder may have removed the file since it was opened.
-      taken = not _is_open(path, file)
-    except BlockingIOError:
-      taken = True
-    except OSError as error:  # some network file systems
-      logging.warning('%s cannot be locked (%s).', workdir, error)
-      taken = False
-    if taken:
-      raise ValueError(
-        f'{workdir} is in use by another process; wait until it ends or choose '
-        'another workdir.'
-      )
-    try:
-      yield
-    finally:
-      path.unlink(missing_ok=True)
-
-
-def _is_open(path: pathlib.Path, file) -> bool:
-  """Whether the file at `path` is the open one."""
-  try:
-    return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-  except FileNotFoundError:
-    return False
 
 
 def _checked_record(workdir, settings, may_change) -> dict[str, Any]:
@@ -157,17 +115,7 @@ def _checked_record(workdir, settings, may_change) -> dict[str, Any]:
     _write(path, record)
     return record
   record = _read(path)
-  changed = [
-    name
-    for name in files.differences(record['settings'], settings)
-    if not any(f'{name}.'.startswith(f'{free}.') for free in may_change)
-  ]
-  if changed:
-    words = files.describe(record['settings'], settings, changed)
-    raise ValueError(
-      f'{workdir} holds a run with other settings of {words}; resume '
-      'with the same settings or choose another workdir.'
-    )
+  workdirs.check_settings(workdir, record['settings'], settings, may_change)
   record['settings'] = settings
   return record
 

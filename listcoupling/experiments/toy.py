@@ -248,7 +248,8 @@ def coupling_table(seed: int, *, trials: int = 2000) -> str:
   laws_key = gumbel.domain_key(key, Domain.LAWS, num_atoms)
   laws = gumbel.exponential(laws_key, 2 * num_atoms).reshape(2, num_atoms)
   p, q = laws / laws.sum(axis=-1, keepdims=True)
-  keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS), trials)
+  # A list of 0 is no row of `run`, whose trials hang from their K.
+  keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS, 0), trials)
   rows = []
   for name, (count, draw, theory) in _SCHEMES.items():
     lists = {} if count == 1 else {'num_drafts': count}

@@ -19,9 +19,14 @@ from listcoupling.image_codec.fits import (
   load_named,
   shipped_codec,
 )
-from listcoupling.image_codec.pictures import cut, join, take_crops
 from listcoupling.image_codec.scheme import SCHEMES, Scheme
-from listcoupling.image_codec.transport import decode, encode
+from listcoupling.image_codec.transport import (
+  cut,
+  decode,
+  encode,
+  join,
+  take_crops,
+)
 
 __all__ = [
   'SCHEMES',
@@ -43,3 +48,7 @@ __all__ = [
   'to_bytes',
   'write',
 ]
+
+
+def __dir__():
+  return __all__

@@ -14,7 +14,7 @@ from absl import logging
 
 from listcoupling import files
 from listcoupling.data import image_files
-from listcoupling.image_codec import bitstream, fits, pictures, transport
+from listcoupling.image_codec import bitstream, fits, transport
 
 _SETTINGS = (
   'seed', 'num_decoders', 'num_messages', 'num_candidates', 'num_groups',
@@ -119,7 +119,7 @@ def encode(values: Mapping) -> dict:
   trained, networks = _load(values)
   shape = trained.model.config.source_shape
   images = image_files.read_named_images(values['images'], shape)
-  blocks = pictures.cut(images.pixels, shape)
+  blocks = transport.cut(images.pixels, shape)
   if values['crops'] and blocks.left is None:
     raise ValueError(
       'crops are taken of left halves, but the images are right halves alone.'
@@ -154,7 +154,7 @@ def _hint(trained, sources) -> dict[str, str]:
 
 def _write_crops(values, trained, left, container) -> None:
   """Side information of each decoder, a file each."""
-  crops, corners = pictures.take_crops(
+  crops, corners = transport.take_crops(
     trained, left, container.num_decoders, values['seed']
   )
   for k in range(container.num_decoders):
@@ -197,7 +197,7 @@ def decode(values: Mapping) -> dict:
     )
   trained = fits.load_named(values['model'] or fits.SHIPPED, container)
   config = trained.model.config
-  known = pictures.place_side(
+  known = transport.place_side(
     trained, container, image_files.read_side(values['side'], config.side_shape)
   )
   decoder = transport.check_decoder(
@@ -207,7 +207,7 @@ def decode(values: Mapping) -> dict:
   source = _source(values['images'], container, config)
   index, images = transport.decode(trained, container, known.side, decoder)
   names = container.names if whole or container.num_tiles == 1 else ()
-  shown = pictures.join(container, images, known) if whole else images
+  shown = transport.join(container, images, known) if whole else images
   image_files.write_images(values['output'], shown, names)
   size = pathlib.Path(values['file']).stat().st_size
   return {
@@ -225,7 +225,7 @@ def _is_whole(whole, container, known) -> bool:
     has_place = known.corners is not None or container.num_tiles > 1
     return any(container.picture) and has_place
   if whole:
-    pictures.check_whole(container)
+    transport.check_whole(container)
   return whole
 
 
@@ -234,7 +234,7 @@ def _source(path, container, config):
   if not path:
     return None
   images = image_files.read_images(path, config.source_shape)
-  blocks = pictures.cut(images, config.source_shape)
+  blocks = transport.cut(images, config.source_shape)
   if blocks.right.shape != container.shape:
     raise ValueError(
       f'--images holds {blocks.right.shape}, the file {container.shape}.'

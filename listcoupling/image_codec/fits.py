@@ -306,10 +306,6 @@ def _choices(
   directory, scheme, num_decoders, num_messages, num_groups, bin_size
 ) -> dict[float | None, Callable[[], Trained]]:
   """beta -> how to read the networks; None is the beta of list_quantiser."""
-  if scheme not in schemes.SCHEMES:
-    raise ValueError(
-      f'scheme must be one of {tuple(schemes.SCHEMES)}, got {scheme!r}.'
-    )
   making = _making(
     directory, scheme, num_decoders, num_messages, num_groups, bin_size
   )
@@ -356,8 +352,13 @@ class CodecSizes(NamedTuple):
 
 
 def check_code(code: CodecSizes, bin_size: int | None) -> None:
-  """ValueError for sizes below 1, or where G or M are not for the scheme."""
+  """ValueError for sizes that are missing, below 1 or not for the scheme."""
   for name, size in (*zip(code._fields[1:], code[1:]), ('bin_size', bin_size)):
+    if size is None and name != 'bin_size' and code.scheme != 'gls':
+      raise ValueError(
+        f'{name} must be given for {code.scheme}, whose codebook is fitted for '
+        'K decoders and L messages, got None.'
+      )
     if size is not None and size < 1:
       raise ValueError(f'{name} must be at least 1, got {size}.')
   if code.scheme == 'list_quantiser':
@@ -430,7 +431,7 @@ def load_model(
     directory: workdir of scripts/train_vae.py (or a model folder in it) or of
       scripts/evaluate_compression.py.
     scheme: key of `scheme.SCHEMES`.
-    num_decoders: K; not read for gls where there is one VAE.
+    num_decoders: K; may be left out for gls alone.
     num_messages: L, likewise.
     num_groups: G, divides K.
     bin_size: M of a list quantiser; None takes the evaluation's choice, or 1.
@@ -442,9 +443,14 @@ def load_model(
 
   Raises:
     FileNotFoundError: if there is no finished training or no such fit.
-    ValueError: for a scheme or beta that is not there, G that does not divide
-      K, M > 1 of another scheme, or a damaged file.
+    ValueError: for a scheme or beta that is not there, no K or L for another
+      scheme than gls, G that does not divide K, M > 1 of another scheme, or a
+      damaged file.
   """
+  if scheme not in schemes.SCHEMES:
+    raise ValueError(
+      f'scheme must be one of {tuple(schemes.SCHEMES)}, got {scheme!r}.'
+    )
   directory = pathlib.Path(directory)
   code = CodecSizes(scheme, num_decoders, num_messages, num_groups)
   check_code(code, bin_size)

@@ -17,7 +17,8 @@ classifier of the side information tells them apart
 
 A scheme is three functions of B images, as an optax transformation is two of
 gradients. Files and tables call the same ones; a file only puts a bitstream
-between `encode` and `decode`.
+between `encode` and `decode`. All that encoder and decoders of image r share
+they draw from (key, r) alone.
 
 Legend: B images, N candidates, K decoders, C of them asked, L messages, G
 groups, M codewords of a bin, F codewords, D latent size, P pixels, [H, W]
@@ -32,10 +33,10 @@ import jax.numpy as jnp
 
 from listcoupling import gumbel
 from listcoupling.compression import codec, lattices, list_quantiser
-from listcoupling.image_codec import codebook as codebooks
 from listcoupling.models import codeword_decoder
 
 __all__ = [
+  'Codebook',
   'Decoding',
   'Fit',
   'LatticeSpace',
@@ -46,6 +47,8 @@ __all__ = [
   'Scheme',
   'Settings',
   'decode_lattice',
+  'draw_codebook',
+  'draw_labels',
   'encode_lattice',
   'encoder_log_weights',
   'lattice_code',
@@ -121,10 +124,18 @@ class Settings(NamedTuple):
   bin_size: int = 1  # M, of list_quantiser
 
 
+class Codebook(NamedTuple):
+  """Candidates of B images ~ N(0, I), and keys of what else is shared."""
+
+  latents: jax.Array  # [B, N, D] float32
+  race_keys: jax.Array  # [B]
+  label_keys: jax.Array  # [B]
+
+
 class Prepared(NamedTuple):
   """All network passes over candidates; serves every K and L."""
 
-  codebook: codebooks.Codebook
+  codebook: Codebook
   encoder_log_weights: jax.Array | None  # [B, N]
   decoder_log_weights: jax.Array | None  # [B, C, N]
 
@@ -132,7 +143,8 @@ class Prepared(NamedTuple):
 class Decoding(NamedTuple):
   """Answers of C decoders to B messages."""
 
-  index: jax.Array  # [B, C] int32, candidates; -1: the message has none
+  # [B, C] int32, candidates; -1: the message has none
+  index: jax.Array  # type: ignore[assignment]  # tuples have a method index
   codeword: jax.Array | None  # [B, C] int32; None for gls
   latent: jax.Array  # [B, C, D]
   # [B, C, H, W]; without trained parameters what their training starts from,
@@ -162,6 +174,57 @@ class Scheme(NamedTuple):
   num_codewords: Callable[[int, int, int, int], int]
 
 
+def draw_codebook(
+  key: jax.Array, rows: jax.Array, num_candidates: int, latent_size: int
+) -> Codebook:
+  """The codebooks of the images `rows`.
+
+  Args:
+    key: typed key of the file or of the trial.
+    rows: [B] int32, which images; more of them leave the others alone.
+    num_candidates: N, static.
+    latent_size: D, static.
+
+  Example:
+    >>> book = draw_codebook(gumbel.seed_key(0), jnp.arange(2), 5, 3)
+    >>> book.latents.shape
+    (2, 5, 3)
+  """
+  domain = gumbel.Domain
+
+  def one(row):
+    latent_key, race_key, label_key = (
+      gumbel.domain_key(key, which, row)
+      for which in (domain.CODEBOOK, domain.RACES, domain.LABELS)
+    )
+    shape = num_candidates, latent_size
+    latents = jax.random.normal(latent_key, shape, jnp.float32)
+    return Codebook(latents, race_key, label_key)
+
+  return jax.vmap(one)(rows)
+
+
+def draw_labels(codebook: Codebook, settings: Settings) -> jax.Array:
+  """Labels of gls, which look at no image: [B, N] int32 in 0..L G - 1."""
+  count, size = codebook.latents.shape[1:]
+  num_messages = settings.num_messages
+  groups = {'num_groups': settings.num_groups}
+
+  def one(key, latents):
+    if settings.labels == 'random':
+      return codec.random_labels(key, count, num_messages, **groups)
+    if settings.labels == 'balanced':
+      return codec.balanced_labels(key, count, num_messages, **groups)
+    offset = codec.lattice_dither(
+      key, settings.width, num_messages, size, **groups
+    )
+    return codec.lattice_labels(
+      latents, settings.width, num_messages, offset, **groups
+    )
+
+  return jax.vmap(one)(codebook.label_keys, codebook.latents)
+
+
 def encoder_log_weights(params, image, latents, networks) -> jax.Array:
   """log q(u_i | image) / prior(u_i): [H, W] and [N, D] -> [N]."""
   mean, log_std = networks.encode(params, image[None])  # [1, D]
@@ -171,7 +234,7 @@ def encoder_log_weights(params, image, latents, networks) -> jax.Array:
 
 def _prepare_race(key, rows, model, settings, images=None, sides=None):
   networks, params = model.networks, model.params
-  book = codebooks.draw(
+  book = draw_codebook(
     key, rows, settings.num_candidates, networks.config.latent_size
   )
 
@@ -225,30 +288,19 @@ def _decode_race(labels, prepared, messages, decoders, settings):
   return index, jnp.take_along_axis(book.latents, index[..., None], axis=1)
 
 
-def _random_labels(prepared, settings):
-  return codebooks.draw_labels(
-    prepared.codebook,
-    settings.labels,
-    settings.num_messages,
-    num_groups=settings.num_groups,
-    width=settings.width,
-  )
-
-
 def _encode_gls(model, prepared, images, settings):
   del model, images  # they are in the weights
   return _encode_race(
     prepared.encoder_log_weights,
-    _random_labels(prepared, settings),
+    draw_labels(prepared.codebook, settings),
     prepared.codebook,
     settings,
   )
 
 
 def _decode_gls(model, prepared, messages, sides, decoders, settings):
-  index, latent = _decode_race(
-    _random_labels(prepared, settings), prepared, messages, decoders, settings
-  )
+  labels = draw_labels(prepared.codebook, settings)
+  index, latent = _decode_race(labels, prepared, messages, decoders, settings)
   return Decoding(index, None, latent, vae_images(model, latent, sides))
 
 

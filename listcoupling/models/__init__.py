@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-  from listcoupling.models import cost
+  from listcoupling.models import cost, table_pair
   from listcoupling.models.pretrained import (
     from_tensors,
     load_pretrained,
@@ -21,14 +21,15 @@ __all__ = [
   'load_pretrained',
   'save_pretrained',
   'shipped_pair',
+  'table_pair',
 ]
 
 
 def __getattr__(name):
   if name not in __all__:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  if name == 'cost':
-    return importlib.import_module(f'{__name__}.cost')
+  if name in ('cost', 'table_pair'):
+    return importlib.import_module(f'{__name__}.{name}')
   pretrained = importlib.import_module(f'{__name__}.pretrained')
   return getattr(pretrained, name)
 

@@ -26,12 +26,12 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from listcoupling import files, gumbel, together
+from listcoupling import files, gumbel, together, workdirs
 from listcoupling.data import text
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import sharding, transformer
 from listcoupling.models.transformer_config import TransformerConfig
-from listcoupling.training import events, inputs, losses, run_folder
+from listcoupling.training import inputs, losses, run_folder
 
 # Numbers of every row of history.json; with a teacher there are more.
 _IN_HISTORY = ('seconds', 'cross_entropy', 'train')
@@ -206,7 +206,7 @@ def _run(job: Job, manager, steps, first: int, state: TrainState):
     range(first, last), initial=first, total=last, disable=not leads
   )
   with (
-    events.Events(job.folder / 'events' if leads else None, first) as board,
+    run_folder.Events(job.folder / 'events' if leads else None, first) as board,
     run_folder.stopping(manager, job.mesh) as keep,
   ):
     for step in progress:
@@ -294,12 +294,33 @@ def train_and_evaluate(
     mesh = run_folder.check_mesh(mesh)
     inputs.check_settings(config)
     teacher = inputs.load_teacher(config, mesh)
-    folder = files.as_folder(workdir)
+    folder = workdirs.as_folder(workdir)
     texts = inputs.load_texts(config, folder, teacher)
     model_config = _model_config(config, texts)
     places = mesh and state_places(config, model_config, mesh)
     tokenizer = texts.tokenizer.to_str(pretty=True)
     agree(config=config.to_json(), tokenizer=tokenizer, mesh=mesh)
+  with workdirs.held(folder):
+    _open_folder(config, folder, texts, teacher, tokenizer)
+    job = _job(config, folder, texts, teacher, mesh)
+    init = functools.partial(init_state, job.key, config, model_config)
+    steps = make_steps(config, model_config, teacher and teacher.config, places)
+    with run_folder.checkpoints(folder) as manager:
+      begun = run_folder.begin(manager, init, places)
+      state, history = _run(job, manager, steps, *begun)
+    run = functools.partial(steps[1], state.params, job.teacher_params)
+    train = losses.mean_metrics(run, losses.even_windows(texts.train, config))
+    record = _make_record(texts, state.params, history, train)
+    if together.leads():
+      files.write_json(folder / 'record.json', record)
+  model = transformer.make_language_model(
+    model_config, state.params, texts.tokenizer
+  )
+  return Result(model, record)
+
+
+def _open_folder(config, folder, texts: inputs.Texts, teacher, tokenizer):
+  """Checks what the folder holds and keeps there what the run is of."""
   with together.agreed() as agree:
     origin = inputs.origin(texts, teacher)  # all of a teacher's shards
     run_folder.check_folder(config, folder, origin)
@@ -308,21 +329,6 @@ def train_and_evaluate(
     if together.leads():
       run_folder.open_folder(config, folder, tokenizer, origin)
     agree(folder='open')
-  job = _job(config, folder, texts, teacher, mesh)
-  init = functools.partial(init_state, job.key, config, model_config)
-  steps = make_steps(config, model_config, teacher and teacher.config, places)
-  with run_folder.checkpoints(folder) as manager:
-    begun = run_folder.begin(manager, init, places)
-    state, history = _run(job, manager, steps, *begun)
-  run = functools.partial(steps[1], state.params, job.teacher_params)
-  train = losses.mean_metrics(run, losses.even_windows(texts.train, config))
-  record = _make_record(texts, state.params, history, train)
-  if together.leads():
-    files.write_json(folder / 'record.json', record)
-  model = transformer.make_language_model(
-    model_config, state.params, texts.tokenizer
-  )
-  return Result(model, record)
 
 
 def _model_config(config, texts: inputs.Texts):

@@ -27,7 +27,7 @@ import optax
 import tqdm
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from listcoupling import files, gumbel, together
+from listcoupling import files, gumbel, together, workdirs
 from listcoupling.data import images as image_data
 from listcoupling.data import side_information
 from listcoupling.decoding import placement
@@ -284,15 +284,15 @@ def _begin(config, manager, mesh) -> tuple[int, TrainState]:
 
 def _run(config, workdir, manager, mesh, halves):
   """The loop: resume, step, keep. Returns the parameters on one device."""
-  from listcoupling.training import events  # no need of it once it is trained
-
   first, state = _begin(config, manager, mesh)
   history = run_folder.read_history(workdir, first, _METRICS)
   args = _laid_out((gumbel.seed_key(config.seed), *halves['train']), mesh)
   steps = make_train_steps(config, vae.VAEConfig(**config.model), mesh)
   leads, began = together.leads(), history[-1]['step'] if history else 0
   with (
-    events.Events(workdir / 'tensorboard' if leads else None, first) as board,
+    run_folder.Events(
+      workdir / 'tensorboard' if leads else None, first
+    ) as board,
     tqdm.tqdm(
       initial=first, total=config.steps, desc='vae', disable=not leads
     ) as progress,
@@ -332,8 +332,9 @@ def _draw(board, params, halves, config) -> None:
   """A grid of test images for tensorboard."""
   networks = vae.networks(vae.VAEConfig(**config.model))
   left, right = (x[:10] for x in halves)
+  key = gumbel.seed_key(config.seed)
   side = side_information.draw_sides(
-    gumbel.domain_key(gumbel.seed_key(config.seed), gumbel.Domain.PICTURES),
+    gumbel.domain_key(key, gumbel.Domain.TRAINING_PICTURES),
     left, right, 1, networks.config.side_shape,
     kind=config.side_kind, noise=config.side_noise,
   )[:, 0]  # fmt: skip
@@ -374,7 +375,7 @@ def train(
   shared = jax.process_count() > 1
   with together.agreed() as agree:
     model_config = check_config(config)
-    halves, workdir = load_halves(config), files.as_folder(workdir)
+    halves, workdir = load_halves(config), workdirs.as_folder(workdir)
     run_folder.check_settings(config, workdir)
     path = workdir / vae.FILE
     finished = path.exists()
@@ -389,15 +390,17 @@ def train(
     )
   if finished:
     return model_config, vae.load(path)[0]
-  with together.agreed() as agree:
-    if together.leads():
-      run_folder.keep_settings(config, workdir)
-    agree(folder='open')
-  with run_folder.checkpoints(workdir, max_to_keep=1) as manager:
-    params = _run(config, workdir, manager, mesh, halves)
-  with together.agreed() as agree:
-    if together.leads():
-      about = {'beta': config.beta, 'side_kind': config.side_kind}
-      vae.save(path, params, model_config, **about)
-    agree(parameters='kept')
+  with workdirs.held(workdir):
+    with together.agreed() as agree:
+      run_folder.check_settings(config, workdir)  # nobody else writes now
+      if together.leads():
+        run_folder.keep_settings(config, workdir)
+      agree(folder='open')
+    with run_folder.checkpoints(workdir, max_to_keep=1) as manager:
+      params = _run(config, workdir, manager, mesh, halves)
+    with together.agreed() as agree:
+      if together.leads():
+        about = {'beta': config.beta, 'side_kind': config.side_kind}
+        vae.save(path, params, model_config, **about)
+      agree(parameters='kept')
   return model_config, params

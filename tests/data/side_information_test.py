@@ -41,9 +41,8 @@ def test_colour_halves_and_crops():
 def test_crops_are_uniform_and_by_decoder():
   left = jnp.arange(15.0).reshape(5, 3)  # more room below than beside
   key = jax.random.key(0)
-  both = side_information.random_crops(
-    key, jnp.stack([left, left + 20]), 4000, (3, 2)
-  )
+  lefts = jnp.stack([left, left + 20])
+  both = side_information.draw_sides(key, lefts, lefts, 4000, (3, 2))
   crops = both[0]
   np.testing.assert_array_equal(crops[:, 1:], crops[:, :-1] + 3)
   np.testing.assert_array_equal(crops[..., 1:], crops[..., :-1] + 1)
@@ -51,7 +50,8 @@ def test_crops_are_uniform_and_by_decoder():
   law = np.isin(np.arange(15), [0, 1, 3, 4, 6, 7])
   statistics.assert_law(corner, law)
   statistics.assert_not_law(corner, law * np.linspace(1, 2, 15))
-  few = side_information.random_crops(key, left[None], 3, (3, 2))[0]
+  one = left[None]
+  few = side_information.draw_sides(key, one, one, 3, (3, 2))[0]
   np.testing.assert_array_equal(few, crops[:3])
   # Images draw apart: corners agree as those of independent draws, in 1 of 6.
   same = np.asarray(both[1] - 20 == crops).all((1, 2)).astype(float)
@@ -78,7 +78,7 @@ def test_every_kind_of_side_information():
   assert not np.any(sides('none', (1, 1)))
   np.testing.assert_array_equal(
     sides('crop', (3, 2)),
-    side_information.random_crops(jax.random.key(0), left, 2, (3, 2)),
+    side_information.draw_sides(jax.random.key(0), left, left, 2, (3, 2)),
   )
   noisy = sides('noisy', (5, 4), 1e-3)
   assert np.any(noisy[:, 0] != noisy[:, 1])  # each decoder has its own

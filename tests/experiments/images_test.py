@@ -11,7 +11,7 @@ from configs import vae_digits
 from listcoupling import files, gumbel, tables
 from listcoupling.data import images as image_data
 from listcoupling.experiments import images, plots
-from listcoupling.image_codec import bitstream, fits, pictures, transport
+from listcoupling.image_codec import bitstream, fits, transport
 from listcoupling.models import vae
 from listcoupling.training import image_fits
 
@@ -261,7 +261,7 @@ def test_files_say_what_the_table_says(finished):
       trained, few.right, seed=7, num_decoders=K, num_messages=4,
       num_groups=groups, with_indices=True,
     )  # fmt: skip
-    sides, _ = pictures.take_crops(trained, few.left, K, seed=7)
+    sides, _ = transport.take_crops(trained, few.left, K, seed=7)
     np.testing.assert_array_equal(sides, trials.sides)
     coded = bitstream.from_bytes(bitstream.to_bytes(coded))
     for k in range(K):
@@ -496,9 +496,9 @@ def test_every_decoder_of_a_list_is_counted():
 
 def test_the_text_says_where_the_list_quantiser_is_not_reached():
   def row(scheme, gap, error=0.001, **more):
-    cell = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
+    sizes = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
     gap = {} if gap is None else {'ahead': gap, 'ahead_se': error}
-    return {'scheme': scheme, **cell, **gap, **more}
+    return {'scheme': scheme, **sizes, **gap, **more}
 
   found = [
     {'scheme': 'kmeans', 'num_messages': 4, 'mse': 0.1},
@@ -517,7 +517,7 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
   assert 'paper' not in legend
   beside = images.as_text([*found, {'scheme': 'gls', 'paper_mse': 0.07}])
   assert 'paper: best of' in ' '.join(beside.split())
-  assert said.startswith('In how many cells the best decoder of a scheme')
+  assert said.startswith('In how many settings the best decoder of a scheme')
   head, lists, lattice = map(str.split, counts.splitlines())
   assert head == ['scheme', 'ahead', 'level', 'behind']
   assert lists == ['list_quantiser', '1', '0', '1']  # not those of M = 1

@@ -1,6 +1,5 @@
 """One run: whose folder it is, what is kept of it, which damage is refused."""
 
-import multiprocessing
 import shutil
 import time
 
@@ -167,31 +166,3 @@ def test_arrays_are_kept_with_their_digest(tmp_path):
       path.write_bytes(damage)
       with pytest.raises(ValueError, match='r_0.npz is damaged.*remove it'):
         run.load('repeats/r_0')
-
-
-def _hold(folder, settings, gate, answers):
-  gate.wait()
-  try:
-    with open_run(folder, settings):
-      answers.put('taken')
-      gate.wait()  # until both have tried
-  except ValueError as error:
-    answers.put(str(error))
-    gate.wait()
-
-
-def test_two_at_once_do_not_both_take_a_folder(tmp_path):
-  context = multiprocessing.get_context('spawn')
-  gate, answers = context.Barrier(2), context.Queue()
-  runs = [
-    context.Process(target=_hold, args=(tmp_path, {'seed': s}, gate, answers))
-    for s in (0, 0)
-  ]
-  for run in runs:
-    run.start()
-  first, second = sorted((answers.get(timeout=60) for _ in runs), key=len)
-  for run in runs:
-    run.join()
-  assert first == 'taken' and 'in use by another process' in second
-  with open_run(tmp_path, {'seed': 0}):  # free again
-    pass

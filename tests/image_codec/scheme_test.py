@@ -10,9 +10,9 @@ import pytest
 from listcoupling import gumbel
 from listcoupling.compression import codec, lattices
 from listcoupling.data import side_information
-from listcoupling.image_codec import codebook, trials
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
+from listcoupling.training import image_fits
 from tests import statistics
 from tests.image_codec import fakes
 
@@ -77,7 +77,7 @@ def _transmit(prepared, images, settings):
   decoding = GLS.decode(
     TOY, prepared, encoding.message, images[1], decoders, settings
   )
-  bound = trials.error_bound(prepared, encoding.index, settings)
+  bound = image_fits.error_bound(prepared, encoding.index, settings)
   return encoding, decoding, bound
 
 
@@ -89,8 +89,8 @@ def _missed(sent):
 def test_all_at_once_is_one_by_one(images, prepared):
   settings = _settings()
   encoding, decoding, _ = _transmit(prepared, images, settings)
-  book = codebook.draw(KEY, jnp.arange(R), N, 1)
-  labels = codebook.draw_labels(book, 'random', 8)
+  book = schemes.draw_codebook(KEY, jnp.arange(R), N, 1)
+  labels = schemes.draw_labels(book, settings)
   for r in range(3):
     weights = schemes.encoder_log_weights(
       2.0, images[0][r], book.latents[r], TOY.networks
@@ -135,7 +135,7 @@ def test_decoders_race_by_the_odds(images):
   found = GLS.decode(
     TOY, prepared, messages, sides, jnp.array([0]), settings
   ).index[:, 0]
-  labels = codebook.draw_labels(prepared.codebook, 'random', 2)
+  labels = schemes.draw_labels(prepared.codebook, settings)
   by_probability = []
   for r in range(60):
     logits = np.asarray(prepared.decoder_log_weights[r, 0], float)
@@ -148,7 +148,7 @@ def test_decoders_race_by_the_odds(images):
 
 
 def test_latents_labels_races_and_crops_have_keys_of_their_own():
-  book = codebook.draw(KEY, jnp.arange(2, dtype=jnp.int32), 9, 2)
+  book = schemes.draw_codebook(KEY, jnp.arange(2, dtype=jnp.int32), 9, 2)
   bits = [
     jax.random.key_data(x).tolist()
     for x in (
@@ -164,9 +164,8 @@ def test_latents_labels_races_and_crops_have_keys_of_their_own():
     )
   ]  # fmt: skip
   assert len({tuple(x) for x in bits}) == len(bits)
-  crops = side_information.random_crops(
-    KEY, jnp.arange(200.0).reshape(1, 20, 10), 2, (1, 1)
-  )
+  left = jnp.arange(200.0).reshape(1, 20, 10)
+  crops = side_information.draw_sides(KEY, left, left, 2, (1, 1))
   assert crops[0, 0] != crops[0, 1]
 
 
@@ -232,9 +231,7 @@ def test_every_kind_of_label_finds_its_way(images, labels):
   few = images[0][:200], images[1][:200]
   prepared = _prepare(KEY, *few, settings)
   encoding, decoding, _ = sent = _transmit(prepared, few, settings)
-  found = codebook.draw_labels(
-    prepared.codebook, labels, 8, width=settings.width
-  )
+  found = schemes.draw_labels(prepared.codebook, settings)
   own = jnp.take_along_axis(found, encoding.index[:, None], 1)[:, 0]
   np.testing.assert_array_equal(own, encoding.message)
   heard = jnp.take_along_axis(found, decoding.index, 1)
@@ -250,7 +247,7 @@ def test_every_kind_of_label_finds_its_way(images, labels):
 def test_every_decoder_looks_at_candidates_of_its_group(images, prepared):
   settings = _settings(4, num_groups=K)
   encoding, decoding, _ = sent = _transmit(prepared, images, settings)
-  labels = codebook.draw_labels(prepared.codebook, 'random', 4, num_groups=K)
+  labels = schemes.draw_labels(prepared.codebook, settings)
   own = jnp.take_along_axis(labels, encoding.index[:, None], 1)[:, 0]
   np.testing.assert_array_equal(own // K, encoding.message)
   heard = np.asarray(jnp.take_along_axis(labels, decoding.index, 1))
@@ -466,7 +463,7 @@ def test_memory_does_not_grow_with_the_images(fitted, name):
 
   def label(latents, sides):
     del sides
-    book = codebook.Codebook(latents, None, None)
+    book = schemes.Codebook(latents, None, None)
     prepared = schemes.Prepared(book, None, None)
     return schemes._kmeans_labels(model.fit, prepared, settings)
 

@@ -1,4 +1,4 @@
-"""The schemes through files: what decoders make of them, and refusals."""
+"""Schemes through files, pictures as tiles, and where side information lies."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ import pytest
 from listcoupling import gumbel
 from listcoupling.data import image_files
 from listcoupling.data import images as image_data
-from listcoupling.image_codec import bitstream, fits, pictures, transport
+from listcoupling.image_codec import bitstream, fits, transport
 from listcoupling.image_codec import scheme as schemes
 from tests.image_codec import fakes
 
@@ -63,7 +63,7 @@ def coded(folder, models, halves):
     )  # fmt: skip
     bitstream.write(folder / name, container)
     found[name] = container
-  sides, _ = pictures.take_crops(models['gls'], halves[0], K, seed=5)
+  sides, _ = transport.take_crops(models['gls'], halves[0], K, seed=5)
   for k in range(K):
     known = image_files.SideInformation(sides[:, k], k, container.key_data)
     image_files.write_side(folder / f'side_{k}.npz', known)
@@ -127,8 +127,12 @@ for name in image_codec.SCHEMES:
   known = image_files.read_side(f'{folder}/side_1.npz', (3, 3))
   index, images = image_codec.decode(trained, held, known.side, 1)
   np.savez(f'{folder}/decoded_{name}', index=index, images=images)
-heavy = ('PIL', 'matplotlib', 'ml_collections', 'optax', 'orbax', 'sklearn',
-         'tensorboardX', 'tensorflow', 'tensorflow_datasets')
+  # JAX solves the linear system of a lattice by the LAPACK of scipy.
+  assert name == 'lattice' or 'scipy' not in sys.modules
+heavy = ['PIL', 'matplotlib', 'ml_collections', 'optax', 'orbax', 'sklearn',
+         'tensorboardX', 'tensorflow', 'tensorflow_datasets']
+sources = 'binary distortion gaussian gaussian_baselines poisson_functional'
+heavy += [f'listcoupling.compression.{x}' for x in sources.split()]
 sys.exit(', '.join(x for x in heavy if x in sys.modules) or 0)
 """
 
@@ -144,7 +148,7 @@ _OTHER_COMPILER = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '0', 'XLA_FLAGS': ''}
 
 
 def test_another_process_decodes_under_other_settings(folder, models, coded):
-  """And imports nothing that trained the networks."""
+  """And imports nothing that trained the networks or simulates a source."""
   done = subprocess.run(
     [sys.executable, '-c', _DECODE, folder], cwd=ROOT, check=False,
     env=os.environ | _OTHER_MACHINE | _OTHER_COMPILER, capture_output=True,
@@ -163,14 +167,15 @@ _DRAWS = """
 import jax.numpy as jnp, numpy as np, sys
 from listcoupling import gumbel
 from listcoupling.data import side_information
-from listcoupling.image_codec import codebook
+from listcoupling.image_codec import scheme
 key = gumbel.seed_key(3)
 left = jnp.asarray(np.arange(480.).reshape(5, 12, 8), jnp.float32)
-book = codebook.draw(key, jnp.arange(5, dtype=jnp.int32), 30, 2)
+book = scheme.draw_codebook(key, jnp.arange(5, dtype=jnp.int32), 30, 2)
 np.savez(
   sys.argv[1], latents=book.latents,
-  crops=side_information.random_crops(key, left, 2, (3, 3)),
-  **{kind: codebook.draw_labels(book, kind, 6, width=np.float32(.5))
+  crops=side_information.draw_sides(key, left, left, 2, (3, 3)),
+  **{kind: scheme.draw_labels(
+       book, scheme.Settings(30, 1, 6, labels=kind, width=np.float32(.5)))
      for kind in ('random', 'balanced', 'lattice')})
 """
 
@@ -324,3 +329,130 @@ def test_few_images_of_many_candidates_at_once(models):
   )  # fmt: skip
   assert transport._step(container) == 4
   assert transport._step(container._replace(num_candidates=256)) == 64
+
+
+SOURCE = (8, 4)
+RNG = np.random.default_rng(0)
+
+
+def _file_of(blocks, kind='crop'):
+  """A file of these blocks, and networks that know `kind` of them."""
+  model = schemes.Model(fit=fakes.random_fit(0, 4, None))
+  trained = fits.make_trained('list_quantiser', model, side_kind=kind)
+  container = bitstream.Container(
+    'list_quantiser', (0, 1), 4, 2, 2, blocks.right.shape,
+    np.zeros(len(blocks.right), int), trained.digest, labels='kmeans',
+    picture=blocks.size,
+  )  # fmt: skip
+  bitstream.check(container)
+  return trained, container
+
+
+@pytest.mark.parametrize(
+  'size, tiles',
+  [((8, 8), 1), ((8, 9), 2), ((9, 8), 2), ((17, 20), 9), ((16, 24), 6)],
+)
+@pytest.mark.parametrize('colours', [(), (3,)])
+def test_tiles_are_put_together_again(size, tiles, colours):
+  images = RNG.uniform(size=(5, *size, *colours)).astype(np.float32)
+  blocks = transport.cut(images, (*SOURCE, *colours))
+  assert blocks.right.shape == (5 * tiles, *SOURCE, *colours)
+  _, container = _file_of(blocks)
+  assert container.num_tiles == tiles
+  known = image_files.SideInformation(
+    blocks.left, corners=np.zeros((5 * tiles, 2), int)
+  )
+  np.testing.assert_array_equal(
+    transport.join(container, blocks.right, known), images
+  )
+  # The control: tiles of other pictures are another picture.
+  turned = transport.join(container, np.roll(blocks.right, 1, 0), known)
+  assert not np.array_equal(turned, images)
+
+
+def test_what_tiles_lack_repeats_the_edge():
+  image = RNG.uniform(size=(1, 9, 11))
+  blocks = transport.cut(image, SOURCE)
+  np.testing.assert_array_equal(blocks.left[1, :, :3], image[0, :8, 8:])
+  edge = np.broadcast_to(image[0, :8, 10:], (8, 4))
+  np.testing.assert_array_equal(blocks.right[1], edge)
+
+
+def test_sources_may_be_given_as_they_are():
+  right = RNG.uniform(size=(3, 8, 4))
+  blocks = transport.cut(right, SOURCE)
+  assert blocks.left is None and blocks.size == (0, 0)
+  np.testing.assert_array_equal(blocks.right, right)
+  _, container = _file_of(blocks)
+  with pytest.raises(ValueError, match='whole pictures cannot be made'):
+    transport.join(container, right, image_files.SideInformation(right))
+
+
+@pytest.mark.parametrize(
+  ('shape', 'fault'),
+  [
+    ((8, 7), 'too small'),
+    ((7, 8), 'too small'),
+    ((8, 8, 3), 'in other colours; convert them to grey'),
+    ((4, 4), 'too small'),
+  ],
+)
+def test_pictures_that_are_no_tile_are_refused_by_their_fault(shape, fault):
+  with pytest.raises(ValueError) as caught:
+    transport.cut(np.zeros((2, *shape)), SOURCE)
+  for words in (str(shape), fault, '(8, 4)', '(8, 8)'):
+    assert words in str(caught.value)
+
+
+def test_trials_know_what_the_model_knows():
+  blocks = transport.cut(RNG.uniform(size=(4, 8, 8)), SOURCE)
+  trained, _ = _file_of(blocks)
+  crops, corners = transport.take_crops(trained, blocks.left, 2, 3)
+  assert crops.shape == (4, 2, 3, 3)
+  assert len(np.unique(corners.reshape(-1, 2), axis=0)) > 2
+  for image, row, places in zip(blocks.left, crops, corners):
+    for crop, (y, x) in zip(row, places):
+      np.testing.assert_array_equal(crop, image[y : y + 3, x : x + 3])
+  trained, _ = _file_of(blocks, 'edge')
+  _, corners = transport.take_crops(trained, blocks.left, 2, 3)
+  assert np.all(corners == (0, 1))
+  trained, _ = _file_of(blocks, 'noisy')
+  with pytest.raises(ValueError, match="of kind 'noisy'"):
+    transport.take_crops(trained, blocks.left, 2, 3)
+
+
+def test_a_part_that_lies_at_one_place_is_taken_of_pictures():
+  images = RNG.uniform(size=(4, 9, 8))
+  blocks = transport.cut(images, SOURCE)
+  trained, container = _file_of(blocks, 'edge')
+  own = image_files.SideInformation(images)
+  placed = transport.place_side(trained, container, own)
+  np.testing.assert_array_equal(placed.side, blocks.left[:, :3, 1:])
+  assert np.all(placed.corners == (0, 1))
+  again = transport.place_side(
+    trained, container, image_files.SideInformation(placed.side)
+  )
+  np.testing.assert_array_equal(again.side, placed.side)
+  # A crop may lie anywhere: nothing is taken, nothing is placed.
+  trained, container = _file_of(blocks)
+  assert transport.place_side(trained, container, own) is own
+  grey = transport.join(container, blocks.right, own)
+  assert np.all(grey[:, :, :4] == 0.5)
+
+
+@pytest.mark.parametrize(
+  'corners',
+  [[place] * 4 for place in ((6, 0), (0, 2), (-1, 0), (0, 0, 0))],
+)
+def test_places_outside_of_the_left_half_are_refused(corners):
+  blocks = transport.cut(RNG.uniform(size=(4, 8, 8)), SOURCE)
+  trained, container = _file_of(blocks)
+  known = image_files.SideInformation(
+    np.zeros((4, 3, 3)), corners=np.asarray(corners, int)
+  )
+  with pytest.raises(ValueError, match=r'4 places in \(0, 0\)..\(5, 1\)'):
+    transport.place_side(trained, container, known)
+  for side, places in ((known.side[:3], corners), (known.side, corners[:3])):
+    few = image_files.SideInformation(side, corners=np.asarray(places, int))
+    with pytest.raises(ValueError, match='must have 4 entries, .* got '):
+      transport.place_side(trained, container, few)

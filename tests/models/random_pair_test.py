@@ -9,8 +9,9 @@ from tests import statistics
 
 
 def test_the_pair_has_the_size_and_agrees():
-  size = SIZES['1M']
-  (target, drafter), (_, other) = (size.draw(jax.random.key(i)) for i in (0, 1))
+  (target, drafter), (_, other) = (
+    random_pair(jax.random.key(i), **SIZES['1M']) for i in (0, 1)
+  )
   count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
   assert f'{count:.0e}' == '1e+06' and drafter.config.num_layers == 1
   tokens = np.random.default_rng(0).integers(0, 1024, (2, 24))
@@ -28,6 +29,4 @@ def test_the_pair_has_the_size_and_agrees():
 @pytest.mark.parametrize('layers', [0, 5])
 def test_a_drafter_needs_layers_of_the_target(layers):
   with pytest.raises(ValueError, match=rf'in \[1, 4\], got {layers}'):
-    random_pair(
-      jax.random.key(0), SIZES['1M'].config, draft_layers=layers, gain=1.0
-    )
+    random_pair(jax.random.key(0), **SIZES['1M'] | {'draft_layers': layers})

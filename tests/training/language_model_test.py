@@ -111,7 +111,7 @@ def test_stopped_run_resumes_to_the_same_weights(run, tmp_path, monkeypatch):
   assert (tmp_path / 'train_config.json').read_text() == kept
   other = config.copy_and_resolve_references()
   other.learning_rate = 2e-2
-  with pytest.raises(ValueError, match="other settings of .'learning_rate'"):
+  with pytest.raises(ValueError, match='other settings of learning_rate'):
     language_model.train_and_evaluate(other, tmp_path)
 
 

@@ -12,6 +12,7 @@ capacity of a row, R requests, V vocabulary.
 import dataclasses
 import functools
 import itertools
+import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +24,7 @@ import numpy as np
 import tqdm
 
 from listcoupling import coupling, gumbel, race_kernel, tables
-from listcoupling.decoding import (
-  comparison,
-  generate,
-  loop,
-  tree,
-  tuning,
-)
+from listcoupling.decoding import comparison, generate, loop, tree, tuning
 from listcoupling.decoding.drafters import Text
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
@@ -66,21 +61,21 @@ def in_turn(
   return found
 
 
-def timed(function: Callable[[], T], repeats: int = 1) -> tuple[T, float]:
+def timed(function: Callable[[], T], calls: int = 1) -> tuple[T, float]:
   """The result of a function and its seconds, over calls in a row."""
   began = time.perf_counter()
-  for _ in range(repeats):
+  for _ in range(calls):
     result = function()
   jax.block_until_ready(result)
-  return result, (time.perf_counter() - began) / repeats
+  return result, (time.perf_counter() - began) / calls
 
 
 def milliseconds(
-  functions: Mapping[K, Callable], *, rounds: int
+  functions: Mapping[K, Callable], *, rounds: int, calls: int = 1
 ) -> dict[K, float]:
-  """Median time of each function, called `in_turn`."""
+  """Median time of a call of each function, `in_turn`, `calls` in a row."""
   clocks = {
-    name: functools.partial(lambda own: timed(own)[1], function)
+    name: functools.partial(lambda own: timed(own, calls)[1], function)
     for name, function in functions.items()
   }
   times = in_turn(clocks, rounds)
@@ -88,7 +83,7 @@ def milliseconds(
 
 
 class Table(NamedTuple):
-  """What is measured, row by row."""
+  """Settings of the rows, and the function that measures one."""
 
   settings: Sequence[Mapping[str, Any]]  # first columns of the rows
   measure: Callable[..., dict]  # of a setting by name, the other columns
@@ -110,7 +105,11 @@ def grid(**columns: Sequence) -> list[dict]:
 
 
 def run(
-  table: Callable[[], Table], workdir, settings: Mapping[str, Any]
+  table: Callable[[], Table],
+  workdir,
+  settings: Mapping[str, Any],
+  *,
+  until: float = math.inf,
 ) -> list[dict]:
   """Measures a table row by row; a run that was stopped goes on.
 
@@ -118,18 +117,26 @@ def run(
     table: makes it, once the folder is known to be its own.
     workdir: folder of results.csv and results.json.
     settings: that the table depends on.
+    until: no row is begun when `time.perf_counter` says more.
 
   Returns:
     The rows of results.csv.
 
   Raises:
+    TimeoutError: it is past `until`, and rows are missing.
     ValueError: the folder is another table's, machine's or version's.
   """
   settings = {**settings, 'environment': environment()}
   with open_run(pathlib.Path(workdir), settings) as record:
     made = table()
     jobs = {_in_words(setting): setting for setting in made.settings}
-    return record.rows(jobs, made.row, key='case', timed=True)
+
+    def row(setting):
+      if time.perf_counter() > until:
+        raise TimeoutError(f'no time is left for {_in_words(setting)}')
+      return made.row(setting)
+
+    return record.rows(jobs, row, key='case', timed=True)
 
 
 def _in_words(setting) -> str:
@@ -139,34 +146,17 @@ def _in_words(setting) -> str:
   )
 
 
-class Size(NamedTuple):
-  """A random target and the drafter of its first layers."""
-
-  config: TransformerConfig
-  draft_layers: int
-  gain: float  # of a layer, beside embeddings of 1
-
-  def draw(self, key: jax.Array) -> tuple[LanguageModel, LanguageModel]:
-    """Draws both."""
-    return random_pair(
-      key, self.config, draft_layers=self.draft_layers, gain=self.gain
-    )
-
-
-def make_config(
-  vocab: int, hidden: int, layers: int, heads: int, kv_heads: int, wide: int
-) -> TransformerConfig:
-  """A decoder whose head is not its embeddings."""
-  return TransformerConfig(
-    vocab, hidden, layers, heads, kv_heads, hidden // heads, wide,
-    tie_embeddings=False,
-  )  # fmt: skip
-
-
-SIZES = {
-  '1M': Size(make_config(1024, 128, 4, 4, 2, 448), 1, 0.2),
-  '25M': Size(make_config(1024, 512, 8, 8, 4, 1408), 1, 0.13),
-  '100M': Size(make_config(8192, 768, 12, 12, 4, 2560), 2, 0.1),
+_config = functools.partial(TransformerConfig, tie_embeddings=False)
+SIZES = {  # arguments of `random_pair`
+  '1M': dict(
+    config=_config(1024, 128, 4, 4, 2, 32, 448), draft_layers=1, gain=0.2
+  ),
+  '25M': dict(
+    config=_config(1024, 512, 8, 8, 4, 64, 1408), draft_layers=1, gain=0.13
+  ),
+  '100M': dict(
+    config=_config(8192, 768, 12, 12, 4, 64, 2560), draft_layers=2, gain=0.1
+  ),
 }
 # (K, L, N) beside those that `tune` tries and plain sampling.
 WIDER = (
@@ -208,13 +198,14 @@ class Workload(NamedTuple):
     self, settings: Mapping[K, GenerateOptions], rounds: int
   ) -> dict[K, np.ndarray]:
     """Tokens per second of each setting, round by round."""
-
-    def rate(options):
-      out = generate.generate(*self.arguments(options))
-      return out.metrics.tokens_per_second
-
-    runs = {name: functools.partial(rate, x) for name, x in settings.items()}
-    return {name: np.array(x) for name, x in in_turn(runs, rounds).items()}
+    runs = {
+      name: functools.partial(generate.generate, *self.arguments(options))
+      for name, options in settings.items()
+    }
+    return {
+      name: np.array([out.metrics.tokens_per_second for out in outs])
+      for name, outs in in_turn(runs, rounds).items()
+    }
 
 
 def load_workload(key: jax.Array, size: str) -> Workload:
@@ -226,7 +217,8 @@ def load_workload(key: jax.Array, size: str) -> Workload:
   """
   pair = shipped = pretrained.shipped_pair()
   if size != 'shipped':
-    pair = SIZES[size].draw(gumbel.domain_key(key, Domain.MODEL_INIT))
+    init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
+    pair = random_pair(init_key, **SIZES[size])
   prompts = encode_prompts(shipped[0].tokenizer, _PROMPTS)
   return Workload(gumbel.domain_key(key, Domain.TEXTS), *pair, *prompts)
 
@@ -259,17 +251,17 @@ def decoding(
       repeats=rounds,
     )
 
-  several = {
-    name
-    for name, own in METHODS.items()
-    if own.propose and not own.single_draft
-  }
-  settings = [
-    setting
-    for setting in grid(batch=batches, num_drafts=drafts, method=methods)
-    if setting['num_drafts'] == min(drafts) or setting['method'] in several
-  ]
-  return Table(settings, measure)
+  settings = grid(batch=batches, num_drafts=drafts, method=methods)
+  least = min(drafts)
+  return Table(
+    [x for x in settings if x['num_drafts'] == least or _many(x['method'])],
+    measure,
+  )
+
+
+def _many(method: str) -> bool:
+  """Whether a method takes several drafts."""
+  return bool(METHODS[method].propose) and not METHODS[method].single_draft
 
 
 def third_block(
@@ -399,12 +391,13 @@ def serving(
   Both write the same texts, which end at different lengths.
   """
   key, target, drafter, *prompts = workload.resized(requests)
-  call = jax.random.split(key, requests), target, drafter, *prompts, options
-  ways = {
-    'fixed batches': functools.partial(_batches, *call, batch_size),
-    'queue': functools.partial(generate_many, *call, batch_size=batch_size),
+  keys = gumbel.row_keys(key, np.arange(requests))
+  call = keys, target, drafter, *prompts, options
+  ways = {'fixed batches': _batches, 'queue': _queue}
+  clocks = {
+    name: functools.partial(timed, functools.partial(way, *call, batch_size))
+    for name, way in ways.items()
   }
-  clocks = {name: functools.partial(timed, way) for name, way in ways.items()}
   measured = functools.cache(lambda: in_turn(clocks, rounds))
 
   def measure(way):
@@ -412,59 +405,64 @@ def serving(
       np.median([seconds for _, seconds in measured()[name]])
       for name in (way, 'fixed batches')
     )
-    out = measured()[way][0][0]
+    lengths, occupancy = measured()[way][0][0]
     return dict(
       requests=requests,
       batch_size=batch_size,
-      tokens=int(out.lengths.sum()),
-      longest=int(out.lengths.max()),
-      waiting=1 - out.metrics.occupancy,
-      tokens_per_second=float(out.lengths.sum() / own),
+      tokens=int(lengths.sum()),
+      longest=int(lengths.max()),
+      waiting=1 - occupancy,
+      tokens_per_second=float(lengths.sum() / own),
       ratio_to_batches=float(batches / own),
     )
 
   return Table(grid(way=ways), measure)
 
 
+def _queue(*arguments) -> tuple[np.ndarray, float]:
+  """Lengths of the texts, and the occupancy."""
+  *call, size = arguments
+  out = generate_many(*call, batch_size=size)
+  return out.lengths, out.metrics.occupancy
+
+
 def _batches(keys, target, drafter, prompts, lengths, options, size):
-  """The requests batch after batch; `occupancy` is that of all batches."""
-  outs = []
-  for first in range(0, len(prompts), size):
-    own = slice(first, first + size)
-    batch = prompts[own], lengths[own]
-    outs.append(generate.generate(keys[own], target, drafter, *batch, options))
+  """The same, batch after batch."""
+  outs = [
+    generate.generate(
+      *(keys[own], target, drafter, prompts[own], lengths[own], options)
+    )
+    for own in (slice(i, i + size) for i in range(0, len(prompts), size))
+  ]
   calls = [out.metrics.target_calls for out in outs]
   turned = sum(each.size * each.max() for each in calls)
   used = sum(each.sum() for each in calls)
-  return generate.Generation(
-    np.concatenate([out.tokens for out in outs]),
-    np.concatenate([out.lengths for out in outs]),
-    outs[0].metrics._replace(occupancy=float(used / turned)),
-  )
+  return np.concatenate([out.lengths for out in outs]), float(used / turned)
 
 
 def tune(
   workload: Workload,
   *,
+  batch: int = 1,
+  wider: Sequence[tuple[int, int, int]] = WIDER,
   options: GenerateOptions = _SHORT,
   rounds: int = 7,
 ) -> Table:
-  """The choice of `tune` at batch 1 against every setting of a wider grid.
+  """The choice of `tune` at one batch against every setting of a wider grid.
 
   Rows have tokens_per_second with its standard error and of_best, the rate as
   a share of the fastest setting's; `chosen` is the last.
   """
-  workload = workload.resized(1)
+  workload = workload.resized(batch)
   key, target, drafter, *prompts = workload
   plain, *trees = tuning.settings(options)
   tried = [plain, *trees] + [
     dataclasses.replace(
       trees[0], num_drafts=width, draft_length=length, num_nodes=nodes
     )
-    for width, length, nodes in WIDER
+    for width, length, nodes in wider
   ]
-
-  by_shape = {tuple(_shape(each).values()): each for each in tried}
+  shapes = [_shape(each) for each in tried]
 
   @functools.cache
   def measured():
@@ -474,7 +472,7 @@ def tune(
 
   def measure(chosen, **shape):
     choice, rates = measured()
-    own = choice if chosen else by_shape[tuple(shape.values())]
+    own = choice if chosen else tried[shapes.index(shape)]
     best = max(each.mean() for each in rates.values())
     return dict(
       **_shape(own),
@@ -483,7 +481,7 @@ def tune(
       of_best=float(rates[own].mean() / best),
     )
 
-  settings = [{'chosen': False, **_shape(each)} for each in tried]
+  settings = [{'chosen': False, **shape} for shape in shapes]
   return Table([*settings, {'chosen': True}], measure)
 
 
@@ -496,14 +494,9 @@ def _shape(options) -> dict:
   )
 
 
-VOCABULARIES = (1000, 32_000, 151_936, 262_144)
-DRAFTS = (1, 8, 64)
-SCHEMES = (
-  *('gumbel_chains', 'gls', 'gls_strong'),
-  *('specinfer', 'spectr', 'block', 'traversal'),
-)
 FILTERS = {'none': {}, 'top_p': {'top_p': 0.9}, 'top_k': {'top_k': 50}}
 _BLOCK = GenerateOptions(max_new_tokens=64)
+_SCHEMES = tuple(x for x in METHODS if x not in ('autoregressive', 'single'))
 _ROWS = 4  # of blocks of models that cost nothing
 # Qwen2.5 .5B, whose vocabulary this is, with the first two of its layers.
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
@@ -524,44 +517,59 @@ _DRAWS = {  # of (key, p, q, K)
 
 
 @functools.partial(jax.jit, static_argnames=('name', 'num_drafts'))
-def _draw(key, laws, name, num_drafts):
+def _draw(keys, laws, name, num_drafts):
   # The laws are arguments: XLA would work out in advance what it knows of them.
-  return _DRAWS[name](key, *laws, num_drafts)
+  return jax.vmap(functools.partial(_DRAWS[name], count=num_drafts))(
+    keys, *laws
+  )
 
 
 def sampler(
   key,
   *,
-  vocabularies: Sequence[int] = VOCABULARIES,
-  drafts: Sequence[int] = DRAFTS,
+  vocabularies: Sequence[int] = (1000, 32_000, 151_936, 262_144),
+  drafts: Sequence[int] = (1, 8, 64),
+  batch: int = 1,
   rounds: int = 20,
+  calls: int = 1,
 ) -> Table:
-  """Draws against the two limits of the machine: random bits and a copy."""
+  """Draws of B laws against the limits of the machine: random bits, a copy.
 
-  @functools.cache  # all draws are timed in turn
+  Of `calls` in a row an accelerator computes one while the next is on its way.
+  """
+
+  @functools.cache
   def times(vocab_size, num_drafts):
     laws_key = gumbel.domain_key(key, Domain.LAWS)
-    laws = 3 * jax.random.normal(laws_key, (2, vocab_size), jnp.float32)
-    shape, own = (num_drafts, vocab_size), gumbel.domain_key(key, Domain.TRIALS)
-    bits = jax.jit(lambda key: jnp.max(jax.random.bits(key, shape), axis=1))
-    copy = jax.jit(lambda x: x + 1)
+    shape = num_drafts, vocab_size
+    laws = 3 * jax.random.normal(laws_key, (2, batch, vocab_size), jnp.float32)
+    keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS), batch)
     functions = {
-      name: functools.partial(_draw, own, laws, name, num_drafts)
+      name: functools.partial(_draw, keys, laws, name, num_drafts)
       for name in _DRAWS
     }
-    functions['bits'] = functools.partial(bits, own)
-    functions['copy'] = functools.partial(copy, jnp.zeros(vocab_size))
-    return milliseconds(functions, rounds=rounds)
 
-  def measure(draw, **size):
-    found = times(**size)
+    @jax.jit
+    @jax.vmap
+    def bits(key):
+      return jnp.max(jax.random.bits(key, shape), axis=1)
+
+    functions['bits'] = functools.partial(bits, keys)
+    functions['copy'] = functools.partial(jax.jit(lambda x: x + 1), laws[0])
+    return milliseconds(functions, rounds=rounds, calls=calls)
+
+  def measure(draw, vocab_size, num_drafts):
+    found, size = times(vocab_size, num_drafts), batch * vocab_size
     own, drawn, copied = (found[each] for each in (draw, 'bits', 'copy'))
     return dict(
+      batch=batch,
       milliseconds=own,
       ratio_to_bits=own / drawn,
       ratio_to_copy=own / copied,
       # A draw reads what a copy reads and writes.
       share_of_limit=max(drawn, copied / 2) / own,
+      copy_gb_per_s=8 * size / copied / 1e6,
+      bits_gwords_per_s=num_drafts * size / drawn / 1e6,
     )
 
   settings = grid(vocab_size=vocabularies, num_drafts=drafts, draw=_DRAWS)
@@ -594,7 +602,7 @@ def vocabulary(
   *,
   config: TransformerConfig = LARGE,
   options: GenerateOptions = _BLOCK,
-  methods: Sequence[str] = (*SCHEMES, _BLOCK.method),
+  methods: Sequence[str] = _SCHEMES,
   rounds: int = 7,
 ) -> Table:
   """Blocks of the schemes under every one of `FILTERS`, beside gls with top-k.
@@ -611,10 +619,8 @@ def vocabulary(
       init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
       pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
       return Workload(key, *pair, *prompts)
-    laws_key, shape = (
-      gumbel.domain_key(key, Domain.LAWS),
-      (2, config.vocab_size),
-    )
+    laws_key = gumbel.domain_key(key, Domain.LAWS)
+    shape = 2, config.vocab_size
     target, other = jax.random.normal(laws_key, shape, jnp.float32)
     pair = map(constant_model, (3 * target, 3 * target + other))
     return Workload(key, *pair, *prompts).resized(_ROWS)

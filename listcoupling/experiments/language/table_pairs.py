@@ -1,46 +1,42 @@
 """Draft trees on pairs of tables at a known distance.
 
-Target logits are 2.5 N(0, 1) for every pair of tokens, those of the drafter
-add sigma N(0, 1). Nothing is trained and nothing costs time: tokens per target
-call tell how good the tree is. Beside it stand the same tree drafted greedily
-(draft temperature 0, which does not look at the noise) and rejection schemes
-in their best shape; `traversal` of one chain is block verification.
+Nothing is trained and nothing costs time: tokens per target call tell how good
+the tree is. Beside it stand the same tree drafted greedily (draft temperature
+0, which does not look at the noise) and rejection schemes in their best shape;
+`traversal` of one chain is block verification.
 
-Here alone the target's law given the drafter's is known: its logits are
-independent normals. So is, then, the best tree that anyone can draft for a
-text of canonical noise (`best_tree`): no tree accepts more in a call, learned
-or not. Where this greedy policy is behind a rejection scheme, that is the price
-of a text that no drafter may change. Errors are over pairs: two
-pairs at one distance differ.
+Here alone the target's law given the drafter's is known, and so is the best
+tree that anyone can draft for a text of canonical noise (`decoding.ceiling`).
+Where this greedy policy is behind a rejection scheme, that is the price of a
+text that no drafter may change. Errors are over pairs: two pairs at one
+distance differ.
 
-Legend: A atoms, B texts, K drafts, M tokens of a text, N nodes of a tree
-besides its root, V vocabulary.
+Legend: K drafts, V vocabulary.
 """
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from listcoupling import bounds, gumbel, tables
+from listcoupling import gumbel, tables
 from listcoupling.config_fields import Field
-from listcoupling.decoding import placement
+from listcoupling.decoding import ceiling, placement
 from listcoupling.decoding.generate import generate
-from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment, Run
+from listcoupling.gumbel import Domain
+from listcoupling.models import table_pair
 from listcoupling.tables import Column
 
-_SPREAD = 2.5  # of the target's logits
 _VOCAB = 200  # V
 _REJECTION = 'specinfer', 'traversal'
+_pair = functools.partial(table_pair.table_pair, vocab_size=_VOCAB)
 _COUNTS = 'pairs', 'rows', 'max_new_tokens', 'num_nodes', 'beam', 'depth'
 FIELDS = {
   'experiment': Field(str, among=('table_pairs',)),
@@ -73,37 +69,6 @@ COLUMNS = (
 )
 
 
-class TableConfig(NamedTuple):
-  """Config of a table."""
-
-  vocab_size: int
-
-
-def _apply(params, tokens, positions, mask, cache, start):
-  del positions, mask, start
-  return params[tokens], cache
-
-
-def table_pair(
-  key: jax.Array, sigma: float
-) -> tuple[LanguageModel, LanguageModel]:
-  """Target and drafter whose next token depends on the last one alone.
-
-  Args:
-    key: typed key.
-    sigma: distance of the drafter's logits.
-
-  Example:
-    >>> target, drafter = table_pair(gumbel.seed_key(0), 0.5)
-    >>> target.params.shape
-    (200, 200)
-  """
-  key = gumbel.domain_key(key, gumbel.Domain.LAWS)
-  own, other = jax.random.normal(key, (2, _VOCAB, _VOCAB), jnp.float32)
-  laws = _SPREAD * own, _SPREAD * own + sigma * other
-  return tuple(LanguageModel(_apply, x, TableConfig(_VOCAB)) for x in laws)
-
-
 def tokens_per_call(
   key: jax.Array,
   sigma: float,
@@ -116,7 +81,7 @@ def tokens_per_call(
 
   Args:
     key: typed key; of the pair and the texts.
-    sigma: see `table_pair`.
+    sigma: distance of the pair.
     options: one entry of the result each.
     num_rows: texts, from different first tokens.
     mesh: of the devices that share them.
@@ -124,136 +89,20 @@ def tokens_per_call(
   Returns:
     Per options: tokens per target call of every text, [num_rows].
   """
-  target, drafter = table_pair(key, sigma)
-  text_key = gumbel.domain_key(key, gumbel.Domain.TEXTS)
-  prompts = np.arange(num_rows)[:, None] % _VOCAB, np.ones(num_rows, np.int32)
+  target, drafter = _pair(key, sigma)
+  key = gumbel.domain_key(key, Domain.TEXTS)
+  prompts = _first_tokens(num_rows)
   return [
     generate(
-      text_key, target, [drafter], *prompts, each, mesh=mesh
+      key, target, [drafter], *prompts, each, mesh=mesh
     ).metrics.block_efficiency
     for each in options
   ]
 
 
-def overlap(key: jax.Array, sigma: float, temperature: float) -> float:
-  """1 - TV of the pair, the mean over its laws."""
-  scale = max(temperature, 1e-6)
-  laws = [jax.nn.softmax(x.params / scale) for x in table_pair(key, sigma)]
-  return 1 - float(jax.vmap(bounds.total_variation)(*laws).mean())
-
-
-def win_probabilities(means: jax.Array, deviation) -> jax.Array:
-  """Probability that each of independent normal scores is the largest: [A].
-
-  One integral over the largest score, on a grid that serves every atom.
-
-  Args:
-    means: [A] of the scores.
-    deviation: [] of all of them, above 0.
-
-  Returns:
-    [A], of sum 1.
-
-  Example:
-    >>> win_probabilities(jnp.array([0.0, 0.0]), 1.0).tolist()
-    [0.5, 0.5]
-  """
-  grid = jnp.max(means) + deviation * jnp.linspace(-5.0, 5.5, 64)
-  places = (grid[:, None] - means[None]) / deviation  # [grid, A]
-  below = jnp.log(jax.scipy.stats.norm.cdf(places))  # from -5 on
-  others = jnp.sum(below, axis=1, keepdims=True) - below
-  mass = jnp.exp(others + jax.scipy.stats.norm.logpdf(places))
-  chances = jnp.sum(mass, axis=0)
-  return chances / jnp.sum(chances)
-
-
-class _Search(NamedTuple):
-  """A tree that grows by its best node; node 0 is the root."""
-
-  pool: jax.Array  # [1 + N, V] log-worths of children that are not nodes
-  tokens: jax.Array  # [1 + N]
-  depths: jax.Array  # [1 + N]
-  log_worths: jax.Array  # [1 + N]
-  written: jax.Array  # [1 + N] bool, the text passes the node
-
-
-def best_tree(
-  chances: Callable, text: jax.Array, num_nodes: int
-) -> tuple[jax.Array, jax.Array]:
-  """The nodes that the text most likely passes, of all there are.
-
-  No beam and no depth is set, and every node is looked behind: the tree is the
-  best of N nodes if `chances` are the probabilities given all that is known.
-
-  Args:
-    chances: (token, depth) -> [V] probabilities of the token that follows a
-      node at this depth, 0 the root.
-    text: [1 + N] tokens from the root on.
-    num_nodes: N.
-
-  Returns:
-    How many tokens of the text are in the tree [], and how many its worths
-    lead one to expect [].
-
-  Example:
-    >>> law = jnp.array([0.5, 0.3, 0.2])  # of every token
-    >>> found, expected = best_tree(lambda *_: law, jnp.array([0, 1, 0, 2]), 3)
-    >>> int(found), round(float(expected), 2)  # nodes 0, 1 and 00
-    (1, 1.05)
-  """
-  size = 1 + num_nodes
-
-  def add(search, node):
-    behind = jnp.log(chances(search.tokens[node], search.depths[node]))
-    pool = search.pool.at[node].set(search.log_worths[node] + behind)
-    parent, token = jnp.divmod(gumbel.argmax(pool.ravel()), behind.size)
-    depth = search.depths[parent]
-    child = _Search(
-      pool.at[parent, token].set(-jnp.inf),
-      search.tokens.at[node + 1].set(token),
-      search.depths.at[node + 1].set(depth + 1),
-      search.log_worths.at[node + 1].set(pool[parent, token]),
-      search.written.at[node + 1].set(
-        search.written[parent] & (text[depth + 1] == token)
-      ),
-    )
-    return child, None
-
-  nothing = jnp.zeros(size, jnp.int32)
-  start = _Search(
-    jnp.full((size, chances(text[0], 0).size), -jnp.inf),
-    nothing.at[0].set(text[0]),
-    nothing,
-    jnp.zeros(size),
-    jnp.arange(size) == 0,
-  )
-  search, _ = jax.lax.scan(add, start, jnp.arange(num_nodes))
-  return (
-    jnp.sum(search.written) - 1,
-    jnp.sum(jnp.exp(search.log_worths)) - 1,
-  )
-
-
-def posterior(draft_logits: jax.Array, sigma: float) -> tuple[jax.Array, float]:
-  """What the drafter's logits d tell of the target's: independent normals.
-
-  Their mean is b d and their variance b sigma^2, b = S^2 / (S^2 + sigma^2) with
-  S the spread of the target's own.
-
-  Args:
-    draft_logits: of any shape.
-    sigma: see `table_pair`.
-
-  Returns:
-    The means, in the shape of the logits, and the deviation of all.
-
-  Example:
-    >>> mean, deviation = posterior(jnp.array(1.0), 2.5)
-    >>> float(mean), round(deviation, 3)
-    (0.5, 1.768)
-  """
-  share = _SPREAD**2 / (_SPREAD**2 + sigma**2)
-  return share * draft_logits, sigma * share**0.5
+def _first_tokens(num_rows):
+  rows = np.arange(num_rows)
+  return rows[:, None] % _VOCAB, np.ones_like(rows)
 
 
 def best_tokens_per_call(
@@ -261,11 +110,9 @@ def best_tokens_per_call(
 ) -> np.ndarray:
   """As `tokens_per_call`, of the best trees of `num_nodes` nodes: [num_rows].
 
-  What earlier calls have shown of the target is not used, see `posterior`.
-
   Args:
     key: typed key; of the pair and the texts.
-    sigma: see `table_pair`.
+    sigma: distance of the pair.
     temperature: of the texts.
     config: num_nodes, rows and max_new_tokens are read from it.
   """
@@ -274,55 +121,20 @@ def best_tokens_per_call(
     max_new_tokens=config.max_new_tokens,
     temperature=temperature,
   )
-  target, drafter = table_pair(key, sigma)
-  key = gumbel.domain_key(key, gumbel.Domain.TEXTS)
-  rows = np.arange(config.rows)
-  first = rows[:, None] % _VOCAB
-  written = generate(key, target, [], first, np.ones_like(rows), plain).tokens
-  ahead = np.full((config.rows, config.num_nodes), -1)  # no token is there
-  text = np.concatenate([first, written, ahead], axis=1)
-  keys = gumbel.row_keys(key, rows)
-  means, deviation = posterior(drafter.params, sigma)
-  calls = _best_calls(
-    keys,
+  target, drafter = _pair(key, sigma)
+  key = gumbel.domain_key(key, Domain.TEXTS)
+  prompts = _first_tokens(config.rows)
+  written = generate(key, target, [], *prompts, plain).tokens
+  means, deviation = table_pair.posterior(drafter.params, sigma)
+  calls = ceiling.calls_of_best_trees(
+    gumbel.row_keys(key, np.arange(config.rows)),
+    np.hstack([prompts[0], written]),
     means,
     max(deviation, 1e-3),
     np.float32(temperature),
-    text,
-    config.num_nodes,
+    num_nodes=config.num_nodes,
   )
   return config.max_new_tokens / np.asarray(calls)
-
-
-@functools.partial(jax.jit, static_argnames='num_nodes')
-def _best_calls(keys, means, deviation, temperature, text, num_nodes):
-  """Calls of the target that texts [B, 1 + M + N] take: [B]."""
-  last = text.shape[1] - 1 - num_nodes
-  warm = temperature > 0  # else the race has no noise, at any scale
-  scale = jnp.where(warm, temperature, 1.0)
-
-  def call(key, text, root):
-    places = root + 1 + jnp.arange(num_nodes)
-    keys = jax.vmap(gumbel.position_key, (None, 0))(key, places)
-    noise = jax.vmap(lambda key: gumbel.gumbel(key, len(means)))(keys)
-    noise = jnp.where(warm, noise, 0.0)
-
-    def chances(token, depth):
-      return win_probabilities(
-        means[token] / scale + noise[depth], deviation / scale
-      )
-
-    ahead = jax.lax.dynamic_slice(text, (root,), (1 + num_nodes,))
-    return best_tree(chances, ahead, num_nodes)[0]
-
-  def row(key, text):
-    return jax.lax.while_loop(
-      lambda carry: carry[0] < last,
-      lambda carry: (carry[0] + 1 + call(key, text, carry[0]), carry[1] + 1),
-      (jnp.int32(0), jnp.int32(0)),
-    )[1]
-
-  return jax.vmap(row)(keys, text)
 
 
 def options_of(config, temperature: float) -> dict[str, GenerateOptions]:
@@ -351,39 +163,41 @@ def options_of(config, temperature: float) -> dict[str, GenerateOptions]:
   return found
 
 
+def _measure(config, seed, mesh, job) -> dict[str, float]:
+  """Columns of a pair: means over its texts, and its overlap."""
+  sigma, temperature, pair = job
+  key, options = gumbel.seed_key(seed + pair), options_of(config, temperature)
+  found = tokens_per_call(
+    key, sigma, [*options.values()], num_rows=config.rows, mesh=mesh
+  )
+  best = best_tokens_per_call(key, sigma, temperature, config)
+  return {
+    'best': float(best.mean()),
+    **{name: float(x.mean()) for name, x in zip(options, found)},
+    'overlap': table_pair.overlap(*_pair(key, sigma), temperature),
+  }
+
+
 def _prepare(config, seed, mesh=None):
   if mesh is not None:
     mesh = placement.mesh_of_all(mesh)
   placement.rows_on(mesh, config.rows, 0, 'texts (config.rows)')
-  options = {each: options_of(config, each) for each in config.temperatures}
-  for own in options.values():
-    for each in own.values():
-      each.check(_VOCAB)
+  for temperature in config.temperatures:
+    for options in options_of(config, temperature).values():
+      options.check(_VOCAB)
   jobs = {
     f'{sigma}/{temperature}/{pair}': (sigma, temperature, pair)
     for sigma, temperature, pair in itertools.product(
       config.sigmas, config.temperatures, range(config.pairs)
     )
   }
-
-  def measure(job):
-    sigma, temperature, pair = job
-    key, own = gumbel.seed_key(seed + pair), options[temperature]
-    found = tokens_per_call(
-      key, sigma, [*own.values()], num_rows=config.rows, mesh=mesh
-    )
-    best = best_tokens_per_call(key, sigma, temperature, config)
-    return {
-      'best': float(best.mean()),
-      **{name: float(x.mean()) for name, x in zip(own, found)},
-      'overlap': overlap(key, sigma, temperature),
-    }
+  measure = functools.partial(_measure, config, seed, mesh)
 
   def fill(record: Run) -> list[dict]:
-    groups = {}
     pairs = record.rows(
       jobs, measure, key='job', table='pairs.csv', shared=mesh is not None
     )
+    groups = {}
     for (*place, _), row in zip(jobs.values(), pairs):
       groups.setdefault(tuple(place), []).append(row)
     rows = [_row(*place, own) for place, own in groups.items()]

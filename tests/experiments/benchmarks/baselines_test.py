@@ -7,6 +7,7 @@ import pytest
 from listcoupling import command, tables
 from listcoupling.experiments.benchmarks import baselines, speed
 from listcoupling.models import transformer
+from listcoupling.models.transformer_config import TransformerConfig
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,7 @@ from listcoupling.models import transformer
 )
 def test_parameter_counts(size, digits):
   shapes = jax.eval_shape(
-    lambda key: transformer.init_params(key, speed.SIZES[size].config),
+    lambda key: transformer.init_params(key, speed.SIZES[size]['config']),
     jax.random.key(0),
   )
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
@@ -28,8 +29,7 @@ def test_ratios_are_to_the_fastest_of_theirs():
     line: [baselines.Figure(10.0 * (1 + i), 1.0, e) for e in (2.0, 3.0)]
     for i, line in enumerate(lines)
   }
-  found = baselines.summarize(figures, {'parameters': 7})
-  rows = [line._asdict() | row for line, row in found.items()]
+  rows = [x._asdict() | baselines.compared(figures, x) for x in lines]
   theirs = [row for row in rows if row['library'] == 'transformers']
   alone = [r for r in theirs if r['batch'] == 1 and r['method'] == 'sampling']
   best = max(row['tokens_per_second'] for row in alone)
@@ -71,17 +71,6 @@ def test_a_run_that_is_cut_off_has_the_sizes_before(tmp_path, monkeypatch):
   monkeypatch.setattr(baselines.metadata, 'version', lambda name: '0')
   with pytest.raises(ValueError, match='other settings of .*torch'):
     _run(['1M'], tmp_path)
-
-
-def test_torch_gets_its_threads_back():
-  torch = pytest.importorskip(
-    'torch', reason="needs pip install -e '.[baselines]'"
-  )
-  before = torch.get_num_threads()
-  with pytest.raises(RuntimeError), baselines._threads(before + 1):
-    assert torch.get_num_threads() == before + 1
-    raise RuntimeError
-  assert torch.get_num_threads() == before
 
 
 def test_what_cannot_be_compared_is_refused(monkeypatch):
@@ -127,7 +116,7 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
 
 
 def test_unequal_checkpoints_stop_the_table(monkeypatch):
-  config = speed.make_config(32, 16, 1, 2, 1, 16)
+  config = TransformerConfig(32, 16, 1, 2, 1, 8, 16)
   params = transformer.init_params(jax.random.key(0), config)
   model = transformer.make_language_model(config, params)
   tokens = np.zeros((2, 4), np.int32)

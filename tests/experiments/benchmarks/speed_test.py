@@ -37,7 +37,7 @@ def test_times_are_taken_in_turn_after_a_first_round(capsys, monkeypatch):
   seconds = {'a': iter([99.0, 1.0, 7.0, 2.0]), 'b': iter([0.0, 5.0, 5.0, 3.0])}
   functions = {name: functools.partial(calls.append, name) for name in 'ab'}
   monkeypatch.setattr(
-    speed, 'timed', lambda own: (own(), next(seconds[calls[-1]]))
+    speed, 'timed', lambda own, _: (own(), next(seconds[calls[-1]]))
   )
   times = milliseconds(functions, rounds=3)
   assert ''.join(calls) == 'ab' * 4  # one round more: it compiles
@@ -252,7 +252,7 @@ def times(monkeypatch):
   """Milliseconds by name that stand for what a clock would say."""
   known = {}
 
-  def milliseconds(functions, *, rounds):
+  def milliseconds(functions, *, rounds, calls=1):
     jax.block_until_ready([function() for function in functions.values()])
     return {name: known.get(name, 9.0) for name in functions}
 
@@ -276,14 +276,14 @@ def test_races_stand_beside_their_limits(times, copy, share):
 def test_no_part_of_a_race_is_worked_out_in_advance(monkeypatch):
   asked = {}
   monkeypatch.setattr(
-    speed, 'milliseconds', lambda functions, rounds: asked.update(functions)
+    speed, 'milliseconds', lambda functions, **_: asked.update(functions)
   )
   table = speed.sampler(KEY, vocabularies=(100,), drafts=(2,))
   with pytest.raises(TypeError):  # nothing was timed
     table.row(table.settings[0])
   call = asked['race']
   head = call.func.lower(*call.args).as_text().partition('@main(')[2]
-  assert 'tensor<2x100xf32>' in head.splitlines()[0]  # laws are arguments
+  assert 'tensor<2x1x100xf32>' in head.splitlines()[0]  # laws are arguments
 
 
 def test_filters_are_compared_with_none_and_schemes_with_gls(

@@ -145,7 +145,7 @@ def test_a_lead_is_the_trees_of_equal_nodes_on_the_same_prompts():
   groups = {}
   for setting, each in tokens.items():
     batch = Batch(np.arange(3), 3)
-    job = Job('x', 0, 0, batch, setting, setting.name)
+    job = Job('x', 0, 0, batch, setting)
     row = shared | {'tokens': each, 'tokens_per_second': 1.0}
     groups['x', setting] = [(job, row)]
   rows = [budget.summarize(groups, place, None) for place in groups]

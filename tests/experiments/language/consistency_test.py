@@ -48,12 +48,12 @@ def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
   )
   tokenizer = types.SimpleNamespace(decode=lambda ids: 'one text')
   setup = types.SimpleNamespace(
-    target=types.SimpleNamespace(tokenizer=tokenizer)
+    target=types.SimpleNamespace(tokenizer=tokenizer),
+    config=decoding_consistency.get_config(),
   )
   batch = Batch(np.arange(2), 2)
-  job = Job('gsm8k', 0, 0, batch, None, 'gls')
-  config = decoding_consistency.get_config()
-  row = consistency.measure(setup, config, job, None)
+  job = Job('gsm8k', 0, 0, batch, None)
+  row = consistency.measure(setup, job)
   assert row == {'rouge_l': [1, 1], 'same': [1, 0]}
 
 

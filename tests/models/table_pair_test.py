@@ -1,0 +1,48 @@
+"""Pairs of tables: their distance, and what the drafter tells of the target."""
+
+import numpy as np
+import pytest
+
+from listcoupling import gumbel
+from listcoupling.models import table_pair
+from tests import statistics
+
+KEY = gumbel.seed_key(0)
+
+
+def test_the_posterior_leaves_noise_of_its_deviation():
+  """Not that of another distance, and the drafter tells nothing of it."""
+  target, drafter = table_pair.table_pair(KEY, 1.0, vocab_size=200)
+  statistics.assert_mean((drafter.params - target.params) ** 2, 1.0)
+
+  def errors(sigma):
+    mean, deviation = table_pair.posterior(drafter.params, sigma)
+    return np.asarray((target.params - mean) / deviation)
+
+  statistics.assert_mean(errors(1.0) ** 2, 1.0)
+  statistics.assert_mean(errors(1.0) * drafter.params, 0.0)
+  for other in (0.8, 1.3):
+    with pytest.raises(AssertionError):
+      statistics.assert_mean(errors(other) ** 2, 1.0)
+    with pytest.raises(AssertionError):
+      statistics.assert_mean(errors(other) * drafter.params, 0.0)
+
+
+def test_the_overlap_is_that_of_the_laws():
+  target, drafter = table_pair.table_pair(KEY, 1.0, vocab_size=7)
+  laws = np.asarray(target.params), np.asarray(drafter.params)
+  q, p = (np.exp(x / 0.5) for x in laws)
+  shared = np.minimum(
+    q / q.sum(1, keepdims=True), p / p.sum(1, keepdims=True)
+  ).sum(1)
+  found = table_pair.overlap(target, drafter, 0.5)
+  assert found == pytest.approx(shared.mean(), abs=1e-6)
+  # Cold laws are one token each: the share of rows whose likeliest agrees.
+  same = laws[0].argmax(1) == laws[1].argmax(1)
+  cold = table_pair.overlap(target, drafter, 0.0)
+  assert cold == pytest.approx(same.mean(), abs=1e-6)
+
+
+def test_a_distance_is_not_negative():
+  with pytest.raises(ValueError, match=r'at least 0, got -0\.1'):
+    table_pair.table_pair(KEY, -0.1, vocab_size=7)
