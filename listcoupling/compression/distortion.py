@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from listcoupling import validation
+from listcoupling import standard_errors, validation
 
 __all__ = [
   'DECODERS',
@@ -91,7 +91,7 @@ def figures(sums) -> dict[str, float]:
   count, match, bound, *rest = np.asarray(sums, float)
   # [decoders, dB or error, sum or sum of squares]
   total, square = np.moveaxis(np.reshape(rest, (-1, 2, 2)) / count, -1, 0)
-  spread = np.sqrt(np.maximum(square - total**2, 0) / max(count - 1, 1))
+  spread = standard_errors.moment_error(total, square, count)
   row = {}
   for prefix, (db, error), (db_se, error_se) in zip(DECODERS, total, spread):
     error = np.maximum(error, _LEAST)
@@ -104,7 +104,7 @@ def figures(sums) -> dict[str, float]:
   if not np.isnan(match):
     rate = 1 - match / count
     row['error_rate'] = rate
-    row['error_rate_se'] = np.sqrt(rate * (1 - rate) / count)
+    row['error_rate_se'] = standard_errors.binomial_error(rate, count)
   if not np.isnan(bound):
     row['error_bound'] = bound / count
   return {name: float(value) for name, value in row.items()}
@@ -231,5 +231,5 @@ def gain(plain, error) -> tuple[float, float]:
   decibels = 10 * np.log10(plain.mean() / error.mean())
   return (
     float(decibels),
-    float(10 / np.log(10) * each.std(ddof=1) / np.sqrt(len(each))),
+    float(10 / np.log(10) * standard_errors.mean_error(each)[1]),
   )

@@ -25,6 +25,7 @@ from listcoupling import (
   coupling,
   gumbel,
   rejection,
+  standard_errors,
   tables,
   weighted_minhash,
 )
@@ -171,9 +172,11 @@ def row(seed: int, config, num_drafts: int) -> dict:
     np.float64,
   )
   values = np.concatenate([rates, _computed(p, q, num_drafts)], axis=1)
-  table = tables.means(dict(zip(METHODS, values.T, strict=True)))
+  table = standard_errors.means(dict(zip(METHODS, values.T, strict=True)))
   # What sampling alone leaves between gls and gls_exact.
-  errors = [tables.binomial_error(rate, config.trials) for rate in rates[:, 0]]
+  errors = [
+    standard_errors.binomial_error(rate, config.trials) for rate in rates[:, 0]
+  ]
   table['gls_sampling_se'] = float(np.linalg.norm(errors) / len(errors))
   return table
 
@@ -289,5 +292,5 @@ def _drawn(function, keys, p, q) -> dict:
     sample, bits = sample
     row['bits'] = float(jnp.mean(bits))
   rate = float(np.mean(sample.is_match))
-  error = tables.binomial_error(rate, len(keys))
+  error = standard_errors.binomial_error(rate, len(keys))
   return row | {'sampled': rate, 'sampled_se': error}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from listcoupling import tables
+from listcoupling import standard_errors
 from listcoupling.compression import distortion
 
 
@@ -20,7 +20,7 @@ def test_decibels_by_hand():
   # mean, which is 3 % here; the second order is half of that.
   error = np.random.default_rng(0).exponential(size=(1000, 1))
   out = _figures(error)
-  step = tables.mean_error(error)[1]
+  step = standard_errors.mean_error(error)[1]
   moved = 10 * np.log10(error.mean() + step) - out['mse_db']
   relative = step / error.mean()
   assert out['mse_db_se'] == pytest.approx(moved, rel=relative)

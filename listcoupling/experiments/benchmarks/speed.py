@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from listcoupling import coupling, gumbel, race_kernel, tables
+from listcoupling import coupling, gumbel, race_kernel, standard_errors
 from listcoupling.decoding import comparison, generate, loop, tree, tuning
 from listcoupling.decoding.drafters import Text
 from listcoupling.decoding.language_model import LanguageModel
@@ -477,7 +477,7 @@ def tune(
     return dict(
       **_shape(own),
       draft_cost=own.draft_cost,
-      **tables.means({'tokens_per_second': rates[own]}),
+      **standard_errors.means({'tokens_per_second': rates[own]}),
       of_best=float(rates[own].mean() / best),
     )
 

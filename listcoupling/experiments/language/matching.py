@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import bounds, coupling, tables
+from listcoupling import bounds, coupling, standard_errors
 from listcoupling.config_fields import Field
 from listcoupling.decoding import analysis
 from listcoupling.decoding.options import GenerateOptions
@@ -183,7 +183,7 @@ def summarize(groups: dict, place: tuple[str, Setting], setup) -> dict:
   del setup
   tokens, *sums = protocol.per_prompt(groups[place], ('tokens', *VALUES))
   tokens, *sums = (each.sum(axis=0) for each in (tokens, *sums))
-  row = tables.ratios(dict(zip(VALUES, sums, strict=True)), tokens)
+  row = standard_errors.ratios(dict(zip(VALUES, sums, strict=True)), tokens)
   return row | {'tokens': int(tokens.sum())}
 
 
