@@ -14,7 +14,7 @@ def test_a_tree_pays_less_the_more_rows_there_are(pair):
   table = cost.paper(machines=(H100,), batches=(1, 128))
   rows = [table.row(x) for x in table.settings if x['pair'] == pair]
   gains = [row['best_tokens_per_s'] / row['plain_tokens_per_s'] for row in rows]
-  assert gains[0] > gains[1] > 0.5 and gains[0] > 1.5
+  assert gains[0] > gains[1] > 1
   assert rows[0]['best_nodes'] >= rows[1]['best_nodes']
 
 
