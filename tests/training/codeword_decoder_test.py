@@ -219,3 +219,9 @@ def test_bad_input_is_refused(change, message):
 def test_bad_sizes_are_refused():
   with pytest.raises(ValueError, match='num_codewords'):
     models.CodewordDecoderConfig((2, 2), (1, 1), num_codewords=0)
+
+
+def test_squared_error_is_per_pixel_and_decoder():
+  right = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 8, 4)))
+  error = training.squared_error(jnp.stack([right, right + 0.5], 1), right)
+  np.testing.assert_allclose(error, [[0, 0.25]] * 5, atol=1e-6)
