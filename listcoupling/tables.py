@@ -158,17 +158,19 @@ def as_text(
 def _lines(rows, column: Column) -> list[str]:
   """Title and entries of a column, all of one width."""
   kept = [row.get(column.name) for row in rows]
-  shown = [column.title] + [_shown(value, column.spec) for value in kept]
-  numeric = not any(isinstance(value, str) for value in kept)
-  width = max(map(len, shown))
-  shown = [x.rjust(width) if numeric else x.ljust(width) for x in shown]
-  errors = ['']
-  for row in rows:
-    error = row.get(f'{column.name}_se') if column.error else None
+  shown = [_shown(value, column.spec) for value in kept]
+  errors = [''] * len(rows)
+  if column.error:
     spec = column.spec.lstrip('+')
-    errors.append('' if error is None else f' ± {_shown(error, spec)}')
-  width = max(map(len, errors))
-  return [a + b.ljust(width) for a, b in zip(shown, errors)]
+    found = [row.get(f'{column.name}_se') for row in rows]
+    errors = ['' if x is None else f' ± {_shown(x, spec)}' for x in found]
+  beside = max(map(len, errors))
+  # The title may reach over the errors.
+  width = max(*map(len, shown), len(column.title) - beside)
+  align = str.ljust if any(isinstance(x, str) for x in kept) else str.rjust
+  cells = [align(a, width) + b for a, b in zip(shown, errors)]
+  title = align(column.title, width)
+  return [cell.ljust(width + beside) for cell in (title, *cells)]
 
 
 def _shown(value, spec: str) -> str:

@@ -51,7 +51,7 @@ def test_text_is_aligned_and_errors_stand_beside():
     tables.Column('change', 'd', '+.2f'),
   ]
   assert tables.as_text(rows, columns) == (
-    'who      x        change\na      1.2 ± 0.5   -0.50 ± 0.12\nlong  10.0'
+    'who      x        change\na      1.2 ± 0.5  -0.50 ± 0.12\nlong  10.0'
   )
   for nothing in (None, ''):  # in any row: no column
     columns = [tables.Column('x', 'x'), tables.Column('paper', 'paper')]

@@ -36,6 +36,7 @@ def __dir__():
 # best, the mean and the worst.
 DECODERS = {'': np.nanmin, 'average_': np.nanmean, 'worst_': np.nanmax}
 NUM_SUMS = 3 + 4 * len(DECODERS)
+_LEAST = 1e-20  # squared error, -200 dB: an exact answer has no decibels
 
 
 def by_list_size(squared_error) -> np.ndarray:
@@ -54,9 +55,8 @@ def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
   """Sums [..., NUM_SUMS] over R trials: what every figure needs.
 
   They are count, matches, the bound of Proposition 4 (NaN where there is none);
-  then, for each of `DECODERS`, of dB, its square, the squared error and its. A
-  squared error below 1e-20 counts as -200 dB: an exact answer would make every
-  mean of decibels -inf.
+  then, for each of `DECODERS`, of dB, its square, the squared error and its. In
+  decibels a squared error below 1e-20 counts as -200.
 
   Args:
     squared_error: [R, ..., K], NaN where there is no such decoder.
@@ -65,7 +65,7 @@ def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
     weight: [R, ...], of mean 1, for trials of importance sampling.
   """
   error = np.asarray(squared_error, np.float64)
-  db = 10 * np.log10(np.maximum(error, 1e-20))
+  db = 10 * np.log10(np.maximum(error, _LEAST))
   weight, shape = np.asarray(weight, np.float64), error.shape[1:-1]
   sums = [np.full(shape, float(len(error)))]
   for x in (match, bound):
@@ -94,6 +94,7 @@ def figures(sums) -> dict[str, float]:
   spread = standard_errors.moment_error(total, square, count)
   row = {}
   for prefix, (db, error), (db_se, error_se) in zip(DECODERS, total, spread):
+    error = np.maximum(error, _LEAST)
     row |= {
       f'{prefix}mean_db': db,
       f'{prefix}mean_db_se': db_se,

@@ -73,6 +73,12 @@ def test_an_exact_answer_counts_as_200_decibels():
   figures = _figures(np.array([[0.0], [1.0]]))
   assert figures['mean_db'] == -100
   assert figures['mse_db'] == pytest.approx(10 * np.log10(0.5))
+  exact = distortion.of_trials(np.zeros((2, 1)))  # raises no warning either
+  assert {x: exact[x] for x in ('mean_db', 'mse_db')} == {
+    'mean_db': -200,
+    'mse_db': -200,
+  }
+  assert exact['mse_db_se'] == exact['mean_db_se'] == 0
 
 
 def test_pairs_count_what_two_errors_share():

@@ -14,6 +14,7 @@ drafts.
 
 import dataclasses
 import functools
+import textwrap
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -58,7 +59,21 @@ _CURVES = {  # without a marker: computed
 }
 COLUMNS = (
   Column('K', 'num_drafts'),
-  *(Column(_CURVES[name].label, name, '.4f') for name in VALUES),
+  Column('GLS', 'gls', '.4f'),
+  Column('shared race', 'shared_race', '.4f'),
+  Column('GLS exact', 'gls_exact', '.4f', error=False),
+  Column('bound', 'gls_bound', '.4f', error=False),
+  Column('SpecInfer', 'specinfer', '.4f', error=False),
+  Column('SpecTr', 'spectr', '.4f', error=False),
+  Column('optimum', 'optimum', '.4f', error=False),
+  Column('top-K', 'optimum_without_replacement', '.4f', error=False),
+)
+LEGEND = textwrap.fill(
+  'Mean matching probability, sampled for GLS and the shared race, else '
+  'computed. bound: of GLS, Theorem 1; optimum: of iid drafts; top-K: of '
+  'drafts without replacement. ± is the standard error over prompts, in '
+  'results.csv of every column.',
+  width=79,
 )
 
 
@@ -183,5 +198,5 @@ plot = functools.partial(
   sharey=False,
 )
 run = protocol.Table(
-  COLUMNS, settings_of, measure, summarize, fields=FIELDS
+  COLUMNS, settings_of, measure, summarize, fields=FIELDS, legend=LEGEND
 ).experiment(matching=plot)
