@@ -173,10 +173,9 @@ def test_a_noisy_drafter_is_believed_less():
   for sigma in (0.1, 0.5, 4.0):
     tokens, draft, _ = text_of(sigma, 240)
     fits[sigma] = calibration.fit(learn(tokens, draft, (6,) * 40))
-  taus = [np.asarray(fits[sigma].temperatures[:, 0]) for sigma in (0.1, 0.5)]
-  assert (taus[0] < 0.2).all() and (taus[1] >= 0.25).all()
-  assert (np.asarray(fits[4.0].scales[:, 0]) < 0.7).all()
-  assert (np.asarray(fits[0.1].scales[:, 0]) >= 0.7).all()
+  taus = [np.asarray(fit.temperatures[:, 0]) for fit in fits.values()]
+  assert (np.diff(taus, axis=0) > 0).all()
+  assert (fits[4.0].scales[:, 0] < fits[0.1].scales[:, 0]).all()
 
 
 def test_a_cold_text_makes_a_noisy_drafter_noisier():
@@ -185,10 +184,14 @@ def test_a_cold_text_makes_a_noisy_drafter_noisier():
   target = 2.5 * rng.normal(size=(2, 240, VOCAB))
   draft = target + 2.0 * rng.normal(size=target.shape)
   _, _, noise = text_of(2.0, 240)
-  tokens = np.argmax(target / 0.2 + noise, axis=-1)
-  tokens = np.pad(tokens, ((0, 0), (1, 0)))
-  fit = calibration.fit(learn(tokens, draft, (6,) * 40, temperature=0.2))
-  assert (np.asarray(fit.temperatures[:, 0]) > 2).all()
+  taus = []
+  for temperature in (0.2, 1.0):
+    tokens = np.argmax(target / temperature + noise, axis=-1)
+    tokens = np.pad(tokens, ((0, 0), (1, 0)))
+    state = learn(tokens, draft, (6,) * 40, temperature=temperature)
+    taus.append(np.asarray(calibration.fit(state).temperatures[:, 0]))
+  # Both are rounded to a grid in steps of sqrt(2).
+  assert (np.abs(np.log2(taus[0] / taus[1] / 5)) < 0.5).all()
 
 
 def test_tokens_outside_the_support_are_misses():
