@@ -27,7 +27,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import files, gumbel, tables
+from listcoupling import files, gumbel, standard_errors, tables
 from listcoupling.compression import list_quantiser
 from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
@@ -315,7 +315,7 @@ def plain_rows(config, train, halves) -> list[dict]:
       'num_messages': num_messages,
       'images': len(flat),
       'repeats': 1,
-      **tables.means({'mse': ((flat - answer) ** 2).mean(1)}),
+      **standard_errors.means({'mse': ((flat - answer) ** 2).mean(1)}),
     }
     for scheme, num_messages, answer in answers
   ]
@@ -341,7 +341,7 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     plain = measured.get((CodecSizes('list_quantiser', *code[1:3]), 1))
     if plain is not None and plain is not values:
       ahead = plain[:, 0].mean(0) - values[:, 0].mean(0)
-      row |= tables.means({'ahead': ahead})
+      row |= standard_errors.means({'ahead': ahead})
     if code.num_groups == 1 and _is_papers(config.train):
       row['paper_mse'] = paper_mse(config.train.dataset, *code[:3])
     own = schemes.SCHEMES.get(family_of(code))  # None: side_only
@@ -361,7 +361,9 @@ def _measures(values) -> dict:
   """Columns of [repeats, 5, R], the repeats of one image averaged first."""
   best, mean, worst, missed, bound = values.mean(0)  # [R] each
   return {
-    **tables.means({'mse': best, 'mse_mean': mean, 'mse_worst': worst}),
+    **standard_errors.means(
+      {'mse': best, 'mse_mean': mean, 'mse_worst': worst}
+    ),
     'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
     'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
   }
@@ -389,12 +391,8 @@ def _standing(rows) -> list[str]:
     if row.get('ahead') is None or row.get('is_chosen') is False:
       continue
     own = counts.setdefault(row['scheme'], dict(ahead=0, level=0, behind=0))
-    if abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0):
-      own['level'] += 1
-    elif row['ahead'] > 0:
-      own['ahead'] += 1
-    else:
-      own['behind'] += 1
+    level = abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0)
+    own['level' if level else 'ahead' if row['ahead'] > 0 else 'behind'] += 1
   if not counts:
     return []
   said = (
