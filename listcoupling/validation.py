@@ -13,7 +13,7 @@ import numpy as np
 
 
 class ItemError(ValueError):
-  """What is wrong with one of several, as `name[index]`: no count from 1.
+  """A fault of one of several, named `name[index]`: no count from 1.
 
   Example:
     >>> raise ItemError('prompts', 3, 'has no tokens.')

@@ -3,12 +3,13 @@
 Weighted MinHash and the low-communication coupling of Daliri, Musco, Suresh
 (arXiv 2408.07978, v4 section on Weighted MinHash, v2 on low communication).
 
-Public randomness is a sequence of darts (token uniform on [N], height uniform
-on (0, 1)). A dart lies under a law p if its height is below p(token). The
-first dart under p has law p, so a party samples by keeping it; a dart is
-under p with probability 1 / N, so finding one takes N darts on average
-(4 ms for a pair of laws at N = 151,936 on a CPU core). Heights have 32 bits:
-probabilities below about 1e-9 are rounded to the grid.
+Public randomness is a sequence of darts, as the field calls them (Christiani,
+arXiv 2005.11547): token uniform on [N], height uniform on (0, 1). A dart lies
+under a law p if its height is below p(token). The first dart under p has law p,
+so a party samples by keeping it; a dart is under p with probability 1 / N, so
+finding one takes N darts on average (4 ms for a pair of laws at N = 151,936 on
+a CPU core). Heights have 32 bits: probabilities below about 1e-9 are rounded to
+the grid.
 
 Legend: N atoms; A holds p (proposal), B holds q (target).
 """

@@ -1,7 +1,6 @@
 """Everything that needs a real accelerator, in one command of 8 minutes.
 
   python scripts/device_report.py --workdir runs/device
-  python scripts/device_report.py --toy          the same in small, on any CPU
   python scripts/device_report.py --only sampler,rates
 
 Prints a table per section and keeps it in a folder of WORKDIR, row by row: a
@@ -16,7 +15,6 @@ from listcoupling import command, tables
 from listcoupling.experiments.benchmarks import device_report
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/device', 'For the tables.')
-_TOY = flags.DEFINE_bool('toy', False, 'Small sizes.')
 _SECONDS = flags.DEFINE_float('seconds', 450, 'No row is begun after them.')
 _ONLY = flags.DEFINE_list('only', list(device_report.SECTIONS), 'Sections.')
 
@@ -32,7 +30,7 @@ def main(argv):
     )
   missing = False
   for name, rows, ended in device_report.run(
-    _WORKDIR.value, seconds=_SECONDS.value, only=_ONLY.value, toy=_TOY.value
+    _WORKDIR.value, seconds=_SECONDS.value, only=_ONLY.value
   ):
     missing |= bool(ended)
     print(f'{name} {ended}\n{tables.as_text(rows)}\n', flush=True)

@@ -44,10 +44,10 @@ def _code() -> fits.CodecSizes | None:
   return code
 
 
-def _fit(config, models, code: fits.CodecSizes) -> None:
+def _fit(config, code: fits.CodecSizes, mesh) -> None:
   """Fits a codec and prints its files and the command that uses them."""
   made = image_fits.fit_codec(
-    config, _WORKDIR.value, models, code, _BIN_SIZE.value
+    config, _WORKDIR.value, code, _BIN_SIZE.value, mesh=mesh
   )
   words = ' '.join(f'--{x.name} {x.value}' for x in (_SCHEME, *_SIZES))
   for beta, path in made.items():
@@ -62,18 +62,18 @@ def _fit(config, models, code: fits.CodecSizes) -> None:
 def main(argv):
   """Trains the VAEs that are needed, then fits."""
   del argv
-  config, models, code = _CONFIG.value, {}, _code()
+  config, code = _CONFIG.value, _code()
   if _SEED.value is not None:
     config.train.seed = _SEED.value
   mesh = _MESH()
-  if image_fits.needs_vae([code.scheme] if code else config.schemes):
-    models = image_fits.train_models(
+  if code:
+    _fit(config, code, mesh)
+  elif image_fits.needs_vae(config.schemes):
+    image_fits.train_models(
       config.train, config.betas, _WORKDIR.value, mesh=mesh
     )
-  elif code is None:
+  else:
     print('config.schemes need no VAE; --scheme fits a list quantiser.')
-  if code:
-    _fit(config, models, code)
 
 
 if __name__ == '__main__':

@@ -326,7 +326,6 @@ def test_training_and_codebooks_of_one_seed_have_nothing_in_common():
 
 # Modules that make keys in other ways, and why they may.
 OWN_KEYS = {
-  'experiments/benchmarks/aot.py': 'shapes alone: nothing is drawn',
   'models/random_pair.py': 'leaves of a model of its own',
 }
 

@@ -1,7 +1,6 @@
 """The command line as a user meets it."""
 
 import json
-import pathlib
 import re
 import subprocess
 import sys
@@ -11,24 +10,13 @@ import pytest
 from listcoupling import image_codec, tables
 from listcoupling.experiments import images, toy
 from listcoupling.models.pretrained import SHIPPED
+from tests import commands
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPTS = ('import ', 'def main(argv):')
 
 
-def _run(*arguments):
-  return subprocess.run(
-    [sys.executable, *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
-
-
 def _generate(*flags, num_tokens=12):
-  done = _run(
+  done = commands.run(
     'scripts/generate.py',
     f'--max_new_tokens={num_tokens}',
     '--stop_tokens=',
@@ -79,7 +67,7 @@ def test_a_text_is_streamed_and_ends_at_a_stop_string(plain):
 
 def test_the_fastest_tree_is_found_first():
   """Of those that fit: plain sampling and the chain of two."""
-  done = _run(
+  done = commands.run(
     'scripts/generate.py',
     *('--prompt=import ', '--tune', '--format=json', '--stop_tokens='),
     *('--max_new_tokens=8', '--forward_nodes=3'),
@@ -106,7 +94,7 @@ def test_the_fastest_tree_is_found_first():
   ],
 )
 def test_a_mistake_is_one_line(flags, message):
-  done = _run('scripts/generate.py', *flags)
+  done = commands.run('scripts/generate.py', *flags)
   assert done.returncode == 1 and message in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
 
@@ -120,7 +108,9 @@ _LIST = '--scheme=list_quantiser'
 
 def test_one_codec_is_fitted_and_no_other_taken_for_it(tmp_path):
   run = 'scripts/train_vae.py', f'--workdir={tmp_path}', *_TINY
-  done = _run(*run, _LIST, '--num_messages=4', '--config.refine.num_kmeans=99')
+  done = commands.run(
+    *run, _LIST, '--num_messages=4', '--config.refine.num_kmeans=99'
+  )
   assert done.returncode == 0, done.stderr
   assert 'list_quantiser_8.safetensors, named by the number' in done.stdout
   assert f'encode --model {tmp_path} --scheme list_quantiser' in done.stdout
@@ -142,9 +132,9 @@ def test_one_codec_is_fitted_and_no_other_taken_for_it(tmp_path):
     ([_LIST, '--num_messages=0'], 'num_messages must be at least 1, got 0'),
     ([_LIST, '--num_groups=2'], 'num_groups of a list quantiser must be 1'),
   ):
-    done = _run(*run, '--config.refine.num_kmeans=99', *flags)
+    done = commands.run(*run, '--config.refine.num_kmeans=99', *flags)
     assert done.returncode == 1 and message in done.stderr, done.stderr
-  done = _run(*run, "--config.schemes=('list_quantiser',)")
+  done = commands.run(*run, "--config.schemes=('list_quantiser',)")
   assert done.returncode == 0 and 'need no VAE' in done.stdout, done.stderr
   assert [x.name for x in tmp_path.iterdir()] == ['fits']
 
@@ -157,7 +147,7 @@ _INVARIANCE = (
 
 def test_texts_that_a_mesh_leaves_alone_are_told_so(tmp_path):
   workdir = f'--workdir={tmp_path}'
-  done = _run('scripts/check_invariance.py', *_INVARIANCE, workdir)
+  done = commands.run('scripts/check_invariance.py', *_INVARIANCE, workdir)
   assert done.returncode == 0, done.stderr
   assert done.stdout.splitlines()[-1].endswith('explain: 0 of 1')
   (row,) = tables.read_csv(tmp_path / 'results.csv')
@@ -186,13 +176,20 @@ invariance.count_changes = count
 sys.argv = ['check_invariance.py', *{_INVARIANCE}, '--workdir={tmp_path}']
 runpy.run_path('scripts/check_invariance.py', run_name='__main__')
 """
-  done = _run('-c', code)
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=commands.ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
   assert done.returncode == 1
   assert done.stdout.splitlines()[-1].endswith('explain: 1 of 2'), done.stderr
 
 
 def test_the_demo_ends_with_its_figures_and_says_what_a_cpu_gains():
-  text = (ROOT / 'scripts/demo.py').read_text()
+  text = (commands.ROOT / 'scripts/demo.py').read_text()
   named = set(re.findall(r'^  (\S+\.png)  +\w+ \w+', text, re.M))
   drawn = {f'toy/{name}' for name in toy.run.figures}
   drawn |= {f'digits/{name}' for name in images.run.figures}

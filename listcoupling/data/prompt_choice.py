@@ -54,9 +54,9 @@ def choose(
       without a token, or no prompt short enough.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> import listcoupling as lc
     >>> prompts = Prompts(('1', '2'), ('def main', 'import os'), 'here')
-    >>> chosen = choose(prompts, shipped_pair()[0].tokenizer, num_prompts=1,
+    >>> chosen = choose(prompts, lc.shipped_pair()[0].tokenizer, num_prompts=1,
     ...                 seed=0, max_tokens=8)
     >>> chosen.tokens.shape[0]
     1

@@ -32,3 +32,7 @@ __all__ = [
   'read_chat_template',
   'tune',
 ]
+
+
+def __dir__():
+  return __all__

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import bounds, gumbel
+from listcoupling import bounds, gumbel, standard_errors
 from listcoupling.decoding import filters, placement, tree
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
@@ -27,6 +27,7 @@ __all__ = [
   'LawsAlong',
   'calibration',
   'canonical_margins',
+  'common_atoms',
   'differences',
   'expected_acceptance',
   'generated',
@@ -207,8 +208,7 @@ def laws_along(
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=4)
     >>> out = lc.generate(
     ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)
@@ -256,8 +256,7 @@ def expected_acceptance(
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=4)
     >>> out = lc.generate(
     ...     jax.random.key(0), target, [drafter], [[1, 2]], [2], options)
@@ -270,9 +269,9 @@ def expected_acceptance(
     target, drafter, prompts, prompt_lengths, generation, options
   )
   found = np.asarray(_acceptance(laws, options.num_drafts))[rows >= 0]
-  errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
-  means = map(float, found.mean(axis=0))
-  return Acceptance(*means, tuple(map(float, errors)), len(found))
+  means, errors = zip(*map(standard_errors.mean_error, found.T))
+  errors = np.array(errors, float).tolist()  # NaN of one token
+  return Acceptance(*means, tuple(errors), len(found))
 
 
 @functools.partial(jax.jit, static_argnames='num_drafts')
@@ -308,8 +307,7 @@ def calibration(generation) -> Calibration:
 
   Example:
     >>> import listcoupling as lc
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> target, drafter = lc.shipped_pair()
     >>> options = lc.GenerateOptions(max_new_tokens=8)
     >>> out = lc.generate(jax.random.key(0), target, drafter,
     ...                   [[1, 2], [3, 4]], [2, 2], options)
@@ -329,11 +327,13 @@ def calibration(generation) -> Calibration:
       'only gumbel_tree predicts what is accepted; got a generation of '
       'another method.'
     )
-  calls = figures.target_calls.sum()
-  # Rows are independent; a ratio of sums by its linear part.
-  miss = accepted - predicted
-  excess = miss - figures.target_calls[:, None] * miss.sum(axis=0) / calls
-  errors = np.sqrt(len(miss)) * excess.std(axis=0, ddof=1) / calls
+  calls = figures.target_calls  # rows are independent
+  terms = [
+    standard_errors.ratio_terms(miss, calls)
+    for miss in (accepted - predicted).T
+  ]
+  errors = np.array([*map(standard_errors.cluster_error, terms)], float)
+  calls = calls.sum()
   return Calibration(predicted.sum(0) / calls, accepted.sum(0) / calls, errors)
 
 

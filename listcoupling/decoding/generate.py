@@ -122,8 +122,8 @@ def generate(
       `jax.vmap` or `jax.grad`.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> import listcoupling as lc
+    >>> target, drafter = lc.shipped_pair()
     >>> out = generate(jax.random.key(0), target, [drafter], [[1, 2, 3]], [3],
     ...                GenerateOptions(max_new_tokens=8))
     >>> out.tokens.shape
@@ -302,7 +302,7 @@ def prepare(
       mesh=None if mesh is None else mesh.shape,
       on_block=on_block is None,
     )
-  target, drafters = _place(target, drafters, mesh, vocab_size)
+  target, drafters = place_models(target, drafters, mesh, vocab_size)
   sampler, params = _sampler(target, drafters, options, vocab_size, *shape)
   tokens, all_lengths = _into_bucket(prompts, lengths, *shape)
   return Call(
@@ -345,10 +345,22 @@ def _device(target, drafters):
   return placement.one_device(models)
 
 
-def _place(target, drafters, mesh, vocab_size):
-  """The models on the mesh, if there is one."""
+def place_models(
+  target: LanguageModel,
+  drafters: Sequence,
+  mesh: Mesh | None,
+  vocab_size: int,
+) -> tuple[LanguageModel, list]:
+  """The models on the mesh, if there is one.
+
+  Args:
+    target: whose sizes the mesh must divide.
+    drafters: of them, language models are placed.
+    mesh: in standard form.
+    vocab_size: V, the largest of all models'.
+  """
   if mesh is None:
-    return target, drafters
+    return target, list(drafters)
   target = target.place(target, mesh, vocab_size=vocab_size, strict=True)
   placed = []
   for drafter in drafters:

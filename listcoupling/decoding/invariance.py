@@ -88,9 +88,9 @@ def count_changes(
       `generate` under any change. All before the first text is written.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
+    >>> import listcoupling as lc
     >>> rows = count_changes(
-    ...   jax.random.key(0), *shipped_pair(), np.ones((2, 3), int),
+    ...   jax.random.key(0), *lc.shipped_pair(), np.ones((2, 3), int),
     ...   np.full(2, 3), GenerateOptions(max_new_tokens=8),
     ...   methods=('gumbel_tree',), meshes={'one': jax.make_mesh((1,), 'tp')})
     >>> rows[0]['change'], rows[0]['explained']

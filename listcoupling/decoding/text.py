@@ -95,8 +95,8 @@ def generate_text(
     ValueError: as `generate` and `encode_prompts`.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> target, drafter = shipped_pair()
+    >>> import listcoupling as lc
+    >>> target, drafter = lc.shipped_pair()
     >>> options = GenerateOptions(max_new_tokens=8)
     >>> done, = generate_text(gumbel.seed_key(0), target, [drafter],
     ...                       ['def main('], options)
@@ -362,8 +362,9 @@ def encode_prompts(
       tokenizer.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> prompts, lengths = encode_prompts(shipped_pair()[0].tokenizer, ['def'])
+    >>> import listcoupling as lc
+    >>> tokenizer = lc.shipped_pair()[0].tokenizer
+    >>> prompts, lengths = encode_prompts(tokenizer, ['def'])
     >>> prompts.shape[0], int(lengths[0]) >= 1
     (1, True)
   """
@@ -457,8 +458,8 @@ class TextStream:
   so does what may be the beginning of one.
 
   Example:
-    >>> from listcoupling.models.pretrained import shipped_pair
-    >>> tokenizer = shipped_pair()[0].tokenizer
+    >>> import listcoupling as lc
+    >>> tokenizer = lc.shipped_pair()[0].tokenizer
     >>> ids, stream = tokenizer.encode('a, b').ids, TextStream(tokenizer)
     >>> stream.push(ids[:-1]) + stream.push(ids, last=True)
     'a, b'

@@ -56,7 +56,7 @@ class _Law(NamedTuple):
 
 
 class _Looked(NamedTuple):
-  """What a step finds at the last node."""
+  """Findings of a step at the last node."""
 
   more: jax.Array  # [] bool, a draw is left; else the node is judged
   enters: jax.Array  # [] bool, the draw has a node of its own

@@ -83,7 +83,7 @@ def _group_jobs(config) -> dict[str, tuple]:
 
 
 def _filled(jobs: Mapping[str, tuple], compute: Callable):
-  """What `prepare` answers: compute(*job) of each job gives its row."""
+  """Answer of `prepare`: compute(*job) of each job gives its row."""
 
   def fill(record):
     rows = record.rows(jobs, lambda job: compute(*job), key='job')

@@ -28,7 +28,7 @@ Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -314,7 +314,7 @@ _CURVES = {
 # What the best decoder should reach: a scheme, its measure, what it is held
 # against, the decibels it may be above that, and whether K = 1 counts, where
 # groups are none.
-_CLAIMS = (
+_EXPECTED = (
   ('lattice', 'mean_db', 'lloyd_max', 4.5, True),
   ('lattice_mse', 'mse_db', 'lloyd_max', 5.5, True),
   ('lattice_mse', 'mse_db', 'modulo_mse', 0.0, True),
@@ -495,9 +495,9 @@ def _limit_rows(config) -> list[dict]:
   rows = []
   for n, count in itertools.product(config.num_decoders, config.num_messages):
     side = config.side_variance
-    cells, known = count * n, 1 / (1 + n / side)
+    levels, known = count * n, 1 / (1 + n / side)
     limits = {
-      'lloyd_max': gaussian_baselines.lloyd_max_mse(cells, known),
+      'lloyd_max': gaussian_baselines.lloyd_max_mse(levels, known),
       'limit_list': gaussian_baselines.list_mse_limit(count, n, side),
     }
     if n == 1:
@@ -506,7 +506,7 @@ def _limit_rows(config) -> list[dict]:
       row = {'scheme': name, 'num_decoders': n, 'num_messages': count}
       row['mse_db'] = float(10 * np.log10(mse))
       if name == 'lloyd_max':
-        row['mean_db'] = gaussian_baselines.log_quantiser_db(cells, known)
+        row['mean_db'] = gaussian_baselines.log_quantiser_db(levels, known)
       rows.append(row)
   return rows
 
@@ -514,13 +514,34 @@ def _limit_rows(config) -> list[dict]:
 def as_text(rows) -> str:
   """The table for a terminal, and where it is not as it should be."""
   table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
-  lines = *_below_no_message(table), *_beyond_the_bound(rows), *_claims(table)
+
+  def below_no_message(row):
+    plain = table.get(('no_message', row['num_decoders'], 1))
+    if plain and row['num_messages'] >= 4:
+      return row['mse_db'] < plain['mse_db']
+
+  def beyond_the_bound(row):  # which is proved for iid labels
+    if row.get('error_bound') is not None:
+      return row['error_rate'] > row['error_bound'] + 5 * row['error_rate_se']
+
+  below = 'MSE below no message', below_no_message, ' of at least 2 bits'
+  beyond = 'P[error] above Proposition 4', beyond_the_bound, ''
+  lines = *_counts(rows, *below), *_counts(rows, *beyond), *_met(table)
   return '\n'.join([tables.as_text(rows, COLUMNS), *lines])
 
 
-def _claims(table) -> Iterator[str]:
-  """Of how many cells (K, L) each of `_CLAIMS` is true, and of which not."""
-  for scheme, name, other, most, with_one in _CLAIMS:
+def _counts(rows, what: str, holds: Callable, which: str) -> Iterator[str]:
+  """In how many rows of each scheme something holds; None: does not count."""
+  for scheme in SELECTED:
+    found = [holds(row) for row in rows if row['scheme'] == scheme]
+    found = [each for each in found if each is not None]
+    if found:
+      yield f'{scheme}: {what} in {sum(found)} of {len(found)} rows{which}'
+
+
+def _met(table) -> Iterator[str]:
+  """Of how many settings (K, L) each of `_EXPECTED` holds, and of which not."""
+  for scheme, name, other, most, with_one in _EXPECTED:
     gaps, missed = [], []
     for (own, n, count), row in table.items():
       beside = table.get((other, n, count))
@@ -534,38 +555,8 @@ def _claims(table) -> Iterator[str]:
       what = f'within {most:g} dB of' if most else 'ahead of'
       yield (
         f'{scheme}: {what} {other} in {name} in {len(gaps) - len(missed)} of '
-        f'{len(gaps)} cells, by {min(gaps):+.2f} to {max(gaps):+.2f} dB'
+        f'{len(gaps)} settings, by {min(gaps):+.2f} to {max(gaps):+.2f} dB'
         + (f'; not at {", ".join(missed)}' if missed else '')
-      )
-
-
-def _beyond_the_bound(rows) -> Iterator[str]:
-  """Where trials miss more than by Proposition 4, proved for iid labels."""
-  for scheme in SELECTED:
-    beyond = [
-      r['error_rate'] > r['error_bound'] + 5 * r['error_rate_se']
-      for r in rows
-      if r['scheme'] == scheme and r.get('error_bound') is not None
-    ]
-    if beyond:
-      yield (
-        f'{scheme}: P[error] above Proposition 4 in {sum(beyond)} of '
-        f'{len(beyond)} rows'
-      )
-
-
-def _below_no_message(table) -> Iterator[str]:
-  """In how many rows the mean squared error is below that of no message."""
-  for scheme in SELECTED:
-    below = [
-      row['mse_db'] < table['no_message', n, 1]['mse_db']
-      for (own, n, count), row in table.items()
-      if own == scheme and count >= 4 and ('no_message', n, 1) in table
-    ]
-    if below:
-      yield (
-        f'{scheme}: MSE below no message in {sum(below)} of {len(below)} rows '
-        'of at least 2 bits'
       )
 
 
@@ -579,7 +570,7 @@ def plot(rows: list[dict], path) -> None:
     row | {'kind': kind, 'bits': np.log2(row['num_messages'])}
     for kind in kinds
     for row in rows
-    if kind in row
+    if row.get(kind) is not None
   ]
   with plots.panels(
     path,

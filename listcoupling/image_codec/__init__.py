@@ -48,3 +48,7 @@ __all__ = [
   'to_bytes',
   'write',
 ]
+
+
+def __dir__():
+  return __all__

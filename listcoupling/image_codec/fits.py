@@ -87,7 +87,8 @@ def make_trained(
     >>> len(make_trained('gls', model).digest)
     32
   """
-  if scheme in ('gls_kmeans', 'lattice') and model.fit.classifier is None:
+  own = schemes.SCHEMES[scheme]
+  if own.has_vae and own.has_fit and model.fit.classifier is None:
     raise ValueError(f'{scheme} needs a fit with a classifier; this has none.')
   parts = [part for part in (model.networks, model.fit) if part is not None]
   configs = [part.config for part in parts]
@@ -231,7 +232,7 @@ def _making(
 ) -> str:
   """The command that adds a codec to a workdir."""
   words = f'scripts/train_vae.py --workdir {directory}'
-  if scheme != 'gls':
+  if schemes.SCHEMES[scheme].has_fit:
     words += (
       f' --scheme {scheme} --num_decoders {num_decoders} '
       f'--num_messages {num_messages}'
@@ -265,10 +266,10 @@ def _vae_files(
   return {float(vae.load(path)[2].get('beta', np.nan)): path for path in found}
 
 
-def _load_gls(path) -> Trained:
+def _load_vae(scheme, path) -> Trained:
   params, config, about = vae.load(path)
   model = schemes.Model(vae.networks(config), params)
-  return make_trained('gls', model, side_kind=about.get('side_kind', 'crop'))
+  return make_trained(scheme, model, side_kind=about.get('side_kind', 'crop'))
 
 
 def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
@@ -306,22 +307,17 @@ def _choices(
   directory, scheme, num_decoders, num_messages, num_groups, bin_size
 ) -> dict[float | None, Callable[[], Trained]]:
   """beta -> how to read the networks; None is the beta of list_quantiser."""
-  if scheme not in schemes.SCHEMES:
-    raise ValueError(
-      f'scheme must be one of {tuple(schemes.SCHEMES)}, got {scheme!r}.'
-    )
   making = _making(
     directory, scheme, num_decoders, num_messages, num_groups, bin_size
   )
-  if scheme == 'gls':
-    paths = _vae_files(directory, making)
-    return {b: functools.partial(_load_gls, path) for b, path in paths.items()}
-  count = schemes.SCHEMES[scheme].num_codewords(
-    num_decoders, num_messages, num_groups, bin_size
-  )
-  places = {None: None}
-  if scheme != 'list_quantiser':
-    places = _vae_files(directory, making)
+  own = schemes.SCHEMES[scheme]
+  places = _vae_files(directory, making) if own.has_vae else {None: None}
+  if not own.has_fit:
+    return {
+      beta: functools.partial(_load_vae, scheme, path)
+      for beta, path in places.items()
+    }
+  count = own.num_codewords(num_decoders, num_messages, num_groups, bin_size)
   path_of = functools.partial(
     fit_path, directory, scheme, count, num_groups=num_groups, bin_size=bin_size
   )
@@ -356,11 +352,17 @@ class CodecSizes(NamedTuple):
 
 
 def check_code(code: CodecSizes, bin_size: int | None) -> None:
-  """ValueError for sizes below 1, or where G or M are not for the scheme."""
+  """ValueError for sizes that are missing, below 1 or not for the scheme."""
+  own = schemes.SCHEMES[code.scheme]
   for name, size in (*zip(code._fields[1:], code[1:]), ('bin_size', bin_size)):
+    if size is None and name != 'bin_size' and own.has_fit:
+      raise ValueError(
+        f'{name} must be given for {code.scheme}, whose codebook is fitted for '
+        'K decoders and L messages, got None.'
+      )
     if size is not None and size < 1:
       raise ValueError(f'{name} must be at least 1, got {size}.')
-  if code.scheme == 'list_quantiser':
+  if not own.has_vae:
     if code.num_groups != 1:
       raise ValueError(
         f'num_groups of a list quantiser must be 1, got {code.num_groups}: its '
@@ -430,7 +432,7 @@ def load_model(
     directory: workdir of scripts/train_vae.py (or a model folder in it) or of
       scripts/evaluate_compression.py.
     scheme: key of `scheme.SCHEMES`.
-    num_decoders: K; not read for gls where there is one VAE.
+    num_decoders: K; may be left out for gls alone.
     num_messages: L, likewise.
     num_groups: G, divides K.
     bin_size: M of a list quantiser; None takes the evaluation's choice, or 1.
@@ -442,9 +444,14 @@ def load_model(
 
   Raises:
     FileNotFoundError: if there is no finished training or no such fit.
-    ValueError: for a scheme or beta that is not there, G that does not divide
-      K, M > 1 of another scheme, or a damaged file.
+    ValueError: for a scheme or beta that is not there, no K or L for another
+      scheme than gls, G that does not divide K, M > 1 of another scheme, or a
+      damaged file.
   """
+  if scheme not in schemes.SCHEMES:
+    raise ValueError(
+      f'scheme must be one of {tuple(schemes.SCHEMES)}, got {scheme!r}.'
+    )
   directory = pathlib.Path(directory)
   code = CodecSizes(scheme, num_decoders, num_messages, num_groups)
   check_code(code, bin_size)
@@ -464,7 +471,7 @@ def load_model(
       f'got {beta}.'
     )
   trained = choices[beta]()
-  if scheme == 'gls' and count is not None:
+  if count is not None and not schemes.SCHEMES[scheme].has_fit:
     return trained._replace(num_candidates=count)
   return trained
 

@@ -166,6 +166,14 @@ class Scheme(NamedTuple):
     decode: (model, prepared, messages [B], sides [B, C, h, w], decoders [C],
       settings) -> Decoding.
     num_codewords: (K, L, G, M) -> F that its fit must have; 0 without a fit.
+    number: of its keys, where what is fitted draws some.
+    has_vae: the networks of a VAE are among its own; codewords alone are put in
+      bins of M.
+    has_fit: codewords and networks are learnt from what it delivers; with a VAE
+      a classifier is among them.
+    has_race: candidates are drawn and race, in any groups of decoders.
+    has_lattice: codewords are points of the latent space, for one L, in a group
+      for each decoder.
   """
 
   name: str
@@ -173,6 +181,11 @@ class Scheme(NamedTuple):
   encode: Callable[..., codec.Encoding]
   decode: Callable[..., Decoding]
   num_codewords: Callable[[int, int, int, int], int]
+  number: int
+  has_vae: bool = True
+  has_fit: bool = True
+  has_race: bool = False
+  has_lattice: bool = False
 
 
 def draw_codebook(
@@ -462,7 +475,14 @@ SCHEMES = {
   scheme.name: scheme
   for scheme in (
     Scheme(
-      'gls', _prepare_race, _encode_gls, _decode_gls, lambda k, l, g, m: 0
+      'gls',
+      _prepare_race,
+      _encode_gls,
+      _decode_gls,
+      lambda k, l, g, m: 0,
+      number=0,
+      has_fit=False,
+      has_race=True,
     ),
     Scheme(
       'gls_kmeans',
@@ -470,6 +490,8 @@ SCHEMES = {
       _encode_kmeans,
       _decode_kmeans,
       lambda k, l, g, m: l * g,
+      number=1,
+      has_race=True,
     ),
     Scheme(
       'list_quantiser',
@@ -477,6 +499,8 @@ SCHEMES = {
       _encode_list,
       _decode_list,
       lambda k, l, g, m: l * k * m,
+      number=2,
+      has_vae=False,
     ),
     Scheme(
       'lattice',
@@ -484,6 +508,8 @@ SCHEMES = {
       _encode_lattice,
       _decode_lattice,
       lambda k, l, g, m: l * g,
+      number=3,
+      has_lattice=True,
     ),
   )
 }

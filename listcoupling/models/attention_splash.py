@@ -130,7 +130,7 @@ def _kernel(mask, h, rest, programs, interpret):
 
 
 def _told(mask, h, rest, block, programs):
-  """What the kernel asks about a mask: [B, S, C] for all programs of a row."""
+  """Mask [B, S, C] in the kernel's terms, for all programs of a row."""
   from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_mask_info,
   )

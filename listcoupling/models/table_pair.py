@@ -66,7 +66,7 @@ def _apply(params, tokens, positions, mask, cache, start):
 
 
 def posterior(draft_logits: jax.Array, sigma: float) -> tuple[jax.Array, float]:
-  """What the drafter's logits d tell of the target's: independent normals.
+  """Laws of the target's logits, given the drafter's d: independent normals.
 
   Their mean is b d and their variance b sigma^2, b = S^2 / (S^2 + sigma^2) with
   S the spread of the target's own.

@@ -37,6 +37,12 @@ class Pool(NamedTuple):
   starts: jax.Array | None = None  # [C, R, K, H, W] see `decode`
 
 
+def squared_error(images, source) -> jax.Array:
+  """Squared error per pixel: [B, K, H, W] against [B, H, W] -> [B, K]."""
+  axes = tuple(range(2, images.ndim))
+  return jnp.mean((images - source[:, None]) ** 2, axes)
+
+
 def list_loss(images, source, count, *, mean_weight) -> jax.Array:
   """Squared error per pixel: 1 - w of the best decoder's and w of the mean.
 
@@ -60,8 +66,7 @@ def list_loss(images, source, count, *, mean_weight) -> jax.Array:
     >>> list_loss(images, source, 2, mean_weight=0.5).tolist()
     [0.25]
   """
-  axes = tuple(range(2, images.ndim))
-  error = jnp.mean((images - source[:, None]) ** 2, axes)  # [B, K]
+  error = squared_error(images, source)
   place = jnp.arange(error.shape[1], dtype=jnp.int32)[None]
   used = place < jnp.reshape(count, (-1, 1))
   best = jnp.min(jnp.where(used, error, jnp.inf), axis=1)

@@ -1,4 +1,4 @@
-"""Everything that the schemes of the image codec learn, kept in one workdir.
+"""The codecs of one workdir: what their schemes learn, and what they deliver.
 
 The VAEs, one per beta; then, for `gls_kmeans`, `lattice` and `list_quantiser`,
 codewords, classifier and codeword decoder for each number of codewords, of
@@ -13,7 +13,7 @@ codewords of a bin, P pixels, D latent size, [H, W] source, [h, w] side.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,22 +22,15 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import files, gumbel, together
+from listcoupling import bounds, files, gumbel, together
 from listcoupling.compression import list_quantiser
-from listcoupling.image_codec import fits, lattice_space
+from listcoupling.data import side_information
+from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.fits import CodecSetting, CodecSizes
-from listcoupling.image_codec.trials import (
-  Sent,
-  Trials,
-  by_messages,
-  prepare,
-  send,
-  squared_error,
-  transmit,
-)
 from listcoupling.models import codeword_decoder, vae
 from listcoupling.training import codeword_decoder as training
+from listcoupling.training import lattice_space
 from listcoupling.training import vae as vae_training
 
 # Fields of the training's config that say what fits learn from.
@@ -70,7 +63,8 @@ def family_of(code: CodecSizes) -> str:
 
 def needs_vae(names: Iterable[str]) -> bool:
   """Whether one of these schemes does; a list quantiser needs none."""
-  return set(names) != {'list_quantiser'}
+  own = (schemes.SCHEMES.get(name) for name in names)
+  return any(each is None or each.has_vae for each in own)
 
 
 def fitted_betas(config, name: str) -> tuple[float | None, ...]:
@@ -110,60 +104,175 @@ def train_models(
 
 
 def fit_codec(
-  config,
-  workdir,
-  models: Mapping[float, schemes.Model],
-  code: CodecSizes,
-  bin_size: int = 1,
+  config, workdir, code: CodecSizes, bin_size: int = 1, *, mesh=None
 ) -> dict[float | None, pathlib.Path]:
-  """Fits one codec on the VAEs that a table of this config fits it on.
+  """Fits one codec as a table of this config does, and trains its VAEs.
 
-  Process 0 does it, on one device.
+  Process 0 fits, on one device. Another fit in the place of this one is refused
+  before anything is trained.
 
   Args:
     config: of an image table, see configs/vae_digits.py.
-    workdir: its fits/ holds the files.
-    models: of `train_models`; none for a list quantiser.
+    workdir: its fits/ holds the files, its model*/ the VAEs.
     code: the codec.
     bin_size: M.
+    mesh: of the VAEs, see `train_models`.
 
   Returns:
     The file of each beta; nothing on other processes.
   """
-  codecs = Codecs(
-    config.train,
-    workdir,
-    vae_training.load_halves(config.train),
-    models,
-    config.refine,
-    num_decoders=[code.num_decoders],
-    num_messages=code.num_messages,
-    bin_size=bin_size,
-  )
+  vae_training.check_config(config.train)
+  codecs_on = functools.partial(
+    Codecs, config.train, workdir, vae_training.load_halves(config.train),
+    options=config.refine, num_decoders=[code.num_decoders],
+    num_messages=code.num_messages, bin_size=bin_size,
+  )  # fmt: skip
   betas = fitted_betas(config, code.scheme)
   settings = [CodecSetting(beta, None, bin_size) for beta in betas]
+  models = {}
+  if needs_vae([code.scheme]):
+    names = config.betas or (config.train.beta,)
+    models = dict.fromkeys(names, schemes.Model())
+  together.together(lambda: codecs_on(models=models).check({code: settings}))
+  if models:
+    models = train_models(config.train, config.betas, workdir, mesh=mesh)
+  codecs, leads = codecs_on(models=models), together.leads()
   with together.all_or_none():
-    if together.leads():
+    if leads:
       codecs.fit({code: settings})
-  count = schemes.SCHEMES[code.scheme].num_codewords(*code[1:], bin_size)
-  return {
-    beta: fits.fit_path(
-      workdir,
-      code.scheme,
-      count,
-      beta,
-      num_groups=code.num_groups,
-      bin_size=bin_size,
-    )
-    for beta in betas
-    if together.leads()
-  }
+  size = _size(code, settings[0])
+  paths = {b: _Fits(codecs, code.scheme, b).path(size) for b in betas}
+  return paths if leads else {}
 
 
-@by_messages
+class Trials(NamedTuple):
+  """R images made ready for every number of decoders up to K and every L."""
+
+  right: jax.Array  # [R, H, W]
+  sides: jax.Array  # [R, K, h, w]
+  prepared: schemes.Prepared | jax.Array | None  # see `scheme.Scheme`
+
+
+class Sent(NamedTuple):
+  """R images at K decoders."""
+
+  images: jax.Array  # [R, K, H, W]
+  error: jax.Array  # [R, K] squared error per pixel
+  found: jax.Array  # [R, K] decoder holds the encoder's choice
+  error_bound: jax.Array  # [R] on the chance that nobody finds it, or NaN
+
+
+def make_trials(
+  key, name: str, model: schemes.Model, halves, *, num_candidates: int,
+  num_decoders: int, side_shape, side_kind: str = 'crop', side_noise=0.0,
+) -> Trials:  # fmt: skip
+  """Side information, which depends on no model, and candidates.
+
+  Args:
+    key: typed key; reusable for other domains.
+    name: of the scheme.
+    model: its networks.
+    halves: `data.images.Halves` of R images.
+    num_candidates: N.
+    num_decoders: K, the most there will be.
+    side_shape: (h, w) or (h, w, C).
+    side_kind: of `data.side_information.KINDS`.
+    side_noise: standard deviation of noise in it.
+  """
+  right = jnp.asarray(halves.right)
+  sides = side_information.draw_sides(
+    key, jnp.asarray(halves.left), right, num_decoders, tuple(side_shape),
+    kind=side_kind, noise=side_noise,
+  )  # fmt: skip
+  settings = schemes.Settings(num_candidates, num_decoders, None)
+  prepared = _prepare(key, model, right, sides, name=name, settings=settings)
+  return Trials(right, sides, prepared)
+
+
+@functools.partial(jax.jit, static_argnames=('name', 'settings'))
+def _prepare(key, model, right, sides, *, name, settings):
+  rows = jnp.arange(len(right), dtype=jnp.int32)
+  return schemes.SCHEMES[name].prepare(
+    key, rows, model, settings, images=right, sides=sides
+  )
+
+
+def _transmit(model: schemes.Model, trials: Trials, settings, name: str):
+  """Sends all images to the first K decoders.
+
+  Args:
+    model: networks and fit.
+    trials: for at least K decoders.
+    settings: `scheme.Settings`.
+    name: of the scheme.
+
+  Returns:
+    The candidates of these decoders, `Encoding` and `Decoding`.
+  """
+  scheme, count = schemes.SCHEMES[name], settings.num_decoders
+  prepared = trials.prepared
+  if isinstance(prepared, schemes.Prepared):
+    weights = prepared.decoder_log_weights[:, :count]
+    prepared = prepared._replace(decoder_log_weights=weights)
+  encoding = scheme.encode(model, prepared, trials.right, settings)
+  decoding = scheme.decode(
+    model, prepared, encoding.message, trials.sides[:, :count],
+    jnp.arange(count, dtype=jnp.int32), settings,
+  )  # fmt: skip
+  return prepared, encoding, decoding
+
+
+def _by_messages(function: Callable) -> Callable:
+  """Compiles function(model, trials, settings, name) for all L at once.
+
+  A lattice alone is made for one L.
+  """
+
+  @functools.partial(jax.jit, static_argnames=('settings', 'name'))
+  def compiled(model, trials, num_messages, *, settings, name):
+    if num_messages is not None:
+      settings = settings._replace(num_messages=num_messages)
+    return function(model, trials, settings, name)
+
+  def call(model, trials, settings, name):
+    num_messages = None
+    if not schemes.SCHEMES[name].has_lattice:
+      num_messages = settings.num_messages
+      settings = settings._replace(num_messages=None)
+    return compiled(model, trials, num_messages, settings=settings, name=name)
+
+  return call
+
+
+@_by_messages
+def _send(model, trials, settings, name) -> Sent:
+  """As `_transmit`: what decoders have, how far off it is, and the bound."""
+  prepared, encoding, decoding = _transmit(model, trials, settings, name)
+  found = decoding.index == encoding.index[:, None]
+  bound = jnp.full(len(trials.right), jnp.nan, jnp.float32)
+  if not schemes.SCHEMES[name].has_fit and not settings.shared_race:
+    # Theorem 2 is about a race for each decoder and labels that know nothing.
+    bound = error_bound(prepared, encoding.index, settings)
+  error = training.squared_error(decoding.images, trials.right)
+  return Sent(decoding.images, error, found, bound)
+
+
+def error_bound(prepared: schemes.Prepared, index, settings) -> jax.Array:
+  """`bounds.codebook_error_bound` [R] of the encoder's candidates [R]."""
+  place = index[:, None]
+  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [R, N]
+  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
+  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
+  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
+  return bounds.codebook_error_bound(
+    meant, heard, settings.num_messages, num_groups=settings.num_groups
+  )
+
+
+@_by_messages
 def _held(model, trials, settings, name):
   """Crops of the first K decoders of all images; the rest repeat the first."""
-  decoding = transmit(model, trials, settings, name)[-1]
+  decoding = _transmit(model, trials, settings, name)[-1]
   missing = trials.sides.shape[1] - settings.num_decoders
 
   def pad(x):
@@ -210,7 +319,7 @@ def make_pool(
 
 
 class Size(NamedTuple):
-  """What fits of one scheme and beta differ in."""
+  """Sizes by which fits of one scheme and beta differ."""
 
   num_codewords: int  # F
   num_groups: int = 1  # G
@@ -280,7 +389,8 @@ class Codecs:
     """(scheme, beta) -> size -> every K, in the order of L."""
     wanted = {}
     for code in sorted(choices, key=lambda code: code.num_messages):
-      if family_of(code) in ('gls', 'side_only'):  # need a VAE alone
+      own = schemes.SCHEMES.get(family_of(code))
+      if own is None or not own.has_fit:  # a VAE is enough
         continue
       for setting in choices[code]:
         fits.check_code(code, setting.bin_size)
@@ -309,8 +419,8 @@ class Codecs:
     )
 
   def trials(self, key, name, beta, halves, num_candidates) -> Trials:
-    """Side information and candidates for every K, see `trials.prepare`."""
-    return prepare(
+    """Side information and candidates for every K, see `make_trials`."""
+    return make_trials(
       key, name, self.models.get(beta, schemes.Model()), halves,
       num_candidates=num_candidates, num_decoders=self.network.max_decoders,
       side_shape=self.network.side_shape, side_kind=self.train.side_kind,
@@ -325,7 +435,7 @@ class Codecs:
     if family == 'side_only':
       model = self.models[setting.beta]
       return _answer_sides(model, trials, code.num_decoders)
-    if family == 'gls':
+    if not schemes.SCHEMES[family].has_fit:
       model = self.models[setting.beta]
     else:
       model = self._fits[code.scheme, setting.beta][_size(code, setting)]
@@ -337,7 +447,7 @@ class Codecs:
       shared_race=code.scheme == 'shared_race',
       bin_size=setting.bin_size,
     )
-    return send(model, trials, settings, family)
+    return _send(model, trials, settings, family)
 
   def send_all(
     self,
@@ -410,20 +520,20 @@ def _size(code: CodecSizes, setting: CodecSetting) -> Size:
 
 @functools.partial(jax.jit, static_argnames='num_decoders')
 def _answer_sides(model, trials: Trials, num_decoders: int) -> Sent:
-  """What a VAE makes of side information alone."""
+  """Answers of a VAE to side information alone."""
   sides = trials.sides
   images = model.networks.side_only(
     model.params, sides.reshape(-1, *sides.shape[2:])
   )
   images = images.reshape(*sides.shape[:2], *trials.right.shape[1:])
   images = images[:, :num_decoders]
-  error = squared_error(images, trials.right)
+  error = training.squared_error(images, trials.right)
   missing = jnp.full_like(error, jnp.nan)
   return Sent(images, error, missing, missing[:, 0])
 
 
 def _known(file: fits.FitFile) -> dict[str, Any]:
-  """What the file says of a fit by name, as JSON has it."""
+  """Settings of a fit by name, as JSON has them; None: not known."""
   about = {
     'num_decoders': file.num_decoders,
     'side_kind': file.side_kind,
@@ -447,6 +557,7 @@ class _Fits:
 
   def __init__(self, codecs: Codecs, name: str, beta: float | None):
     self._codecs, self._name, self._beta = codecs, name, beta
+    self._scheme = schemes.SCHEMES[name]
     self._model = codecs.models.get(beta, schemes.Model())
     self._key = gumbel.seed_key(codecs.train.seed)
 
@@ -463,17 +574,17 @@ class _Fits:
   def kept(
     self, wanted: Mapping[Size, tuple[int, ...]]
   ) -> dict[Size, schemes.Fit]:
-    """What was fitted before; ValueError if it was for or from other things."""
+    """Fits that are there; ValueError if one was for or from other things."""
     found = {}
     for size, counts in wanted.items():
-      path = self._path(size)
+      path = self.path(size)
       if path.exists():
         file = fits.read_fit(path)
         known = _known(file)
         changed = [
           f'{name} {known[name]}, not {value}'
           for name, value in _known(self._file(size, counts)).items()
-          if known.get(name) not in (None, value)
+          if None not in (known.get(name), value) and known[name] != value
         ]
         if changed:
           raise ValueError(
@@ -483,7 +594,7 @@ class _Fits:
         found[size] = file.fit
     return found
 
-  def _path(self, size: Size) -> pathlib.Path:
+  def path(self, size: Size) -> pathlib.Path:
     return fits.fit_path(
       self._codecs.workdir, self._name, size.num_codewords, self._beta,
       num_groups=size.num_groups, bin_size=size.bin_size,
@@ -491,8 +602,8 @@ class _Fits:
 
   def _file(self, size: Size, counts) -> fits.FitFile:
     """Of a fit that is not yet made: what decides about it."""
-    codecs, vae_digest = self._codecs, None
-    if self._beta is not None:
+    codecs, vae_digest = self._codecs, None  # no VAE, or not trained yet
+    if self._model.params is not None:
       vae_digest = files.digest(self._model.params)
     recipe = codecs.options._asdict() | {
       'list_sizes': self._list_sizes(counts),
@@ -508,14 +619,14 @@ class _Fits:
 
   def _list_sizes(self, counts: tuple[int, ...]) -> tuple[int, ...]:
     """All of one length, so that every fit runs one compiled loop."""
-    if self._name == 'lattice':
+    if self._scheme.has_lattice:
       return counts
     return (counts * self._codecs.num_counts)[: self._codecs.num_counts]
 
   def _fit(self, size: Size, counts) -> schemes.Fit:
     codecs, options = self._codecs, self._codecs.options
     key = self._key_of(size)
-    if self._name == 'lattice':
+    if self._scheme.has_lattice:
       begun = self._begin_lattice(size, *counts)
     else:
       begun = self._begin_codewords(size, key)
@@ -535,12 +646,12 @@ class _Fits:
     file = self._file(size, counts)._replace(
       fit=fit, num_candidates=num_candidates, reach=self._reach(fit.codewords)
     )
-    fits.write_fit(self._path(size), file)
+    fits.write_fit(self.path(size), file)
     return fit
 
   def _reach(self, codewords) -> float | None:
     """Of codewords of the source; those of a lattice are latents."""
-    if self._name == 'lattice':
+    if self._scheme.has_lattice:
       return None
     return fits.reach_of(codewords, self._trials.right)
 
@@ -553,7 +664,7 @@ class _Fits:
     beta = 0
     if self._beta is not None:
       beta = list(self._codecs.models).index(self._beta)
-    numbers = [*schemes.SCHEMES].index(self._name), size.num_codewords, beta
+    numbers = self._scheme.number, size.num_codewords, beta
     if size[1:] != (1, 1):
       numbers += size[1:]
     return numbers
@@ -615,8 +726,7 @@ class _Fits:
     """One network of the means serves all places of a lattice."""
     right, sides = self._trials.right, self._trials.sides
     network = self._codecs.network
-    place = [*schemes.SCHEMES].index('lattice')
-    key = gumbel.domain_key(self._key, gumbel.Domain.FITS, place)
+    key = gumbel.domain_key(self._key, gumbel.Domain.FITS, self._scheme.number)
     latents, log_std = jax.jit(self._model.networks.encode)(
       self._model.params, right
     )

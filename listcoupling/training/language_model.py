@@ -31,7 +31,7 @@ from listcoupling.data import text
 from listcoupling.decoding import language_model, placement
 from listcoupling.models import sharding, transformer
 from listcoupling.models.transformer_config import TransformerConfig
-from listcoupling.training import events, inputs, losses, run_folder
+from listcoupling.training import inputs, losses, run_folder
 
 # Numbers of every row of history.json; with a teacher there are more.
 _IN_HISTORY = ('seconds', 'cross_entropy', 'train')
@@ -206,7 +206,7 @@ def _run(job: Job, manager, steps, first: int, state: TrainState):
     range(first, last), initial=first, total=last, disable=not leads
   )
   with (
-    events.Events(job.folder / 'events' if leads else None, first) as board,
+    run_folder.Events(job.folder / 'events' if leads else None, first) as board,
     run_folder.stopping(manager, job.mesh) as keep,
   ):
     for step in progress:

@@ -284,15 +284,15 @@ def _begin(config, manager, mesh) -> tuple[int, TrainState]:
 
 def _run(config, workdir, manager, mesh, halves):
   """The loop: resume, step, keep. Returns the parameters on one device."""
-  from listcoupling.training import events  # no need of it once it is trained
-
   first, state = _begin(config, manager, mesh)
   history = run_folder.read_history(workdir, first, _METRICS)
   args = _laid_out((gumbel.seed_key(config.seed), *halves['train']), mesh)
   steps = make_train_steps(config, vae.VAEConfig(**config.model), mesh)
   leads, began = together.leads(), history[-1]['step'] if history else 0
   with (
-    events.Events(workdir / 'tensorboard' if leads else None, first) as board,
+    run_folder.Events(
+      workdir / 'tensorboard' if leads else None, first
+    ) as board,
     tqdm.tqdm(
       initial=first, total=config.steps, desc='vae', disable=not leads
     ) as progress,

@@ -8,18 +8,18 @@ from listcoupling.decoding.options import GenerateOptions
 from tests import fakes, statistics
 from tests.decoding import exact
 
-ROWS = 60_000
+ROWS = 24_000
 VOCAB = 5
 PROMPTS = ((2,), (0, 3, 1))  # of different length, alternating over the rows
 LENGTH = 3  # tokens whose joint law is checked
 
 
-def texts(options, *, num_drafters=2):
-  """First tokens [ROWS, LENGTH] and the target."""
+def texts(options, *, num_drafters=2, rows=ROWS):
+  """First tokens [rows, LENGTH] and the target."""
   target, drafters = fakes.random_pair(VOCAB, 1.5, 3, num_drafters)
-  prompts = np.zeros((ROWS, 3), int)
+  prompts = np.zeros((rows, 3), int)
   prompts[::2, :1], prompts[1::2] = PROMPTS
-  lengths = np.where(np.arange(ROWS) % 2, 3, 1)
+  lengths = np.where(np.arange(rows) % 2, 3, 1)
   if options.method == 'autoregressive':
     drafters = []
   out = generate(jax.random.key(0), target, drafters, prompts, lengths, options)

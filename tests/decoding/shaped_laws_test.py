@@ -45,7 +45,7 @@ def written():
   [
     dict(top_k=3),
     dict(top_p=0.8),
-    dict(repetition_penalty=1.4),
+    dict(repetition_penalty=1.3),
     dict(min_new_tokens=0),
     dict(stop_tokens=()),
     dict(logit_bias=()),

@@ -110,7 +110,7 @@ def test_a_choice_of_nodes_biases_rejection_and_no_race(monkeypatch, method):
   )
   monkeypatch.setitem(methods.METHODS, method, broken)
   options = plain(method, num_drafts=2, draft_temperatures=(2.0,))
-  tokens, target = texts(options, num_drafters=1)
+  tokens, target = texts(options, num_drafters=1, rows=60_000)
   table = np.asarray(target.params, np.float64)
   prompt = PROMPTS[1]
   law = exact.law(table[prompt[-2], prompt[-1]], options)

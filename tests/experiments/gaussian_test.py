@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import gaussian as config_file
-from listcoupling import files, tables
+from listcoupling import files, standard_errors, tables
 from listcoupling.compression import distortion
 from listcoupling.compression import gaussian as source
 from listcoupling.config_fields import check_config
@@ -64,7 +64,7 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   plain = by_place['no_message', 2, 1]
   assert plain['paper_mean_db'] == -15.19
   decibels = np.array([_plain_decibels(config, 3, r) for r in range(2)])
-  mean, error = tables.mean_error(decibels.ravel())
+  mean, error = standard_errors.mean_error(decibels.ravel())
   assert plain['mean_db'] == pytest.approx(mean, rel=1e-5)
   assert plain['mean_db_se'] == pytest.approx(error, rel=1e-4)
   for (scheme, _, _), row in by_place.items():
@@ -77,7 +77,7 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   assert np.isclose(
     by_place['limit_wyner_ziv', 1, 2]['mse_db'], -10.79, atol=0.01
   )
-  # A genie's quantiser for decibels, as derived for one cell by hand.
+  # A genie's quantiser for decibels, as derived for one setting by hand.
   assert by_place['lloyd_max', 2, 8]['mean_db'] == pytest.approx(
     -33.78, abs=0.01
   )
@@ -110,7 +110,7 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   ]
 
 
-def test_the_text_says_in_which_cells_expectations_fail():
+def test_the_text_says_in_which_settings_expectations_fail():
   def row(scheme, num_decoders, num_messages, db):
     return {
       'scheme': scheme, 'num_decoders': num_decoders,
@@ -128,12 +128,12 @@ def test_the_text_says_in_which_cells_expectations_fail():
   ]  # fmt: skip
   text = gaussian.as_text(rows)
   assert (
-    'lattice_mse: within 5.5 dB of lloyd_max in mse_db in 1 of 2 cells, by '
+    'lattice_mse: within 5.5 dB of lloyd_max in mse_db in 1 of 2 settings, by '
     '+5.50 to +5.75 dB; not at K=2 L=2 (+5.75 ± 0.42)'
   ) in text
-  # One decoder has no groups: that cell does not count.
+  # One decoder has no groups: that setting does not count.
   assert (
-    'interval_groups: ahead of interval in mean_db in 1 of 1 cells, by -0.50'
+    'interval_groups: ahead of interval in mean_db in 1 of 1 settings, by -0.50'
   ) in text
   assert 'modulo_mse' not in text  # nothing to hold it against
   # The row of one bit does not count.
@@ -142,7 +142,7 @@ def test_the_text_says_in_which_cells_expectations_fail():
 
 
 def test_rows_of_a_file_are_shown_as_they_were(tmp_path):
-  """Empty cells: the bound is not proved for every scheme."""
+  """Empty entries: the bound is not proved for every scheme."""
 
   def row(scheme, rate, **more):
     return {

@@ -98,7 +98,7 @@ def test_table_has_every_row(finished):
   assert [r['mse'] for r in record['table']] == [r['mse'] for r in rows]
   text = images.run.as_text(rows)
   assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
-  names = ['rate_distortion', *(f'examples_{s}' for s in images.SCHEMES)]
+  names = ['rate_distortion', *(f'examples_{s}' for s in images.EVALUATED)]
   assert all((workdir / f'{name}.png').exists() for name in names)
 
 
@@ -147,9 +147,10 @@ def test_the_heading_of_examples_fits_two_decoders(tmp_path, drawn):
     choice='codeword',
   )  # fmt: skip
   canvas = drawn['examples.png'][0].figure
-  heading = canvas._suptitle.get_window_extent()
+  (heading,) = canvas.texts
+  words = ' '.join(heading.get_text().split())
+  heading = heading.get_window_extent()
   assert 0 <= heading.x0 and heading.x1 <= canvas.bbox.width
-  words = ' '.join(canvas._suptitle.get_text().split())
   assert (
     "lists, 4 bits to 2 decoders: green = a decoder with the encoder's "
     in (words)
@@ -496,9 +497,9 @@ def test_every_decoder_of_a_list_is_counted():
 
 def test_the_text_says_where_the_list_quantiser_is_not_reached():
   def row(scheme, gap, error=0.001, **more):
-    cell = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
+    sizes = {'num_decoders': 2, 'num_messages': 4, 'num_groups': 1, 'mse': 0.1}
     gap = {} if gap is None else {'ahead': gap, 'ahead_se': error}
-    return {'scheme': scheme, **cell, **gap, **more}
+    return {'scheme': scheme, **sizes, **gap, **more}
 
   found = [
     {'scheme': 'kmeans', 'num_messages': 4, 'mse': 0.1},
@@ -517,7 +518,7 @@ def test_the_text_says_where_the_list_quantiser_is_not_reached():
   assert 'paper' not in legend
   beside = images.as_text([*found, {'scheme': 'gls', 'paper_mse': 0.07}])
   assert 'paper: best of' in ' '.join(beside.split())
-  assert said.startswith('In how many cells the best decoder of a scheme')
+  assert said.startswith('In how many settings the best decoder of a scheme')
   head, lists, lattice = map(str.split, counts.splitlines())
   assert head == ['scheme', 'ahead', 'level', 'behind']
   assert lists == ['list_quantiser', '1', '0', '1']  # not those of M = 1

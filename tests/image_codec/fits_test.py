@@ -205,6 +205,15 @@ def test_beta_and_candidates_are_chosen_together(copy):
     (dict(num_groups=3), 'num_groups must divide num_decoders = 2, got 3'),
     (dict(num_groups=2, num_messages=3), 'gls_kmeans_6_groups_2_beta_0.3'),
     (dict(bin_size=2), 'bin_size of gls_kmeans must be 1, got 2'),
+    (dict(num_decoders=None), 'num_decoders must be given for gls_kmeans'),
+    (
+      dict(scheme='list_quantiser', num_messages=None),
+      'num_messages must be given for list_quantiser.* got None',
+    ),
+    (
+      dict(scheme='lattice', num_decoders=None, num_messages=None),
+      'num_decoders must be given for lattice',
+    ),
     (dict(scheme='gls'), r'\[0.3, 1.0\], got None'),
     (dict(scheme='gls', beta=0.5), r'\[0.3, 1.0\], got 0.5'),
     (dict(scheme='vq'), 'scheme must be one of'),

@@ -21,18 +21,18 @@ STEPS, BATCH = 300, 128  # of a classifier
 
 def _pool(key, images=2000):
   """Pixel 1 is known to the side, its sign of deviation to latent 1."""
-  cell_key, side_key, latent_key = jax.random.split(key, 3)
-  cells = jax.random.randint(cell_key, (images,), 0, 2)
+  place_key, side_key, latent_key = jax.random.split(key, 3)
+  places = jax.random.randint(place_key, (images,), 0, 2)
   side = jax.random.rademacher(side_key, (images,)).astype(jnp.float32)
   latent = jax.random.rademacher(latent_key, (images, 2)).astype(jnp.float32)
-  source = jnp.asarray(WORDS)[cells] + 0.1 * jnp.stack(
+  source = jnp.asarray(WORDS)[places] + 0.1 * jnp.stack(
     [side, latent[:, 0]], -1
   ).reshape(images, 1, 2)
   return training.Pool(
     jnp.array([1, 2]),
     source,
     jnp.broadcast_to(side[:, None, None, None], (images, 2, 1, 1)),
-    jnp.broadcast_to(cells[None, :, None], (2, images, 2)),
+    jnp.broadcast_to(places[None, :, None], (2, images, 2)),
     # The second decoder of two holds the latent, the only one holds noise.
     jnp.stack([jnp.stack([latent[:, 1], latent[:, 1]], 1),
                jnp.stack([latent[:, 1], latent[:, 0]], 1)])[..., None],
@@ -57,7 +57,7 @@ def _errors(params, pool):
   return found
 
 
-def test_starts_at_the_mean_of_the_cell_and_learns_what_helps():
+def test_starts_at_the_mean_of_the_codeword_and_learns_what_helps():
   pool = _pool(jax.random.key(1))
   start = models.init_params(KEY, CONFIG, WORDS)
   np.testing.assert_allclose(_errors(start, pool), 0.01, rtol=1e-4)
@@ -87,11 +87,11 @@ def test_loss_of_the_first_decoders():
 
 
 def test_the_loss_is_of_the_decoders_in_use():
-  """Slots beyond the list hold the right cell; they must not count."""
-  cells = jnp.zeros((1, 4, 2), jnp.int32).at[:, :, 1].set(1)
+  """Slots beyond the list hold the right place; they must not count."""
+  places = jnp.zeros((1, 4, 2), jnp.int32).at[:, :, 1].set(1)
   pool = training.Pool(
     jnp.array([1]), jnp.broadcast_to(WORDS[1], (4, 1, 2)),
-    jnp.zeros((4, 2, 1, 1)), cells, jnp.zeros((1, 4, 2, 1)),
+    jnp.zeros((4, 2, 1, 1)), places, jnp.zeros((1, 4, 2, 1)),
   )  # fmt: skip
   options = dict(config=CONFIG, steps=1, batch_size=3, learning_rate=1e-3)
   _, loss = training.train(KEY, WORDS, pool, **options)
@@ -155,19 +155,19 @@ def test_classifier_learns_from_draws_of_the_posterior():
   assert loss(-9.0) < least - 5 * error  # control: the means themselves
 
 
-def test_classifier_finds_the_cells():
+def test_classifier_finds_the_quadrants():
   mean = jax.random.normal(KEY, (2000, 2))
   signs = (mean > 0).astype(jnp.int32)
-  cells = signs[:, 0] + 2 * signs[:, 1]
+  places = signs[:, 0] + 2 * signs[:, 1]
   params, _ = training.train_classifier(
-    KEY, mean, jnp.full_like(mean, -4.0), cells, num_codewords=8, steps=STEPS,
+    KEY, mean, jnp.full_like(mean, -4.0), places, num_codewords=8, steps=STEPS,
     batch_size=BATCH,
   )  # fmt: skip
-  depth = np.abs(mean).min(1)  # from the border of the cell
-  missed = np.asarray(models.classify(params, mean, 4, 8) != cells)
+  depth = np.abs(mean).min(1)  # from the border of its region
+  missed = np.asarray(models.classify(params, mean, 4, 8) != places)
   assert missed.mean() < np.mean(depth < 5 * np.exp(-4))  # five deviations
   assert depth[missed].max(initial=0) < np.median(depth)
-  swapped = np.asarray(models.classify(params, -mean, 4, 8) != cells)
+  swapped = np.asarray(models.classify(params, -mean, 4, 8) != places)
   assert depth[swapped].max() > np.median(depth)  # control
   # Padding is never used.
   assert int(models.classify(params, 9 * mean, 2, 8).max()) < 2
@@ -175,20 +175,20 @@ def test_classifier_finds_the_cells():
 
 def test_side_information_finds_its_codeword():
   """Of every decoder; side information that says nothing stays at chance."""
-  cells = jax.random.randint(KEY, (2000,), 0, 2)
-  sign = jnp.where(cells, 1.0, -1.0)
+  places = jax.random.randint(KEY, (2000,), 0, 2)
+  sign = jnp.where(places, 1.0, -1.0)
   sides = jnp.stack([sign, 3 * sign], 1).reshape(2000, 2, 1, 1)
   options = dict(config=CONFIG, steps=STEPS, batch_size=BATCH)
-  params, known = training.train_side_classifier(KEY, sides, cells, **options)
+  params, known = training.train_side_classifier(KEY, sides, places, **options)
   scores = models.side_scores(params, sides, CONFIG)
   assert scores.shape == (2000, 2, 3)
   np.testing.assert_array_equal(
-    jnp.argmax(scores, -1), jnp.stack([cells] * 2, 1)
+    jnp.argmax(scores, -1), jnp.stack([places] * 2, 1)
   )
-  _, loss = training.train_side_classifier(KEY, 0 * sides, cells, **options)
-  # Not below the entropy of the cells; a log loss deviates by log 2 at most
+  _, loss = training.train_side_classifier(KEY, 0 * sides, places, **options)
+  # Not below the entropy of the places; a log loss deviates by log 2 at most
   # while no guess is surer than 3 to 1.
-  share = np.mean(cells)
+  share = np.mean(places)
   entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
   slack = 5 * np.log(2) / np.sqrt(STEPS * BATCH)
   assert float(loss) > entropy - slack > float(known)
@@ -219,3 +219,9 @@ def test_bad_input_is_refused(change, message):
 def test_bad_sizes_are_refused():
   with pytest.raises(ValueError, match='num_codewords'):
     models.CodewordDecoderConfig((2, 2), (1, 1), num_codewords=0)
+
+
+def test_squared_error_is_per_pixel_and_decoder():
+  right = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 8, 4)))
+  error = training.squared_error(jnp.stack([right, right + 0.5], 1), right)
+  np.testing.assert_allclose(error, [[0, 0.25]] * 5, atol=1e-6)

@@ -1,5 +1,6 @@
 """What the codeword decoder learns from, and codecs fitted and chosen."""
 
+import dataclasses
 import json
 import types
 
@@ -10,7 +11,7 @@ import pytest
 from configs import vae_digits
 from listcoupling import gumbel
 from listcoupling.data import images as image_data
-from listcoupling.image_codec import fits, trials
+from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.fits import CodecSetting, CodecSizes
 from listcoupling.training import image_fits
@@ -28,7 +29,7 @@ def test_pools_hold_what_the_schemes_deliver():
     ('lattice', (4, 4), fakes.random_fit(0, 4, 'lattice')),
   ):
     model = model._replace(fit=fit._replace(params=None))
-    sent = trials.prepare(
+    sent = image_fits.make_trials(
       gumbel.seed_key(0), name, model, halves, num_candidates=30,
       num_decoders=2, side_shape=(3, 3),
     )  # fmt: skip
@@ -79,6 +80,7 @@ def test_a_lattice_is_placed_on_images_that_its_means_have_not_seen(
   fits = types.SimpleNamespace(
     _trials=types.SimpleNamespace(right=images, sides=images[:, None]),
     _key=gumbel.seed_key(0),
+    _scheme=schemes.SCHEMES['lattice'],
     _model=schemes.Model(fakes.PixelVAE(), ()),
     _codecs=types.SimpleNamespace(
       network=None, options=types.SimpleNamespace(classifier_steps=1)
@@ -272,3 +274,29 @@ def test_a_fit_for_other_list_sizes_is_refused_else_it_is_read(
   _codecs(_with(_digits(), 'refine.steps', 3), tmp_path).fit(choices)
   with pytest.raises(ValueError, match='hidden_size 8, not 16'):
     _codecs(_with(_digits(), 'refine.hidden_size', 16), tmp_path).fit(choices)
+
+
+def test_another_fit_is_refused_before_a_vae_is_trained(
+  fitted, tmp_path, monkeypatch
+):
+  def refuse(*_, **__):
+    raise AssertionError('trained')
+
+  monkeypatch.setattr(image_fits.vae_training, 'train', refuse)
+  code = CodecSizes('gls_kmeans', 2, 8)
+  kept = fits.read_fit(fits.fit_path(fitted[0], 'list_quantiser', 8))
+  path = fits.fit_path(tmp_path, 'gls_kmeans', 8, 0.3)
+  fits.write_fit(path, kept)
+  with pytest.raises(ValueError, match='num_codewords 8, not 16'):
+    image_fits.fit_codec(_digits(), tmp_path, code)
+  # On which VAE it was fitted cannot be known yet.
+  sizes = dataclasses.replace(kept.fit.config, num_codewords=16)
+  kept = kept._replace(
+    fit=kept.fit._replace(config=sizes), recipe={'vae_digest': '0'}
+  )
+  fits.write_fit(path, kept)
+  with pytest.raises(AssertionError, match='trained'):
+    image_fits.fit_codec(_digits(), tmp_path, code)
+  wrong = _with(_digits(), 'train.beta', -1.0)
+  with pytest.raises(ValueError, match='beta must be positive'):
+    image_fits.fit_codec(wrong, tmp_path, code)

@@ -32,26 +32,18 @@ from listcoupling.decoding.options import GenerateOptions
 from listcoupling.models import sharding, transformer
 from listcoupling.models.transformer_config import TransformerConfig
 
+# As a process with such a device would describe it; no package ships it.
 _H100 = """
 gpu_device_info {
-  threads_per_block_limit: 1024
-  threads_per_warp: 32
-  shared_memory_per_block: 49152
-  shared_memory_per_core: 233472
-  threads_per_core_limit: 2048
-  core_count: 132
-  fpus_per_core: 128
+  threads_per_warp: 32  threads_per_block_limit: 1024
+  shared_memory_per_block: 49152  shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472  threads_per_core_limit: 2048
+  core_count: 132  fpus_per_core: 128  clock_rate_ghz: 1.98
   block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  memory_bandwidth: 3352320000000
-  l2_cache_size: 52428800
-  clock_rate_ghz: 1.98
-  device_memory_size: 84942979072
-  shared_memory_per_block_optin: 232448
-  cuda_compute_capability { major: 9 }
-  registers_per_core_limit: 65536
-  registers_per_block_limit: 65536
+  block_dim_limit_y: 65535  block_dim_limit_z: 65535
+  registers_per_core_limit: 65536  registers_per_block_limit: 65536
+  memory_bandwidth: 3352320000000  l2_cache_size: 52428800
+  device_memory_size: 84942979072  cuda_compute_capability { major: 9 }
 }
 platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 12 }
@@ -88,7 +80,6 @@ class Case(NamedTuple):
   platform: str  # 'tpu' (v5p) or 'h100'
   program: str  # 'prefill', 'run', or 'span' of `generate_many`
   batch: int  # B
-  prompt: int  # P
   capacity: int  # T
   options: GenerateOptions
   tp: int  # devices that share vocabulary, heads and perceptron
@@ -102,12 +93,12 @@ def _options(**kwargs):
 CASES = (
   Case(
     'prefill of 8 prompts on 4 TPUs',
-    *('tpu', 'prefill', 8, 2048, 4096, _options(top_k=50), 4),
+    *('tpu', 'prefill', 8, 4096, _options(top_k=50), 4),
     most={'temporary_gb': 1, 'collective-permute_mb': 0, 'serial_loops': 0},
   ),
   Case(
     'blocks of 8 rows on 4 TPUs',
-    *('tpu', 'run', 8, 2048, 4096, _options(top_k=50), 4),
+    *('tpu', 'run', 8, 4096, _options(top_k=50), 4),
     most={
       'temporary_gb': 1,
       'collective-permute_mb': 0,
@@ -119,17 +110,17 @@ CASES = (
   ),
   Case(
     'prefill of one long prompt',
-    *('h100', 'prefill', 1, 32768, 32896, _options(), 1),
+    *('h100', 'prefill', 1, 32896, _options(), 1),
     most={'temporary_gb': 1},
   ),
   Case(
     'prefill of 32 prompts',
-    *('h100', 'prefill', 32, 4096, 4224, _options(), 1),
+    *('h100', 'prefill', 32, 4224, _options(), 1),
     most={'temporary_gb': 8, 'all_gb': 40},
   ),
   Case(
     'blocks of 32 rows under top-p',
-    *('h100', 'run', 32, 4096, 4224, _options(top_p=0.9), 1),
+    *('h100', 'run', 32, 4224, _options(top_p=0.9), 1),
     most={'temporary_gb': 8, 'all_gb': 40, 'long_sorts': 0},
   ),
 )
@@ -159,7 +150,10 @@ def choose(word: str = '', methods=(), program: str = 'run') -> list[Case]:
 
 
 def _blocks(method: str, program: str) -> Case:
-  """The case of blocks on 4 TPUs with another method; one draft if it must."""
+  """The case of blocks on 4 TPUs with another method; one draft if it must.
+
+  Its ceilings are for every method: nothing serial, no cache between devices.
+  """
   if method not in METHODS:
     raise ValueError(
       f'no method is called {method!r}; take all or some of: '
@@ -167,31 +161,25 @@ def _blocks(method: str, program: str) -> Case:
     )
   (case,) = [case for case in CASES if case[1:3] == ('tpu', 'run')]
   several = METHODS[method].propose and not METHODS[method].single_draft
-  options = dataclasses.replace(
-    case.options,
-    method=method,
-    num_drafts=case.options.num_drafts if several else 1,
-  )
-  name = f'{program} of {case.name}, {method}'
-  case = case._replace(name=name, program=program, options=options)
-  return case._replace(most=_laws(case))
-
-
-def _laws(case: Case) -> dict:
-  """Ceilings for every method: nothing serial, no cache between devices."""
+  drafts = case.options.num_drafts if several else 1
   target, _ = configs()
   heads = target.num_kv_heads // case.tp
   keys = 2 * case.batch * heads * case.capacity * target.head_dim  # of a layer
-  return {
-    'collective-permute_mb': 0,
-    'largest_collective_mb': keys / 2 / 1e6,
-    'serial_loops': 0,
-    'long_sorts': 0,
-  }
+  return case._replace(
+    name=f'{program} of {case.name}, {method}',
+    program=program,
+    options=dataclasses.replace(case.options, method=method, num_drafts=drafts),
+    most={
+      'collective-permute_mb': 0,
+      'largest_collective_mb': keys / 2 / 1e6,
+      'serial_loops': 0,
+      'long_sorts': 0,
+    },
+  )
 
 
 def sums_mb(case: Case, layers) -> float:
-  """What the forwards of a block sum up between devices, on paper.
+  """Megabytes that a block's forwards sum up between devices, on paper.
 
   One of the embeddings, and in each layer one of the heads and one of the
   perceptrons where they divide; in bfloat16, a loop once.
@@ -239,65 +227,72 @@ def devices(platform: str) -> list:
     RuntimeError: the compiler is not installed.
   """
   if platform == 'tpu':
-    described = {'platform': 'tpu', 'topology_name': 'v5p:2x2x1'}
+    found = topologies.get_topology_desc('v5p:2x2x1', 'tpu')
   else:
-    described = {
-      'platform': 'cuda',
-      'topology_name': '',
-      'target_config': _H100,
-      'topology': '1x1x8',
-    }
-  return topologies.get_topology_desc(**described).devices
+    found = topologies.get_topology_desc(
+      '', 'cuda', target_config=_H100, topology='1x1x8'
+    )
+  return found.devices
 
 
 def configs(layers=_FULL) -> tuple[TransformerConfig, TransformerConfig]:
   """Of target and drafter with so many layers, in bfloat16."""
-  common = dict(head_dim=128, rope_theta=1e6, qkv_bias=True, dtype='bfloat16')
+  common = dict(rope_theta=1e6, qkv_bias=True, dtype='bfloat16')
   target = TransformerConfig(
-    *(_VOCABULARY, 3584, layers[0], 28, 4),
-    **common | dict(intermediate_size=18944, tie_embeddings=False),
+    *(_VOCABULARY, 3584, layers[0], 28, 4, 128, 18944),
+    tie_embeddings=False,
+    **common,
   )
   drafter = TransformerConfig(
-    *(_VOCABULARY - 128, 896, layers[1], 14, 2),
-    **common | dict(head_dim=64, intermediate_size=4864, tie_embeddings=True),
+    *(_VOCABULARY - 128, 896, layers[1], 14, 2, 64, 4864), **common
   )
   return target, drafter
 
 
-def pair(layers=_FULL) -> tuple[LanguageModel, LanguageModel]:
-  """Target and drafter without numbers, see `configs`."""
-  target, drafter = map(_abstract, configs(layers))
-  return target, drafter
+def _models(layers, mesh: Mesh) -> list[LanguageModel]:
+  """Target and drafter of shapes that lie as `generate` places arrays."""
+  key = jax.eval_shape(lambda: gumbel.seed_key(0))
+  models = []
+  for config in configs(layers):
+    shapes = jax.eval_shape(
+      functools.partial(transformer.init_params, config=config), key
+    )
+    shared = sharding.shared_sizes(
+      config, mesh, vocab_size=_VOCABULARY, strict=False
+    )
+
+    def place(leaf, spec):
+      own = NamedSharding(mesh, spec)
+      return jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16, sharding=own)
+
+    params = jax.tree.map(place, shapes, sharding.specs(shapes, shared))
+    models.append(transformer.make_language_model(config, params))
+  return models
 
 
-def _abstract(config) -> LanguageModel:
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  shapes = jax.eval_shape(lambda key: transformer.init_params(key, config), key)
-  params = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes
-  )
-  return transformer.make_language_model(config, params)
+def _over_rows(tree, mesh: Mesh):
+  """Rows over 'data', the key heads of caches over 'tp' where they divide."""
+
+  def place(leaf):
+    heads = leaf.ndim == 4 and leaf.shape[1] % mesh.shape['tp'] == 0
+    spec = PartitionSpec('data', 'tp') if heads else placement.ROWS
+    own = NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=own)
+
+  return jax.tree.map(place, tree)
 
 
 def _program(case: Case, layers, mesh: Mesh):
   """A function and the shapes of its arguments, placed on a mesh."""
-  target, drafter = (_on(model, mesh) for model in pair(layers))
+  target, drafter = _models(layers, mesh)
   own, params = as_drafter(drafter)
   sampler = loop.make_sampler(
-    target,
-    [own],
-    case.options,
-    vocab_size=_VOCABULARY,
-    capacity=case.capacity,
+    target, [own], case.options, vocab_size=_VOCABULARY, capacity=case.capacity
   )
   params = loop.Params(target.params, (params,))
-  rows = jax.eval_shape(
-    lambda: (
-      jnp.zeros((case.batch, case.capacity), jnp.int32),
-      jnp.zeros(case.batch, jnp.int32),
-      jnp.zeros(case.batch, bool),
-    )
-  )
+  struct, size = jax.ShapeDtypeStruct, (case.batch,)
+  tokens = struct((*size, case.capacity), jnp.int32)
+  rows = tokens, struct(size, jnp.int32), struct(size, bool)
   rows = _over_rows(rows, mesh)
   sampling = filters.sampling_params(case.options)
   prefill = functools.partial(
@@ -322,33 +317,6 @@ def _program(case: Case, layers, mesh: Mesh):
   places = jax.tree.map(lambda leaf: leaf.sharding, tuple(state))
   donated = dict(donate_argnums=(3, 4), out_shardings=places)
   return jax.jit(run, **donated), (keys, params, sampling, *state)
-
-
-def _on(model: LanguageModel, mesh: Mesh) -> LanguageModel:
-  """A model of shapes that lie as `generate` places arrays."""
-  shared = sharding.shared_sizes(
-    model.config, mesh, vocab_size=_VOCABULARY, strict=False
-  )
-  places = jax.tree.map(
-    functools.partial(NamedSharding, mesh),
-    sharding.specs(model.params, shared),
-  )
-  return model._replace(params=jax.tree.map(_shape, model.params, places))
-
-
-def _shape(leaf, place):
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-
-
-def _over_rows(tree, mesh: Mesh):
-  """Rows over 'data', the key heads of caches over 'tp' where they divide."""
-
-  def place(leaf):
-    heads = leaf.ndim == 4 and leaf.shape[1] % mesh.shape['tp'] == 0
-    spec = PartitionSpec('data', 'tp') if heads else placement.ROWS
-    return _shape(leaf, NamedSharding(mesh, spec))
-
-  return jax.tree.map(place, tree)
 
 
 def _bytes(placed) -> int:
@@ -386,30 +354,21 @@ def measure(case: Case, layers=(2, 2)) -> tuple[dict, str]:
     _, full = _program(case._replace(program='run'), _FULL, mesh)
   text = compiled.as_text()
   temporary = compiled.memory_analysis().temp_size_in_bytes
-  by_kind = program_text.collective_bytes(text)
-  largest = max((op.size for op in program_text.collectives(text)), default=0)
+  by_kind = dict.fromkeys(program_text.COLLECTIVES, 0)
+  by_kind |= program_text.collective_bytes(text)
+  exchanges = [op.size for op in program_text.collectives(text)]
   figures = {
     'temporary_gb': temporary / 1e9,
     'all_gb': (_bytes(full) + temporary) / 1e9,
     'serial_loops': len(program_text.serial_loops(text)),
     'long_sorts': len(program_text.sorts(text, _VOCABULARY // 2)),
-    **{
-      f'{kind}_mb': by_kind.get(kind, 0) / 1e6
-      for kind in program_text.COLLECTIVES
-    },
-    'largest_collective_mb': largest / 1e6,
-    **_beside_sums(case, layers, by_kind),
-    'cpu_seconds': time.process_time() - began,
+    **{f'{kind}_mb': size / 1e6 for kind, size in by_kind.items()},
+    'largest_collective_mb': max(exchanges, default=0) / 1e6,
   }
-  return figures, text
-
-
-def _beside_sums(case, layers, by_kind) -> dict:
-  """All-reduces of blocks that are not those of `sums_mb`."""
-  if case.program == 'prefill':  # it reads prompts in chunks
-    return {}
-  every = by_kind.get('all-reduce', 0) / 1e6
-  return {'beside_sums_mb': every - sums_mb(case, layers)}
+  if case.program != 'prefill':  # which reads prompts in chunks
+    sums = sums_mb(case, layers)
+    figures['beside_sums_mb'] = figures['all-reduce_mb'] - sums
+  return figures | {'cpu_seconds': time.process_time() - began}, text
 
 
 def over(case: Case, figures: dict) -> list[str]:

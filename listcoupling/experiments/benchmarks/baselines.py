@@ -13,7 +13,6 @@ Random weights have a gain tuned for an overlap 1 - TV of about .75, above the
 .66 of the shipped pair: what speculation gains is told too large, for both.
 """
 
-import contextlib
 import functools
 import itertools
 import os
@@ -71,14 +70,15 @@ class Figure(NamedTuple):
 
 def settings(cores: int) -> list[Setting]:
   """All that is compared: theirs on one and on all cores, then ours."""
-  rows = []
-  for threads in sorted({1, cores}):
-    plain = [Setting('transformers', 'sampling', b, threads, 0) for b in (1, 8)]
-    assisted = [Setting('transformers', n, 1, threads, 1) for n in ASSISTED]
-    rows += [plain[0], *assisted, plain[1]]
-  ours = [('autoregressive', 0), ('single', 1), ('gumbel_tree', 1)]
-  ours.append(('gumbel_tree', 4))
-  return rows + [
+  theirs = [('sampling', 1, 0), *((name, 1, 1) for name in ASSISTED)]
+  theirs.append(('sampling', 8, 0))
+  ours = [('autoregressive', 0), ('single', 1)]
+  ours += [('gumbel_tree', 1), ('gumbel_tree', 4)]
+  return [
+    Setting('transformers', method, batch, threads, drafts)
+    for threads in sorted({1, cores})
+    for method, batch, drafts in theirs
+  ] + [
     Setting('listcoupling', method, batch, cores, drafts)
     for batch in (1, 8)
     for method, drafts in ours
@@ -112,11 +112,12 @@ def table(sizes: Sequence[str]) -> speed.Table:
   todo = settings(os.cpu_count())
 
   @functools.cache  # all settings of a size are timed in turn
-  def summary(size):
-    return summarize(*measure(size, todo))
+  def measured(size):
+    return measure(size, todo)
 
   def row(size, **setting):
-    return summary(size)[Setting(**setting)]
+    figures, about = measured(size)
+    return about | compared(figures, Setting(**setting))
 
   lines = [setting._asdict() for setting in todo]
   return speed.Table([{'size': x, **y} for x in sizes for y in lines], row)
@@ -184,46 +185,40 @@ def largest_difference(ours, theirs, prompts) -> float:
   return worst
 
 
-def summarize(
-  figures: Mapping[Setting, Sequence[Figure]], about: dict
-) -> dict[Setting, dict]:
-  """Medians, and ratios to the fastest setting of transformers.
+def compared(
+  figures: Mapping[Setting, Sequence[Figure]], setting: Setting
+) -> dict:
+  """Medians over rounds, and ratios to the fastest of transformers.
 
   Args:
     figures: of every setting, round by round.
-    about: columns that all rows share.
+    setting: whose row is made.
   """
-  rates = {
-    s: np.array([run.rate for run in runs]) for s, runs in figures.items()
-  }
+  rates = {s: [run.rate for run in runs] for s, runs in figures.items()}
 
-  def best(batch, start):
+  def best(start):
     theirs = [
-      float(np.median(rates[s]))
+      np.median(rates[s])
       for s in rates
-      if (s.library, s.batch) == ('transformers', batch)
+      if (s.library, s.batch) == ('transformers', setting.batch)
       and s.method.startswith(start)
     ]
     return max(theirs, default=None)
 
-  rows = {}
-  for setting, runs in figures.items():
-    median = np.median(rates[setting])
-    assisted = best(setting.batch, 'assisted')
-    rows[setting] = about | {
-      'tokens_per_second': median,
-      'slowest': rates[setting].min(),
-      'fastest': rates[setting].max(),
-      'decode_tokens_per_second': np.median([run.decode_rate for run in runs]),
-      'block_efficiency': np.mean([run.block_efficiency for run in runs]),
-      'to_sampling': median / best(setting.batch, 'sampling'),
-      'to_assisted': assisted and median / assisted,
-    }
-  return rows
+  runs, own, assisted = figures[setting], rates[setting], best('assisted')
+  return {
+    'tokens_per_second': np.median(own),
+    'slowest': min(own),
+    'fastest': max(own),
+    'decode_tokens_per_second': np.median([run.decode_rate for run in runs]),
+    'block_efficiency': np.mean([run.block_efficiency for run in runs]),
+    'to_sampling': np.median(own) / best('sampling'),
+    'to_assisted': assisted and np.median(own) / assisted,
+  }
 
 
 def _converted(model):
-  """What transformers reads from the checkpoint of a model, in float32."""
+  """A model as transformers reads its checkpoint, in float32."""
   import torch
   import transformers
 
@@ -241,19 +236,6 @@ def _logits(model, tokens: np.ndarray) -> np.ndarray:
 
   with torch.no_grad():
     return model(torch.tensor(tokens)).logits.numpy()
-
-
-@contextlib.contextmanager
-def _threads(count: int):
-  """Runs torch's kernels on `count` threads."""
-  import torch
-
-  before = torch.get_num_threads()
-  torch.set_num_threads(count)
-  try:
-    yield
-  finally:
-    torch.set_num_threads(before)
 
 
 def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
@@ -277,12 +259,13 @@ def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
     ]
     own.num_assistant_tokens_schedule = 'constant'
     extra['assistant_model'] = assistant
-  ids, ends = torch.tensor(prompts), []  # when each forward ended
+  torch.set_num_threads(setting.threads)
   torch.manual_seed(seed)
-  noting = model.register_forward_hook(
+  ids, ends = torch.tensor(prompts), []  # when each forward ended
+  note = model.register_forward_hook(
     lambda *_: ends.append(time.perf_counter())
   )
-  with noting, _threads(setting.threads), torch.no_grad():
+  with note, torch.no_grad():
     began = time.perf_counter()
     mask = torch.ones_like(ids)
     out = model.generate(

@@ -23,7 +23,6 @@ from listcoupling.models.cost import (
   H100,
   V5P,
   WORD_OPERATIONS,
-  Cost,
   Machine,
   block,
 )
@@ -92,17 +91,6 @@ _ONE_STEP = GenerateOptions(num_drafts=4, draft_length=2, max_new_tokens=64)
 _BATCH, _PROMPT = 8, 64
 
 
-def add_host_devices() -> None:
-  """Makes this process see as many CPU devices as `scaling` can use.
-
-  Before JAX is used; afterwards the table has as many rows as it can.
-  """
-  try:
-    jax.config.update('jax_num_cpu_devices', max(COUNTS))
-  except RuntimeError:
-    pass
-
-
 def scaling(
   key: jax.Array,
   *,
@@ -125,13 +113,20 @@ def scaling(
     mesh = Mesh(np.array(jax.devices()[:devices]), (axis,))
     row = _figures(key, pair, options, mesh if devices > 1 else None)
     shared = devices if axis == 'tp' else 1
-    expected = _on_paper(pair, options, shared, devices)
-    operations = expected.operations + WORD_OPERATIONS * expected.words
+    parts = block(
+      *(model.config for model in pair),
+      _BATCH * shared // devices,
+      _PROMPT,
+      tree=(options.tree_nodes(), options.num_drafts, options.draft_length),
+      devices=shared,
+      number=4,  # float32
+    )
+    operations = sum(x.operations + WORD_OPERATIONS * x.words for x in parts)
     return {
       **row,
       'times_devices': row['megaflop'] * devices / alone(),
       'paper_megaflop': operations / 1e6,
-      'paper_sent_kb': expected.sent / 1e3,
+      'paper_sent_kb': sum(part.sent for part in parts) / 1e3,
       'megaflop_to_paper': row['megaflop'] * 1e6 / operations,
     }
 
@@ -160,16 +155,3 @@ def _figures(key, pair, options, mesh) -> dict:
     'sent_kb': sum(program_text.collective_bytes(text).values()) / 1e3,
     'exchanges': len(program_text.collectives(text)),
   }
-
-
-def _on_paper(pair, options, shared, count) -> Cost:
-  """A block in float32 with one draft step, of devices that share weights."""
-  parts = block(
-    *(model.config for model in pair),
-    _BATCH * shared // count,
-    _PROMPT,
-    tree=(options.tree_nodes(), options.num_drafts, options.draft_length),
-    devices=shared,
-    number=4,
-  )
-  return Cost(*map(sum, zip(*parts)))._replace(devices=shared)

@@ -6,7 +6,7 @@ attention, too), parity of text with the CPU, prefill, a Gaussian repeat,
 training steps of the VAE. Times are wall clock, first calls do not count.
 Weights are random.
 
-Legend: B batch, P prompt, T capacity of a row, S new tokens, J key heads, G
+Legend: B batch, P prompt, T entries of a cache, S new tokens, J key heads, G
 query heads per key head.
 """
 
@@ -28,6 +28,7 @@ from listcoupling import files, gumbel, kernels, tables
 from listcoupling.compression import poisson_functional
 from listcoupling.decoding import invariance, tuning
 from listcoupling.decoding.generate import generate
+from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
 from listcoupling.gumbel import Domain
@@ -38,23 +39,16 @@ from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
 from listcoupling.training import vae as vae_training
 
-_PAIRS = {
-  # A target of 1.5 billion, a drafter of 120 million beside the embeddings.
-  '1B': dict(
-    config=TransformerConfig(
-      *(128256, 2048, 16, 32, 8, 64, 8192),
-      rope_theta=5e5,
-      tie_embeddings=False,
-      max_positions=32768,
-      dtype='bfloat16',
-    ),
-    draft_layers=2,
-    gain=0.1,
-  ),
-  'toy': dict(
-    config=TransformerConfig(64, 16, 2, 2, 1, 8, 32), draft_layers=1, gain=0.1
-  ),
-}
+# 1.5 billion numbers; the drafter has 120 million beside the embeddings.
+_TARGET = TransformerConfig(
+  *(128256, 2048, 16, 32, 8, 64, 8192),
+  rope_theta=5e5,
+  tie_embeddings=False,
+  max_positions=32768,
+  dtype='bfloat16',
+)
+_SHORT = GenerateOptions(cache_length=512)
+_LONG = GenerateOptions(cache_length=8192)
 _LAYERS = 4  # of attention, which share what is told about a mask
 _STEPS = 20  # of training, in one call
 _TRAINING = dict(
@@ -68,25 +62,18 @@ def _key(domain: Domain) -> jax.Array:
 
 
 @functools.cache
-def _pair(name: str):
-  if name == 'shipped':
-    return pretrained.shipped_pair()
-  return random_pair(_key(Domain.MODEL_INIT), **_PAIRS[name])
+def _pair() -> tuple[LanguageModel, LanguageModel]:
+  init_key = _key(Domain.MODEL_INIT)
+  return random_pair(init_key, _TARGET, draft_layers=2, gain=0.1)
 
 
-def _workload(pair: str, batch: int, prompt: int) -> speed.Workload:
-  """A pair and random prompts [B, P]."""
-  shape, (target, drafter) = (batch, prompt), _pair(pair)
+def _workload(batch: int, prompt: int) -> speed.Workload:
+  """The pair and random prompts [B, P]."""
+  target, drafter = _pair()
   size = target.config.vocab_size
-  prompts = np.random.default_rng(0).integers(0, size, shape)
+  prompts = np.random.default_rng(0).integers(0, size, (batch, prompt))
   texts = prompts, np.full(batch, prompt)
   return speed.Workload(_key(Domain.TEXTS), target, drafter, *texts)
-
-
-def _options(capacity: int, new_tokens: int) -> GenerateOptions:
-  return GenerateOptions(
-    draft_length=4, max_new_tokens=new_tokens, cache_length=capacity
-  )
 
 
 def _warmed(table: speed.Table, calls: Iterable[Callable]) -> speed.Table:
@@ -148,8 +135,8 @@ def attention(
   return speed.Table(speed.grid(what=reads, tokens=(s,)), measure)
 
 
-def parity(*, pair: str = 'shipped', new_tokens: int = 1024) -> speed.Table:
-  """A pair in float32, here and on the CPU, against plain sampling here."""
+def parity(*, new_tokens: int = 1024) -> speed.Table:
+  """The shipped pair here and on the CPU, against plain sampling here."""
   prompts = np.arange(1, 33, dtype=np.int32).reshape(4, 8), np.full(4, 8)
   here = jax.devices()[0]
   devices = {x.platform: x for x in (here, jax.devices('cpu')[0])}
@@ -159,7 +146,7 @@ def parity(*, pair: str = 'shipped', new_tokens: int = 1024) -> speed.Table:
     mesh = Mesh(np.array([devices[device]]), ('tp',))
     with jax.default_matmul_precision('highest'):
       (row,) = invariance.count_changes(
-        *(_key(Domain.TEXTS), *_pair(pair), *prompts, options),
+        *(_key(Domain.TEXTS), *pretrained.shipped_pair(), *prompts, options),
         methods=[method],
         meshes={device: mesh},
       )
@@ -172,34 +159,33 @@ def parity(*, pair: str = 'shipped', new_tokens: int = 1024) -> speed.Table:
 
 def rates(
   *,
-  pair: str = '1B',
   batches: Sequence[int] = (1, 8, 32),
   prompt: int = 32,
-  capacity: int = 512,
   methods: Sequence[str] = ('autoregressive', 'single', 'gumbel_tree'),
-  new_tokens: int = 128,
+  options: GenerateOptions = _SHORT,
 ) -> speed.Table:
-  """`speed.decoding` of prompts of P in rows of T."""
+  """`speed.decoding` of prompts of P."""
+  workload = _workload(max(batches), prompt)
   table = speed.decoding(
-    _workload(pair, max(batches), prompt),
+    *(workload,),
     batches=batches,
-    drafts=(4,),
-    options=_options(capacity, new_tokens),
+    drafts=(options.num_drafts,),
+    options=options,
     methods=methods,
     rounds=1,
   )
-  calls = (functools.partial(table.measure, **x) for x in table.settings)
-  return _warmed(table, list(calls))
+  calls = [functools.partial(table.measure, **x) for x in table.settings]
+  return _warmed(table, calls)
 
 
-def prefill(
-  *, pair: str = '1B', shapes: Sequence = ((1, 8064), (32, 2048))
-) -> speed.Table:
+def prefill(*, shapes: Sequence = ((1, 8064), (32, 2048))) -> speed.Table:
   """Reading prompts [B, P]: a whole call for one new token."""
 
   def measure(batch, prompt):
-    workload = _workload(pair, batch, prompt)
-    options = GenerateOptions('autoregressive', max_new_tokens=1)
+    workload = _workload(batch, prompt)
+    options = GenerateOptions(
+      'autoregressive', max_new_tokens=1, cache_length=prompt + 1
+    )
     call = functools.partial(generate, *workload.arguments(options))
     seconds = speed.milliseconds({'call': call}, rounds=1)['call'] / 1e3
     count = sum(x.size for x in jax.tree.leaves(workload.target.params))
@@ -247,58 +233,33 @@ def vae(*, images: int = 64, **sizes) -> speed.Table:
   return speed.Table([{'images': images}], measure)
 
 
-def tune(
-  *, pair: str = '1B', batch: int, capacity: int = 512, new_tokens: int = 128
-) -> speed.Table:
+def tune(*, batch: int, options: GenerateOptions = _SHORT) -> speed.Table:
   """`speed.tune` at one batch, without its wider grid."""
-  workload = _workload(pair, batch, 32)
-  options = _options(capacity, new_tokens)
+  workload = _workload(batch, 32)
   table = speed.tune(workload, batch=batch, wider=(), options=options, rounds=3)
-  every = [workload.arguments(each) for each in tuning.settings(options)]
+  every = map(workload.arguments, tuning.settings(options))
   return _warmed(table, [functools.partial(generate, *x) for x in every])
 
 
-_TWO = 'autoregressive', 'gumbel_tree'
+_TWO = dict(options=_LONG, methods=('autoregressive', 'gumbel_tree'))
 SECTIONS = {
   'sampler': sampler,
   'attention': attention,
   'parity': parity,
   'rates': rates,
-  'rates_long': functools.partial(rates, capacity=8192, methods=_TWO),
-  'rates_full': functools.partial(
-    rates, capacity=8192, prompt=8064, methods=_TWO
-  ),
+  'rates_long': functools.partial(rates, **_TWO),
+  'rates_full': functools.partial(rates, **_TWO, prompt=8064),
   'prefill': prefill,
   'gaussian': gaussian,
   'vae': vae,
-  **{f'tune_{b}': functools.partial(tune, batch=b) for b in (1, 8, 32)},
-}
-_TOY_RATES = dict(
-  pair='toy', batches=(2,), capacity=64, new_tokens=8, methods=('gumbel_tree',)
-)
-TOY = {  # the same in seconds on a CPU
-  'sampler': dict(batch=8, vocab_size=1000),
-  'attention': dict(shape=(1, 1, 1, 2, 640)),
-  'parity': dict(pair='toy', new_tokens=64),
-  'rates': _TOY_RATES,
-  'rates_long': _TOY_RATES,
-  'rates_full': _TOY_RATES | {'prompt': 56},
-  'prefill': dict(pair='toy', shapes=((1, 63),)),
-  'gaussian': dict(trials=8),
-  'vae': dict(images=4, kind='dense', hidden_size=8),
-  **{
-    f'tune_{b}': dict(pair='toy', batch=2, capacity=64, new_tokens=8)
-    for b in (1, 8, 32)
-  },
+  'tune_1': functools.partial(tune, batch=1),
+  'tune_8': functools.partial(tune, batch=8),
+  'tune_32': functools.partial(tune, batch=32),
 }
 
 
 def run(
-  workdir,
-  *,
-  seconds: float,
-  only: Sequence[str] = tuple(SECTIONS),
-  toy: bool = False,
+  workdir, *, seconds: float, only: Sequence[str] = tuple(SECTIONS)
 ) -> Iterator[tuple[str, list[dict], str]]:
   """Fills the table of each section, row by row; a stopped run goes on.
 
@@ -307,7 +268,6 @@ def run(
       what ended each section and the seconds its programs took to compile.
     seconds: no row is begun after them.
     only: sections.
-    toy: small sizes.
 
   Yields:
     A section, its rows, and what ended it before it was whole, or ''.
@@ -315,14 +275,14 @@ def run(
   workdir, end = pathlib.Path(workdir), time.perf_counter() + seconds
   report = {}
   for name in only:
-    make = functools.partial(SECTIONS[name], **(TOY[name] if toy else {}))
     ended, rows = '', workdir / name / 'results.csv'
     with _compiling() as spent:
       try:
-        speed.run(make, workdir / name, {'toy': toy}, until=end)
+        speed.run(SECTIONS[name], workdir / name, {}, until=end)
       except Exception as error:  # the others have something to tell
         where = traceback.extract_tb(error.__traceback__)[-1]
-        ended = f'{type(error).__name__}: {error}, in {where}'
+        place = f'{where.filename}, line {where.lineno}'
+        ended = f'{type(error).__name__}: {error} ({place})'
     report[name] = {'ended': ended, 'compile_seconds': sum(spent)}
     files.write_json(workdir / 'device_report.json', report)
     yield name, tables.read_csv(rows) if rows.exists() else [], ended

@@ -23,11 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from listcoupling import coupling, gumbel, race_kernel, tables
+from listcoupling import coupling, gumbel, race_kernel, standard_errors
 from listcoupling.decoding import (
   comparison,
   generate,
   loop,
+  programs,
   tree,
   tuning,
 )
@@ -89,7 +90,7 @@ def milliseconds(
 
 
 class Table(NamedTuple):
-  """What is measured, row by row."""
+  """Settings of the rows, and the function that measures one."""
 
   settings: Sequence[Mapping[str, Any]]  # first columns of the rows
   measure: Callable[..., dict]  # of a setting by name, the other columns
@@ -204,13 +205,14 @@ class Workload(NamedTuple):
     self, settings: Mapping[K, GenerateOptions], rounds: int
   ) -> dict[K, np.ndarray]:
     """Tokens per second of each setting, round by round."""
-
-    def rate(options):
-      out = generate.generate(*self.arguments(options))
-      return out.metrics.tokens_per_second
-
-    runs = {name: functools.partial(rate, x) for name, x in settings.items()}
-    return {name: np.array(x) for name, x in in_turn(runs, rounds).items()}
+    runs = {
+      name: functools.partial(generate.generate, *self.arguments(options))
+      for name, options in settings.items()
+    }
+    return {
+      name: np.array([out.metrics.tokens_per_second for out in outs])
+      for name, outs in in_turn(runs, rounds).items()
+    }
 
 
 def load_workload(key: jax.Array, size: str) -> Workload:
@@ -256,17 +258,17 @@ def decoding(
       repeats=rounds,
     )
 
-  several = {
-    name
-    for name, own in METHODS.items()
-    if own.propose and not own.single_draft
-  }
-  settings = [
-    setting
-    for setting in grid(batch=batches, num_drafts=drafts, method=methods)
-    if setting['num_drafts'] == min(drafts) or setting['method'] in several
-  ]
-  return Table(settings, measure)
+  settings = grid(batch=batches, num_drafts=drafts, method=methods)
+  least = min(drafts)
+  return Table(
+    [x for x in settings if x['num_drafts'] == least or _many(x['method'])],
+    measure,
+  )
+
+
+def _many(method: str) -> bool:
+  """Whether a method takes several drafts."""
+  return bool(METHODS[method].propose) and not METHODS[method].single_draft
 
 
 def third_block(
@@ -281,7 +283,9 @@ def third_block(
   call = generate.prepare(*workload.arguments(options))
   state, info = call.prefill()
   # The loop donates its state; here the same state is used again.
-  block = jax.jit(functools.partial(loop.block, sampler=call.sampler))
+  block = programs.get(
+    loop.block, *call.arguments, state, info, sampler=call.sampler
+  )
   for _ in range(2):
     state, info = block(*call.arguments, state, info)
   return call, state, lambda: block(*call.arguments, state, info)
@@ -306,9 +310,10 @@ def overhead(
   def measure(**setting):
     options = GenerateOptions(**setting)
     call, state, block = third_block(workload.resized(1), options)
-    models = jax.jit(functools.partial(_model_calls, sampler=call.sampler))
+    own = call.params, state
+    models = programs.get(_model_calls, *own, sampler=call.sampler)
     times = milliseconds(
-      {'block': block, 'models': lambda: models(call.params, state)},
+      {'block': block, 'models': lambda: models(*own)},
       rounds=rounds,
     )
     return dict(
@@ -482,7 +487,7 @@ def tune(
     return dict(
       **_shape(own),
       draft_cost=own.draft_cost,
-      **tables.means({'tokens_per_second': rates[own]}),
+      **standard_errors.means({'tokens_per_second': rates[own]}),
       of_best=float(rates[own].mean() / best),
     )
 
@@ -499,14 +504,9 @@ def _shape(options) -> dict:
   )
 
 
-VOCABULARIES = (1000, 32_000, 151_936, 262_144)
-DRAFTS = (1, 8, 64)
-SCHEMES = (
-  *('gumbel_chains', 'gls', 'gls_strong'),
-  *('specinfer', 'spectr', 'block', 'traversal'),
-)
 FILTERS = {'none': {}, 'top_p': {'top_p': 0.9}, 'top_k': {'top_k': 50}}
 _BLOCK = GenerateOptions(max_new_tokens=64)
+_SCHEMES = tuple(x for x in METHODS if x not in ('autoregressive', 'single'))
 _ROWS = 4  # of blocks of models that cost nothing
 # Qwen2.5 .5B, whose vocabulary this is, with the first two of its layers.
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)
@@ -537,21 +537,15 @@ def _draw(keys, laws, name, num_drafts):
 def sampler(
   key,
   *,
-  vocabularies: Sequence[int] = VOCABULARIES,
-  drafts: Sequence[int] = DRAFTS,
+  vocabularies: Sequence[int] = (1000, 32_000, 151_936, 262_144),
+  drafts: Sequence[int] = (1, 8, 64),
   batch: int = 1,
   rounds: int = 20,
   calls: int = 1,
 ) -> Table:
   """Draws of B laws against the limits of the machine: random bits, a copy.
 
-  Args:
-    key: typed key.
-    vocabularies: V.
-    drafts: K.
-    batch: B.
-    rounds: in which all draws are timed in turn.
-    calls: in a row, that an accelerator computes without waiting for the host.
+  Of `calls` in a row an accelerator computes one while the next is on its way.
   """
 
   @functools.cache
@@ -618,7 +612,7 @@ def vocabulary(
   *,
   config: TransformerConfig = LARGE,
   options: GenerateOptions = _BLOCK,
-  methods: Sequence[str] = (*SCHEMES, _BLOCK.method),
+  methods: Sequence[str] = _SCHEMES,
   rounds: int = 7,
 ) -> Table:
   """Blocks of the schemes under every one of `FILTERS`, beside gls with top-k.
@@ -635,10 +629,8 @@ def vocabulary(
       init_key = gumbel.domain_key(key, Domain.MODEL_INIT)
       pair = random_pair(init_key, config, draft_layers=1, gain=0.1)
       return Workload(key, *pair, *prompts)
-    laws_key, shape = (
-      gumbel.domain_key(key, Domain.LAWS),
-      (2, config.vocab_size),
-    )
+    laws_key = gumbel.domain_key(key, Domain.LAWS)
+    shape = 2, config.vocab_size
     target, other = jax.random.normal(laws_key, shape, jnp.float32)
     pair = map(constant_model, (3 * target, 3 * target + other))
     return Workload(key, *pair, *prompts).resized(_ROWS)

@@ -16,15 +16,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from listcoupling import tables
+from listcoupling import standard_errors
 from listcoupling.decoding.methods import METHODS
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import (
-  Job,
-  Setting,
-  Setup,
-  Table,
-)
 from listcoupling.tables import Column
 
 REFERENCE = 'single'  # token rates are told above this method's
@@ -43,27 +37,27 @@ LEGEND = (
 )
 
 
-def settings_of(config) -> dict[str, Setting]:
+def settings_of(config) -> dict[str, protocol.Setting]:
   """The rows of the table by name; `single` is always among them.
 
   Methods of one draft stand once, at config.single_temperature; those whose
   drafts are of one law are left out where the temperatures differ.
   """
-  methods = list(config.methods)
+  methods = [*config.methods]
   if REFERENCE not in methods:
     methods.insert(0, REFERENCE)
   rows, several = [], []
   for method in methods:
     if method == 'autoregressive':
-      rows.append(Setting(method, 0, ''))
+      rows.append(protocol.Setting(method, 0, ''))
     elif METHODS[method].single_draft:
-      rows.append(Setting(method, 1, config.single_temperature))
+      rows.append(protocol.Setting(method, 1, config.single_temperature))
     else:
       several.append(method)
   for text in config.draft_temperatures:
     varied = len(set(protocol.temperatures(text) or ())) > 1
     rows += [
-      Setting(method, num_drafts, text)
+      protocol.Setting(method, num_drafts, text)
       for num_drafts in config.num_drafts
       for method in several
       if not (varied and METHODS[method].one_law)
@@ -71,9 +65,8 @@ def settings_of(config) -> dict[str, Setting]:
   return {row.name: row for row in rows}
 
 
-def measure(setup: Setup, config, job: Job, once) -> dict:
+def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
   """Columns of a job: tokens and target calls of every row, and the rate."""
-  del config, once
   out = protocol.timed_prompts(
     setup, job, protocol.options_of(setup, job.setting)
   )
@@ -87,7 +80,7 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
   }
 
 
-def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
+def summarize(groups: dict, place: tuple, setup: protocol.Setup) -> dict:
   """Columns of a row of the table.
 
   Returns:
@@ -98,30 +91,26 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
     accepted over drafted tokens.
   """
   dataset, setting = place
-  pairs = groups[place]
-  reference = groups[dataset, Setting(REFERENCE, 1, config.single_temperature)]
+  pairs, config = groups[place], setup.config
+  single = protocol.Setting(REFERENCE, 1, config.single_temperature)
+  other = setting._replace(method='specinfer')
   rates = _rates(pairs)
-  ratios = np.median(rates / _rates(reference), axis=1)
+  ratios = np.median(rates / _rates(groups[dataset, single]), axis=1)
   tokens, calls = protocol.per_prompt(pairs, ('tokens', 'calls'))
   drafted, accepted = (
     sum(row[name] for _, row in pairs) for name in ('drafted', 'accepted')
   )
   _, terms = protocol.tokens_per_call(pairs)
-  row = {
-    **tables.means({'block_efficiency': tokens.sum(1) / calls.sum(1)}),
-    'block_efficiency_prompt_se': tables.cluster_error(terms),
-    **tables.means({'token_rate_percent': 100 * (ratios - 1)}),
+  return {
+    **standard_errors.means({'block_efficiency': tokens.sum(1) / calls.sum(1)}),
+    'block_efficiency_prompt_se': standard_errors.cluster_error(terms),
+    **standard_errors.means({'token_rate_percent': 100 * (ratios - 1)}),
     'tokens_per_second': float(np.median(rates)),
     'acceptance_rate': accepted / max(drafted, 1),
-    'minus_specinfer': None,
-    'minus_specinfer_se': None,
+    **protocol.lead('minus_specinfer', groups, place, (dataset, other)),
     'draft_length': config.draft_length,
     'temperature': config.temperature,
   }
-  other = dataset, setting._replace(method='specinfer')
-  if other in groups and other != place:
-    row |= protocol.lead('minus_specinfer', pairs, groups[other])
-  return row
 
 
 def _rates(pairs) -> np.ndarray:
@@ -143,7 +132,7 @@ def plot(rows: Sequence[dict], path) -> None:
   )
 
 
-run = Table(
+run = protocol.Table(
   COLUMNS,
   settings_of,
   measure,

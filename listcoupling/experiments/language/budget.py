@@ -10,7 +10,6 @@ Legend: n nodes, K drafts, L draft length, B prompts, T tokens of a batch.
 """
 
 import dataclasses
-import functools
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,13 +17,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from listcoupling import bounds, tables
+from listcoupling import bounds, standard_errors
 from listcoupling.config_fields import Field
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import matching, protocol
-from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.tables import Column
 
 PLAIN = 'autoregressive'
@@ -118,7 +116,7 @@ def shapes(
   ]
 
 
-def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
+def options_of(setup: protocol.Setup, setting: Setting) -> GenerateOptions:
   """Options of a setting."""
   best_first = METHODS[setting.method].best_first
   return dataclasses.replace(
@@ -132,16 +130,15 @@ def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def measure(setup: Setup, config, job: Job, once) -> dict:
+def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
   """Columns of a job; plain sampling with its keys is run once for all."""
-  del config
   setting = job.setting
   place = job.dataset, job.seed, job.number, setting.temperature
 
   def generate(own):
     return protocol.timed_prompts(setup, job, options_of(setup, own))
 
-  plain = once(place, lambda: generate(_plain(setting.temperature)))
+  plain = setup.once(place, lambda: generate(_plain(setting.temperature)))
   out = plain if setting.method == PLAIN else generate(setting)
   row = {
     'tokens': out.lengths,
@@ -155,11 +152,9 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
 def _agreement(setup, job) -> dict:
   """Overlap and race of one draft: means over tokens for each prompt."""
   rows, *laws = matching.laws_along(setup, job, options_of(setup, job.setting))
-  own = rows >= 0
-  sums = functools.partial(np.bincount, rows[own], minlength=job.batch.size)
-  return {
-    name: sums(values[own]) / sums() for name, values in _values(*laws).items()
-  }
+  sums = matching.sums(rows, _values(*laws), job.batch.size)
+  tokens = sums.pop('tokens')
+  return {name: own / tokens for name, own in sums.items()}
 
 
 @jax.jit
@@ -173,7 +168,7 @@ def _values(draft, target):
   return jax.lax.map(one, (draft, target))
 
 
-def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
+def summarize(groups: dict, place: tuple[str, Setting], setup) -> dict:
   """Columns of a row.
 
   Returns:
@@ -182,7 +177,7 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
     batches; same_text, the share of texts that are those of plain sampling;
     overlap and race, over prompts.
   """
-  del config
+  del setup
   dataset, setting = place
   pairs = groups[place]
   ratio, terms = protocol.tokens_per_call(pairs)
@@ -190,21 +185,17 @@ def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
   names = 'overlap', 'race'
   plain = groups[dataset, _plain(setting.temperature)]
   agreement = [own.mean(0) for own in protocol.per_prompt(plain, names)]
-  row = {
+  rates = [row['tokens_per_second'] for _, row in pairs]
+  return {
     'tokens_per_call': float(ratio),
-    'tokens_per_call_se': tables.cluster_error(terms),
-    'tree_lead': None,
-    'tree_lead_se': None,
-    'tokens_per_second': float(
-      np.median([row['tokens_per_second'] for _, row in pairs])
+    'tokens_per_call_se': standard_errors.cluster_error(terms),
+    **protocol.lead(
+      'tree_lead', groups, (dataset, _tree_beside(setting)), place
     ),
+    'tokens_per_second': float(np.median(rates)),
     'same_text': float(same.mean()),
-    **tables.means(dict(zip(names, agreement))),
+    **standard_errors.means(dict(zip(names, agreement))),
   }
-  tree = dataset, _tree_beside(setting)
-  if tree in groups and tree != place:
-    row |= protocol.lead('tree_lead', groups[tree], pairs)
-  return row
 
 
 def _tree_beside(setting: Setting) -> Setting:
@@ -217,12 +208,12 @@ def _tree_beside(setting: Setting) -> Setting:
 def best_shapes(rows: Iterable[dict]) -> list[dict]:
   """The rows of the best shape of each method, nodes, temperature, data set."""
   names = 'dataset', 'temperature', 'method', 'distinct', 'num_nodes'
-  best = {}
+  groups = {}
   for row in rows:
-    place = tuple(row[name] for name in names)
-    own = best.setdefault(place, row)
-    best[place] = max(own, row, key=lambda each: each['tokens_per_call'])
-  return list(best.values())
+    groups.setdefault(tuple(row[name] for name in names), []).append(row)
+  return [
+    max(own, key=lambda row: row['tokens_per_call']) for own in groups.values()
+  ]
 
 
 def plot(rows: Sequence[dict], path) -> None:
@@ -251,7 +242,7 @@ def plot(rows: Sequence[dict], path) -> None:
       axes.minorticks_off()
 
 
-run = Table(
+run = protocol.Table(
   COLUMNS,
   settings_of,
   measure,

@@ -9,15 +9,9 @@ noise should score 1 up to the rounding of the networks, see
 
 import functools
 
-from listcoupling import tables
+from listcoupling import standard_errors
 from listcoupling.decoding.methods import METHODS
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import (
-  Job,
-  Setting,
-  Setup,
-  Table,
-)
 from listcoupling.tables import Column
 
 COLUMNS = (
@@ -49,7 +43,7 @@ def rouge_l(first: str, second: str) -> float:
   return _scorer().score(first, second)['rougeL'].fmeasure
 
 
-def continuations(setup: Setup, job: Job, draft: str) -> list[list[int]]:
+def continuations(setup, job: protocol.Job, draft: str) -> list[list[int]]:
   """Token ids of the new text of every row, under one draft temperature."""
   setting = job.setting._replace(draft_temperatures=draft)
   out = protocol.continue_prompts(
@@ -59,10 +53,10 @@ def continuations(setup: Setup, job: Job, draft: str) -> list[list[int]]:
   return [tokens[:count].tolist() for tokens, count in rows]
 
 
-def measure(setup: Setup, config, job: Job, once) -> dict:
+def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
   """Columns of a job: ROUGE-L of the texts, equality of the token ids."""
-  del once
-  runs = (continuations(setup, job, x) for x in config.draft_temperatures)
+  drafts = setup.config.draft_temperatures
+  runs = (continuations(setup, job, each) for each in drafts)
   pairs, decode = list(zip(*runs)), setup.target.tokenizer.decode
   return {
     'rouge_l': [rouge_l(decode(a), decode(b)) for a, b in pairs],
@@ -70,7 +64,7 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
   }
 
 
-def settings_of(config) -> dict[str, Setting]:
+def settings_of(config) -> dict[str, protocol.Setting]:
   """The rows of the table: one K, two draft temperatures."""
   for name, count in (('draft_temperatures', 2), ('num_drafts', 1)):
     if len(config[name]) != count:
@@ -79,23 +73,25 @@ def settings_of(config) -> dict[str, Setting]:
       )
   texts = ' then '.join(config.draft_temperatures)
   return {
-    method: Setting(
+    method: protocol.Setting(
       method, 1 if METHODS[method].single_draft else config.num_drafts[0], texts
     )
     for method in config.methods
   }
 
 
-def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
+def summarize(groups: dict, place: tuple, setup) -> dict:
   """Columns of a row: means of the seeds' means and standard errors."""
-  del config
+  del setup
   rouge, same = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
-  return tables.means({'rouge_l': rouge.mean(1), 'same_tokens': same.mean(1)})
+  return standard_errors.means(
+    {'rouge_l': rouge.mean(1), 'same_tokens': same.mean(1)}
+  )
 
 
 plot = functools.partial(
   protocol.bars, column='rouge_l', title='ROUGE-L of two runs', size=2.2
 )
-run = Table(COLUMNS, settings_of, measure, summarize).experiment(
+run = protocol.Table(COLUMNS, settings_of, measure, summarize).experiment(
   consistency=plot
 )

@@ -14,19 +14,20 @@ drafts.
 
 import dataclasses
 import functools
+import textwrap
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import bounds, coupling, tables
+from listcoupling import bounds, coupling, standard_errors
 from listcoupling.config_fields import Field
 from listcoupling.decoding import analysis
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments import plots
 from listcoupling.experiments.language import protocol
-from listcoupling.experiments.language.protocol import Job, Setup, Table
 from listcoupling.experiments.plots import Curve
 from listcoupling.gumbel import Domain
 from listcoupling.tables import Column
@@ -58,7 +59,21 @@ _CURVES = {  # without a marker: computed
 }
 COLUMNS = (
   Column('K', 'num_drafts'),
-  *(Column(_CURVES[name].label, name, '.4f') for name in VALUES),
+  Column('GLS', 'gls', '.4f'),
+  Column('shared race', 'shared_race', '.4f'),
+  Column('GLS exact', 'gls_exact', '.4f', error=False),
+  Column('bound', 'gls_bound', '.4f', error=False),
+  Column('SpecInfer', 'specinfer', '.4f', error=False),
+  Column('SpecTr', 'spectr', '.4f', error=False),
+  Column('optimum', 'optimum', '.4f', error=False),
+  Column('top-K', 'optimum_without_replacement', '.4f', error=False),
+)
+LEGEND = textwrap.fill(
+  'Mean matching probability, sampled for GLS and the shared race, else '
+  'computed. bound: of GLS, Theorem 1; optimum: of iid drafts; top-K: of '
+  'drafts without replacement. ± is the standard error over prompts, in '
+  'results.csv of every column.',
+  width=79,
 )
 
 
@@ -69,18 +84,9 @@ class Setting(NamedTuple):
 
 
 def laws_along(
-  setup: Setup, job: Job, options: GenerateOptions
+  setup: protocol.Setup, job: protocol.Job, options: GenerateOptions
 ) -> analysis.LawsAlong:
-  """Laws at the tokens that plain sampling writes for a batch.
-
-  Args:
-    setup: of `protocol.prepare`.
-    job: whose prompts are continued.
-    options: temperatures and filters of both laws.
-
-  Returns:
-    `analysis.LawsAlong` of the T tokens.
-  """
+  """Laws, by `options`, at the tokens that plain sampling writes for a job."""
   choice, rows = setup.choices[job.dataset], job.batch.rows
   plain = dataclasses.replace(
     options, method='autoregressive', draft_temperatures=None
@@ -93,6 +99,24 @@ def laws_along(
     protocol.continue_prompts(setup, job, plain),
     options,
   )
+
+
+def sums(
+  rows: np.ndarray, columns: Mapping[str, jax.Array], size: int
+) -> dict[str, np.ndarray]:
+  """Sums of columns [T] over each row's tokens [R], and their number.
+
+  Args:
+    rows: [T] of each token, see `analysis.LawsAlong`.
+    columns: by name.
+    size: R.
+  """
+  own = rows >= 0
+  count = functools.partial(np.bincount, rows[own], minlength=size)
+  return {
+    'tokens': count(),
+    **{name: count(np.asarray(x)[own]) for name, x in columns.items()},
+  }
 
 
 @functools.partial(jax.jit, static_argnames=('num_drafts', 'repetitions'))
@@ -115,15 +139,15 @@ def _values(keys, draft, target, *, num_drafts, repetitions):
   return jax.lax.map(one, (keys, draft, target))
 
 
-def measure(setup: Setup, config, job: Job, once) -> dict:
+def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
   """Columns of a job: sums over the tokens of every row."""
   options = dataclasses.replace(
-    setup.options, draft_temperatures=_temperature(config)
+    setup.options, draft_temperatures=_temperature(setup.config)
   )
   # Every K looks at the same text; a device that shares a batch with others
   # writes it anew, which is cheaper than keeping laws of many batches.
   place = job.dataset, job.seed, job.number
-  rows, *laws = once(place, lambda: laws_along(setup, job, options))
+  rows, *laws = setup.once(place, lambda: laws_along(setup, job, options))
   num_drafts = job.setting.num_drafts
   key = protocol.dataset_key(
     Domain.TRIALS, job.seed, job.dataset, num_drafts, job.number
@@ -132,14 +156,10 @@ def measure(setup: Setup, config, job: Job, once) -> dict:
     jax.random.split(key, len(laws[0])),
     *laws,
     num_drafts=num_drafts,
-    repetitions=config.repetitions,
+    repetitions=setup.config.repetitions,
   )
-  written = rows >= 0
-  count = functools.partial(
-    np.bincount, rows[written], minlength=job.batch.size
-  )
-  columns = zip(VALUES, np.asarray(values)[written].T, strict=True)
-  return {'tokens': count(), **{name: count(own) for name, own in columns}}
+  columns = dict(zip(VALUES, np.asarray(values).T, strict=True))
+  return sums(rows, columns, job.batch.size)
 
 
 def settings_of(config) -> dict[str, Setting]:
@@ -158,12 +178,12 @@ def _temperature(config) -> tuple[float] | None:
   return found[0]
 
 
-def summarize(groups: dict, place: tuple[str, Setting], config) -> dict:
+def summarize(groups: dict, place: tuple[str, Setting], setup) -> dict:
   """Columns of a row: means over tokens, standard errors over prompts."""
-  del config
+  del setup
   tokens, *sums = protocol.per_prompt(groups[place], ('tokens', *VALUES))
   tokens, *sums = (each.sum(axis=0) for each in (tokens, *sums))
-  row = tables.ratios(dict(zip(VALUES, sums, strict=True)), tokens)
+  row = standard_errors.ratios(dict(zip(VALUES, sums, strict=True)), tokens)
   return row | {'tokens': int(tokens.sum())}
 
 
@@ -177,6 +197,6 @@ plot = functools.partial(
   labels=('number of drafts $K$', 'mean matching probability'),
   sharey=False,
 )
-run = Table(COLUMNS, settings_of, measure, summarize, fields=FIELDS).experiment(
-  matching=plot
-)
+run = protocol.Table(
+  COLUMNS, settings_of, measure, summarize, fields=FIELDS, legend=LEGEND
+).experiment(matching=plot)

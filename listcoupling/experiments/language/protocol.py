@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import listcoupling
-from listcoupling import files, gumbel, tables
+from listcoupling import files, gumbel, standard_errors, tables
 from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
@@ -33,6 +33,7 @@ from listcoupling.decoding.generate import (
   Generation,
   check_tokenizers,
   generate,
+  place_models,
 )
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
@@ -49,13 +50,9 @@ _TEXT = Field(str, empty=True)
 _COUNT = Field(int, least=1)
 SHARED = {  # fields of all tables
   'experiment': Field(str),
-  'target': _TEXT,
-  'drafter': _TEXT,
   'dtype': Field(str),
-  'prompts': _TEXT,
   'datasets': Field(str, among=tuple(prompt_data.FORMATS), many=True),
   'source': Field(str, among=prompt_data.SOURCES),
-  'num_prompts': _COUNT,
   'prompt_seed': Field(int, least=0),
   'max_prompt_tokens': Field(int, least=2),
   'long_prompts': Field(str, among=prompt_choice.LONG_PROMPTS),
@@ -64,9 +61,10 @@ SHARED = {  # fields of all tables
   'num_drafts': Field(int, least=1, many=True),
   'top_k': Field(int, least=0),
   'stop_tokens': Field(str, many=True, empty=True),
-  'max_new_tokens': _COUNT,
-  'seeds': _COUNT,
-  'batch_size': _COUNT,
+  **dict.fromkeys(('target', 'drafter', 'prompts'), _TEXT),
+  **dict.fromkeys(
+    ('num_prompts', 'max_new_tokens', 'seeds', 'batch_size'), _COUNT
+  ),
 }
 FIELDS = SHARED | {
   'draft_length': _COUNT,
@@ -89,13 +87,15 @@ COLORS = {
 
 
 class Setup(NamedTuple):
-  """The pair and the prompts of a run."""
+  """The pair and the prompts of a run, on one device of it."""
 
   target: LanguageModel
   drafter: LanguageModel
+  config: Any
   choices: dict  # data set -> prompt_choice.Choice
   options: GenerateOptions  # of every run; methods and drafts differ
   sources: dict[str, str]  # data set -> where its prompts were found
+  latest: dict  # a value for several settings of a batch, by its place
 
   def on(self, device: jax.Device | str | None) -> 'Setup':
     """The same with the models on a device; what is none leaves them."""
@@ -105,26 +105,14 @@ class Setup(NamedTuple):
       model._replace(params=jax.device_put(model.params, device))
       for model in (self.target, self.drafter)
     )
-    return self._replace(target=target, drafter=drafter)
+    return self._replace(target=target, drafter=drafter, latest={})
 
-
-class Once:
-  """What several settings need of a batch; that of the latest is kept.
-
-  Example:
-    >>> once = Once()
-    >>> once('a', lambda: 1), once('a', lambda: 2), once('b', lambda: 3)
-    (1, 1, 3)
-  """
-
-  def __init__(self):
-    self._latest = {}
-
-  def __call__(self, place: Hashable, compute: Callable[[], T]) -> T:
+  def once(self, place: Hashable, compute: Callable[[], T]) -> T:
     """The value of a place, computed unless it is the latest one."""
-    if place not in self._latest:
-      self._latest = {place: compute()}
-    return self._latest[place]
+    if place not in self.latest:
+      self.latest.clear()
+      self.latest[place] = compute()
+    return self.latest[place]
 
 
 class Setting(NamedTuple):
@@ -153,12 +141,6 @@ class Job(NamedTuple):
   number: int  # of the batch
   batch: prompt_choice.Batch
   setting: Any
-  label: str  # of the setting
-
-  @property
-  def name(self) -> str:
-    """Of its row in batches.csv."""
-    return f'{self.dataset}/s{self.seed}/b{self.number}/{self.label}'
 
 
 def temperatures(text: str) -> tuple[float, ...] | None:
@@ -220,9 +202,9 @@ class Table(NamedTuple):
     columns: of the printed table.
     settings: of a config, what the rows differ in: NamedTuples of their first
       columns, by label.
-    measure: (setup, config, job, once) -> columns of its row in batches.csv;
-      arrays hold a number for each row of the batch. See `Once`.
-    summarize: (groups, place, config) -> columns of a row of results.csv, from
+    measure: (setup, job) -> columns of its row in batches.csv; arrays hold a
+      number for each row of the batch.
+    summarize: (groups, place, setup) -> columns of a row of results.csv, from
       all (job, row) pairs by (data set, setting) and the place of the row
       among them.
     options: (setup, setting) -> options that `generate` must take.
@@ -235,8 +217,8 @@ class Table(NamedTuple):
 
   columns: Sequence[tables.Column]
   settings: Callable[[Any], Mapping[str, Any]]
-  measure: Callable[[Setup, Any, Job, Once], dict]
-  summarize: Callable[[dict, tuple[str, Any], Any], dict]
+  measure: Callable[[Setup, Job], dict]
+  summarize: Callable[[dict, tuple[str, Any], Setup], dict]
   options: Callable[[Setup, Any], GenerateOptions] | None = None
   fields: Mapping[str, Any] = FIELDS
   shown: Callable[[Sequence[dict]], Sequence[dict]] = list
@@ -254,16 +236,15 @@ class Table(NamedTuple):
     if self.options is not None:
       for setting in settings.values():
         self.options(setup, setting).check(setup.target.config.vocab_size)
-    jobs = _jobs(config, seed, setup, settings)
-    # Each device has the models once.
-    place = functools.cache(lambda device: (setup.on(device), Once()))
+    jobs = _jobs(setup, seed, settings)
+    place = functools.cache(setup.on)  # each device has the models once
 
     def measure(job):
-      own, once = place(jax.config.jax_default_device)
+      found = self.measure(place(jax.config.jax_default_device), job)
       size = job.batch.size  # the rest is padding
       return {
         name: tables.join(value[:size]) if np.ndim(value) else value
-        for name, value in self.measure(own, config, job, once).items()
+        for name, value in found.items()
       }
 
     def fill(record):
@@ -277,37 +258,32 @@ class Table(NamedTuple):
           timed=self.timed,
           shared=mesh is not None,
         )
-      groups = {}
-      for job, row in zip(jobs.values(), measured, strict=True):
-        groups.setdefault((job.dataset, job.setting), []).append((job, row))
-      rows = [self._row(groups, place, setup, config) for place in groups]
+      rows = self._rows(zip(jobs.values(), measured, strict=True), setup)
       record.write(rows)
-      names = {name: ' '.join(x.names) for name, x in setup.choices.items()}
-      record.note(
-        prompts=names,
-        sources=setup.sources,
-        stop_tokens=setup.options.stop_tokens,
-        parameters={
-          name: sum(x.size for x in jax.tree.leaves(model.params))
-          for name, model in zip(('target', 'drafter'), setup)
-        },
-      )
+      record.note(**_told(setup))
       return rows
 
     return _identity(setup), fill
 
-  def _row(self, groups, place, setup, config):
-    dataset, setting = place
-    choice = setup.choices[dataset]
-    return {
-      'dataset': dataset,
-      **setting._asdict(),
-      **self.summarize(groups, place, config),
-      'seeds': config.seeds,
-      'prompts': len(choice.names),
-      'prompts_cut': choice.num_cut,
-      'prompts_dropped': choice.num_dropped,
-    }
+  def _rows(self, measured: Iterable[tuple[Job, dict]], setup) -> list[dict]:
+    """Of results.csv, a setting on a data set each."""
+    groups, rows = {}, []
+    for job, row in measured:
+      groups.setdefault((job.dataset, job.setting), []).append((job, row))
+    for dataset, setting in groups:
+      choice = setup.choices[dataset]
+      rows.append(
+        {
+          'dataset': dataset,
+          **setting._asdict(),
+          **self.summarize(groups, (dataset, setting), setup),
+          'seeds': setup.config.seeds,
+          'prompts': len(choice.names),
+          'prompts_cut': choice.num_cut,
+          'prompts_dropped': choice.num_dropped,
+        }
+      )
+    return rows
 
   def _as_text(self, rows: Sequence[dict]) -> str:
     """The table by data set, a line on its prompts above each."""
@@ -320,18 +296,33 @@ class Table(NamedTuple):
     return '\n\n'.join(parts + [self.legend] * bool(self.legend))
 
 
-def _jobs(config, seed, setup, settings) -> dict[str, Job]:
+def _jobs(setup: Setup, seed: int, settings) -> dict[str, Job]:
   """All jobs by name; settings take turns on every batch."""
-  jobs = [
-    Job(dataset, seed + number, index, batch, setting, label)
+  config = setup.config
+  return {
+    f'{dataset}/s{seed + number}/b{index}/{label}': Job(
+      dataset, seed + number, index, batch, setting
+    )
     for dataset in config.datasets
     for number in range(config.seeds)
     for index, batch in enumerate(
       prompt_choice.deal(setup.choices[dataset].lengths, config.batch_size)
     )
     for label, setting in settings.items()
-  ]
-  return {job.name: job for job in jobs}
+  }
+
+
+def _told(setup: Setup) -> dict:
+  """Notes for a reader of results.json, beside the settings."""
+  return {
+    'prompts': {name: ' '.join(x.names) for name, x in setup.choices.items()},
+    'sources': setup.sources,
+    'stop_tokens': setup.options.stop_tokens,
+    'parameters': {
+      name: sum(x.size for x in jax.tree.leaves(model.params))
+      for name, model in zip(('target', 'drafter'), setup)
+    },
+  }
 
 
 def options_of(setup: Setup, setting: Setting) -> GenerateOptions:
@@ -368,7 +359,9 @@ def prepare(config, mesh: Mesh | None = None) -> Setup:
     )
     for name in config.datasets
   }
-  target, drafter = _placed(load_pair(config, mesh), mesh)
+  target, drafter = load_pair(config, mesh)
+  size = max(target.config.vocab_size, drafter.config.vocab_size)
+  target, (drafter,) = place_models(target, [drafter], mesh, size)
   choices = {
     name: prompt_choice.choose(
       own,
@@ -385,18 +378,7 @@ def prepare(config, mesh: Mesh | None = None) -> Setup:
       placement.rows_on(mesh, len(batch.rows), 0, 'prompts of a batch')
   options = _options(config, target, choices)
   sources = {name: own.source for name, own in texts.items()}
-  return Setup(target, drafter, choices, options, sources)
-
-
-def _placed(pair, mesh):
-  """The pair on the mesh, if there is one."""
-  if mesh is None:
-    return pair
-  size = max(model.config.vocab_size for model in pair)
-  return [
-    model.place(model, mesh, vocab_size=size, strict=strict)
-    for model, strict in zip(pair, (True, False), strict=True)
-  ]
+  return Setup(target, drafter, config, choices, options, sources, {})
 
 
 def _options(config, target, choices) -> GenerateOptions:
@@ -502,32 +484,34 @@ def tokens_per_call(
 
   Returns:
     The ratio, and each prompt's share [B] of its error, for
-    `tables.cluster_error`.
+    `standard_errors.cluster_error`.
   """
   tokens, calls = (
     each.sum(axis=0) for each in per_prompt(pairs, ('tokens', 'calls'))
   )
-  return tokens.sum() / calls.sum(), tables.ratio_terms(tokens, calls)
+  return tokens.sum() / calls.sum(), standard_errors.ratio_terms(tokens, calls)
 
 
 def lead(
-  name: str,
-  ours: Sequence[tuple[Job, dict]],
-  theirs: Sequence[tuple[Job, dict]],
+  name: str, groups: dict, ours: tuple[str, Any], theirs: tuple[str, Any]
 ) -> dict[str, float | None]:
   """Tokens per call that one setting is above another, on the same prompts.
 
   Args:
     name: of the column.
-    ours: as of `tokens_per_call`.
+    groups: see `Table.summarize`.
+    ours: place among them.
     theirs: likewise.
 
   Returns:
-    The difference and, as name_se, its standard error over prompts.
+    The difference and, as name_se, its standard error over prompts; None where
+    there is no other setting.
   """
-  rate, terms = tokens_per_call(ours)
-  their_rate, their_terms = tokens_per_call(theirs)
-  error = tables.cluster_error(terms - their_terms)
+  if ours == theirs or not {ours, theirs} <= groups.keys():
+    return {name: None, f'{name}_se': None}
+  rate, terms = tokens_per_call(groups[ours])
+  their_rate, their_terms = tokens_per_call(groups[theirs])
+  error = standard_errors.cluster_error(terms - their_terms)
   return {name: float(rate - their_rate), f'{name}_se': error}
 
 

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from listcoupling import gumbel, tables
+from listcoupling import gumbel, standard_errors, tables
 from listcoupling.config_fields import Field
 from listcoupling.decoding import ceiling, placement
 from listcoupling.decoding.generate import generate
@@ -36,6 +36,7 @@ from listcoupling.tables import Column
 
 _VOCAB = 200  # V
 _REJECTION = 'specinfer', 'traversal'
+_pair = functools.partial(table_pair.table_pair, vocab_size=_VOCAB)
 _COUNTS = 'pairs', 'rows', 'max_new_tokens', 'num_nodes', 'beam', 'depth'
 FIELDS = {
   'experiment': Field(str, among=('table_pairs',)),
@@ -68,11 +69,6 @@ COLUMNS = (
 )
 
 
-def pair_of(key: jax.Array, sigma: float):
-  """(target, drafter) of V tokens, see `table_pair.table_pair`."""
-  return table_pair.table_pair(key, sigma, vocab_size=_VOCAB)
-
-
 def tokens_per_call(
   key: jax.Array,
   sigma: float,
@@ -93,7 +89,7 @@ def tokens_per_call(
   Returns:
     Per options: tokens per target call of every text, [num_rows].
   """
-  target, drafter = pair_of(key, sigma)
+  target, drafter = _pair(key, sigma)
   key = gumbel.domain_key(key, Domain.TEXTS)
   prompts = _first_tokens(num_rows)
   return [
@@ -125,7 +121,7 @@ def best_tokens_per_call(
     max_new_tokens=config.max_new_tokens,
     temperature=temperature,
   )
-  target, drafter = pair_of(key, sigma)
+  target, drafter = _pair(key, sigma)
   key = gumbel.domain_key(key, Domain.TEXTS)
   prompts = _first_tokens(config.rows)
   written = generate(key, target, [], *prompts, plain).tokens
@@ -178,7 +174,7 @@ def _measure(config, seed, mesh, job) -> dict[str, float]:
   return {
     'best': float(best.mean()),
     **{name: float(x.mean()) for name, x in zip(options, found)},
-    'overlap': table_pair.overlap(*pair_of(key, sigma), temperature),
+    'overlap': table_pair.overlap(*_pair(key, sigma), temperature),
   }
 
 
@@ -229,7 +225,7 @@ def _row(sigma, temperature, pairs: Sequence[dict]) -> dict:
       kept[method] = columns[best]
       kept[f'best_minus_{method}'] = kept['best'] - kept[method]
       row[f'{method}_drafts'] = int(best.removeprefix(f'{method}_'))
-  return row | tables.means(kept)
+  return row | standard_errors.means(kept)
 
 
 # Tokens per call against the distance, a panel per temperature.

@@ -1,14 +1,19 @@
 """The device report: every section in small, failures, time that is up."""
 
+import functools
 import json
 import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from listcoupling.decoding import tuning
+from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import device_report, speed
+from listcoupling.models.random_pair import random_pair
+from listcoupling.models.transformer_config import TransformerConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 # What a machine with an accelerator need not have.
@@ -20,15 +25,41 @@ def report(tmp_path):
   return tmp_path / 'device_report.json'
 
 
-def test_a_toy_run_measures_every_section(tmp_path, report, monkeypatch):
+_FEW = GenerateOptions(max_new_tokens=8, cache_length=64)
+_RATES = dict(batches=(2,), methods=('gumbel_tree',), options=_FEW)
+_ATTENTION = dict(shape=(1, 1, 1, 2, 640))
+_SMALL = {
+  'sampler': dict(batch=8, vocab_size=1000),
+  'attention': _ATTENTION,
+  'parity': dict(new_tokens=64),
+  'rates': _RATES,
+  'rates_full': dict(_RATES, prompt=56),
+  'prefill': dict(shapes=((2, 63),)),  # the program of plain `rates`
+  'gaussian': dict(trials=8),
+  'vae': dict(images=4, kind='dense', hidden_size=8),
+  'tune_8': dict(batch=2, options=_FEW),
+}
+
+
+def test_a_small_run_measures_every_section(tmp_path, report, monkeypatch):
+  config = TransformerConfig(64, 16, 2, 2, 1, 8, 32)
+  pair = random_pair(jax.random.key(0), config, draft_layers=1, gain=0.1)
+  monkeypatch.setattr(device_report, '_pair', lambda: pair)
+  monkeypatch.setattr(device_report.pretrained, 'shipped_pair', lambda: pair)
+  race = {'race': speed._DRAWS['race']}
+  monkeypatch.setattr(speed, '_DRAWS', race)  # the others have their own test
   monkeypatch.setattr(tuning, 'GRID', ((4, 4, 16),))
   monkeypatch.setattr(tuning, 'COSTS', ())
-  sections = [*device_report.SECTIONS][:-2]
-  run = device_report.run(tmp_path, seconds=1e6, only=sections, toy=True)
+  for name, sizes in _SMALL.items():
+    make = functools.partial(device_report.SECTIONS[name], **sizes)
+    monkeypatch.setitem(device_report.SECTIONS, name, make)
   rows = {}
+  run = device_report.run(tmp_path, seconds=1e6, only=list(_SMALL))
   for name, rows[name], ended in run:
     assert not ended, (name, ended)
-  assert list(rows) == sections and all(rows.values())
+  assert list(rows) == list(_SMALL) and all(rows.values())
+  kinds = {name.partition('_')[0] for name in device_report.SECTIONS}
+  assert {name.partition('_')[0] for name in rows} == kinds
   for row in rows['parity']:
     assert row['diverging_rows'] == 0
     assert row['identical'] == row['tokens'] == 4 * 64
@@ -36,7 +67,7 @@ def test_a_toy_run_measures_every_section(tmp_path, report, monkeypatch):
     for row in rows[name]:
       assert 1 <= row['block_efficiency'] <= 5
   assert {row['num_drafts'] for row in rows['sampler']} == {1, 4}
-  plain, tree, chosen = rows['tune_1']
+  plain, tree, chosen = rows['tune_8']
   assert (plain['num_nodes'], tree['num_nodes']) == (0, 16)
   assert chosen['method'] in (plain['method'], tree['method'])
   assert json.loads(report.read_text())['rates']['compile_seconds'] > 0
@@ -53,7 +84,7 @@ def test_a_tpu_is_timed_with_splash_attention_too(monkeypatch):
   monkeypatch.setattr(
     device_report.kernels, 'at_hand', lambda name, **_: name == 'tpu'
   )
-  table = device_report.attention(**device_report.TOY['attention'])
+  table = device_report.attention(**_ATTENTION)
   assert [x['what'] for x in table.settings] == [
     'attention', 'splash attention'
   ]  # fmt: skip
@@ -99,7 +130,7 @@ def test_a_failure_is_told_and_time_that_is_up_ends_the_run(
   assert all('no time is left' in ended for _, ended in found.values())
   found = run(1e6)
   assert found['b'] == ([6], '') and found['a'][0] == [2]
-  assert 'ValueError: no such kernel, in ' in found['a'][1]
+  assert 'ValueError: no such kernel (' in found['a'][1]
   assert json.loads(report.read_text())['a']['ended'] == found['a'][1]
   # What is missing is measured by the next run, and nothing else.
   assert run(1e6) == {'a': ([2, 4], ''), 'b': ([6], '')}

@@ -99,14 +99,14 @@ def test_no_program_is_timed_cold(monkeypatch):
   for dropped in (True, False, True):
     if dropped:
       programs.clear()
-    row = block_efficiency.measure(setup, None, job, None)
+    row = block_efficiency.measure(setup, job)
     assert row['tokens_per_second'] == 'warm'
   assert seen == ['cold', 'warm', 'warm', 'cold', 'warm']
 
 
 def _job(setting, seed=0, rows=(0, 1), number=0):
   batch = Batch(np.array(rows), len(rows))
-  return Job('gsm8k', seed, number, batch, setting, setting.name)
+  return Job('gsm8k', seed, number, batch, setting)
 
 
 def _found(tokens, calls, rate):
@@ -120,9 +120,9 @@ def _summarize(jobs, found):
   groups = {}
   for job, row in zip(jobs, found, strict=True):
     groups.setdefault((job.dataset, job.setting), []).append((job, row))
-  config = decoding_iid.get_config()
+  setup = types.SimpleNamespace(config=decoding_iid.get_config())
   return [
-    place[1]._asdict() | block_efficiency.summarize(groups, place, config)
+    place[1]._asdict() | block_efficiency.summarize(groups, place, setup)
     for place in groups
   ]
 

@@ -64,6 +64,8 @@ def test_the_table_is_what_generate_gives(folder, monkeypatch):
   # Each program is kept for the next batch; its first run is not timed.
   assert len(set(compiled)) == len(compiled) == 8
   assert ran.count('specinfer') == 8 + 2
+  # Plain sampling runs once for the settings of a batch, and for its laws.
+  assert ran.count('autoregressive') == 4 + 1 + 4
   schemes = [(row['method'], row['distinct']) for row in rows]
   assert schemes == 2 * [
     ('autoregressive', False),
@@ -145,7 +147,7 @@ def test_a_lead_is_the_trees_of_equal_nodes_on_the_same_prompts():
   groups = {}
   for setting, each in tokens.items():
     batch = Batch(np.arange(3), 3)
-    job = Job('x', 0, 0, batch, setting, setting.name)
+    job = Job('x', 0, 0, batch, setting)
     row = shared | {'tokens': each, 'tokens_per_second': 1.0}
     groups['x', setting] = [(job, row)]
   rows = [budget.summarize(groups, place, None) for place in groups]

@@ -122,7 +122,7 @@ def test_the_best_tree_of_a_perfect_drafter_is_a_chain(temperature):
 
 def test_the_best_tree_is_ahead_of_one_that_trusts_otherwise(monkeypatch):
   """It knows sigma, the control believes in 4."""
-  config = _config(max_new_tokens=48, rows=32, num_nodes=8)
+  config = _config(max_new_tokens=24, rows=32, num_nodes=6)
   key = gumbel.seed_key(6)
   best = table_pairs.best_tokens_per_call(key, 1.0, 1.0, config)
   original = table_pair.posterior

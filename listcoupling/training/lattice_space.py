@@ -19,8 +19,8 @@ import numpy as np
 
 from listcoupling import gumbel
 from listcoupling.image_codec import scheme as schemes
-from listcoupling.image_codec.trials import squared_error
 from listcoupling.models import codeword_decoder
+from listcoupling.training import codeword_decoder as training
 
 # In units of what side information leaves of a latent.
 PERIODS = tuple(2.0 * 1.25**i for i in range(9))  # 2 to 11.9
@@ -95,7 +95,7 @@ def errors(known: Choices, model, spaces, *, settings) -> jax.Array:
       space, known.keys, means, sent.message, decoders, code
     )
     images = schemes.vae_images(model, latent, sides)
-    return jnp.mean(jnp.min(squared_error(images, known.right), 1))
+    return jnp.mean(jnp.min(training.squared_error(images, known.right), 1))
 
   return jax.lax.map(one, spaces)
 

@@ -7,10 +7,10 @@ import pytest
 
 from listcoupling import gumbel
 from listcoupling.compression import lattices
-from listcoupling.image_codec import lattice_space
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
 from listcoupling.training import codeword_decoder as training
+from listcoupling.training import lattice_space
 from tests import statistics
 from tests.image_codec import fakes
 
