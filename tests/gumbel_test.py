@@ -1,5 +1,8 @@
 import ast
+import inspect
+import itertools
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +12,16 @@ from jax import export
 from scipy import stats
 
 import listcoupling
-from listcoupling import gumbel
+from configs import toy as toy_config
+from listcoupling import coupling, gumbel, rejection, weighted_minhash
+from listcoupling.compression import gaussian, lattices
+from listcoupling.data import side_information
+from listcoupling.decoding import text
+from listcoupling.experiments import gaussian as gaussian_table
+from listcoupling.experiments import toy
 from listcoupling.gumbel import Domain
+from listcoupling.image_codec import scheme
+from listcoupling.training import codeword_decoder
 from tests import statistics
 
 VOCAB = 151_936
@@ -292,7 +303,7 @@ def _words(*keys):
   return words[:, 0].astype(np.uint64) << np.uint64(32) | words[:, 1]
 
 
-def test_no_two_users_of_a_seed_draw_the_same_bits():
+def test_numbers_of_the_register_give_keys_of_their_own():
   values = [int(domain) for domain in Domain.__members__.values()]
   assert len(set(values)) == len(values) == len(Domain)
   assert 2**31 <= min(values) and max(values) < 2**32
@@ -324,37 +335,232 @@ def test_training_and_codebooks_of_one_seed_have_nothing_in_common():
   assert np.intersect1d(bare, _words(_each(SEED[None], range(9)))).size == 9
 
 
-# Modules that make keys in other ways, and why they may.
+# Who makes keys, random numbers or seeds in other ways, and why it may.
+_PARTS = 'parts of a key of its own domain and numbers, which nobody else folds'
+_NUMPY = 'which of the given items are taken; shares no bits with threefry'
 OWN_KEYS = {
-  'models/random_pair.py': 'leaves of a model of its own',
+  ('_fold', 'wrap_key_data'): 'the register itself',
+  ('seed_key', 'wrap_key_data'): 'the register itself',
+  ('_key', 'wrap_key_data'): 'the words of a key that a file holds',
+  ('_put', 'wrap_key_data'): 'moves a key between devices',
+  ('_program', 'split'): 'a shape: nothing is drawn',
+  ('_draw', 'fold_in'): 'leaves of a model whose key is MODEL_INIT or its own',
+  ('_from_sides', 'split'): _PARTS,
+  ('_sampled', 'split'): _PARTS,
+  ('_train', 'split'): _PARTS,
+  ('_values', 'split'): _PARTS,
+  ('balanced_labels', 'split'): _PARTS,
+  ('coupling_table', 'split'): _PARTS,
+  ('loss_fn', 'split'): _PARTS,
+  ('make_train_steps', 'split'): _PARTS,
+  ('match_rates', 'split'): _PARTS,
+  ('measure', 'split'): _PARTS,
+  ('sampler', 'split'): _PARTS,
+  ('train_classifier', 'split'): _PARTS,
+  ('_workload', 'default_rng'): 'prompts of a benchmark, from 0',
+  ('measure', 'default_rng'): 'prompts of a benchmark, from 0',
+  ('choose', 'default_rng'): _NUMPY,
+  ('contexts', 'default_rng'): _NUMPY,
+  ('fit_codewords', 'random_state'): _NUMPY,
+  (
+    '_jobs',
+    'seed arithmetic',
+  ): 'seeds of a table follow each other, as it says',
+  ('_measure', 'seed arithmetic'): 'pairs of a table are of seeds in a row',
+}
+_MAKERS = {
+  *('key', 'PRNGKey', 'fold_in', 'split', 'clone', 'wrap_key_data'),
+  *('default_rng', 'RandomState', 'Random', 'seed'),
 }
 
 
-def _makes_keys(path):
-  """Lines that make a key of a seed, or fold a number into one, by hand."""
-  for node in ast.walk(ast.parse(path.read_text())):
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-      owner = ast.unparse(node.func.value)
-      if owner in ('jax.random', 'random') and node.func.attr in (
-        'key',
-        'PRNGKey',
-        'fold_in',
-      ):
-        yield node.lineno
+def _by_hand(path):
+  """(function, what) of all that makes keys, random numbers or seeds."""
+  for outer in ast.parse(path.read_text()).body:
+    name = getattr(outer, 'name', path.stem)
+    for node in ast.walk(outer):
+      if isinstance(node, ast.Call):
+        owner, _, called = ast.unparse(node.func).rpartition('.')
+        if owner.split('.')[-1] == 'random' and called in _MAKERS:
+          yield name, called
+        if any(each.arg == 'random_state' for each in node.keywords):
+          yield name, 'random_state'
+      if isinstance(node, ast.BinOp):
+        sides = ast.unparse(node.left), ast.unparse(node.right)
+        if any(
+          re.fullmatch(r'([\w.]+\.)?_?seed(\.value)?', x, re.I) for x in sides
+        ):
+          yield name, 'seed arithmetic'
 
 
 def test_keys_are_made_by_the_register_alone(tmp_path):
-  root = pathlib.Path(listcoupling.__file__).parent
+  package = pathlib.Path(listcoupling.__file__).parent
+  folders = package, *(package.parent / x for x in ('scripts', 'configs'))
   found = {
-    f'{path.relative_to(root)}:{line}'
-    for path in root.rglob('*.py')
-    if path.name != 'gumbel.py' and str(path.relative_to(root)) not in OWN_KEYS
-    for line in _makes_keys(path)
+    each
+    for folder in folders
+    for path in folder.rglob('*.py')
+    for each in _by_hand(path)
   }
-  assert not found
+  assert not found - OWN_KEYS.keys()
   control = tmp_path / 'control.py'
-  control.write_text('key = jax.random.fold_in(jax.random.key(seed), 7)\n')
-  assert list(_makes_keys(control)) == [1, 1]
+  control.write_text(
+    'key = jax.random.fold_in(jax.random.key(seed + 1), 7)\n'
+    'rng = np.random.default_rng(FLAGS.seed)\n'
+    'def two(key): return random.split(key), KMeans(random_state=0)\n'
+  )
+  assert set(_by_hand(control)) == {
+    *(('control', x) for x in ('fold_in', 'key', 'default_rng')),
+    ('control', 'seed arithmetic'),
+    ('two', 'split'),
+    ('two', 'random_state'),
+  }
+
+
+def _law(size):
+  return jnp.log(jnp.arange(1.0, size + 1))
+
+
+def _couplings(key):
+  laws = _law(5), _law(5)[::-1]
+  coupling.gumbel_list_sampling(key, *laws, num_drafts=3)
+  rejection._propose(key, laws[0], 3)
+
+
+def _public_sequence(key):
+  laws = _law(5), _law(5)[::-1]
+  weighted_minhash.weighted_minhash_coupling(key, *laws)
+
+
+def _texts(key):
+  """Every stream of the first positions of two rows, and of a second text."""
+  for row in text._keys(key, 2, 2):
+    for position in range(4):
+      at = gumbel.position_key(row, position)
+      gumbel.exponential_streams(at, 5, 3)
+      streams, twos = jnp.arange(2), jnp.full(2, 2)
+      coupling.grouped_streams(at, 5, streams, ranks=streams, group_sizes=twos)
+      for stream in (gumbel.ACCEPT, gumbel.RESIDUAL):
+        gumbel.uniform(at, 5, stream)
+
+
+def _images(key):
+  rows = jnp.arange(3, dtype=jnp.int32)
+  settings = scheme.Settings(4, 2, 2)
+  book = scheme.draw_codebook(key, rows, 4, 2)
+  labels = scheme.draw_labels(book, settings)
+  scheme._encode_race(jnp.zeros((3, 4)), labels, book, settings)
+
+
+def _dither(key):
+  keys = scheme._prepare_lattice(key, jnp.arange(3), None, None)
+  scheme._dither(keys, lattices.make_code('Z', 2, num_groups=1))
+
+
+def _crops(key):
+  left = jnp.zeros((3, 6, 5))
+  side_information.draw_sides(key, left, left, 2, (2, 2))
+  side_information.random_corners(key, 3, 2, (6, 5), (2, 2))
+
+
+def _gaussian(key):
+  gaussian.simulate(
+    key, 0.05, 4, num_trials=3, num_decoders=2, num_candidates=5
+  )
+
+
+def _repeats(key):
+  del key
+  for repeat in range(2):
+    for one in gaussian_table.trial_keys(0, repeat):
+      _gaussian(one)
+
+
+def _classifier(key):
+  sample = codeword_decoder._from_sides(jnp.zeros((4, 2, 1)), jnp.zeros(4), 3)
+  sample(gumbel.domain_key(key, Domain.CLASSIFIER_INIT))
+  for step in range(3):
+    sample(gumbel.domain_key(key, Domain.CLASSIFIER_STEP, step))
+
+
+def _toy(key):
+  del key
+  config = toy_config.get_config()
+  config.update(num_pairs=2, num_atoms=5, trials=3, num_drafts=(4,))
+  toy.row(0, config, 4)
+
+
+def _coupling_table(key):
+  del key
+  toy.coupling_table(0, trials=6)
+
+
+USERS = {
+  'a coupling': _couplings,
+  'the public sequence of Weighted MinHash': _public_sequence,
+  'texts and their further samples': _texts,
+  'codebooks, labels and races of images': _images,
+  'dither of a lattice': _dither,
+  'crops': _crops,
+  'the Gaussian source': _gaussian,
+  'repeats of a table': _repeats,
+  'a classifier in training': _classifier,
+  'the table of toy laws': _toy,
+  'the table of couplings': _coupling_table,
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+  """(function) -> the keys that bits were drawn from when it ran on a key."""
+  seen = set()
+
+  def note(words):
+    seen.add(tuple(np.asarray(words).tolist()))
+
+  def bits(key, atoms, stream):
+    # As `test_bits_are_those_of_jax`: one operation where each would be run.
+    return jax.random.bits(jax.random.fold_in(key, stream), (atoms,))
+
+  # What all of `jax.random` draws by.
+  source = inspect.getmodule(inspect.unwrap(jax.random.uniform))
+
+  def random_bits(key, *args, old=source._random_bits, **options):
+    jax.debug.callback(note, jax.random.key_data(key))
+    return old(key, *args, **options)
+
+  def run(function, key=SEED):
+    seen.clear()
+    with jax.disable_jit():  # what is compiled would be drawn unseen
+      function(key)
+    jax.effects_barrier()
+    return set(seen)
+
+  monkeypatch.setattr(gumbel, '_bits', bits)
+  monkeypatch.setattr(gumbel, '_fold', jax.random.fold_in)
+  monkeypatch.setattr(toy, '_computed', lambda p, q, k: np.zeros((len(p), 4)))
+  few = {name: (*toy._SCHEMES[name][:2], None) for name in ('GLS',)}
+  monkeypatch.setattr(toy, '_SCHEMES', few)
+  monkeypatch.setattr(source, '_random_bits', random_bits)
+  return run
+
+
+def test_no_two_users_of_a_seed_draw_the_same_bits(drawn):
+  users = {name: drawn(user) for name, user in USERS.items()}
+  assert min(map(len, users.values())) > 1
+  shared = [
+    (one, other)
+    for one, other in itertools.combinations(users, 2)
+    if users[one] & users[other]
+  ]
+  assert not shared
+
+  # Control: halves of a key that is split are its positions 0 and 1.
+  def by_hand(key):
+    key = jax.random.split(gumbel.position_key(key, 0))[1]
+    gumbel.uniform(key, 5, stream=2)
+
+  assert drawn(by_hand) <= users['texts and their further samples']
 
 
 @pytest.mark.parametrize('size', [10, 1000, 1024])
