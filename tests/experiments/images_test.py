@@ -98,7 +98,7 @@ def test_table_has_every_row(finished):
   assert [r['mse'] for r in record['table']] == [r['mse'] for r in rows]
   text = images.run.as_text(rows)
   assert 'side_only' in text and f'{rows[0]["mse"]:.4f}' in text
-  names = ['rate_distortion', *(f'examples_{s}' for s in images.SCHEMES)]
+  names = ['rate_distortion', *(f'examples_{s}' for s in images.EVALUATED)]
   assert all((workdir / f'{name}.png').exists() for name in names)
 
 
