@@ -230,9 +230,7 @@ def test_a_table_shares_no_fit_with_other_numbers(finished, tmp_path):
   config = _config(
     schemes=('list_quantiser',), num_decoders=(2, 4), num_messages=(2, 4)
   )
-  with pytest.raises(
-    ValueError, match=r'8.*num_decoders \(\[2\], now \[2, 4\]\)'
-  ):
+  with pytest.raises(ValueError, match=r'8.*num_decoders \(\[2\], now \[2, 4'):
     images.run(config, tmp_path, seed=1)
   assert [x.name for x in (tmp_path / 'fits').iterdir()] == [path[5:]]
 
