@@ -43,6 +43,7 @@ _SCRIPT = r'(?:python )?scripts/(\w+)\.py'
 _NO_TPU = 'JAX TPU support not installed'  # so begins JAX's error
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHORTEST = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
+_STOPPED = interrupts.status(signal.SIGINT)
 _UNREAD = 141  # as a shell reports the signal of a pipe without a reader
 _called: str | None = None  # by the console command; runpy sets argv[0]
 
@@ -165,6 +166,8 @@ def define_processes() -> Callable[[], None]:
       jax.distributed.initialize(
         coordinator.value, processes.value, process.value
       )
+      # JAX has taken the signal; a table and a training hear it themselves.
+      signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
   return join
 
@@ -183,12 +186,12 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
 
   def quiet(argv):
     try:
-      with stops():
+      with stops() as terminated:
         status = guard(main, choices)(argv)
     except KeyboardInterrupt:  # once more, while the first one was reported
-      status = interrupts.STOPPED
-    if status == interrupts.STOPPED:
-      interrupts.leave()
+      status = _STOPPED
+    if status == _STOPPED:
+      interrupts.leave(*terminated)
     return status
 
   try:
@@ -198,13 +201,22 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
 
 
 @contextlib.contextmanager
-def stops() -> Iterator[None]:
+def stops() -> Iterator[list[int]]:
   """Ctrl-C raises KeyboardInterrupt within, in spite of finalizers.
 
   Python drops the exceptions of finalizers and of hooks of the collector, and
-  a Ctrl-C that meets one with them; such a one is sent once more.
+  a Ctrl-C that meets one with them; such a one is sent once more. SIGTERM,
+  which schedulers send, does what Ctrl-C would at that moment.
+
+  Yields:
+    SIGTERM once it came, a list of none or one.
   """
-  before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+  numbers, terminated = (signal.SIGINT, signal.SIGTERM), []
+  before, hook = list(map(signal.getsignal, numbers)), sys.unraisablehook
+
+  def terminate(number, _):
+    terminated[:] = [number]
+    signal.raise_signal(signal.SIGINT)
 
   def again(dropped):
     if not issubclass(dropped.exc_type, KeyboardInterrupt):
@@ -212,11 +224,13 @@ def stops() -> Iterator[None]:
     threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
   sys.unraisablehook = again
-  signal.signal(signal.SIGINT, signal.default_int_handler)
+  for number, new in zip(numbers, (signal.default_int_handler, terminate)):
+    signal.signal(number, new)
   try:
-    yield
+    yield terminated
   finally:
-    signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    for number, old in zip(numbers, before):
+      signal.signal(number, old or signal.SIG_DFL)
     sys.unraisablehook = hook
 
 
@@ -281,9 +295,9 @@ def guard(main, choices: tuple[str, ...] = ()):
 
   ValueError, OSError and ImportError, which say what is wrong with the input or
   what is missing, and a backend that JAX has not or whose memory is full, are
-  printed in one line with exit status 1; with
-  LISTCOUPLING_TRACEBACK in the environment they are raised. Ctrl-C ends with
-  status 130 and the notes of the exception, which say what is kept; a pipe
+  printed in one line with exit status 1; with LISTCOUPLING_TRACEBACK in the
+  environment they are raised. Ctrl-C ends with status 130 and the notes of the
+  exception, which say what is kept (`run` answers 143 after SIGTERM); a pipe
   that nobody reads with 141 and no word. Warnings are logged, other notes only
   with --verbosity.
 
@@ -309,7 +323,7 @@ def guard(main, choices: tuple[str, ...] = ()):
       _end_bars()
       notes = ' '.join(['Stopped.', *getattr(stop, '__notes__', ())])
       print(f'\n{_name(argv)}: {notes}', file=sys.stderr)
-      return interrupts.STOPPED
+      return _STOPPED
     except (ValueError, OSError, ImportError, RuntimeError) as error:
       if os.environ.get(_TRACEBACK) or not _is_told(error):
         raise

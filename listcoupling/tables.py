@@ -1,11 +1,9 @@
-"""Tables: rows of named columns as CSV, as text, and their standard errors.
+"""Tables: rows of named columns as CSV and as text.
 
-A row is a mapping; the standard error of column x is column x_se, None where
-one value tells nothing about the spread.
+A row is a mapping; the standard error of column x is column x_se.
 """
 
 import csv
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +15,7 @@ from listcoupling import files
 
 
 def texts(row: Mapping[str, Any]) -> dict[str, str]:
-  """A row as a CSV file holds it: every digit of a number, no empty cells.
+  """A row as a CSV file holds it: every digit of a number, no empty entries.
 
   Example:
     >>> texts({'a': np.float32(0.5), 'b': None})
@@ -31,7 +29,7 @@ def texts(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def values(row: Mapping[str, str]) -> dict[str, Any]:
-  """A row of `texts` in Python's types; an empty cell is None."""
+  """A row of `texts` in Python's types; an empty entry is None."""
   return {name: _value(text) for name, text in row.items()}
 
 
@@ -56,7 +54,7 @@ def write_csv(
   Args:
     path: the file.
     rows: the columns are the union of their names in order of first
-      appearance, a missing value is an empty cell.
+      appearance, a missing value is an empty entry.
 
   Raises:
     ValueError: there is no row to take the columns from.
@@ -84,7 +82,7 @@ def read_texts(path: str | os.PathLike) -> list[dict[str, str]]:
     try:
       for row in reader:
         if None in row:
-          raise csv.Error('more cells than columns')
+          raise csv.Error('more entries than columns')
         rows.append({name: text or '' for name, text in row.items()})
     except (csv.Error, UnicodeDecodeError) as error:
       raise ValueError(
@@ -95,7 +93,7 @@ def read_texts(path: str | os.PathLike) -> list[dict[str, str]]:
 
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """Rows that `write_csv` wrote, empty cells as None; errors of `read_texts`.
+  """Rows that `write_csv` wrote, empty entries as None; errors of `read_texts`.
 
   Example:
     >>> write_csv('rows.csv', [{'a': 1}, {'a': 2, 'b': 'x'}])
@@ -106,7 +104,7 @@ def read_csv(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def join(numbers: Iterable) -> str:
-  """Numbers as one cell of a table; `split` reads them back.
+  """Numbers as one entry of a table; `split` reads them back.
 
   Example:
     >>> split(join([1, 2.5])).tolist()
@@ -116,8 +114,8 @@ def join(numbers: Iterable) -> str:
 
 
 def split(text) -> np.ndarray:
-  """Numbers of a cell that `join` wrote; a single one may be a number."""
-  if text is None:  # an empty cell
+  """Numbers of an entry that `join` wrote; a single one may be a number."""
+  if text is None:  # an empty entry
     return np.zeros(0)
   return np.array([float(part) for part in str(text).split()])
 
@@ -154,23 +152,25 @@ def as_text(
   told = {name for row in rows for name in texts(row)}
   columns = [column for column in columns if column.name in told]
   lines = zip(*(_lines(rows, column) for column in columns))
-  return '\n'.join('  '.join(cells).rstrip() for cells in lines)
+  return '\n'.join('  '.join(entries).rstrip() for entries in lines)
 
 
 def _lines(rows, column: Column) -> list[str]:
-  """Title and cells of a column, all of one width."""
+  """Title and entries of a column, all of one width."""
   kept = [row.get(column.name) for row in rows]
-  shown = [column.title] + [_shown(value, column.spec) for value in kept]
-  numeric = not any(isinstance(value, str) for value in kept)
-  width = max(map(len, shown))
-  shown = [x.rjust(width) if numeric else x.ljust(width) for x in shown]
-  errors = ['']
-  for row in rows:
-    error = row.get(f'{column.name}_se') if column.error else None
+  shown = [_shown(value, column.spec) for value in kept]
+  errors = [''] * len(rows)
+  if column.error:
     spec = column.spec.lstrip('+')
-    errors.append('' if error is None else f' ± {_shown(error, spec)}')
-  width = max(map(len, errors))
-  return [a + b.ljust(width) for a, b in zip(shown, errors)]
+    found = [row.get(f'{column.name}_se') for row in rows]
+    errors = ['' if x is None else f' ± {_shown(x, spec)}' for x in found]
+  beside = max(map(len, errors))
+  # The title may reach over the errors.
+  width = max(*map(len, shown), len(column.title) - beside)
+  align = str.ljust if any(isinstance(x, str) for x in kept) else str.rjust
+  cells = [align(a, width) + b for a, b in zip(shown, errors)]
+  title = align(column.title, width)
+  return [cell.ljust(width + beside) for cell in (title, *cells)]
 
 
 def _shown(value, spec: str) -> str:
@@ -179,81 +179,3 @@ def _shown(value, spec: str) -> str:
   if isinstance(value, (float, np.floating)):
     return format(value, spec or '.3f')
   return str(value)
-
-
-def mean_error(numbers) -> tuple[float, float | None]:
-  """Mean and its standard error, None for a single number.
-
-  Example:
-    >>> mean_error([1.0, 3.0])
-    (2.0, 1.0)
-  """
-  numbers = np.asarray(numbers, np.float64).ravel()
-  if numbers.size < 2:
-    return float(numbers.mean()), None
-  return float(numbers.mean()), float(numbers.std(ddof=1) / numbers.size**0.5)
-
-
-def means(columns: Mapping[str, Any]) -> dict[str, float | None]:
-  """Mean of each column of numbers and, as x_se, its standard error.
-
-  Example:
-    >>> means({'x': [1.0, 3.0]})
-    {'x': 2.0, 'x_se': 1.0}
-  """
-  row = {}
-  for name, numbers in columns.items():
-    row[name], row[f'{name}_se'] = mean_error(numbers)
-  return row
-
-
-def ratios(
-  columns: Mapping[str, np.ndarray], below: np.ndarray
-) -> dict[str, float | None]:
-  """Each column's sum over that of `below` and, as x_se, its standard error.
-
-  Args:
-    columns: [B] sums over the members of a cluster, such as a prompt.
-    below: [B], likewise.
-
-  Example:
-    >>> ratios({'x': np.array([2.0, 4.0])}, np.array([1.0, 2.0]))
-    {'x': 2.0, 'x_se': 0.0}
-  """
-  row = {}
-  for name, above in columns.items():
-    row[name] = float(above.sum() / below.sum())
-    row[f'{name}_se'] = cluster_error(ratio_terms(above, below))
-  return row
-
-
-def binomial_error(rate: float, count: int) -> float:
-  """Standard error of a share of `count` independent draws.
-
-  Example:
-    >>> binomial_error(0.5, 100)
-    0.05
-  """
-  return math.sqrt(max(rate * (1 - rate), 0.0) / count)
-
-
-def ratio_terms(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-  """Share [B] of each cluster in the error of sum(above) / sum(below).
-
-  Args:
-    above: [B] sums over the members of a cluster, such as a prompt.
-    below: [B], likewise.
-  """
-  return (above - above.sum() / below.sum() * below) / below.sum()
-
-
-def cluster_error(terms: np.ndarray) -> float | None:
-  """Standard error of a sum over independent clusters; None for one.
-
-  Args:
-    terms: [B] of `ratio_terms`, or the difference of two such.
-  """
-  count = terms.size
-  if count < 2:
-    return None
-  return float(np.sqrt((terms**2).sum() * count / (count - 1)))

@@ -357,7 +357,7 @@ def test_the_console_command_tells_its_words():
 
 
 _STOPPED = """
-import signal, sys
+import os, sys
 import jax
 from listcoupling import command
 from listcoupling.experiments import run
@@ -365,7 +365,7 @@ from listcoupling.experiments import run
 def main(argv):
   def compute(number):
     if number == 1:
-      signal.raise_signal(signal.SIGINT)
+      os.kill(os.getpid(), int(sent))
     return {'value': number}
 
   print(jax.config.jax_compilation_cache_dir)
@@ -373,24 +373,29 @@ def main(argv):
   with run.open_run(argv[1], {}) as record:
     record.rows({n: n for n in range(3)}, compute, key='n')
 
+sent = sys.argv.pop()
 command.run(main, choices=(sys.argv[1],))
 """
 
 
-@pytest.mark.parametrize('shortest', [None, '0.5'])
-def test_a_stop_ends_with_130_and_flushed_output(tmp_path, shortest):
+@pytest.mark.parametrize(
+  'shortest, number', [(None, signal.SIGINT), ('0.5', signal.SIGTERM)]
+)
+def test_a_stop_ends_as_of_its_signal_with_flushed_output(
+  tmp_path, shortest, number
+):
   changes = {'XDG_CACHE_HOME': str(tmp_path / 'cache')}
   if shortest:
     changes['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = shortest
   done = subprocess.run(
-    [sys.executable, '-c', _STOPPED, str(tmp_path / 'work')],
+    [sys.executable, '-c', _STOPPED, tmp_path / 'work', str(int(number))],
     env={k: v for k, v in os.environ.items() if 'CACHE' not in k} | changes,
     capture_output=True,
     text=True,
     cwd=_ROOT,
     check=False,
   )
-  assert done.returncode == 130, done.stderr
+  assert done.returncode == 128 + number, done.stderr
   folder = tmp_path / 'cache' / 'listcoupling' / 'compiled'
   assert done.stdout == f'{folder}\n{shortest or 0.0}\n'
   last = done.stderr.splitlines()[-1]
@@ -437,12 +442,13 @@ def test_an_interrupt_that_a_finalizer_would_drop_comes_again():
     def __del__(self):
       signal.raise_signal(signal.SIGINT)
 
-  before = signal.getsignal(signal.SIGINT), sys.unraisablehook
+  numbers = signal.SIGINT, signal.SIGTERM
+  before = [*map(signal.getsignal, numbers), sys.unraisablehook]
   with pytest.raises(KeyboardInterrupt):
     with command.stops():
       Dropped()
       time.sleep(20)
-  assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
+  assert [*map(signal.getsignal, numbers), sys.unraisablehook] == before
 
 
 def test_a_user_without_a_home_has_no_folder_of_programs(monkeypatch):

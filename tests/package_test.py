@@ -135,7 +135,9 @@ def _reached(sources: dict[str, str], package: str) -> set[str]:
 def test_compression_works_on_arrays_alone():
   sources, maths = _sources(), 'listcoupling.compression.'
   below = {'bounds', 'coupling', 'gumbel', 'kernels', 'race_kernel'}
-  below = {f'listcoupling.{name}' for name in below | {'validation'}}
+  below = {
+    f'listcoupling.{name}' for name in below | {'standard_errors', 'validation'}
+  }
   reached = _reached(sources, maths)
   assert f'{maths}distortion' in reached and 'listcoupling.gumbel' in reached
   assert {x for x in reached if not x.startswith(maths)} - below == set()

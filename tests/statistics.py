@@ -15,6 +15,11 @@ SIGMAS = 5.0
 LEVEL = 2 * stats.norm.sf(SIGMAS)  # two-sided, 5.7e-7
 
 
+def rounding(terms, size=1.0):
+  """Most that so many float32 roundings of numbers up to `size` add up to."""
+  return float(terms * size * np.finfo(np.float32).eps)
+
+
 @functools.cache
 def _mapped(function, num_arguments, options):
   bound = functools.partial(function, **dict(options))

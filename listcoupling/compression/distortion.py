@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from listcoupling import validation
+from listcoupling import standard_errors, validation
 
 __all__ = [
   'DECODERS',
@@ -36,6 +36,7 @@ def __dir__():
 # best, the mean and the worst.
 DECODERS = {'': np.nanmin, 'average_': np.nanmean, 'worst_': np.nanmax}
 NUM_SUMS = 3 + 4 * len(DECODERS)
+_LEAST = 1e-20  # squared error, -200 dB: an exact answer has no decibels
 
 
 def by_list_size(squared_error) -> np.ndarray:
@@ -54,9 +55,8 @@ def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
   """Sums [..., NUM_SUMS] over R trials: what every figure needs.
 
   They are count, matches, the bound of Proposition 4 (NaN where there is none);
-  then, for each of `DECODERS`, of dB, its square, the squared error and its. A
-  squared error below 1e-20 counts as -200 dB: an exact answer would make every
-  mean of decibels -inf.
+  then, for each of `DECODERS`, of dB, its square, the squared error and its. In
+  decibels a squared error below 1e-20 counts as -200.
 
   Args:
     squared_error: [R, ..., K], NaN where there is no such decoder.
@@ -65,7 +65,7 @@ def moments(squared_error, match=None, bound=None, weight=1.0) -> np.ndarray:
     weight: [R, ...], of mean 1, for trials of importance sampling.
   """
   error = np.asarray(squared_error, np.float64)
-  db = 10 * np.log10(np.maximum(error, 1e-20))
+  db = 10 * np.log10(np.maximum(error, _LEAST))
   weight, shape = np.asarray(weight, np.float64), error.shape[1:-1]
   sums = [np.full(shape, float(len(error)))]
   for x in (match, bound):
@@ -91,9 +91,10 @@ def figures(sums) -> dict[str, float]:
   count, match, bound, *rest = np.asarray(sums, float)
   # [decoders, dB or error, sum or sum of squares]
   total, square = np.moveaxis(np.reshape(rest, (-1, 2, 2)) / count, -1, 0)
-  spread = np.sqrt(np.maximum(square - total**2, 0) / max(count - 1, 1))
+  spread = standard_errors.moment_error(total, square, count)
   row = {}
   for prefix, (db, error), (db_se, error_se) in zip(DECODERS, total, spread):
+    error = np.maximum(error, _LEAST)
     row |= {
       f'{prefix}mean_db': db,
       f'{prefix}mean_db_se': db_se,
@@ -103,7 +104,7 @@ def figures(sums) -> dict[str, float]:
   if not np.isnan(match):
     rate = 1 - match / count
     row['error_rate'] = rate
-    row['error_rate_se'] = np.sqrt(rate * (1 - rate) / count)
+    row['error_rate_se'] = standard_errors.binomial_error(rate, count)
   if not np.isnan(bound):
     row['error_bound'] = bound / count
   return {name: float(value) for name, value in row.items()}
@@ -230,5 +231,5 @@ def gain(plain, error) -> tuple[float, float]:
   decibels = 10 * np.log10(plain.mean() / error.mean())
   return (
     float(decibels),
-    float(10 / np.log(10) * each.std(ddof=1) / np.sqrt(len(each))),
+    float(10 / np.log(10) * standard_errors.mean_error(each)[1]),
   )

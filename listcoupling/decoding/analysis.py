@@ -11,11 +11,12 @@ Legend: A atoms, B batch, T tokens of a row, V vocabulary, K drafts.
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import bounds, gumbel
+from listcoupling import bounds, gumbel, standard_errors
 from listcoupling.decoding import filters, placement, tree
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
@@ -166,6 +167,7 @@ def step_laws(
 
 @functools.partial(jax.jit, static_argnames='size')
 def _step_laws(logits, sampling, size):
+  chex.assert_equal_shape(logits)
   temperatures = sampling.draft_temperatures[0], sampling.temperature
 
   def one(pair):
@@ -267,9 +269,9 @@ def expected_acceptance(
     target, drafter, prompts, prompt_lengths, generation, options
   )
   found = np.asarray(_acceptance(laws, options.num_drafts))[rows >= 0]
-  errors = found.std(axis=0, ddof=1) / np.sqrt(len(found))
-  means = map(float, found.mean(axis=0))
-  return Acceptance(*means, tuple(map(float, errors)), len(found))
+  means, errors = zip(*map(standard_errors.mean_error, found.T))
+  errors = np.array(errors, float).tolist()  # NaN of one token
+  return Acceptance(*means, tuple(errors), len(found))
 
 
 @functools.partial(jax.jit, static_argnames='num_drafts')
@@ -325,11 +327,13 @@ def calibration(generation) -> Calibration:
       'only gumbel_tree predicts what is accepted; got a generation of '
       'another method.'
     )
-  calls = figures.target_calls.sum()
-  # Rows are independent; a ratio of sums by its linear part.
-  miss = accepted - predicted
-  excess = miss - figures.target_calls[:, None] * miss.sum(axis=0) / calls
-  errors = np.sqrt(len(miss)) * excess.std(axis=0, ddof=1) / calls
+  calls = figures.target_calls  # rows are independent
+  terms = [
+    standard_errors.ratio_terms(miss, calls)
+    for miss in (accepted - predicted).T
+  ]
+  errors = np.array([*map(standard_errors.cluster_error, terms)], float)
+  calls = calls.sum()
   return Calibration(predicted.sum(0) / calls, accepted.sum(0) / calls, errors)
 
 
@@ -422,6 +426,7 @@ def common_atoms(
     p [A] and q [A]; under top-k A is the number of tokens kept by both
     together, far below V.
   """
+  chex.assert_rank([draft.logits, target.logits], 1)
   p, q = jax.nn.softmax(draft.logits), jax.nn.softmax(target.logits)
   if draft.tokens is None or target.tokens is None:
     return tuple(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from listcoupling import tables
+from listcoupling import standard_errors, tables
 from listcoupling.decoding.drafters import as_list
 from listcoupling.decoding.generate import Generation, generate
 from listcoupling.decoding.methods import METHODS
@@ -95,7 +95,7 @@ def measure_method(
   return dict(
     method=options.method,
     num_drafts=options.num_drafts,
-    **tables.means({'block_efficiency': efficiency}),
+    **standard_errors.means({'block_efficiency': efficiency}),
     tokens_per_second=rate,
     acceptance_rate=float(figures.accepted_tokens.sum() / drafted),
     same_text=float((run.tokens == reference).all(axis=1).mean()),

@@ -28,7 +28,7 @@ Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -514,8 +514,29 @@ def _limit_rows(config) -> list[dict]:
 def as_text(rows) -> str:
   """The table for a terminal, and where it is not as it should be."""
   table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
-  lines = *_below_no_message(table), *_beyond_the_bound(rows), *_met(table)
+
+  def below_no_message(row):
+    plain = table.get(('no_message', row['num_decoders'], 1))
+    if plain and row['num_messages'] >= 4:
+      return row['mse_db'] < plain['mse_db']
+
+  def beyond_the_bound(row):  # which is proved for iid labels
+    if row.get('error_bound') is not None:
+      return row['error_rate'] > row['error_bound'] + 5 * row['error_rate_se']
+
+  below = 'MSE below no message', below_no_message, ' of at least 2 bits'
+  beyond = 'P[error] above Proposition 4', beyond_the_bound, ''
+  lines = *_counts(rows, *below), *_counts(rows, *beyond), *_met(table)
   return '\n'.join([tables.as_text(rows, COLUMNS), *lines])
+
+
+def _counts(rows, what: str, holds: Callable, which: str) -> Iterator[str]:
+  """In how many rows of each scheme something holds; None: does not count."""
+  for scheme in SELECTED:
+    found = [holds(row) for row in rows if row['scheme'] == scheme]
+    found = [each for each in found if each is not None]
+    if found:
+      yield f'{scheme}: {what} in {sum(found)} of {len(found)} rows{which}'
 
 
 def _met(table) -> Iterator[str]:
@@ -539,36 +560,6 @@ def _met(table) -> Iterator[str]:
       )
 
 
-def _beyond_the_bound(rows) -> Iterator[str]:
-  """Where trials miss more than by Proposition 4, proved for iid labels."""
-  for scheme in SELECTED:
-    beyond = [
-      r['error_rate'] > r['error_bound'] + 5 * r['error_rate_se']
-      for r in rows
-      if r['scheme'] == scheme and r.get('error_bound') is not None
-    ]
-    if beyond:
-      yield (
-        f'{scheme}: P[error] above Proposition 4 in {sum(beyond)} of '
-        f'{len(beyond)} rows'
-      )
-
-
-def _below_no_message(table) -> Iterator[str]:
-  """In how many rows the mean squared error is below that of no message."""
-  for scheme in SELECTED:
-    below = [
-      row['mse_db'] < table['no_message', n, 1]['mse_db']
-      for (own, n, count), row in table.items()
-      if own == scheme and count >= 4 and ('no_message', n, 1) in table
-    ]
-    if below:
-      yield (
-        f'{scheme}: MSE below no message in {sum(below)} of {len(below)} rows '
-        'of at least 2 bits'
-      )
-
-
 def plot(rows: list[dict], path) -> None:
   """Fig. 2 of the paper and its twin in mean squared error, a column per K.
 
@@ -579,7 +570,7 @@ def plot(rows: list[dict], path) -> None:
     row | {'kind': kind, 'bits': np.log2(row['num_messages'])}
     for kind in kinds
     for row in rows
-    if kind in row
+    if row.get(kind) is not None
   ]
   with plots.panels(
     path,

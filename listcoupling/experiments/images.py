@@ -27,11 +27,12 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import files, gumbel, tables
+from listcoupling import files, gumbel, standard_errors, tables
 from listcoupling.compression import list_quantiser
 from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment
+from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
 from listcoupling.image_codec.fits import CodecSetting, CodecSizes
 from listcoupling.tables import Column
@@ -45,7 +46,7 @@ from listcoupling.training.image_fits import (
   train_models,
 )
 
-SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
+EVALUATED = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {
   'train': training.check_config,
   'betas': Field(float, above=0, many=True, empty=True),
@@ -53,7 +54,7 @@ FIELDS = {
   'num_messages': Field(int, least=1, many=True),
   'num_groups': Field(int, least=1, many=True),
   'bin_sizes': Field(int, least=1, many=True),
-  'schemes': Field(str, among=SCHEMES, many=True),
+  'schemes': Field(str, among=EVALUATED, many=True),
   'num_candidates': Field(int, least=1, many=True),
   'refine': {
     **dict.fromkeys(
@@ -156,21 +157,22 @@ def choices_of(config, family: str) -> dict[CodecSizes, list[CodecSetting]]:
 
 def _groups_of(config, scheme, num_decoders) -> list[int]:
   """Numbers G of groups that make a row of their own."""
-  if scheme == 'lattice':  # cosets are divided among all decoders
-    return [num_decoders]
-  if scheme == 'list_quantiser':  # so are codewords, whatever G is
-    return [1]
   if scheme == 'shared_race':  # for one decoder the same as gls
     return [g for g in config.num_groups if num_decoders > 1 == g]
-  return [g for g in config.num_groups if num_decoders % g == 0]
+  own = schemes.SCHEMES[scheme]
+  if own.has_race:
+    return [g for g in config.num_groups if num_decoders % g == 0]
+  # All decoders divide the cosets of a lattice, or codewords whatever G is.
+  return [num_decoders if own.has_lattice else 1]
 
 
 def _settings_of(config, code: CodecSizes) -> list[CodecSetting]:
   """Settings among which a codec chooses; N of at least L G."""
-  if code.scheme == 'list_quantiser':  # no candidates
+  own = schemes.SCHEMES[family_of(code)]
+  if not own.has_vae:
     return [CodecSetting(None, 1, size) for size in config.bin_sizes]
-  if code.scheme in ('gls_kmeans', 'lattice'):
-    count = 1 if code.scheme == 'lattice' else config.refine.num_candidates
+  if own.has_fit:
+    count = config.refine.num_candidates if own.has_race else 1
     betas = fitted_betas(config, code.scheme)
     return [CodecSetting(beta, count) for beta in betas]
   betas = tuple(config.betas) or (config.train.beta,)
@@ -313,7 +315,7 @@ def plain_rows(config, train, halves) -> list[dict]:
       'num_messages': num_messages,
       'images': len(flat),
       'repeats': 1,
-      **tables.means({'mse': ((flat - answer) ** 2).mean(1)}),
+      **standard_errors.means({'mse': ((flat - answer) ** 2).mean(1)}),
     }
     for scheme, num_messages, answer in answers
   ]
@@ -339,13 +341,14 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     plain = measured.get((CodecSizes('list_quantiser', *code[1:3]), 1))
     if plain is not None and plain is not values:
       ahead = plain[:, 0].mean(0) - values[:, 0].mean(0)
-      row |= tables.means({'ahead': ahead})
+      row |= standard_errors.means({'ahead': ahead})
     if code.num_groups == 1 and _is_papers(config.train):
       row['paper_mse'] = paper_mse(config.train.dataset, *code[:3])
-    has_candidates = family_of(code) in ('gls', 'gls_kmeans')
+    own = schemes.SCHEMES.get(family_of(code))  # None: side_only
+    has_race = own is not None and own.has_race
     row['beta'] = setting.beta
-    row['num_candidates'] = setting.num_candidates if has_candidates else None
-    if code.scheme == 'list_quantiser':
+    row['num_candidates'] = setting.num_candidates if has_race else None
+    if own is not None and not own.has_vae:
       row['bin_size'] = bin_size
       row['is_chosen'] = bin_size == setting.bin_size
     rows.append(_with_rate(row, config.train.model.source_shape))
@@ -358,7 +361,9 @@ def _measures(values) -> dict:
   """Columns of [repeats, 5, R], the repeats of one image averaged first."""
   best, mean, worst, missed, bound = values.mean(0)  # [R] each
   return {
-    **tables.means({'mse': best, 'mse_mean': mean, 'mse_worst': worst}),
+    **standard_errors.means(
+      {'mse': best, 'mse_mean': mean, 'mse_worst': worst}
+    ),
     'error_rate': None if np.isnan(missed).any() else float(missed.mean()),
     'error_bound': None if np.isnan(bound).any() else float(bound.mean()),
   }
@@ -386,12 +391,8 @@ def _standing(rows) -> list[str]:
     if row.get('ahead') is None or row.get('is_chosen') is False:
       continue
     own = counts.setdefault(row['scheme'], dict(ahead=0, level=0, behind=0))
-    if abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0):
-      own['level'] += 1
-    elif row['ahead'] > 0:
-      own['ahead'] += 1
-    else:
-      own['behind'] += 1
+    level = abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0)
+    own['level' if level else 'ahead' if row['ahead'] > 0 else 'behind'] += 1
   if not counts:
     return []
   said = (

@@ -29,6 +29,7 @@ from listcoupling import (
   coupling,
   files,
   gumbel,
+  standard_errors,
   tables,
   weighted_minhash,
 )
@@ -190,7 +191,9 @@ def row(seed: int, config, position: int, draft_logits, target_logits) -> dict:
   }
   for name, rate in zip(COUPLINGS, map(float, rates)):
     table[name] = rate
-    table[f'{name}_se'] = tables.binomial_error(rate, config.repetitions)
+    table[f'{name}_se'] = standard_errors.binomial_error(
+      rate, config.repetitions
+    )
   return table
 
 
@@ -283,7 +286,7 @@ def checks(rows: Sequence[dict]) -> dict:
 
 def _means(rows) -> dict[str, float | None]:
   """Mean over positions of every column that is shown, and its error."""
-  return tables.means({name: _column(rows, name) for name in _NAMES})
+  return standard_errors.means({name: _column(rows, name) for name in _NAMES})
 
 
 def as_text(rows: Sequence[dict]) -> str:

@@ -74,10 +74,10 @@ class Curve(NamedTuple):
   marker: str | None = None
   hollow: bool = False  # the marker
 
-  def draw(self, axes, x, y, error=None, **changes) -> None:
-    """Draws points (x, y) with bars of `error`, None where it is unknown."""
-    if error is not None:
-      error = [each or 0.0 for each in error]
+  def of_rows(
+    self, axes, rows, x: str, y: str, *, errors: float = 1, **changes
+  ) -> None:
+    """Draws column y of rows against x, bars of so many standard errors."""
     style = dict(
       label=self.label,
       color=self.color,
@@ -86,15 +86,12 @@ class Curve(NamedTuple):
     )
     if self.hollow:
       style['markerfacecolor'] = 'white'
-    axes.errorbar(x, y, error, **style | changes)
-
-  def of_rows(
-    self, axes, rows, x: str, y: str, *, errors: float = 1, **changes
-  ) -> None:
-    """Draws column y of rows against x, bars of so many standard errors."""
-    bars = [errors * (row.get(f'{y}_se') or 0) for row in rows]
-    values = [row[y] for row in rows]
-    self.draw(axes, [row[x] for row in rows], values, bars, **changes)
+    axes.errorbar(
+      [row[x] for row in rows],
+      [row[y] for row in rows],
+      [errors * (row.get(f'{y}_se') or 0) for row in rows],
+      **style | changes,
+    )
 
   def others(self, axes, rows, x: str, mean: str, worst: str) -> None:
     """Draws thin lines of the columns of the mean and of the worst decoder."""

@@ -87,7 +87,8 @@ def make_trained(
     >>> len(make_trained('gls', model).digest)
     32
   """
-  if scheme in ('gls_kmeans', 'lattice') and model.fit.classifier is None:
+  own = schemes.SCHEMES[scheme]
+  if own.has_vae and own.has_fit and model.fit.classifier is None:
     raise ValueError(f'{scheme} needs a fit with a classifier; this has none.')
   parts = [part for part in (model.networks, model.fit) if part is not None]
   configs = [part.config for part in parts]
@@ -229,7 +230,7 @@ def _kept_fits(directory: pathlib.Path) -> str:
 def _making(directory, code, bin_size) -> str:
   """The command that adds a codec to a workdir."""
   words = f'scripts/train_vae.py --workdir {directory}'
-  if code.scheme != 'gls':
+  if schemes.SCHEMES[code.scheme].has_fit:
     words += (
       f' --scheme {code.scheme} --num_decoders {code.num_decoders} '
       f'--num_messages {code.num_messages}'
@@ -263,10 +264,10 @@ def _vae_files(
   return {float(vae.load(path)[2].get('beta', np.nan)): path for path in found}
 
 
-def _load_gls(path) -> Trained:
+def _load_vae(scheme, path) -> Trained:
   params, config, about = vae.load(path)
   model = schemes.Model(vae.networks(config), params)
-  return make_trained('gls', model, side_kind=about.get('side_kind', 'crop'))
+  return make_trained(scheme, model, side_kind=about.get('side_kind', 'crop'))
 
 
 def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
@@ -305,13 +306,14 @@ def _choices(
 ) -> dict[float | None, Callable[[], Trained]]:
   """beta -> how to read the networks; None is the beta of list_quantiser."""
   making, scheme = _making(directory, code, bin_size), code.scheme
-  if scheme == 'gls':
-    paths = _vae_files(directory, making)
-    return {b: functools.partial(_load_gls, path) for b, path in paths.items()}
-  places = {None: None}
-  if scheme != 'list_quantiser':
-    places = _vae_files(directory, making)
-  count = schemes.SCHEMES[scheme].num_codewords(*code[1:], bin_size)
+  own = schemes.SCHEMES[scheme]
+  places = _vae_files(directory, making) if own.has_vae else {None: None}
+  if not own.has_fit:
+    return {
+      beta: functools.partial(_load_vae, scheme, path)
+      for beta, path in places.items()
+    }
+  count = own.num_codewords(*code[1:], bin_size)
   paths = {
     beta: fit_path(
       directory, scheme, count, beta, num_groups=code.num_groups,
@@ -350,15 +352,16 @@ class CodecSizes(NamedTuple):
 
 def check_code(code: CodecSizes, bin_size: int | None) -> None:
   """ValueError for sizes that are missing, below 1 or not for the scheme."""
+  own = schemes.SCHEMES[code.scheme]
   for name, size in (*zip(code._fields[1:], code[1:]), ('bin_size', bin_size)):
-    if size is None and name != 'bin_size' and code.scheme != 'gls':
+    if size is None and name != 'bin_size' and own.has_fit:
       raise ValueError(
         f'{name} must be given for {code.scheme}, whose codebook is fitted for '
         'K decoders and L messages, got None.'
       )
     if size is not None and size < 1:
       raise ValueError(f'{name} must be at least 1, got {size}.')
-  if code.scheme == 'list_quantiser':
+  if not own.has_vae:
     if code.num_groups != 1:
       raise ValueError(
         f'num_groups of a list quantiser must be 1, got {code.num_groups}: its '
@@ -467,7 +470,7 @@ def load_model(
       f'got {beta}.'
     )
   trained = choices[beta]()
-  if scheme == 'gls' and count is not None:
+  if count is not None and not schemes.SCHEMES[scheme].has_fit:
     return trained._replace(num_candidates=count)
   return trained
 

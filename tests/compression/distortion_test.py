@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from listcoupling import tables
+from listcoupling import standard_errors
 from listcoupling.compression import distortion
 
 
@@ -20,7 +20,7 @@ def test_decibels_by_hand():
   # mean, which is 3 % here; the second order is half of that.
   error = np.random.default_rng(0).exponential(size=(1000, 1))
   out = _figures(error)
-  step = tables.mean_error(error)[1]
+  step = standard_errors.mean_error(error)[1]
   moved = 10 * np.log10(error.mean() + step) - out['mse_db']
   relative = step / error.mean()
   assert out['mse_db_se'] == pytest.approx(moved, rel=relative)
@@ -73,6 +73,12 @@ def test_an_exact_answer_counts_as_200_decibels():
   figures = _figures(np.array([[0.0], [1.0]]))
   assert figures['mean_db'] == -100
   assert figures['mse_db'] == pytest.approx(10 * np.log10(0.5))
+  exact = distortion.of_trials(np.zeros((2, 1)))  # raises no warning either
+  assert {x: exact[x] for x in ('mean_db', 'mse_db')} == {
+    'mean_db': -200,
+    'mse_db': -200,
+  }
+  assert exact['mse_db_se'] == exact['mean_db_se'] == 0
 
 
 def test_pairs_count_what_two_errors_share():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import gaussian as config_file
-from listcoupling import files, tables
+from listcoupling import files, standard_errors, tables
 from listcoupling.compression import distortion
 from listcoupling.compression import gaussian as source
 from listcoupling.config_fields import check_config
@@ -64,7 +64,7 @@ def test_table_has_every_row_and_resumes(tmp_path, monkeypatch):
   plain = by_place['no_message', 2, 1]
   assert plain['paper_mean_db'] == -15.19
   decibels = np.array([_plain_decibels(config, 3, r) for r in range(2)])
-  mean, error = tables.mean_error(decibels.ravel())
+  mean, error = standard_errors.mean_error(decibels.ravel())
   assert plain['mean_db'] == pytest.approx(mean, rel=1e-5)
   assert plain['mean_db_se'] == pytest.approx(error, rel=1e-4)
   for (scheme, _, _), row in by_place.items():

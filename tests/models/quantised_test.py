@@ -67,9 +67,10 @@ def test_product_is_that_of_the_nearest_kernel(bits, shape):
   else:  # a cut scale may move the largest more, but not in the mean
     plain = np.where(largest > 0, largest, 1) / 7
     error = np.round(kernel / plain) * plain - kernel
-    ours = ((whole - kernel) ** 2).sum(0)
-    assert (ours <= (error**2).sum(0) * (1 + 1e-5)).all()
-    assert ours.sum() < 0.97 * (error**2).sum()
+    ours, most = ((whole - kernel) ** 2).sum(0), (error**2).sum(0)
+    slack = most * statistics.rounding(len(kernel))  # of the sum
+    assert (ours <= most + slack).all()
+    assert ours.sum() < (most - slack).sum()
   x = rng.normal(size=(2, 3, shape[0])).astype(np.float32)
   out = quantised.product(jnp.asarray(x), small)
   np.testing.assert_allclose(out, np.tensordot(x, whole, 1), atol=1e-5)

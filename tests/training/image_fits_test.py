@@ -80,6 +80,7 @@ def test_a_lattice_is_placed_on_images_that_its_means_have_not_seen(
   fits = types.SimpleNamespace(
     _trials=types.SimpleNamespace(right=images, sides=images[:, None]),
     _key=gumbel.seed_key(0),
+    _scheme=schemes.SCHEMES['lattice'],
     _model=schemes.Model(fakes.PixelVAE(), ()),
     _codecs=types.SimpleNamespace(
       network=None, options=types.SimpleNamespace(classifier_steps=1)

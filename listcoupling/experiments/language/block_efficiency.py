@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from listcoupling import tables
+from listcoupling import standard_errors
 from listcoupling.decoding.methods import METHODS
 from listcoupling.experiments.language import protocol
 from listcoupling.tables import Column
@@ -102,9 +102,9 @@ def summarize(groups: dict, place: tuple, setup: protocol.Setup) -> dict:
   )
   _, terms = protocol.tokens_per_call(pairs)
   return {
-    **tables.means({'block_efficiency': tokens.sum(1) / calls.sum(1)}),
-    'block_efficiency_prompt_se': tables.cluster_error(terms),
-    **tables.means({'token_rate_percent': 100 * (ratios - 1)}),
+    **standard_errors.means({'block_efficiency': tokens.sum(1) / calls.sum(1)}),
+    'block_efficiency_prompt_se': standard_errors.cluster_error(terms),
+    **standard_errors.means({'token_rate_percent': 100 * (ratios - 1)}),
     'tokens_per_second': float(np.median(rates)),
     'acceptance_rate': accepted / max(drafted, 1),
     **protocol.lead('minus_specinfer', groups, place, (dataset, other)),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from listcoupling import bounds, tables
+from listcoupling import bounds, standard_errors
 from listcoupling.config_fields import Field
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
@@ -188,13 +188,13 @@ def summarize(groups: dict, place: tuple[str, Setting], setup) -> dict:
   rates = [row['tokens_per_second'] for _, row in pairs]
   return {
     'tokens_per_call': float(ratio),
-    'tokens_per_call_se': tables.cluster_error(terms),
+    'tokens_per_call_se': standard_errors.cluster_error(terms),
     **protocol.lead(
       'tree_lead', groups, (dataset, _tree_beside(setting)), place
     ),
     'tokens_per_second': float(np.median(rates)),
     'same_text': float(same.mean()),
-    **tables.means(dict(zip(names, agreement))),
+    **standard_errors.means(dict(zip(names, agreement))),
   }
 
 

@@ -9,7 +9,7 @@ noise should score 1 up to the rounding of the networks, see
 
 import functools
 
-from listcoupling import tables
+from listcoupling import standard_errors
 from listcoupling.decoding.methods import METHODS
 from listcoupling.experiments.language import protocol
 from listcoupling.tables import Column
@@ -84,7 +84,9 @@ def summarize(groups: dict, place: tuple, setup) -> dict:
   """Columns of a row: means of the seeds' means and standard errors."""
   del setup
   rouge, same = protocol.per_prompt(groups[place], ('rouge_l', 'same'))
-  return tables.means({'rouge_l': rouge.mean(1), 'same_tokens': same.mean(1)})
+  return standard_errors.means(
+    {'rouge_l': rouge.mean(1), 'same_tokens': same.mean(1)}
+  )
 
 
 plot = functools.partial(

@@ -14,6 +14,7 @@ drafts.
 
 import dataclasses
 import functools
+import textwrap
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from listcoupling import bounds, coupling, tables
+from listcoupling import bounds, coupling, standard_errors
 from listcoupling.config_fields import Field
 from listcoupling.decoding import analysis
 from listcoupling.decoding.options import GenerateOptions
@@ -58,7 +59,21 @@ _CURVES = {  # without a marker: computed
 }
 COLUMNS = (
   Column('K', 'num_drafts'),
-  *(Column(_CURVES[name].label, name, '.4f') for name in VALUES),
+  Column('GLS', 'gls', '.4f'),
+  Column('shared race', 'shared_race', '.4f'),
+  Column('GLS exact', 'gls_exact', '.4f', error=False),
+  Column('bound', 'gls_bound', '.4f', error=False),
+  Column('SpecInfer', 'specinfer', '.4f', error=False),
+  Column('SpecTr', 'spectr', '.4f', error=False),
+  Column('optimum', 'optimum', '.4f', error=False),
+  Column('top-K', 'optimum_without_replacement', '.4f', error=False),
+)
+LEGEND = textwrap.fill(
+  'Mean matching probability, sampled for GLS and the shared race, else '
+  'computed. bound: of GLS, Theorem 1; optimum: of iid drafts; top-K: of '
+  'drafts without replacement. ± is the standard error over prompts, in '
+  'results.csv of every column.',
+  width=79,
 )
 
 
@@ -168,7 +183,7 @@ def summarize(groups: dict, place: tuple[str, Setting], setup) -> dict:
   del setup
   tokens, *sums = protocol.per_prompt(groups[place], ('tokens', *VALUES))
   tokens, *sums = (each.sum(axis=0) for each in (tokens, *sums))
-  row = tables.ratios(dict(zip(VALUES, sums, strict=True)), tokens)
+  row = standard_errors.ratios(dict(zip(VALUES, sums, strict=True)), tokens)
   return row | {'tokens': int(tokens.sum())}
 
 
@@ -183,5 +198,5 @@ plot = functools.partial(
   sharey=False,
 )
 run = protocol.Table(
-  COLUMNS, settings_of, measure, summarize, fields=FIELDS
+  COLUMNS, settings_of, measure, summarize, fields=FIELDS, legend=LEGEND
 ).experiment(matching=plot)

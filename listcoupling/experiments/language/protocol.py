@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import listcoupling
-from listcoupling import files, gumbel, tables
+from listcoupling import files, gumbel, standard_errors, tables
 from listcoupling.config_fields import Field
 from listcoupling.data import prompt_choice
 from listcoupling.data import prompts as prompt_data
@@ -313,7 +313,7 @@ def _jobs(setup: Setup, seed: int, settings) -> dict[str, Job]:
 
 
 def _told(setup: Setup) -> dict:
-  """What a reader of results.json wants to know beside the settings."""
+  """Notes for a reader of results.json, beside the settings."""
   return {
     'prompts': {name: ' '.join(x.names) for name, x in setup.choices.items()},
     'sources': setup.sources,
@@ -484,12 +484,12 @@ def tokens_per_call(
 
   Returns:
     The ratio, and each prompt's share [B] of its error, for
-    `tables.cluster_error`.
+    `standard_errors.cluster_error`.
   """
   tokens, calls = (
     each.sum(axis=0) for each in per_prompt(pairs, ('tokens', 'calls'))
   )
-  return tokens.sum() / calls.sum(), tables.ratio_terms(tokens, calls)
+  return tokens.sum() / calls.sum(), standard_errors.ratio_terms(tokens, calls)
 
 
 def lead(
@@ -511,7 +511,7 @@ def lead(
     return {name: None, f'{name}_se': None}
   rate, terms = tokens_per_call(groups[ours])
   their_rate, their_terms = tokens_per_call(groups[theirs])
-  error = tables.cluster_error(terms - their_terms)
+  error = standard_errors.cluster_error(terms - their_terms)
   return {name: float(rate - their_rate), f'{name}_se': error}
 
 

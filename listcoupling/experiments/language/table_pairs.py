@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from listcoupling import gumbel, tables
+from listcoupling import gumbel, standard_errors, tables
 from listcoupling.config_fields import Field
 from listcoupling.decoding import ceiling, placement
 from listcoupling.decoding.generate import generate
@@ -225,7 +225,7 @@ def _row(sigma, temperature, pairs: Sequence[dict]) -> dict:
       kept[method] = columns[best]
       kept[f'best_minus_{method}'] = kept['best'] - kept[method]
       row[f'{method}_drafts'] = int(best.removeprefix(f'{method}_'))
-  return row | tables.means(kept)
+  return row | standard_errors.means(kept)
 
 
 # Tokens per call against the distance, a panel per temperature.

@@ -27,7 +27,7 @@ def test_invariant_schemes_write_the_same_text(folder):
   same = rows['gumbel_tree']
   assert same['rouge_l'] == same['same_tokens'] == 1
   assert same['rouge_l_se'] == 0
-  assert rows['single']['same_tokens'] < 0.9  # the drafter did change
+  assert rows['single']['same_tokens'] < 1  # the drafter did change
   assert rows['single']['rouge_l'] < 1
   assert rows['single']['draft_temperatures'] == '1.0 then 0.5'
   assert rows['single']['prompts'] == 5 and rows['single']['seeds'] == 2
