@@ -64,6 +64,7 @@ def list_match(proposals: jax.Array, target: jax.Array) -> ListSample:
     >>> bool(list_match(jnp.array([2, -1]), jnp.array(-1)).is_match)
     False
   """
+  chex.assert_rank([proposals, target], [1, 0])
   is_match = jnp.any(proposals == target) & (target >= 0)
   return ListSample(proposals, target, is_match)
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import stat
 import tempfile
 import zipfile
@@ -85,6 +86,24 @@ def making_folder(path: pathlib.Path) -> Iterator[None]:
       with contextlib.suppress(OSError):  # another has written there meanwhile
         each.rmdir()
     raise
+
+
+@contextlib.contextmanager
+def folder_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a new folder beside `path`, to be renamed to it; else it goes.
+
+  Example:
+    >>> with folder_beside(pathlib.Path('notes')) as new:
+    ...   _ = (new / 'first.txt').write_text('all or nothing')
+    ...   _ = new.rename('notes')
+  """
+  with naming(path), making_folder(path.parent):
+    name = tempfile.mkdtemp(prefix=f'.{path.name[:64]}.', dir=path.parent)
+    try:
+      os.chmod(name, 0o755)  # mkdtemp makes private folders
+      yield pathlib.Path(name)
+    finally:
+      shutil.rmtree(name, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -185,6 +185,7 @@ def row_keys(key: jax.Array, rows) -> jax.Array:
     >>> row_keys(jax.random.key(0), jnp.arange(3)).shape
     (3,)
   """
+  chex.assert_rank(rows, 1)
   return jax.vmap(lambda row: position_key(key, row))(rows)
 
 
@@ -240,6 +241,7 @@ def _fold(key: jax.Array, number) -> jax.Array:
 
 def _bits(key: jax.Array, atoms, stream) -> jax.Array:
   """32 random bits per atom; see `exponential` for the arguments."""
+  chex.assert_rank([key, stream], 0)
   if isinstance(atoms, int):
     low = jax.lax.iota(jnp.uint32, atoms)
   else:
@@ -333,6 +335,7 @@ def arrival_times(noise: jax.Array, log_weights: jax.Array) -> jax.Array:
     [..., N] float32; +inf where impossible, NaN in rows that hold NaN or have
     no possible atom. Weights below e^-88 of the largest count as impossible.
   """
+  chex.assert_equal_shape_suffix([noise, log_weights], 1)
   chex.assert_equal_rank([noise, log_weights])
   if log_weights.dtype != jnp.float64:
     log_weights = log_weights.astype(jnp.float32)

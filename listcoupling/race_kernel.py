@@ -10,6 +10,7 @@ Legend: N atoms, K streams, W blocks of atoms.
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +50,7 @@ def race(
     >>> int(race(key, law, None, jnp.arange(1))) in (0, 1)
     True
   """
+  chex.assert_rank([key, log_weights, streams], [0, 1, 1])
   dense = atoms is None and log_weights.size >= BLOCK
   single = log_weights.dtype != jnp.float64
   if not (kernels.RACE and dense and single and kernels.at_hand('gpu')):

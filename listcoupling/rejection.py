@@ -46,6 +46,7 @@ def _accepts(uniform, proposed, wanted) -> jax.Array:
 
 def excess(law: jax.Array, covered: jax.Array) -> jax.Array:
   """(law - covered)+ normalised; `law` itself if rounding leaves no mass."""
+  chex.assert_equal_shape([law, covered])
   rest = jnp.maximum(law - covered, 0)
   mass = jnp.sum(rest)
   return jnp.where(mass > 0, rest / jnp.where(mass > 0, mass, 1), law)
@@ -110,6 +111,8 @@ def spectr_ratio(
     [] the upper end of the bisection on [1, K], within K 2^-30 of rho*; with
     the residual (q - rho p)+ only rho* keeps the output law exact.
   """
+  chex.assert_rank([draft_probs, target_probs, num_alive], [1, 1, 0])
+  chex.assert_equal_shape([draft_probs, target_probs])
   count = jnp.maximum(num_alive, 1).astype(target_probs.dtype)
 
   def halve(_, interval):

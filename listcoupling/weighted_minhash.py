@@ -115,6 +115,8 @@ def next_darts(key: jax.Array, laws: jax.Array, start) -> Dart:
 
 def _both_darts(key, p, q) -> tuple[Dart, Dart]:
   """The first dart of each party."""
+  chex.assert_rank([p, q], 1)
+  chex.assert_equal_shape([p, q])
   darts = next_darts(key, jnp.stack([p, q]), 0)
   return tuple(jax.tree.map(lambda field, i=i: field[i], darts) for i in (0, 1))
 
@@ -247,6 +249,7 @@ class _Inquiry(NamedTuple):
 
 def _inquire(key, p, q, start, budget, coin, is_common, done) -> _Inquiry:
   """Goes through B's darts from `start` until the outcome is known."""
+  chex.assert_rank([p, q, start, budget, coin], [1, 1, 0, 0, 0])
   shift = rice_parameter(p.shape[-1])
 
   def step(state):

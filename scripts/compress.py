@@ -32,7 +32,7 @@ _COMMANDS = ('encode', 'decode', 'inspect')
 _FORMAT = flags.DEFINE_enum('format', 'text', ['text', 'json'], 'Report.')
 flags.DEFINE_string('model', None, 'Workdir of a training; else what ships.')
 flags.DEFINE_enum(
-  'scheme', None, bitstream.SCHEMES,
+  'scheme', None, bitstream.SCHEME_NAMES,
   'encode: of --model, gls if left out; the shipped codec is a list_quantiser.'
 )  # fmt: skip
 flags.DEFINE_float('beta', None, 'encode: of the VAE, where there are several.')

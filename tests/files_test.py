@@ -31,6 +31,20 @@ def test_a_failed_write_leaves_no_empty_folders(tmp_path, other):
   assert found == ({'a', other} if other else set())
 
 
+def test_a_folder_is_whole_or_absent(tmp_path):
+  place = tmp_path / 'deep' / 'folder'
+  with pytest.raises(RuntimeError), files.folder_beside(place) as new:
+    (new / 'half').write_text('half')
+    raise RuntimeError
+  assert not [*tmp_path.iterdir()]
+  with files.folder_beside(place) as new:
+    (new / 'all').write_text('all')
+    new.rename(place)
+  assert [x.name for x in place.parent.iterdir()] == ['folder']
+  assert [x.name for x in place.iterdir()] == ['all']
+  assert place.stat().st_mode & 0o777 == 0o755  # others may read it
+
+
 def test_two_may_write_the_same_file(tmp_path):
   path = tmp_path / 'x.json'
   with files.replacing(path) as new:  # meanwhile another run writes it too

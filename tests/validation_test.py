@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 import listcoupling as lc
-from listcoupling import validation
+from listcoupling import gumbel, rejection, validation
+from listcoupling.compression import list_quantiser
+from listcoupling.decoding import filters, tree
+from listcoupling.decoding.options import GenerateOptions
+from listcoupling.models import attention
 
 _KEY = jax.random.key(0)
 _LOGITS = np.log([0.5, 0.3, 0.2])
@@ -204,3 +208,61 @@ def test_types_of_laws_meet_whatever_the_machine_has_set():
   for ours, theirs in ((p, q), (p, q.astype(jnp.bfloat16))):
     found = lc.bounds.total_variation(ours, theirs)
     assert found == 0.25 and found.dtype == jnp.float32
+
+
+def _floats(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _ints(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+
+# What takes arrays of stated dimensions, right ones, and others.
+INSIDE = {
+  'race': (
+    gumbel.race,
+    (_floats(4), _floats(4)),
+    (_floats(4), _floats(5)),
+  ),
+  'spectr_ratio': (
+    rejection.spectr_ratio,
+    (_floats(4), _floats(4), _ints()),
+    (_floats(1), _floats(4), _ints()),
+  ),
+  'warm_law': (
+    lambda x, t: filters.warm_law(x, t, GenerateOptions()),
+    (_floats(4), _floats()),
+    (_floats(4), _floats(1)),
+  ),
+  'node_tokens': (
+    lambda root, tokens: tree.node_tokens(
+      root, tree.DraftTree(tokens, tokens, tokens)
+    ),
+    (_ints(2), _ints(2, 3)),
+    (_ints(1), _ints(2, 3)),
+  ),
+  'write_entries': (
+    attention.write_entries,
+    (_floats(2, 1, 8, 4), _floats(2, 1, 3, 4), _ints(2)),
+    (_floats(2, 1, 8, 4), _floats(2, 3, 4), _ints(2)),
+  ),
+  'nearest': (
+    list_quantiser.nearest,
+    (_floats(3, 2), _floats(4, 2)),
+    (_floats(3, 1), _floats(4, 2)),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', INSIDE)
+def test_shapes_inside_are_asserted(name):
+  """While a function is traced, also over a batch of what it takes."""
+  function, right, wrong = INSIDE[name]
+  batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((7, *x.shape), x.dtype),
+                       (right, wrong))  # fmt: skip
+  jax.eval_shape(function, *right)
+  jax.eval_shape(jax.vmap(function), *batch[0])
+  for each, arrays in ((function, wrong), (jax.vmap(function), batch[1])):
+    with pytest.raises(AssertionError, match=r'assert_\w*(rank|shape)'):
+      jax.eval_shape(each, *arrays)

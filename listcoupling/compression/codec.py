@@ -28,6 +28,7 @@ import itertools
 import math
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -196,6 +197,8 @@ _compiled = functools.partial(
 
 @_compiled
 def _encode(key, log_weights, labels, *, num_decoders, shared_race, num_groups):
+  chex.assert_rank([log_weights, labels], 1)
+  chex.assert_equal_shape([log_weights, labels])
   num_races = 1 if shared_race else num_decoders // num_groups
   noise = gumbel.exponential_streams(key, len(log_weights), num_races)
   index = gumbel.race(gumbel.earliest(noise), log_weights)
@@ -266,6 +269,8 @@ def _decode(
   key, log_weights, labels, message, decoder, *,
   num_decoders, shared_race, num_groups,
 ):  # fmt: skip
+  chex.assert_rank([log_weights, labels, message, decoder], [1, 1, 0, 0])
+  chex.assert_equal_shape([log_weights, labels])
   group, race = decoder % num_groups, decoder // num_groups
   own = labels == message * num_groups + group  # [N]
   carries = jnp.where(jnp.any(own), own, labels // num_groups == message)

@@ -27,6 +27,7 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -346,6 +347,7 @@ def _place(point: jax.Array, code: Code) -> tuple[jax.Array, jax.Array]:
 
   A turn is a step along a row of `code.hermite`. int32, both.
   """
+  chex.assert_shape(point, (..., code.size))
   inverse = np.linalg.inv(code.basis.astype(np.float64)).astype(np.float32)
   exact = jax.lax.Precision.HIGHEST
   z = jnp.round(jnp.matmul(point, inverse, precision=exact)).astype(jnp.int32)

@@ -19,6 +19,7 @@ Legend: R sources, L messages, K decoders, M codewords of a message and decoder,
 F = L K M codewords, P pixels.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +77,8 @@ def fit_codewords(points, count: int, *, seed: int = 0) -> np.ndarray:
 @jax.jit
 def nearest(points: jax.Array, codewords: jax.Array) -> jax.Array:
   """Index of the nearest codeword: [R, P] and [F, P] -> [R] int32."""
+  chex.assert_rank([points, codewords], 2)
+  chex.assert_equal_shape_suffix([points, codewords], 1)
   cross = points @ codewords.T  # [R, F]
   score = jnp.sum(codewords**2, -1)[None] - 2 * cross
   return jnp.argmin(score, -1).astype(jnp.int32)

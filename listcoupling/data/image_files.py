@@ -9,8 +9,6 @@ Legend: R images, [H, W] or in colour [H, W, C]; [h, w] side information.
 import contextlib
 import os
 import pathlib
-import shutil
-import tempfile
 import warnings
 from typing import NamedTuple
 
@@ -263,16 +261,11 @@ def write_images(path, images, names=()) -> None:
 
   check_output(path)
   path = pathlib.Path(os.path.realpath(path))
-  with files.naming(path), files.making_folder(path.parent):
-    new = pathlib.Path(tempfile.mkdtemp(prefix='.images.', dir=path.parent))
-    try:
-      for image, name in zip(images, _output_names(len(images), names)):
-        image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-        Image.fromarray(image).save(new / name)
-      new.chmod(0o755)
-      os.replace(new, path)
-    finally:
-      shutil.rmtree(new, ignore_errors=True)
+  with files.folder_beside(path) as new:
+    for image, name in zip(images, _output_names(len(images), names)):
+      image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+      Image.fromarray(image).save(new / name)
+    new.replace(path)
 
 
 def check_output(path) -> None:

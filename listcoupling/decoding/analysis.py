@@ -11,6 +11,7 @@ Legend: A atoms, B batch, T tokens of a row, V vocabulary, K drafts.
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,6 +167,7 @@ def step_laws(
 
 @functools.partial(jax.jit, static_argnames='size')
 def _step_laws(logits, sampling, size):
+  chex.assert_equal_shape(logits)
   temperatures = sampling.draft_temperatures[0], sampling.temperature
 
   def one(pair):
@@ -424,6 +426,7 @@ def common_atoms(
     p [A] and q [A]; under top-k A is the number of tokens kept by both
     together, far below V.
   """
+  chex.assert_rank([draft.logits, target.logits], 1)
   p, q = jax.nn.softmax(draft.logits), jax.nn.softmax(target.logits)
   if draft.tokens is None or target.tokens is None:
     return tuple(

@@ -15,6 +15,7 @@ R tokens read again, V vocabulary.
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -65,6 +66,7 @@ def propose_tree(
   where no running row can gain a node, or where what all can gain costs more
   than it brings, see `_goes_on`.
   """
+  chex.assert_equal_shape([keys, text.root, running])
   logits, states = draft.open_block(
     params, state.drafters, text, config, sampling
   )
@@ -173,6 +175,8 @@ def _offer(keys, logits, above, *, fit, temperature, sampling, config):
   Returns:
     tokens [B, W, C] and log-worths, C = min(N, atoms of a law).
   """
+  chex.assert_rank([logits, above], [3, 2])
+  chex.assert_equal_shape_prefix([logits, above], 2)
   logits = draft.widen(logits, config.vocab_size, sampling.top_k)
 
   def node(key, fit, logits, above):
@@ -189,6 +193,7 @@ def _offer(keys, logits, above, *, fit, temperature, sampling, config):
 
 def _add(growth, tokens, worths, width, size):
   """Takes the children of the beam [B, W', C] into the pool and the beam."""
+  chex.assert_equal_shape([tokens, worths])
   batch, _, children = tokens.shape
   beam, pool, first = growth.beam, growth.pool, growth.depth * size
   parents = jnp.broadcast_to(beam.candidates[:, :, None], tokens.shape)
@@ -225,6 +230,7 @@ def _select(pool, count, size):
   A child is worth no more than its parent and stands behind it in the pool,
   so that the best are closed under parents, ties included.
   """
+  chex.assert_equal_shape(pool)
   short = ((0, 0), (0, max(0, count - pool.tokens.shape[1])))
   worths, chosen = jax.lax.top_k(
     jnp.pad(pool.log_worths, short, constant_values=-jnp.inf), count
@@ -249,6 +255,7 @@ def _select(pool, count, size):
 
 def _equal_paths(tokens, parents, length):
   """Pairs of nodes whose paths hold the same tokens: [B, N, N] bool."""
+  chex.assert_equal_shape([tokens, parents])
   paths = tree.lineage(parents, length)[:, 1:]  # [B, N, L + 1]
   tokens = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=-2)
   words = jnp.take_along_axis(tokens, paths.reshape(len(paths), -1), axis=1)

@@ -56,6 +56,7 @@ class Fit(NamedTuple):
 
 def start(root: jax.Array) -> Calibration:
   """Before any token: near a = 1 and tau = .7, as a few tokens would say."""
+  chex.assert_rank(root, 1)
   away = jnp.log(SCALES / _START[0])[:, None] ** 2
   away = away + jnp.log(TEMPERATURES / _START[1])[None] ** 2
   batch = root.shape[0]
@@ -70,6 +71,8 @@ def start(root: jax.Array) -> Calibration:
 
 def fit(calibration: Calibration) -> Fit:
   """The likeliest pairs (a, tau) of every row, the share of possible tokens."""
+  grid = len(SCALES), len(TEMPERATURES)
+  chex.assert_shape(calibration.log_likelihoods, (None, *grid))
   batch = calibration.inside.shape[0]
   scores, best = jax.lax.top_k(
     calibration.log_likelihoods.reshape(batch, -1), _PAIRS
@@ -95,6 +98,7 @@ def chances(fit: Fit, law: filters.Law, noise: jax.Array) -> jax.Array:
   Returns:
     In [0, 1]; NaN where the law is.
   """
+  chex.assert_equal_shape([law.logits, noise])
   scores = fit.scales[:, None] * law.logits[None] + noise[None]  # [M, A]
   each = jax.nn.softmax(scores / fit.temperatures[:, None], axis=-1)
   weights = jnp.exp(fit.log_weights + fit.log_hit)
@@ -182,6 +186,7 @@ def _log_likelihoods(law, noise, token):
 
   Not finite for a token that the law does not allow.
   """
+  chex.assert_equal_shape([law.logits, noise])
   ids = jnp.arange(law.logits.shape[-1]) if law.tokens is None else law.tokens
   index = gumbel.argmax(ids == token)
   known = ids[index] == token

@@ -115,6 +115,7 @@ propose_grouped_chains = functools.partial(propose_chains, grouped=True)
 
 def position_keys(keys, root, length: int):
   """Keys of the positions root + 1 .. root + L: [B] -> [L, B]."""
+  chex.assert_equal_shape([keys, root])
   places = root[None] + jnp.arange(1, length + 1)[:, None]
   return jax.vmap(jax.vmap(gumbel.position_key), (None, 0))(keys, places)
 
@@ -147,6 +148,7 @@ def _extend(params, states, tokens, text, depth, config, sampling):
 
 def _regroup(groups, tokens):
   """Slots [B, K] that share their path, by the lowest slot among them."""
+  chex.assert_equal_shape([groups, tokens])
   same = (groups[:, :, None] == groups[:, None, :]) & (
     tokens[:, :, None] == tokens[:, None, :]
   )
@@ -235,6 +237,7 @@ def _grouped_noise(key, laws, slots, ranks):
 
 def _distinct(key, laws):
   """The first K arrivals on one law: K draws without replacement."""
+  chex.assert_rank(laws.logits, 2)
   law = jax.tree.map(lambda leaf: leaf[0], laws)
   width, atoms = laws.logits.shape
   times, index = coupling.first_arrivals(

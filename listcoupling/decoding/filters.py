@@ -20,6 +20,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,6 +102,7 @@ def draw(key: jax.Array, law: Law, streams=(gumbel.CANONICAL,), live=None):
 
 def sample(noise_: jax.Array, law: Law) -> jax.Array:
   """First arrival of a race on the law, as a token: [] int32."""
+  chex.assert_equal_shape([noise_, law.logits])
   return token_at(law, gumbel.race(noise_, law.logits))
 
 
@@ -114,6 +116,7 @@ def probabilities(law: Law, vocab_size: int) -> jax.Array:
 
 def probabilities_at(law: Law, tokens: jax.Array) -> jax.Array:
   """Probabilities of some tokens: [N] for [N]."""
+  chex.assert_rank([law.logits, tokens], 1)
   probs = jax.nn.softmax(law.logits)
   if law.tokens is None:
     return probs[tokens]
@@ -197,6 +200,7 @@ def target_law(
   Returns:
     The law of the next token.
   """
+  chex.assert_rank([logits, num_new], [1, 0])
   params = sampling_params(options)
   logits = logits.at[params.bias_tokens].add(params.bias_values, mode='drop')
   if params.repetition_penalty is not None:
@@ -233,6 +237,7 @@ def warm_law(logits: jax.Array, temperature, options) -> Law:
 
   Arguments and result as `warp`.
   """
+  chex.assert_rank([logits, temperature], [1, 0])
   params = sampling_params(options)
   # In the caller's precision; and a tiny temperature must not overflow.
   logits = (logits - gumbel.largest(logits)).astype(jnp.float32)
@@ -263,6 +268,7 @@ def top_k(logits: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
   Returns:
     The k largest in falling order and their ids, [k] and [k] int32.
   """
+  chex.assert_rank(logits, 1)
   shards = placement.automatic('tp')
   if shards == 1 or logits.size % shards or k > logits.size // shards:
     return _by_blocks(logits, k, _largest)
@@ -320,6 +326,7 @@ def top_p(logits: jax.Array, mass) -> jax.Array:
     >>> top_p(jnp.zeros(4), 0.5).tolist()
     [True, True, False, False]
   """
+  chex.assert_rank([logits, mass], [1, 0])
   behind = jnp.max(logits) - logits  # the likeliest first
   weights = jnp.exp(-behind)
   shares = _shares(weights)
@@ -384,6 +391,7 @@ def _least(holds: Callable[[jax.Array], jax.Array], low, high) -> jax.Array:
 
 def _first(chosen: jax.Array, order: jax.Array, count) -> jax.Array:
   """The first `count` of the chosen atoms by `order`, then by index: [A]."""
+  chex.assert_equal_shape([chosen, order])
   far = _least(
     lambda n: _count(chosen & (order <= n)) >= count,
     jnp.min(jnp.where(chosen, order, np.iinfo(np.int32).max)),

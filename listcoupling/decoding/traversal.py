@@ -21,6 +21,7 @@ Legend: K drafts, L draft length, A atoms of a law, S = 1 + K L nodes.
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -91,6 +92,8 @@ def verify_traversal(
   Returns:
     The `Verification`: at least one token per row.
   """
+  batch, size = context.logits.shape[:2]
+  chex.assert_shape(tree.tokens, (batch, size - 1))
   drafts = jax.vmap(_merge)(context.keys, *by_depth(tree, config))
   law_at = jax.vmap(functools.partial(_law_at, sampling=sampling))
   look, move, finish = (
@@ -117,6 +120,7 @@ def verify_traversal(
 
 
 def _merge(key, tokens, laws):
+  chex.assert_rank(tokens, 2)
   width = tokens.shape[1]
   equal = (tokens[:, :, None] == tokens[:, None, :]) & (tokens >= 0)[:, None]
   equal = jnp.concatenate([jnp.ones((1, width, width), bool), equal])
@@ -142,6 +146,7 @@ def _law_at(row, tokens, depth, chain, *, sampling):
 
 def _start(law, config):
   """At the roots of all rows, whose laws are given."""
+  chex.assert_rank(law.probs, 2)
   batch, places = law.probs.shape[0], 1 + config.draft_length
 
   def at_each(leaf):

@@ -11,6 +11,7 @@ entries, A atoms of a law.
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -46,6 +47,7 @@ def fill(tree: DraftTree, num_nodes: int) -> DraftTree:
     >>> fill(empty_tree(1), 3).tokens.tolist()
     [[-1, -1]]
   """
+  chex.assert_equal_shape([tree.tokens, tree.parents, tree.depths])
   added = num_nodes - 1 - tree.tokens.shape[1]
 
   def pad(leaf, value):
@@ -63,6 +65,7 @@ def chains(tokens: jax.Array, laws: Law | None = None) -> DraftTree:
     >>> chains(jnp.array([[[5, 6], [7, 8]]])).parents.tolist()
     [[0, 0, 1, 2]]
   """
+  chex.assert_rank(tokens, 3)
   batch, length, width = tokens.shape
   nodes = jnp.arange(1, length * width + 1, dtype=jnp.int32)
   shape = (batch, length * width)
@@ -76,11 +79,14 @@ def chains(tokens: jax.Array, laws: Law | None = None) -> DraftTree:
 
 def node_depths(tree: DraftTree) -> jax.Array:
   """Depth of every node: [B, S] int32, 0 for the root."""
+  chex.assert_rank(tree.depths, 2)
   return jnp.pad(tree.depths, ((0, 0), (1, 0)))
 
 
 def node_tokens(root: jax.Array, tree: DraftTree) -> jax.Array:
   """Tokens of all nodes for the target's forward: [B, S], none as 0."""
+  chex.assert_rank([root, tree.tokens], [1, 2])
+  chex.assert_equal_shape_prefix([root, tree.tokens], 1)
   return jnp.concatenate([root[:, None], jnp.maximum(tree.tokens, 0)], axis=1)
 
 
@@ -134,6 +140,8 @@ def cache_mask(visible: jax.Array, start: jax.Array, entries: int) -> jax.Array:
   Returns:
     [B, S, C] bool.
   """
+  chex.assert_rank([visible, start], [3, 1])
+  chex.assert_equal_shape_prefix([visible, start], 1)
 
   mask = functools.partial(jax.lax.platform_dependent, visible, start)
   return mask(

@@ -118,6 +118,7 @@ def _walk_down(context, tree, config, sampling, choose) -> Verification:
 
 def _at_root(context: Context, length: int) -> _Walk:
   """Before anything is judged."""
+  chex.assert_equal_shape([context.keys, context.root, context.num_new])
   batch, size = context.logits.shape[:2]
   nothing = jnp.zeros(batch, jnp.int32)
   places = jnp.zeros((batch, length + 1), jnp.int32)
@@ -271,6 +272,7 @@ def _spectr(tokens, probs, target, uniforms, noise, live):
 
 def _without_earlier(laws, tokens, live):
   """Laws [K, A] of live siblings drawn one after another, without return."""
+  chex.assert_equal_shape([tokens, live])
   atoms = laws.tokens
   if atoms is None:
     atoms = jnp.arange(laws.logits.shape[-1], dtype=jnp.int32)[None]
@@ -334,6 +336,8 @@ def write(row, tokens, path, count, residual, sampling) -> Verification:
   Returns:
     The `Verification` of the row; nothing after a stop token is read.
   """
+  chex.assert_rank([tokens, path, count], [1, 1, 0])
+  chex.assert_equal_shape([tokens, path])
   length = tokens.size
   stops = jnp.append(is_stop(tokens, sampling), True)
   first_stop = gumbel.argmax(stops)  # index of the drafted stop token, or L
@@ -353,6 +357,7 @@ def write(row, tokens, path, count, residual, sampling) -> Verification:
 
 def _prefixes(row, tokens, laws, sampling):
   """h_i [L + 1] and residuals, `Law` of [L + 1, N], of every prefix."""
+  chex.assert_rank([tokens, row.logits], [1, 2])
   length = tokens.size
   # Past the last depth nothing was drafted: the residual is q itself.
   tokens = jnp.append(tokens, 0)

@@ -32,6 +32,7 @@ from listcoupling.compression import list_quantiser
 from listcoupling.config_fields import Field
 from listcoupling.experiments import plots
 from listcoupling.experiments.run import Experiment
+from listcoupling.image_codec import scheme as schemes
 from listcoupling.image_codec.bitstream import MAX_CANDIDATES
 from listcoupling.image_codec.fits import CodecSetting, CodecSizes
 from listcoupling.tables import Column
@@ -45,7 +46,7 @@ from listcoupling.training.image_fits import (
   train_models,
 )
 
-SCHEMES = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
+EVALUATED = ('gls', 'shared_race', 'gls_kmeans', 'lattice', 'list_quantiser')
 FIELDS = {
   'train': training.check_config,
   'betas': Field(float, above=0, many=True, empty=True),
@@ -53,7 +54,7 @@ FIELDS = {
   'num_messages': Field(int, least=1, many=True),
   'num_groups': Field(int, least=1, many=True),
   'bin_sizes': Field(int, least=1, many=True),
-  'schemes': Field(str, among=SCHEMES, many=True),
+  'schemes': Field(str, among=EVALUATED, many=True),
   'num_candidates': Field(int, least=1, many=True),
   'refine': {
     **dict.fromkeys(
@@ -156,21 +157,22 @@ def choices_of(config, family: str) -> dict[CodecSizes, list[CodecSetting]]:
 
 def _groups_of(config, scheme, num_decoders) -> list[int]:
   """Numbers G of groups that make a row of their own."""
-  if scheme == 'lattice':  # cosets are divided among all decoders
-    return [num_decoders]
-  if scheme == 'list_quantiser':  # so are codewords, whatever G is
-    return [1]
   if scheme == 'shared_race':  # for one decoder the same as gls
     return [g for g in config.num_groups if num_decoders > 1 == g]
-  return [g for g in config.num_groups if num_decoders % g == 0]
+  own = schemes.SCHEMES[scheme]
+  if own.has_race:
+    return [g for g in config.num_groups if num_decoders % g == 0]
+  # All decoders divide the cosets of a lattice, or codewords whatever G is.
+  return [num_decoders if own.has_lattice else 1]
 
 
 def _settings_of(config, code: CodecSizes) -> list[CodecSetting]:
   """Settings among which a codec chooses; N of at least L G."""
-  if code.scheme == 'list_quantiser':  # no candidates
+  own = schemes.SCHEMES[family_of(code)]
+  if not own.has_vae:
     return [CodecSetting(None, 1, size) for size in config.bin_sizes]
-  if code.scheme in ('gls_kmeans', 'lattice'):
-    count = 1 if code.scheme == 'lattice' else config.refine.num_candidates
+  if own.has_fit:
+    count = config.refine.num_candidates if own.has_race else 1
     betas = fitted_betas(config, code.scheme)
     return [CodecSetting(beta, count) for beta in betas]
   betas = tuple(config.betas) or (config.train.beta,)
@@ -342,10 +344,11 @@ def codec_rows(config, measured, chosen) -> list[dict]:
       row |= standard_errors.means({'ahead': ahead})
     if code.num_groups == 1 and _is_papers(config.train):
       row['paper_mse'] = paper_mse(config.train.dataset, *code[:3])
-    has_candidates = family_of(code) in ('gls', 'gls_kmeans')
+    own = schemes.SCHEMES.get(family_of(code))  # None: side_only
+    has_race = own is not None and own.has_race
     row['beta'] = setting.beta
-    row['num_candidates'] = setting.num_candidates if has_candidates else None
-    if code.scheme == 'list_quantiser':
+    row['num_candidates'] = setting.num_candidates if has_race else None
+    if own is not None and not own.has_vae:
       row['bin_size'] = bin_size
       row['is_chosen'] = bin_size == setting.bin_size
     rows.append(_with_rate(row, config.train.model.source_shape))

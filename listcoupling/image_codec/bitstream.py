@@ -33,7 +33,7 @@ __all__ = [
   'MAX_IMAGES',
   'ModelError',
   'OVERHEAD',
-  'SCHEMES',
+  'SCHEME_NAMES',
   'VERSION',
   'check',
   'from_bytes',
@@ -56,7 +56,7 @@ _LABELS = {
   'list_quantiser': ('kmeans',),
   'lattice': ('cosets',),
 }
-SCHEMES = tuple(_LABELS)
+SCHEME_NAMES = tuple(_LABELS)
 LABELS = (*_LABELS['gls'], 'kmeans', 'cosets')
 DEFAULT_LABELS = {name: labels[0] for name, labels in _LABELS.items()}
 MAX_IMAGES, MAX_CANDIDATES, MAX_DECODERS = 1 << 22, 1 << 18, 256
@@ -64,7 +64,7 @@ MAGIC, VERSION, _CHECKSUM = b'\x89LCMP\r\n\x1a', 4, 16  # bytes of the last
 _HEADER = np.dtype([
   ('magic', 'V8'), ('version', '<u2'),
   ('flags', '<u2'),  # 1 shared race, 2 with indices
-  ('scheme', 'u1'), ('labels', 'u1'),  # places in SCHEMES and LABELS
+  ('scheme', 'u1'), ('labels', 'u1'),  # places in SCHEME_NAMES and LABELS
   ('num_decoders', '<u2'), ('key_data', '<u4', 2), ('num_candidates', '<u4'),
   ('num_messages', '<u4'), ('num_groups', '<u4'), ('width', '<f4'),
   ('shape', '<u4', 4),  # the last is 0 for grey
@@ -85,7 +85,7 @@ class ModelError(ContainerError):
 class Container(NamedTuple):
   """Contents of a file."""
 
-  scheme: str  # of SCHEMES
+  scheme: str  # of SCHEME_NAMES
   key_data: tuple[int, int]  # 32-bit words of the shared threefry key
   num_candidates: int  # N; codewords of a list quantiser, numbers of a lattice
   num_decoders: int  # K
@@ -127,7 +127,7 @@ def _are_words(values, count, low: int = 0) -> bool:
 
 # (field, what it must do, whether it does); a rule relies on those before.
 _RULES: tuple[tuple[str, str, Callable[[Container], bool]], ...] = (
-  ('scheme', f'be one of {SCHEMES}', lambda c: c.scheme in SCHEMES),
+  ('scheme', f'be one of {SCHEME_NAMES}', lambda c: c.scheme in SCHEME_NAMES),
   ('labels', f'be one of {_LABELS["gls"]} for gls, "cosets" for lattice, else '
    '"kmeans"', lambda c: c.labels in _LABELS[c.scheme]),
   ('shared_race', 'be off but for gls',
@@ -232,8 +232,8 @@ def to_bytes(container: Container) -> bytes:
   c, names = container, '\0'.join(container.names).encode()
   header = (
     MAGIC, VERSION, bool(c.shared_race) | 2 * (c.indices is not None),
-    SCHEMES.index(c.scheme), LABELS.index(c.labels), c.num_decoders, c.key_data,
-    c.num_candidates, c.num_messages, c.num_groups, c.width,
+    SCHEME_NAMES.index(c.scheme), LABELS.index(c.labels), c.num_decoders,
+    c.key_data, c.num_candidates, c.num_messages, c.num_groups, c.width,
     (*c.shape, 0)[:4], c.picture, len(names), c.model_digest,
   )  # fmt: skip
   data = np.array(header, _HEADER).tobytes() + pack(c.messages, c.num_messages)
@@ -252,11 +252,11 @@ def _read(data: bytes) -> Container:
     _, _, flags, scheme, labels, k, key, n, l, g, width, shape, picture,
     name_bytes, digest,
   ) = np.frombuffer(data, _HEADER, 1)[0].item()  # fmt: skip
-  if flags > 3 or scheme >= len(SCHEMES) or labels >= len(LABELS):
+  if flags > 3 or scheme >= len(SCHEME_NAMES) or labels >= len(LABELS):
     raise ValueError(f'flags {flags}, scheme {scheme} or labels {labels}: none')
   rows, has_indices = int(shape[0]), flags >> 1
   c = Container(
-    SCHEMES[scheme], tuple(key.tolist()), n, k, l,
+    SCHEME_NAMES[scheme], tuple(key.tolist()), n, k, l,
     tuple(shape.tolist())[: 4 if shape[3] else 3],
     np.broadcast_to(np.int32(0), rows),  # takes no memory
     digest, g, LABELS[labels], width, bool(flags & 1),

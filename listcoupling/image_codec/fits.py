@@ -87,7 +87,8 @@ def make_trained(
     >>> len(make_trained('gls', model).digest)
     32
   """
-  if scheme in ('gls_kmeans', 'lattice') and model.fit.classifier is None:
+  own = schemes.SCHEMES[scheme]
+  if own.has_vae and own.has_fit and model.fit.classifier is None:
     raise ValueError(f'{scheme} needs a fit with a classifier; this has none.')
   parts = [part for part in (model.networks, model.fit) if part is not None]
   configs = [part.config for part in parts]
@@ -226,17 +227,15 @@ def _kept_fits(directory: pathlib.Path) -> str:
   return ', '.join(found)
 
 
-def _making(
-  directory, scheme, num_decoders, num_messages, num_groups, bin_size
-) -> str:
+def _making(directory, code, bin_size) -> str:
   """The command that adds a codec to a workdir."""
   words = f'scripts/train_vae.py --workdir {directory}'
-  if scheme != 'gls':
+  if schemes.SCHEMES[code.scheme].has_fit:
     words += (
-      f' --scheme {scheme} --num_decoders {num_decoders} '
-      f'--num_messages {num_messages}'
+      f' --scheme {code.scheme} --num_decoders {code.num_decoders} '
+      f'--num_messages {code.num_messages}'
     )
-  words += f' --num_groups {num_groups}' if num_groups > 1 else ''
+  words += f' --num_groups {code.num_groups}' if code.num_groups > 1 else ''
   words += f' --bin_size {bin_size}' if bin_size > 1 else ''
   return f'{words}, with the same --config,'
 
@@ -265,10 +264,10 @@ def _vae_files(
   return {float(vae.load(path)[2].get('beta', np.nan)): path for path in found}
 
 
-def _load_gls(path) -> Trained:
+def _load_vae(scheme, path) -> Trained:
   params, config, about = vae.load(path)
   model = schemes.Model(vae.networks(config), params)
-  return make_trained('gls', model, side_kind=about.get('side_kind', 'crop'))
+  return make_trained(scheme, model, side_kind=about.get('side_kind', 'crop'))
 
 
 def _load_fitted(scheme, path, vae_path, num_decoders) -> Trained:
@@ -303,28 +302,28 @@ def _no_fit(directory, scheme, wanted: str, making: str) -> str:
 
 
 def _choices(
-  directory, scheme, num_decoders, num_messages, num_groups, bin_size
+  directory, code, bin_size
 ) -> dict[float | None, Callable[[], Trained]]:
   """beta -> how to read the networks; None is the beta of list_quantiser."""
-  making = _making(
-    directory, scheme, num_decoders, num_messages, num_groups, bin_size
-  )
-  if scheme == 'gls':
-    paths = _vae_files(directory, making)
-    return {b: functools.partial(_load_gls, path) for b, path in paths.items()}
-  count = schemes.SCHEMES[scheme].num_codewords(
-    num_decoders, num_messages, num_groups, bin_size
-  )
-  places = {None: None}
-  if scheme != 'list_quantiser':
-    places = _vae_files(directory, making)
-  path_of = functools.partial(
-    fit_path, directory, scheme, count, num_groups=num_groups, bin_size=bin_size
-  )
-  paths = {beta: path_of(beta) for beta in places}
+  making, scheme = _making(directory, code, bin_size), code.scheme
+  own = schemes.SCHEMES[scheme]
+  places = _vae_files(directory, making) if own.has_vae else {None: None}
+  if not own.has_fit:
+    return {
+      beta: functools.partial(_load_vae, scheme, path)
+      for beta, path in places.items()
+    }
+  count = own.num_codewords(*code[1:], bin_size)
+  paths = {
+    beta: fit_path(
+      directory, scheme, count, beta, num_groups=code.num_groups,
+      bin_size=bin_size,
+    )
+    for beta in places
+  }  # fmt: skip
   found = {
     beta: functools.partial(
-      _load_fitted, scheme, path, places[beta], num_decoders
+      _load_fitted, scheme, path, places[beta], code.num_decoders
     )
     for beta, path in paths.items()
     if path.is_file()
@@ -353,15 +352,16 @@ class CodecSizes(NamedTuple):
 
 def check_code(code: CodecSizes, bin_size: int | None) -> None:
   """ValueError for sizes that are missing, below 1 or not for the scheme."""
+  own = schemes.SCHEMES[code.scheme]
   for name, size in (*zip(code._fields[1:], code[1:]), ('bin_size', bin_size)):
-    if size is None and name != 'bin_size' and code.scheme != 'gls':
+    if size is None and name != 'bin_size' and own.has_fit:
       raise ValueError(
         f'{name} must be given for {code.scheme}, whose codebook is fitted for '
         'K decoders and L messages, got None.'
       )
     if size is not None and size < 1:
       raise ValueError(f'{name} must be at least 1, got {size}.')
-  if code.scheme == 'list_quantiser':
+  if not own.has_vae:
     if code.num_groups != 1:
       raise ValueError(
         f'num_groups of a list quantiser must be 1, got {code.num_groups}: its '
@@ -458,7 +458,7 @@ def load_model(
   setting = kept.get(code, CodecSetting(None, None))
   if bin_size is None:
     bin_size = setting.bin_size
-  choices = _choices(directory, *code, bin_size)
+  choices = _choices(directory, code, bin_size)
   if beta is None and None not in choices:
     beta, count = setting.beta, setting.num_candidates
   if beta is None and len(choices) == 1:
@@ -470,7 +470,7 @@ def load_model(
       f'got {beta}.'
     )
   trained = choices[beta]()
-  if scheme == 'gls' and count is not None:
+  if count is not None and not schemes.SCHEMES[scheme].has_fit:
     return trained._replace(num_candidates=count)
   return trained
 
@@ -510,10 +510,8 @@ def load_named(directory, container: bitstream.Container) -> Trained:
     FileNotFoundError, ValueError: as `load_model`.
   """
   c, found = container, []
-  for load in _choices(
-    pathlib.Path(directory), c.scheme, c.num_decoders, c.num_messages,
-    c.num_groups, c.bin_size,
-  ).values():  # fmt: skip
+  code = CodecSizes(*(getattr(c, name) for name in CodecSizes._fields))
+  for load in _choices(pathlib.Path(directory), code, c.bin_size).values():
     trained = load()
     if trained.digest == c.model_digest:
       return trained

@@ -28,6 +28,7 @@ source, [h, w] side.
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -165,6 +166,14 @@ class Scheme(NamedTuple):
     decode: (model, prepared, messages [B], sides [B, C, h, w], decoders [C],
       settings) -> Decoding.
     num_codewords: (K, L, G, M) -> F that its fit must have; 0 without a fit.
+    number: of its keys, where what is fitted draws some.
+    has_vae: the networks of a VAE are among its own; codewords alone are put in
+      bins of M.
+    has_fit: codewords and networks are learnt from what it delivers; with a VAE
+      a classifier is among them.
+    has_race: candidates are drawn and race, in any groups of decoders.
+    has_lattice: codewords are points of the latent space, for one L, in a group
+      for each decoder.
   """
 
   name: str
@@ -172,6 +181,11 @@ class Scheme(NamedTuple):
   encode: Callable[..., codec.Encoding]
   decode: Callable[..., Decoding]
   num_codewords: Callable[[int, int, int, int], int]
+  number: int
+  has_vae: bool = True
+  has_fit: bool = True
+  has_race: bool = False
+  has_lattice: bool = False
 
 
 def draw_codebook(
@@ -190,6 +204,7 @@ def draw_codebook(
     >>> book.latents.shape
     (2, 5, 3)
   """
+  chex.assert_rank(rows, 1)
   domain = gumbel.Domain
 
   def one(row):
@@ -227,6 +242,7 @@ def draw_labels(codebook: Codebook, settings: Settings) -> jax.Array:
 
 def encoder_log_weights(params, image, latents, networks) -> jax.Array:
   """log q(u_i | image) / prior(u_i): [H, W] and [N, D] -> [N]."""
+  chex.assert_rank(latents, 2)
   mean, log_std = networks.encode(params, image[None])  # [1, D]
   z = (latents - mean) * jnp.exp(-log_std)
   return 0.5 * jnp.sum(latents**2 - z**2, -1) - jnp.sum(log_std)
@@ -267,6 +283,7 @@ def _race_options(settings: Settings) -> dict:
 
 def _encode_race(log_weights, labels, book, settings) -> codec.Encoding:
   """[B, N] weights and labels -> `codec.Encoding` of [B]."""
+  chex.assert_equal_shape([log_weights, labels])
   return jax.vmap(
     lambda *arrays: codec.encode(*arrays, **_race_options(settings))
   )(book.race_keys, log_weights, labels)
@@ -274,6 +291,8 @@ def _encode_race(log_weights, labels, book, settings) -> codec.Encoding:
 
 def _decode_race(labels, prepared, messages, decoders, settings):
   """Candidates [B, C] and their latents [B, C, D]."""
+  chex.assert_rank([labels, messages, decoders], [2, 1, 1])
+  chex.assert_equal_shape_prefix([labels, messages], 1)
   options = _race_options(settings)
 
   def one(key, log_weights, labels, message):
@@ -306,6 +325,8 @@ def _decode_gls(model, prepared, messages, sides, decoders, settings):
 
 def vae_images(model, latents, sides):
   """Answers [B, C, H, W] of the VAE to latents [B, C, D]."""
+  chex.assert_rank(latents, 3)
+  chex.assert_equal_shape_prefix([latents, sides], 2)
   flat = (x.reshape(-1, *x.shape[2:]) for x in (latents, sides))
   images = model.networks.decode(model.params, *flat)
   return images.reshape(*latents.shape[:2], *images.shape[1:])
@@ -396,6 +417,7 @@ def lattice_code(settings: Settings, size: int) -> lattices.Code:
 
 def encode_lattice(space: LatticeSpace, keys, latents, code):
   """`codec.Encoding` of latents [B, D]; its index is `lattices.number`."""
+  chex.assert_rank([keys, latents], [1, 2])
   offset = _dither(keys, code)
   word = lattices.nearest_codeword(
     latents @ space.transform, offset, space.period, code
@@ -416,6 +438,7 @@ def decode_lattice(space: LatticeSpace, keys, means, messages, decoders, code):
     decoders: [C], from 0.
     code: the encoder's.
   """
+  chex.assert_rank([keys, means, messages, decoders], [1, 3, 1, 1])
   offset = jnp.broadcast_to(_dither(keys, code)[:, None], means.shape)
   word = lattices.decode(
     messages[:, None], means @ space.transform, offset, space.period, code,
@@ -452,7 +475,14 @@ SCHEMES = {
   scheme.name: scheme
   for scheme in (
     Scheme(
-      'gls', _prepare_race, _encode_gls, _decode_gls, lambda k, l, g, m: 0
+      'gls',
+      _prepare_race,
+      _encode_gls,
+      _decode_gls,
+      lambda k, l, g, m: 0,
+      number=0,
+      has_fit=False,
+      has_race=True,
     ),
     Scheme(
       'gls_kmeans',
@@ -460,6 +490,8 @@ SCHEMES = {
       _encode_kmeans,
       _decode_kmeans,
       lambda k, l, g, m: l * g,
+      number=1,
+      has_race=True,
     ),
     Scheme(
       'list_quantiser',
@@ -467,6 +499,8 @@ SCHEMES = {
       _encode_list,
       _decode_list,
       lambda k, l, g, m: l * k * m,
+      number=2,
+      has_vae=False,
     ),
     Scheme(
       'lattice',
@@ -474,6 +508,8 @@ SCHEMES = {
       _encode_lattice,
       _decode_lattice,
       lambda k, l, g, m: l * g,
+      number=3,
+      has_lattice=True,
     ),
   )
 }

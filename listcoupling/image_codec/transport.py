@@ -212,7 +212,8 @@ def _check_fit(fit, c: bitstream.Container) -> None:
     raise bitstream.ContainerError(
       f'bin_size must be 1: the fit has no classifier, got {c.bin_size}.'
     )
-  wanted = schemes.SCHEMES[c.scheme].num_codewords(
+  own = schemes.SCHEMES[c.scheme]
+  wanted = own.num_codewords(
     c.num_decoders, c.num_messages, c.num_groups, c.bin_size
   )
   if len(fit.codewords) != wanted or c.num_decoders > fit.config.max_decoders:
@@ -222,7 +223,7 @@ def _check_fit(fit, c: bitstream.Container) -> None:
       f'{c.num_decoders} decoders need {wanted} codewords.'
     )
   numbers = wanted << fit.config.latent_size
-  if c.scheme == 'lattice' and c.num_candidates != numbers:
+  if own.has_lattice and c.num_candidates != numbers:
     raise bitstream.ContainerError(
       f'num_candidates of a lattice of {wanted} cosets in '
       f'{fit.config.latent_size} dimensions must be {numbers}, got '

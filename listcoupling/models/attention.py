@@ -13,6 +13,7 @@ per key head, E head size.
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -44,6 +45,7 @@ def write_entries(
   Returns:
     The cache after the write, in place where it is a loop's own.
   """
+  chex.assert_rank([cache, values, start], [4, 4, 1])
   return jax.lax.platform_dependent(
     *(cache, values.astype(cache.dtype), start),
     tpu=write_lines,
@@ -108,6 +110,7 @@ def move_entries(
   Returns:
     The cache after the move.
   """
+  chex.assert_rank([cache, source, start], [4, 2, 1])
   moved = jnp.take_along_axis(
     cache, _every_head(source, cache), axis=2, mode='clip'
   )
@@ -135,6 +138,8 @@ def attend(
   Returns:
     [B, S, J * G * E]; something finite in a row that sees nothing.
   """
+  chex.assert_rank(queries, 5)
+  chex.assert_equal_shape([keys, values])
   b, s, j, g, e = queries.shape
   c = keys.shape[2]
   # All S * G rows of a key head in one product: 2 to 3 times faster on CPU
@@ -263,6 +268,7 @@ def order_entries(mask: jax.Array, positions: jax.Array) -> jax.Array:
     >>> order_entries(mask, jnp.array([[0, 1, 1]])).tolist()
     [[[0, 2, -1]]]
   """
+  chex.assert_rank([mask, positions], [3, 2])
   entries = jnp.arange(mask.shape[2], dtype=jnp.int32)
 
   def place(mask, positions):
@@ -296,6 +302,8 @@ def attend_in_order(
   Returns:
     [B, S, J * G * E]; something finite in a row that sees nothing.
   """
+  chex.assert_rank([queries, order], [5, 3])
+  chex.assert_equal_shape([keys, values])
   b, s, j, g, e = queries.shape
   blocks = -(-order.shape[2] // STRIDE)
   rest = blocks * STRIDE - order.shape[2]

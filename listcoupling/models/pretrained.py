@@ -10,8 +10,6 @@ are refused.
 import dataclasses
 import functools
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 
 import jax
@@ -318,32 +316,24 @@ def save_pretrained(model: language_model.LanguageModel, directory) -> None:
 
 
 def _write(raw, tensors, tokenizer, directory: pathlib.Path) -> None:
-  with files.naming(directory):
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = pathlib.Path(
-      tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent)
+  with files.folder_beside(directory) as beside:
+    files.write_json(beside / 'config.json', raw)
+    metadata = {'format': 'pt'}  # transformers refuses a file without it
+    safetensors.numpy.save_file(
+      tensors, beside / checkpoint_format.WEIGHTS, metadata=metadata
     )
-    try:
-      files.write_json(beside / 'config.json', raw)
-      metadata = {'format': 'pt'}  # transformers refuses a file without it
-      safetensors.numpy.save_file(
-        tensors, beside / checkpoint_format.WEIGHTS, metadata=metadata
+    if tokenizer is not None:
+      tokenizer.save(str(beside / checkpoint_format.TOKENIZER))
+      (beside / checkpoint_format.TOKENIZER_CONFIG).write_text(
+        checkpoint_format.TOKENIZER_CLASS
       )
-      if tokenizer is not None:
-        tokenizer.save(str(beside / checkpoint_format.TOKENIZER))
-        (beside / checkpoint_format.TOKENIZER_CONFIG).write_text(
-          checkpoint_format.TOKENIZER_CLASS
-        )
-      _move_into_place(beside, directory)
-    finally:
-      shutil.rmtree(beside, ignore_errors=True)
+    _move_into_place(beside, directory)
 
 
 def _move_into_place(beside: pathlib.Path, directory: pathlib.Path) -> None:
   """One rename for a new directory, one per file for an existing one."""
-  beside.chmod(0o755)  # mkdtemp and safetensors make private files
   for path in beside.iterdir():
-    path.chmod(0o644)
+    path.chmod(0o644)  # safetensors makes private files
   if not directory.exists():
     beside.rename(directory)
     return

@@ -17,6 +17,7 @@ Legend: E rotated features of a head.
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +65,7 @@ def _yarn_kept(config: TransformerConfig, size: int) -> np.ndarray:
 
 def phases(config: TransformerConfig, positions: jax.Array):
   """Cosines and sines of positions [B, S]: two of [B, S, 1, 1, E / 2]."""
+  chex.assert_rank(positions, 2)
   phase = positions[:, :, None, None, None].astype(jnp.float32)
   phase = phase * frequencies(config)[None, None, None, None]
   scaling = config.rope_scaling
@@ -74,6 +76,7 @@ def phases(config: TransformerConfig, positions: jax.Array):
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
   """Rotary phase on the first E features of [...]; the rest is kept."""
+  chex.assert_equal_shape([cos, sin])
   half = cos.shape[-1]
   first, second, rest = jnp.split(x, (half, 2 * half), axis=-1)
   turned = [first * cos - second * sin, second * cos + first * sin]

@@ -63,7 +63,8 @@ def family_of(code: CodecSizes) -> str:
 
 def needs_vae(names: Iterable[str]) -> bool:
   """Whether one of these schemes does; a list quantiser needs none."""
-  return set(names) != {'list_quantiser'}
+  own = (schemes.SCHEMES.get(name) for name in names)
+  return any(each is None or each.has_vae for each in own)
 
 
 def fitted_betas(config, name: str) -> tuple[float | None, ...]:
@@ -235,7 +236,7 @@ def _by_messages(function: Callable) -> Callable:
 
   def call(model, trials, settings, name):
     num_messages = None
-    if name != 'lattice':
+    if not schemes.SCHEMES[name].has_lattice:
       num_messages = settings.num_messages
       settings = settings._replace(num_messages=None)
     return compiled(model, trials, num_messages, settings=settings, name=name)
@@ -249,7 +250,7 @@ def _send(model, trials, settings, name) -> Sent:
   prepared, encoding, decoding = _transmit(model, trials, settings, name)
   found = decoding.index == encoding.index[:, None]
   bound = jnp.full(len(trials.right), jnp.nan, jnp.float32)
-  if name == 'gls' and not settings.shared_race:
+  if not schemes.SCHEMES[name].has_fit and not settings.shared_race:
     # Theorem 2 is about a race for each decoder and labels that know nothing.
     bound = error_bound(prepared, encoding.index, settings)
   error = training.squared_error(decoding.images, trials.right)
@@ -388,7 +389,8 @@ class Codecs:
     """(scheme, beta) -> size -> every K, in the order of L."""
     wanted = {}
     for code in sorted(choices, key=lambda code: code.num_messages):
-      if family_of(code) in ('gls', 'side_only'):  # need a VAE alone
+      own = schemes.SCHEMES.get(family_of(code))
+      if own is None or not own.has_fit:  # a VAE is enough
         continue
       for setting in choices[code]:
         fits.check_code(code, setting.bin_size)
@@ -433,7 +435,7 @@ class Codecs:
     if family == 'side_only':
       model = self.models[setting.beta]
       return _answer_sides(model, trials, code.num_decoders)
-    if family == 'gls':
+    if not schemes.SCHEMES[family].has_fit:
       model = self.models[setting.beta]
     else:
       model = self._fits[code.scheme, setting.beta][_size(code, setting)]
@@ -555,6 +557,7 @@ class _Fits:
 
   def __init__(self, codecs: Codecs, name: str, beta: float | None):
     self._codecs, self._name, self._beta = codecs, name, beta
+    self._scheme = schemes.SCHEMES[name]
     self._model = codecs.models.get(beta, schemes.Model())
     self._key = gumbel.seed_key(codecs.train.seed)
 
@@ -577,15 +580,15 @@ class _Fits:
       path = self.path(size)
       if path.exists():
         file = fits.read_fit(path)
-        known = _known(file)
+        known, own = _known(file), _known(self._file(size, counts))
         changed = [
-          f'{name} {known[name]}, not {value}'
-          for name, value in _known(self._file(size, counts)).items()
-          if None not in (known.get(name), value) and known[name] != value
+          name
+          for name in files.differences(known, own)
+          if None not in (known.get(name), own.get(name))
         ]
         if changed:
           raise ValueError(
-            f'{path} is another fit than wanted, of {", ".join(changed)}; '
+            f'{path} is another fit: {files.describe(known, own, changed)}; '
             'choose another workdir, or move it away if no file needs it.'
           )
         found[size] = file.fit
@@ -616,14 +619,14 @@ class _Fits:
 
   def _list_sizes(self, counts: tuple[int, ...]) -> tuple[int, ...]:
     """All of one length, so that every fit runs one compiled loop."""
-    if self._name == 'lattice':
+    if self._scheme.has_lattice:
       return counts
     return (counts * self._codecs.num_counts)[: self._codecs.num_counts]
 
   def _fit(self, size: Size, counts) -> schemes.Fit:
     codecs, options = self._codecs, self._codecs.options
     key = self._key_of(size)
-    if self._name == 'lattice':
+    if self._scheme.has_lattice:
       begun = self._begin_lattice(size, *counts)
     else:
       begun = self._begin_codewords(size, key)
@@ -648,7 +651,7 @@ class _Fits:
 
   def _reach(self, codewords) -> float | None:
     """Of codewords of the source; those of a lattice are latents."""
-    if self._name == 'lattice':
+    if self._scheme.has_lattice:
       return None
     return fits.reach_of(codewords, self._trials.right)
 
@@ -661,7 +664,7 @@ class _Fits:
     beta = 0
     if self._beta is not None:
       beta = list(self._codecs.models).index(self._beta)
-    numbers = [*schemes.SCHEMES].index(self._name), size.num_codewords, beta
+    numbers = self._scheme.number, size.num_codewords, beta
     if size[1:] != (1, 1):
       numbers += size[1:]
     return numbers
@@ -723,8 +726,7 @@ class _Fits:
     """One network of the means serves all places of a lattice."""
     right, sides = self._trials.right, self._trials.sides
     network = self._codecs.network
-    place = [*schemes.SCHEMES].index('lattice')
-    key = gumbel.domain_key(self._key, gumbel.Domain.FITS, place)
+    key = gumbel.domain_key(self._key, gumbel.Domain.FITS, self._scheme.number)
     latents, log_std = jax.jit(self._model.networks.encode)(
       self._model.params, right
     )

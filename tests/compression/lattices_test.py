@@ -44,9 +44,12 @@ def test_nearest_points_are_nearest(lattice, size, _):
   reach = 1 if size == 8 else 2
   every = _points(lattice, size, reach)
   distance = np.array([((every - y) ** 2).sum(1).min() for y in x])
-  np.testing.assert_allclose(((x - found) ** 2).sum(1), distance, atol=1e-5)
+  error = statistics.rounding(4 * size)  # of a sum of squares below 1
+  np.testing.assert_allclose(
+    ((x - found) ** 2).sum(1), distance, rtol=0, atol=error
+  )
   on = np.array([np.abs(every - y).sum(1).min() for y in found])
-  assert on.max() < 1e-5  # they are points of the lattice
+  assert on.max() < error  # they are points of the lattice
   rounded = np.round(x)  # control
   if lattice != 'Z':
     assert (np.abs(rounded - found).max(1) > 0.1).any()
@@ -109,6 +112,7 @@ def test_a_decoder_takes_the_nearest_of_its_coset(lattice, size, count):
   sent = lattices.nearest_point(source / delta - offset, lattice) + offset
   whole = lattices.nearest_codeword(source, offset, period, code)
   np.testing.assert_allclose(whole, sent * delta, rtol=1e-5, atol=1e-5)
+  error = statistics.rounding(4 * size, 4**2)  # squares of numbers up to 4
   best = np.inf
   for k in range(4):  # two decoders in each of the two groups
     word = np.asarray(
@@ -126,12 +130,12 @@ def test_a_decoder_takes_the_nearest_of_its_coset(lattice, size, count):
     for r in range(0, 200, 20):  # no other of the coset is nearer
       others = word[r] + steps * delta
       least = ((others - mean[r]) ** 2).sum(1).min()
-      assert ((word[r] - mean[r]) ** 2).sum() <= least + 1e-4
+      assert ((word[r] - mean[r]) ** 2).sum() <= least + error
     own = lattices.decode(message, source, offset, period, code, decoder=k)
     best = np.minimum(best, ((np.asarray(own) - sent * delta) ** 2).sum(1))
   # Who owns the sent codeword and knows the source takes it, unless the
   # other end of its own coset is nearer: never, as it is nearest of all.
-  np.testing.assert_allclose(best, 0, atol=1e-4)
+  np.testing.assert_allclose(best, 0, atol=error)
 
 
 def test_messages_are_uniform_under_the_dither_and_not_without():

@@ -7,6 +7,7 @@ import numpy as np
 from listcoupling import gumbel
 from listcoupling.decoding import calibration, filters
 from listcoupling.decoding.options import GenerateOptions
+from tests import statistics
 from tests.decoding import exact
 
 VOCAB = 40
@@ -59,12 +60,20 @@ def log_likelihood(draft, noise, tokens, scale, tau, temperature=1.0):
   return total
 
 
+def counted(*steps):
+  """Weight of the tokens of these blocks and of the 10 to start with."""
+  total = 10.0
+  for step in steps:
+    total = total * calibration._MEMORY**step + step
+  return total
+
+
 def test_scores_are_the_log_likelihoods_of_the_text():
   """Blocks of uneven length count every token once."""
   tokens, draft, noise = text_of(1.0, 7)
   state = learn(tokens, draft, (1, 3, 1, 2), temperature=0.8)
   # One token at a time, forgetting between blocks: undone for the comparison.
-  blocks, start, kept = ((0, 1), (1, 4), (4, 5), (5, 7)), None, None
+  blocks = (0, 1), (1, 4), (4, 5), (5, 7)
   start = np.asarray(calibration.start(jnp.zeros(2, int)).log_likelihoods)
   for row in range(2):
     for i, j in ((0, 2), (2, 5), (4, 11)):
@@ -80,10 +89,12 @@ def test_scores_are_the_log_likelihoods_of_the_text():
           0.8,
         )
       found = state.log_likelihoods[row, i, j]
-      np.testing.assert_allclose(found, wanted, rtol=2e-4)
-  kept = calibration._MEMORY**7
+      # Of each of the 7 tokens a logit, a law, their sum and its normaliser.
+      reach = calibration.SCALES[i] * np.ptp(draft) / 0.8 + np.ptp(noise)
+      error = statistics.rounding(7 * 8, reach / calibration.TEMPERATURES[j])
+      np.testing.assert_allclose(found, wanted, rtol=0, atol=error)
   np.testing.assert_allclose(
-    state.inside + state.outside, 10 * kept + 7, atol=0.1
+    state.inside + state.outside, counted(1, 3, 1, 2), rtol=1e-6
   )
 
 
@@ -107,8 +118,12 @@ def test_chances_are_the_mean_over_pairs():
   state = learn(tokens, draft, (6, 6))
   fit = jax.tree.map(lambda leaf: leaf[1], calibration.fit(state))
   table = np.sort(np.ravel(state.log_likelihoods[1]))[::-1]
+  error = statistics.rounding(8, np.abs(table[:4]).max())
   np.testing.assert_allclose(
-    fit.log_weights, table[:4] - np.log(np.exp(table[:4]).sum()), atol=1e-5
+    fit.log_weights,
+    table[:4] - np.log(np.exp(table[:4]).sum()),
+    rtol=0,
+    atol=error,
   )
   law = np.log(exact.softmax(draft[1, 0]))
   wanted = sum(
@@ -151,7 +166,9 @@ def test_rows_learn_at_their_own_pace():
     for row in range(2):
       np.testing.assert_allclose(found[row], wanted[row][row], rtol=1e-5)
   np.testing.assert_allclose(
-    mixed.inside + mixed.outside, 10 * calibration._MEMORY**6 + 6, atol=0.1
+    mixed.inside + mixed.outside,
+    [counted(3, 0, 3), counted(1, 3, 2)],
+    rtol=1e-6,
   )
 
 

@@ -72,21 +72,27 @@ def recording(model):
 def networks(dtype):
   """A target that records, and two drafters at a distance from it."""
   config = dataclasses.replace(CONFIG, dtype=dtype)
-  params = transformer.init_params(jax.random.key(0), config)
+  if dtype == 'bfloat16':  # takes long to compile: the layer with a window
+    config = dataclasses.replace(config, num_layers=1, windows=(30,))
+  shapes = jax.eval_shape(
+    functools.partial(transformer.init_params, config=config), KEYS[0]
+  )
   rng = np.random.default_rng(1)
 
-  def moved(scale):
-    return transformer.make_language_model(
-      config,
-      jax.tree.map(
-        lambda x: jnp.asarray(x + scale * rng.normal(size=x.shape), x.dtype),
-        params,
-      ),
+  def moved(params, scale):
+    return jax.tree.map(
+      lambda x: (x + scale * rng.normal(size=x.shape)).astype(np.float32),
+      params,
     )
 
-  target = moved(0.3)
-  params = target.params
-  return recording(target), moved(0.03), moved(0.1)
+  # The scales of norms lie about 1, all else about 0.
+  start = jax.tree.map(lambda x: np.full(x.shape, float(x.ndim == 1)), shapes)
+  params = moved(start, 0.3)
+  target, *drafters = (
+    transformer.make_language_model(config, jax.tree.map(jnp.asarray, each))
+    for each in (params, moved(params, 0.03), moved(params, 0.1))
+  )
+  return recording(target), *drafters
 
 
 def write(dtype, options, drafters=0, prompts=(PROMPTS, LENGTHS), keys=KEYS):

@@ -88,7 +88,7 @@ def test_scheme_and_groups_are_in_the_file():
   for container in (_gls(), _kmeans(), _list(), _lattice()):
     data = bitstream.to_bytes(container)
     _same(bitstream.from_bytes(data), container)
-    assert data[12] == bitstream.SCHEMES.index(container.scheme)
+    assert data[12] == bitstream.SCHEME_NAMES.index(container.scheme)
     assert len(data) == len(bitstream.to_bytes(_gls()))  # they cost nothing
 
 

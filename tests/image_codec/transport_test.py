@@ -19,7 +19,7 @@ from tests.image_codec import fakes
 
 ROOT = pathlib.Path(__file__).parents[2]
 R, K, L, N = 20, 2, 4, 64
-SCHEMES = bitstream.SCHEMES
+SCHEMES = bitstream.SCHEME_NAMES
 
 
 @pytest.fixture(scope='module')

@@ -24,7 +24,14 @@ import numpy as np
 import tqdm
 
 from listcoupling import coupling, gumbel, race_kernel, standard_errors
-from listcoupling.decoding import comparison, generate, loop, tree, tuning
+from listcoupling.decoding import (
+  comparison,
+  generate,
+  loop,
+  programs,
+  tree,
+  tuning,
+)
 from listcoupling.decoding.drafters import Text
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.methods import METHODS
@@ -276,7 +283,9 @@ def third_block(
   call = generate.prepare(*workload.arguments(options))
   state, info = call.prefill()
   # The loop donates its state; here the same state is used again.
-  block = jax.jit(functools.partial(loop.block, sampler=call.sampler))
+  block = programs.get(
+    loop.block, *call.arguments, state, info, sampler=call.sampler
+  )
   for _ in range(2):
     state, info = block(*call.arguments, state, info)
   return call, state, lambda: block(*call.arguments, state, info)
@@ -301,9 +310,10 @@ def overhead(
   def measure(**setting):
     options = GenerateOptions(**setting)
     call, state, block = third_block(workload.resized(1), options)
-    models = jax.jit(functools.partial(_model_calls, sampler=call.sampler))
+    own = call.params, state
+    models = programs.get(_model_calls, *own, sampler=call.sampler)
     times = milliseconds(
-      {'block': block, 'models': lambda: models(call.params, state)},
+      {'block': block, 'models': lambda: models(*own)},
       rounds=rounds,
     )
     return dict(

@@ -22,7 +22,7 @@ def test_one_device_multiplies_what_paper_says():
   table = cost.scaling(
     gumbel.seed_key(0),
     counts=(1, 1 << 20),  # more than there are
-    config=TransformerConfig(512, 128, 2, 2, 1, 32, 512, tie_embeddings=False),
+    config=TransformerConfig(512, 128, 1, 2, 1, 32, 512, tie_embeddings=False),
     options=GenerateOptions(num_drafts=2, draft_length=2, max_new_tokens=64),
   )
   assert table.settings == [{'devices': 1, 'axis': 'tp'}]

@@ -34,7 +34,7 @@ _SMALL = {
   'parity': dict(new_tokens=64),
   'rates': _RATES,
   'rates_full': dict(_RATES, prompt=56),
-  'prefill': dict(shapes=((1, 63),)),
+  'prefill': dict(shapes=((2, 63),)),  # the program of plain `rates`
   'gaussian': dict(trials=8),
   'vae': dict(images=4, kind='dense', hidden_size=8),
   'tune_8': dict(batch=2, options=_FEW),
@@ -46,6 +46,8 @@ def test_a_small_run_measures_every_section(tmp_path, report, monkeypatch):
   pair = random_pair(jax.random.key(0), config, draft_layers=1, gain=0.1)
   monkeypatch.setattr(device_report, '_pair', lambda: pair)
   monkeypatch.setattr(device_report.pretrained, 'shipped_pair', lambda: pair)
+  race = {'race': speed._DRAWS['race']}
+  monkeypatch.setattr(speed, '_DRAWS', race)  # the others have their own test
   monkeypatch.setattr(tuning, 'GRID', ((4, 4, 16),))
   monkeypatch.setattr(tuning, 'COSTS', ())
   for name, sizes in _SMALL.items():

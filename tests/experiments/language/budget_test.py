@@ -64,6 +64,8 @@ def test_the_table_is_what_generate_gives(folder, monkeypatch):
   # Each program is kept for the next batch; its first run is not timed.
   assert len(set(compiled)) == len(compiled) == 8
   assert ran.count('specinfer') == 8 + 2
+  # Plain sampling runs once for the settings of a batch, and for its laws.
+  assert ran.count('autoregressive') == 4 + 1 + 4
   schemes = [(row['method'], row['distinct']) for row in rows]
   assert schemes == 2 * [
     ('autoregressive', False),
