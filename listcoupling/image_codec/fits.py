@@ -227,17 +227,15 @@ def _kept_fits(directory: pathlib.Path) -> str:
   return ', '.join(found)
 
 
-def _making(
-  directory, scheme, num_decoders, num_messages, num_groups, bin_size
-) -> str:
+def _making(directory, code, bin_size) -> str:
   """The command that adds a codec to a workdir."""
   words = f'scripts/train_vae.py --workdir {directory}'
-  if schemes.SCHEMES[scheme].has_fit:
+  if schemes.SCHEMES[code.scheme].has_fit:
     words += (
-      f' --scheme {scheme} --num_decoders {num_decoders} '
-      f'--num_messages {num_messages}'
+      f' --scheme {code.scheme} --num_decoders {code.num_decoders} '
+      f'--num_messages {code.num_messages}'
     )
-  words += f' --num_groups {num_groups}' if num_groups > 1 else ''
+  words += f' --num_groups {code.num_groups}' if code.num_groups > 1 else ''
   words += f' --bin_size {bin_size}' if bin_size > 1 else ''
   return f'{words}, with the same --config,'
 
@@ -304,12 +302,10 @@ def _no_fit(directory, scheme, wanted: str, making: str) -> str:
 
 
 def _choices(
-  directory, scheme, num_decoders, num_messages, num_groups, bin_size
+  directory, code, bin_size
 ) -> dict[float | None, Callable[[], Trained]]:
   """beta -> how to read the networks; None is the beta of list_quantiser."""
-  making = _making(
-    directory, scheme, num_decoders, num_messages, num_groups, bin_size
-  )
+  making, scheme = _making(directory, code, bin_size), code.scheme
   own = schemes.SCHEMES[scheme]
   places = _vae_files(directory, making) if own.has_vae else {None: None}
   if not own.has_fit:
@@ -317,14 +313,17 @@ def _choices(
       beta: functools.partial(_load_vae, scheme, path)
       for beta, path in places.items()
     }
-  count = own.num_codewords(num_decoders, num_messages, num_groups, bin_size)
-  path_of = functools.partial(
-    fit_path, directory, scheme, count, num_groups=num_groups, bin_size=bin_size
-  )
-  paths = {beta: path_of(beta) for beta in places}
+  count = own.num_codewords(*code[1:], bin_size)
+  paths = {
+    beta: fit_path(
+      directory, scheme, count, beta, num_groups=code.num_groups,
+      bin_size=bin_size,
+    )
+    for beta in places
+  }  # fmt: skip
   found = {
     beta: functools.partial(
-      _load_fitted, scheme, path, places[beta], num_decoders
+      _load_fitted, scheme, path, places[beta], code.num_decoders
     )
     for beta, path in paths.items()
     if path.is_file()
@@ -459,7 +458,7 @@ def load_model(
   setting = kept.get(code, CodecSetting(None, None))
   if bin_size is None:
     bin_size = setting.bin_size
-  choices = _choices(directory, *code, bin_size)
+  choices = _choices(directory, code, bin_size)
   if beta is None and None not in choices:
     beta, count = setting.beta, setting.num_candidates
   if beta is None and len(choices) == 1:
@@ -511,10 +510,8 @@ def load_named(directory, container: bitstream.Container) -> Trained:
     FileNotFoundError, ValueError: as `load_model`.
   """
   c, found = container, []
-  for load in _choices(
-    pathlib.Path(directory), c.scheme, c.num_decoders, c.num_messages,
-    c.num_groups, c.bin_size,
-  ).values():  # fmt: skip
+  code = CodecSizes(*(getattr(c, name) for name in CodecSizes._fields))
+  for load in _choices(pathlib.Path(directory), code, c.bin_size).values():
     trained = load()
     if trained.digest == c.model_digest:
       return trained

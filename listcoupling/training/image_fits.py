@@ -580,15 +580,15 @@ class _Fits:
       path = self.path(size)
       if path.exists():
         file = fits.read_fit(path)
-        known = _known(file)
+        known, own = _known(file), _known(self._file(size, counts))
         changed = [
-          f'{name} {known[name]}, not {value}'
-          for name, value in _known(self._file(size, counts)).items()
-          if None not in (known.get(name), value) and known[name] != value
+          name
+          for name in files.differences(known, own)
+          if None not in (known.get(name), own.get(name))
         ]
         if changed:
           raise ValueError(
-            f'{path} is another fit than wanted, of {", ".join(changed)}; '
+            f'{path} is another fit: {files.describe(known, own, changed)}; '
             'choose another workdir, or move it away if no file needs it.'
           )
         found[size] = file.fit

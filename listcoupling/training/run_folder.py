@@ -33,8 +33,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tensorboardX import event_file_writer, summary
-from tensorboardX.proto import event_pb2
 
 from listcoupling import files, together, workdirs
 from listcoupling.decoding import placement
@@ -194,6 +192,10 @@ class Events(contextlib.AbstractContextManager):
     self._folder = folder
     if folder is None:
       return
+    # Where nothing is trained for long, as in a device report, it is not there.
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2
+
     with files.naming(folder):
       folder.mkdir(parents=True, exist_ok=True)
       self._file = event_file_writer.EventsWriter(f'{folder}/events')
@@ -202,11 +204,15 @@ class Events(contextlib.AbstractContextManager):
 
   def scalars(self, values: Mapping[str, float], step: int) -> None:
     """Numbers by name, of the weights after a step."""
+    from tensorboardX import summary
+
     for name, value in values.items():
       self._write(step, summary=summary.scalar(name, value))
 
   def image(self, name: str, pixels: np.ndarray, step: int) -> None:
     """A picture [H, W] or [H, W, C] in [0, 1]."""
+    from tensorboardX import summary
+
     axes = 'HWC'[: pixels.ndim]
     picture = summary.image(name, pixels, dataformats=axes)
     self._write(step, summary=picture)
@@ -219,6 +225,8 @@ class Events(contextlib.AbstractContextManager):
   def _write(self, step: int, **what: Any) -> None:
     if self._folder is None:
       return
+    from tensorboardX.proto import event_pb2
+
     event = event_pb2.Event(wall_time=time.time(), step=step, **what)
     with files.naming(self._folder):
       self._file.write_event(event)

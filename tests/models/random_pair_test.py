@@ -20,7 +20,9 @@ def test_the_pair_has_the_size_and_agrees():
   shared = overlap(target, drafter, tokens)
   assert overlap(target, other, tokens) < shared < same  # another pair's
   logits = jax.jit(transformer.causal_logits, static_argnums=0)
-  q = jax.nn.softmax(logits(target.config, target.params, tokens))
+  scores = logits(target.config, target.params, tokens)
+  statistics.assert_mean(np.var(scores, axis=-1), 2.5**2)  # sharp enough
+  q = jax.nn.softmax(scores)
   # No echo of the last token: the law depends on the text.
   echo = np.take_along_axis(q, tokens[..., None], -1)
   statistics.assert_mean(echo, 1 / 1024)
