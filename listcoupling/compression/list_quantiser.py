@@ -48,7 +48,8 @@ def fit_codewords(points, count: int, *, seed: int = 0) -> np.ndarray:
     seed: of k-means.
 
   Returns:
-    [count, P] float32, leaves of a dendrogram in optimal order.
+    [count, P] float32, in an order of the leaves of a dendrogram that has like
+    ones beside each other.
 
   Raises:
     ValueError: if there are fewer points than codewords.
