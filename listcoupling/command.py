@@ -185,6 +185,7 @@ def run(main, *, choices: tuple[str, ...] = ()) -> None:
   _keep_compiled()
 
   def quiet(argv):
+    terminated = ()
     try:
       with stops() as terminated:
         status = guard(main, choices)(argv)

@@ -168,9 +168,9 @@ def _lines(rows, column: Column) -> list[str]:
   # The title may reach over the errors.
   width = max(*map(len, shown), len(column.title) - beside)
   align = str.ljust if any(isinstance(x, str) for x in kept) else str.rjust
-  cells = [align(a, width) + b for a, b in zip(shown, errors)]
+  entries = [align(a, width) + b for a, b in zip(shown, errors)]
   title = align(column.title, width)
-  return [cell.ljust(width + beside) for cell in (title, *cells)]
+  return [entry.ljust(width + beside) for entry in (title, *entries)]
 
 
 def _shown(value, spec: str) -> str:

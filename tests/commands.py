@@ -21,8 +21,10 @@ _context.set_forkserver_preload(
 )
 
 
-def _main(arguments, folder):
-  """What the child does: output to files, then the script."""
+def _main(arguments, folder, environment):
+  """In the child: output to files, then the script."""
+  os.environ.clear()  # the server has that of its first use
+  os.environ.update(environment)
   for name, number in _STREAMS.items():
     file = os.open(f'{folder}/{name}', os.O_WRONLY | os.O_CREAT)
     os.dup2(file, number)
@@ -34,11 +36,13 @@ def _main(arguments, folder):
 def run(*arguments, timeout=300):
   """The `subprocess.CompletedProcess` of a script and its flags, from ROOT."""
   with tempfile.TemporaryDirectory() as folder:
-    child = _context.Process(target=_main, args=(arguments, folder))
+    child = _context.Process(
+      target=_main, args=(arguments, folder, {**os.environ})
+    )
     child.start()
     child.join(timeout)
+    told = [pathlib.Path(folder, name).read_text() for name in _STREAMS]
     if child.exitcode is None:
       child.kill()
-      raise subprocess.TimeoutExpired(arguments, timeout)
-    told = [pathlib.Path(folder, name).read_text() for name in _STREAMS]
+      raise subprocess.TimeoutExpired(arguments, timeout, *told)
   return subprocess.CompletedProcess(arguments, child.exitcode, *told)

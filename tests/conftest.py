@@ -53,12 +53,12 @@ _OPTIMIZED = (
   'bounds_test',
   'codec_test',
   'coupling_test',
+  'filters_selection_test',
   'forward_nodes_test',
   'gumbel_test',
   'lattices_test',
   'quantised_test',
   'rejection_test',
-  'truncation_test',
   'verify_test',
   'weighted_minhash_test',
 )

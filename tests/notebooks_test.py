@@ -80,6 +80,9 @@ def test_committed_file(path):
   assert sum(cell.source.count('assert ') for cell in _code(notebook)) >= 3
   assert len(_outputs(notebook, 'image/png')) >= 1
   assert not _outputs(notebook, 'error')
+  assert not any('execution' in cell.metadata for cell in _code(notebook)), (
+    'times of a run are of no use to a reader: remove metadata.execution'
+  )
   counts = [cell.execution_count for cell in _code(notebook)]
   assert counts == list(range(1, len(counts) + 1)), 'run all cells, then save'
 

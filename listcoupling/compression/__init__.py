@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     encode,
     interval_labels,
     kmeans_labels,
+    lattice_dither,
     lattice_labels,
     random_labels,
   )
@@ -40,6 +41,7 @@ __all__ = [
   'gaussian_baselines',
   'interval_labels',
   'kmeans_labels',
+  'lattice_dither',
   'lattice_labels',
   'lattices',
   'list_quantiser',
@@ -56,6 +58,7 @@ _OF_CODEC = (
   'encode',
   'interval_labels',
   'kmeans_labels',
+  'lattice_dither',
   'lattice_labels',
   'random_labels',
 )
@@ -64,7 +67,7 @@ _OF_CODEC = (
 def __getattr__(name):
   if name in _OF_CODEC:
     return getattr(importlib.import_module(f'{__name__}.codec'), name)
-  if name in __all__:
+  if name in (*__all__, 'codec'):
     return importlib.import_module(f'{__name__}.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 

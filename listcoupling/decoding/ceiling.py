@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from listcoupling import gumbel
+from listcoupling import gumbel, validation
 
 __all__ = ['best_tree', 'calls_of_best_trees', 'win_probabilities']
 
@@ -37,10 +37,14 @@ def win_probabilities(means: jax.Array, deviation) -> jax.Array:
   Returns:
     [A], of sum 1.
 
+  Raises:
+    ValueError: for a deviation that is not above 0.
+
   Example:
     >>> win_probabilities(jnp.array([0.0, 0.0]), 1.0).tolist()
     [0.5, 0.5]
   """
+  validation.check_positive(deviation=deviation)
   steps = jnp.linspace(-5.0, 5.5, 64, dtype=jnp.float32)
   grid = jnp.max(means) + deviation * steps
   places = (grid[:, None] - means[None]) / deviation  # [grid, A]
@@ -79,12 +83,16 @@ def best_tree(
     How many tokens of the text are in the tree [], and how many its worths
     lead one to expect [].
 
+  Raises:
+    ValueError: for num_nodes below 1.
+
   Example:
     >>> law = jnp.array([0.5, 0.3, 0.2])  # of every token
     >>> found, expected = best_tree(lambda *_: law, jnp.array([0, 1, 0, 2]), 3)
     >>> int(found), round(float(expected), 2)  # nodes 0, 1 and 00
     (1, 1.05)
   """
+  validation.check_positive_int(num_nodes, 'num_nodes')
   size = 1 + num_nodes
 
   def add(search, node):
@@ -119,7 +127,6 @@ def best_tree(
   )
 
 
-@functools.partial(jax.jit, static_argnames='num_nodes')
 def calls_of_best_trees(
   keys: jax.Array,
   texts: jax.Array,
@@ -142,6 +149,10 @@ def calls_of_best_trees(
     temperature: [] of the texts.
     num_nodes: N.
 
+  Raises:
+    ValueError: for keys that are not typed and one a row, a deviation that is
+      not above 0, a temperature below 0, or num_nodes below 1.
+
   Example:
     >>> texts = jnp.array([[0, 1, 2, 0, 1]])
     >>> means = 99.0 * jnp.roll(jnp.eye(3), 1, axis=1)  # after 0 comes 1
@@ -149,6 +160,15 @@ def calls_of_best_trees(
     >>> calls_of_best_trees(key, texts, means, 1e-3, 1.0, num_nodes=1).tolist()
     [2]
   """
+  validation.check_key(keys, texts.shape[:1], 'keys')
+  validation.check_positive(deviation=deviation)
+  validation.check_scalar(temperature, 'temperature', minimum=0)
+  validation.check_positive_int(num_nodes, 'num_nodes')
+  return _calls(keys, texts, means, deviation, temperature, num_nodes)
+
+
+@functools.partial(jax.jit, static_argnames='num_nodes')
+def _calls(keys, texts, means, deviation, temperature, num_nodes):
   last = texts.shape[1] - 1
   texts = jnp.pad(texts, ((0, 0), (0, num_nodes)), constant_values=-1)
   texts = texts.astype(jnp.int32)

@@ -102,12 +102,13 @@ def propose_chains(
 
   start = (first.tokens, groups, states)
   (_, _, states), rest = jax.lax.scan(step, start, (depths[:-1], keys[1:]))
-  nodes = jax.tree.map(
-    lambda head, tail: jnp.moveaxis(jnp.concatenate([head[None], tail]), 0, 1),
-    first,
-    rest,
-  )
+  nodes = jax.tree.map(_by_depth, first, rest)
   return tree.chains(*nodes), state._replace(drafters=states)
+
+
+def _by_depth(first, rest):
+  """Leaves [B, ...] of the first depth and [L - 1, B, ...]: [B, L, ...]."""
+  return jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, 1)
 
 
 propose_grouped_chains = functools.partial(propose_chains, grouped=True)

@@ -28,7 +28,7 @@ Legend: R trials, J jobs, K decoders, n = 1..K decoders in use.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -514,29 +514,41 @@ def _limit_rows(config) -> list[dict]:
 def as_text(rows) -> str:
   """The table for a terminal, and where it is not as it should be."""
   table = {(r['scheme'], r['num_decoders'], r['num_messages']): r for r in rows}
-
-  def below_no_message(row):
-    plain = table.get(('no_message', row['num_decoders'], 1))
-    if plain and row['num_messages'] >= 4:
-      return row['mse_db'] < plain['mse_db']
-
-  def beyond_the_bound(row):  # which is proved for iid labels
-    if row.get('error_bound') is not None:
-      return row['error_rate'] > row['error_bound'] + 5 * row['error_rate_se']
-
-  below = 'MSE below no message', below_no_message, ' of at least 2 bits'
-  beyond = 'P[error] above Proposition 4', beyond_the_bound, ''
-  lines = *_counts(rows, *below), *_counts(rows, *beyond), *_met(table)
-  return '\n'.join([tables.as_text(rows, COLUMNS), *lines])
+  lines = [tables.as_text(rows, COLUMNS)]
+  lines += _below_no_message(table)
+  lines += _beyond_the_bound(rows)
+  lines += _met(table)
+  return '\n'.join(lines)
 
 
-def _counts(rows, what: str, holds: Callable, which: str) -> Iterator[str]:
-  """In how many rows of each scheme something holds; None: does not count."""
+def _below_no_message(table) -> Iterator[str]:
+  """In how many rows a scheme has less error than without a message."""
   for scheme in SELECTED:
-    found = [holds(row) for row in rows if row['scheme'] == scheme]
-    found = [each for each in found if each is not None]
-    if found:
-      yield f'{scheme}: {what} in {sum(found)} of {len(found)} rows{which}'
+    below = []
+    for (own, n, count), row in table.items():
+      plain = table.get(('no_message', n, 1))
+      if own == scheme and count >= 4 and plain is not None:
+        below.append(row['mse_db'] < plain['mse_db'])
+    if below:
+      yield (
+        f'{scheme}: MSE below no message in {sum(below)} of {len(below)} rows '
+        'of at least 2 bits'
+      )
+
+
+def _beyond_the_bound(rows) -> Iterator[str]:
+  """In how many rows with a bound, proved for iid labels, it is exceeded."""
+  for scheme in SELECTED:
+    beyond = []
+    for row in rows:
+      if row['scheme'] == scheme and row.get('error_bound') is not None:
+        most = row['error_bound'] + 5 * row['error_rate_se']
+        beyond.append(row['error_rate'] > most)
+    if beyond:
+      yield (
+        f'{scheme}: P[error] above Proposition 4 in {sum(beyond)} of '
+        f'{len(beyond)} rows'
+      )
 
 
 def _met(table) -> Iterator[str]:

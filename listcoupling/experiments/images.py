@@ -392,8 +392,12 @@ def _standing(rows) -> list[str]:
     if row.get('ahead') is None or row.get('is_chosen') is False:
       continue
     own = counts.setdefault(row['scheme'], dict(ahead=0, level=0, behind=0))
-    level = abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0)
-    own['level' if level else 'ahead' if row['ahead'] > 0 else 'behind'] += 1
+    if abs(row['ahead']) <= 2 * (row['ahead_se'] or 0.0):
+      own['level'] += 1
+    elif row['ahead'] > 0:
+      own['ahead'] += 1
+    else:
+      own['behind'] += 1
   if not counts:
     return []
   said = (

@@ -154,13 +154,22 @@ def panels(
     for axes in grid[:, 0]:
       axes.set_ylabel(labels[1])
     yield shown
-    named = {}
-    for axes, _ in shown:
-      named |= dict(zip(*axes.get_legend_handles_labels()[::-1]))
-    # Lines without their bars, which hide the markers.
-    lines = [getattr(each, 'lines', [each])[0] for each in named.values()]
-    if named:
-      canvas.legend(lines, list(named), loc='outside right upper')
+    _name_curves(canvas, shown)
+
+
+def _name_curves(canvas: Figure, shown: Sequence[tuple]) -> None:
+  """One legend beside all panels: each name once, as it was first drawn."""
+  named = {}
+  for axes, _ in shown:
+    handles, labels = axes.get_legend_handles_labels()
+    # Lines without their bars, which hide the markers; matplotlib lists curves
+    # with bars behind all others.
+    lines = [getattr(each, 'lines', [each])[0] for each in handles]
+    places = map(axes.get_children().index, lines)
+    for _, name, line in sorted(zip(places, labels, lines)):
+      named.setdefault(name, line)
+  if named:
+    canvas.legend(list(named.values()), list(named), loc='outside right upper')
 
 
 def columns(

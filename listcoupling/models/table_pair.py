@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from listcoupling import bounds, gumbel
+from listcoupling import bounds, gumbel, validation
 from listcoupling.decoding.language_model import LanguageModel
 
 __all__ = ['TableConfig', 'overlap', 'posterior', 'table_pair']
@@ -44,15 +44,17 @@ def table_pair(
     (target, drafter), whose parameters are logits [V, V] by the last token.
 
   Raises:
-    ValueError: for a negative distance.
+    ValueError: for a key that is not typed, a negative distance, or a
+      vocabulary without tokens.
 
   Example:
     >>> target, drafter = table_pair(gumbel.seed_key(0), 0.5, vocab_size=200)
     >>> target.params.shape
     (200, 200)
   """
-  if not sigma >= 0:
-    raise ValueError(f'sigma must be at least 0, got {sigma}.')
+  validation.check_key(key)
+  validation.check_scalar(sigma, 'sigma', minimum=0)
+  validation.check_positive_int(vocab_size, 'vocab_size')
   key = gumbel.domain_key(key, gumbel.Domain.LAWS)
   shape = 2, vocab_size, vocab_size
   own, other = jax.random.normal(key, shape, jnp.float32)

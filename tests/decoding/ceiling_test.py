@@ -5,7 +5,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from listcoupling import gumbel
 from listcoupling.decoding import ceiling
 
 
@@ -51,3 +53,33 @@ def test_the_best_tree_is_the_best_of_all_nodes():
     for row in rows
   ]
   np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+  'wrong, words',
+  [
+    (dict(keys=jax.random.PRNGKey(0)[None]), 'keys must be a typed key'),
+    (dict(keys=jax.random.key(0)), r'keys must have shape \(1,\), got \(\)'),
+    (dict(deviation=0), 'deviation must be positive and finite, got 0'),
+    (dict(deviation=-1.0), r'deviation must be positive .*, got -1\.0'),
+    (dict(temperature=-0.5), r'temperature must be at least 0, got -0\.5'),
+    (dict(num_nodes=0), 'num_nodes must be at least 1, got 0'),
+    (dict(num_nodes=2.5), r'num_nodes must be a Python int, got 2\.5'),
+  ],
+)
+def test_ceilings_that_make_no_sense_are_refused_by_name(wrong, words):
+  own = dict(deviation=1.0, temperature=1.0, num_nodes=2)
+  own |= dict(keys=gumbel.seed_key(0)[None], texts=jnp.zeros((1, 5), int))
+  with pytest.raises(ValueError, match=words):
+    ceiling.calls_of_best_trees(**own | dict(means=jnp.zeros((3, 3))) | wrong)
+
+
+def test_chances_and_trees_refuse_likewise_what_is_known():
+  """A traced deviation passes."""
+  means, text = jnp.zeros(2), jnp.zeros(1, int)
+  with pytest.raises(ValueError, match='deviation must be positive'):
+    ceiling.win_probabilities(means, 0.0)
+  with pytest.raises(ValueError, match='num_nodes must be at least 1, got 0'):
+    ceiling.best_tree(lambda *_: means, text, 0)
+  chances = jax.jit(ceiling.win_probabilities)(means, 1.0)
+  np.testing.assert_allclose(chances, [0.5, 0.5], rtol=1e-6)

@@ -47,3 +47,18 @@ def test_the_legend_covers_no_panel_and_fits(tmp_path):
 
 def test_panels_without_names_have_no_legend(tmp_path):
   assert not _drawn(tmp_path / 'figure.png', []).legends
+
+
+def test_names_stand_in_the_order_of_first_drawing(tmp_path):
+  """With or without bars; what the second panel adds stands last."""
+  rows = [{'K': k, 'x': x, 'y': 0.0} for k in (1, 2) for x in (0.0, 1.0)]
+  path = tmp_path / 'figure.png'
+  with plots.panels(path, rows, 'K', labels=('x', 'y')) as panels:
+    for (axes, own), last in zip(panels, ('level', 'dashed')):
+      _CURVES['open'].of_rows(axes, own, 'x', 'y')
+      axes.plot([0, 1], [1, 2], label='plain')
+      axes.plot([0, 1], [2, 1])  # without a name
+      _CURVES['points'].of_rows(axes, own, 'x', 'y')
+      axes.axhline(1, label=last)
+  names = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+  assert names == ['open', 'plain', 'points', 'level', 'dashed']

@@ -1,5 +1,6 @@
 """Pairs of tables: their distance, and what the drafter tells of the target."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -43,6 +44,16 @@ def test_the_overlap_is_that_of_the_laws():
   assert cold == pytest.approx(same.mean(), abs=1e-6)
 
 
-def test_a_distance_is_not_negative():
-  with pytest.raises(ValueError, match=r'at least 0, got -0\.1'):
-    table_pair.table_pair(KEY, -0.1, vocab_size=7)
+@pytest.mark.parametrize(
+  'wrong, words',
+  [
+    (dict(key=jax.random.PRNGKey(0)), 'key must be a typed key'),
+    (dict(sigma=-0.1), r'sigma must be at least 0, got -0\.1'),
+    (dict(sigma=np.nan), 'sigma must be at least 0, got nan'),
+    (dict(vocab_size=0), 'vocab_size must be at least 1, got 0'),
+    (dict(vocab_size=2.5), r'vocab_size must be a Python int, got 2\.5'),
+  ],
+)
+def test_pairs_that_are_none_are_refused_by_name(wrong, words):
+  with pytest.raises(ValueError, match=words):
+    table_pair.table_pair(**dict(key=KEY, sigma=0.5, vocab_size=7) | wrong)

@@ -65,8 +65,9 @@ def settings_of(config) -> dict[str, protocol.Setting]:
   return {row.name: row for row in rows}
 
 
-def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
+def measure(setup: protocol.Setup, job: protocol.Job, once) -> dict:
   """Columns of a job: tokens and target calls of every row, and the rate."""
+  del once
   out = protocol.timed_prompts(
     setup, job, protocol.options_of(setup, job.setting)
   )

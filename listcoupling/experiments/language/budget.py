@@ -130,7 +130,7 @@ def options_of(setup: protocol.Setup, setting: Setting) -> GenerateOptions:
   )
 
 
-def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
+def measure(setup: protocol.Setup, job: protocol.Job, once) -> dict:
   """Columns of a job; plain sampling with its keys is run once for all."""
   setting = job.setting
   place = job.dataset, job.seed, job.number, setting.temperature
@@ -138,7 +138,7 @@ def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
   def generate(own):
     return protocol.timed_prompts(setup, job, options_of(setup, own))
 
-  plain = setup.once(place, lambda: generate(_plain(setting.temperature)))
+  plain = once(place, lambda: generate(_plain(setting.temperature)))
   out = plain if setting.method == PLAIN else generate(setting)
   row = {
     'tokens': out.lengths,

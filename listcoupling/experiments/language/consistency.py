@@ -53,8 +53,9 @@ def continuations(setup, job: protocol.Job, draft: str) -> list[list[int]]:
   return [tokens[:count].tolist() for tokens, count in rows]
 
 
-def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
+def measure(setup: protocol.Setup, job: protocol.Job, once) -> dict:
   """Columns of a job: ROUGE-L of the texts, equality of the token ids."""
+  del once
   drafts = setup.config.draft_temperatures
   runs = (continuations(setup, job, each) for each in drafts)
   pairs, decode = list(zip(*runs)), setup.target.tokenizer.decode

@@ -139,7 +139,7 @@ def _values(keys, draft, target, *, num_drafts, repetitions):
   return jax.lax.map(one, (keys, draft, target))
 
 
-def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
+def measure(setup: protocol.Setup, job: protocol.Job, once) -> dict:
   """Columns of a job: sums over the tokens of every row."""
   options = dataclasses.replace(
     setup.options, draft_temperatures=_temperature(setup.config)
@@ -147,7 +147,7 @@ def measure(setup: protocol.Setup, job: protocol.Job) -> dict:
   # Every K looks at the same text; a device that shares a batch with others
   # writes it anew, which is cheaper than keeping laws of many batches.
   place = job.dataset, job.seed, job.number
-  rows, *laws = setup.once(place, lambda: laws_along(setup, job, options))
+  rows, *laws = once(place, lambda: laws_along(setup, job, options))
   num_drafts = job.setting.num_drafts
   key = protocol.dataset_key(
     Domain.TRIALS, job.seed, job.dataset, num_drafts, job.number
@@ -181,9 +181,11 @@ def _temperature(config) -> tuple[float] | None:
 def summarize(groups: dict, place: tuple[str, Setting], setup) -> dict:
   """Columns of a row: means over tokens, standard errors over prompts."""
   del setup
-  tokens, *sums = protocol.per_prompt(groups[place], ('tokens', *VALUES))
-  tokens, *sums = (each.sum(axis=0) for each in (tokens, *sums))
-  row = standard_errors.ratios(dict(zip(VALUES, sums, strict=True)), tokens)
+  names = 'tokens', *VALUES
+  columns = dict(zip(names, protocol.per_prompt(groups[place], names)))
+  columns = {name: each.sum(axis=0) for name, each in columns.items()}
+  tokens = columns.pop('tokens')
+  row = standard_errors.ratios(columns, tokens)
   return row | {'tokens': int(tokens.sum())}
 
 

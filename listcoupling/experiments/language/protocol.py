@@ -95,7 +95,6 @@ class Setup(NamedTuple):
   choices: dict  # data set -> prompt_choice.Choice
   options: GenerateOptions  # of every run; methods and drafts differ
   sources: dict[str, str]  # data set -> where its prompts were found
-  latest: dict  # a value for several settings of a batch, by its place
 
   def on(self, device: jax.Device | str | None) -> 'Setup':
     """The same with the models on a device; what is none leaves them."""
@@ -105,14 +104,27 @@ class Setup(NamedTuple):
       model._replace(params=jax.device_put(model.params, device))
       for model in (self.target, self.drafter)
     )
-    return self._replace(target=target, drafter=drafter, latest={})
+    return self._replace(target=target, drafter=drafter)
 
-  def once(self, place: Hashable, compute: Callable[[], T]) -> T:
+
+class Once:
+  """A cache of one value: what several settings of a batch need.
+
+  Example:
+    >>> once = Once()
+    >>> once('a', lambda: 1), once('a', lambda: 2), once('b', lambda: 3)
+    (1, 1, 3)
+  """
+
+  def __init__(self):
+    self._latest = {}
+
+  def __call__(self, place: Hashable, compute: Callable[[], T]) -> T:
     """The value of a place, computed unless it is the latest one."""
-    if place not in self.latest:
-      self.latest.clear()
-      self.latest[place] = compute()
-    return self.latest[place]
+    if place not in self._latest:
+      self._latest.clear()  # two may not fit
+      self._latest[place] = compute()
+    return self._latest[place]
 
 
 class Setting(NamedTuple):
@@ -202,8 +214,8 @@ class Table(NamedTuple):
     columns: of the printed table.
     settings: of a config, what the rows differ in: NamedTuples of their first
       columns, by label.
-    measure: (setup, job) -> columns of its row in batches.csv; arrays hold a
-      number for each row of the batch.
+    measure: (setup, job, once) -> columns of its row in batches.csv; arrays
+      hold a number for each row of the batch. See `Once`.
     summarize: (groups, place, setup) -> columns of a row of results.csv, from
       all (job, row) pairs by (data set, setting) and the place of the row
       among them.
@@ -217,7 +229,7 @@ class Table(NamedTuple):
 
   columns: Sequence[tables.Column]
   settings: Callable[[Any], Mapping[str, Any]]
-  measure: Callable[[Setup, Job], dict]
+  measure: Callable[[Setup, Job, Once], dict]
   summarize: Callable[[dict, tuple[str, Any], Setup], dict]
   options: Callable[[Setup, Any], GenerateOptions] | None = None
   fields: Mapping[str, Any] = FIELDS
@@ -237,10 +249,12 @@ class Table(NamedTuple):
       for setting in settings.values():
         self.options(setup, setting).check(setup.target.config.vocab_size)
     jobs = _jobs(setup, seed, settings)
-    place = functools.cache(setup.on)  # each device has the models once
+    # Each device has the models once, and a cache of its own.
+    place = functools.cache(lambda device: (setup.on(device), Once()))
 
     def measure(job):
-      found = self.measure(place(jax.config.jax_default_device), job)
+      own, once = place(jax.config.jax_default_device)
+      found = self.measure(own, job, once)
       size = job.batch.size  # the rest is padding
       return {
         name: tables.join(value[:size]) if np.ndim(value) else value
@@ -314,13 +328,14 @@ def _jobs(setup: Setup, seed: int, settings) -> dict[str, Job]:
 
 def _told(setup: Setup) -> dict:
   """Notes for a reader of results.json, beside the settings."""
+  models = {'target': setup.target, 'drafter': setup.drafter}
   return {
     'prompts': {name: ' '.join(x.names) for name, x in setup.choices.items()},
     'sources': setup.sources,
     'stop_tokens': setup.options.stop_tokens,
     'parameters': {
       name: sum(x.size for x in jax.tree.leaves(model.params))
-      for name, model in zip(('target', 'drafter'), setup)
+      for name, model in models.items()
     },
   }
 
@@ -378,7 +393,7 @@ def prepare(config, mesh: Mesh | None = None) -> Setup:
       placement.rows_on(mesh, len(batch.rows), 0, 'prompts of a batch')
   options = _options(config, target, choices)
   sources = {name: own.source for name, own in texts.items()}
-  return Setup(target, drafter, config, choices, options, sources, {})
+  return Setup(target, drafter, config, choices, options, sources)
 
 
 def _options(config, target, choices) -> GenerateOptions:

@@ -8,7 +8,7 @@ from configs import decoding_consistency
 from listcoupling import tables
 from listcoupling.data.prompt_choice import Batch
 from listcoupling.experiments.language import consistency
-from listcoupling.experiments.language.protocol import Job
+from listcoupling.experiments.language.protocol import Job, Once
 from tests.experiments.language import fakes
 
 
@@ -53,7 +53,7 @@ def test_texts_that_read_alike_may_differ_in_tokens(monkeypatch):
   )
   batch = Batch(np.arange(2), 2)
   job = Job('gsm8k', 0, 0, batch, None)
-  row = consistency.measure(setup, job)
+  row = consistency.measure(setup, job, Once())
   assert row == {'rouge_l': [1, 1], 'same': [1, 0]}
 
 
