@@ -15,6 +15,8 @@ from absl import logging
 
 from listcoupling import files, together
 
+_SHOWN = 5  # settings that a refusal names; another script's are many
+
 
 def as_folder(path: str | os.PathLike) -> pathlib.Path:
   """The path of a folder to work in, which need not exist yet.
@@ -118,9 +120,12 @@ resume with the same settings or choose another workdir.
     for name in files.differences(kept, wanted)
     if not any(f'{name}.'.startswith(f'{free}.') for free in may_change)
   ]
-  if changed:
-    words = files.describe(kept, wanted, changed)
-    raise ValueError(
-      f'{folder} holds a run with other settings of {words}; resume '
-      'with the same settings or choose another workdir.'
-    )
+  if not changed:
+    return
+  words = files.describe(kept, wanted, changed[:_SHOWN])
+  if len(changed) > _SHOWN:
+    words += f' and {len(changed) - _SHOWN} more'
+  raise ValueError(
+    f'{folder} holds a run with other settings of {words}; resume '
+    'with the same settings or choose another workdir.'
+  )

@@ -93,3 +93,9 @@ def test_no_training_joins_another_run(tmp_path, train, config_of):
     with pytest.raises(ValueError, match='run is in use by another process'):
       train(config, run)
     assert [x.name for x in run.iterdir()] == ['.lock']
+
+
+def test_a_refusal_names_a_few_of_many_settings(tmp_path):
+  kept, wanted = {f'a{i}': 0 for i in range(9)}, {'a0': 0}
+  with pytest.raises(ValueError, match='a1 .*a5 [^a]* and 3 more; resume'):
+    workdirs.check_settings(tmp_path, kept, wanted)

@@ -98,7 +98,7 @@ def generate_text(
     >>> import listcoupling as lc
     >>> target, drafter = lc.shipped_pair()
     >>> options = GenerateOptions(max_new_tokens=8)
-    >>> done, = generate_text(gumbel.seed_key(0), target, [drafter],
+    >>> done, = generate_text(jax.random.key(0), target, [drafter],
     ...                       ['def main('], options)
     >>> len(done.tokens), done.finish_reason
     (8, 'length')

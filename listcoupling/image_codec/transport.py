@@ -16,6 +16,7 @@ information; in colour with a last axis C.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -129,9 +130,12 @@ def plan(
   num_decoders: int,
   num_messages: int,
   num_candidates: int | None = None,
+  num_groups: int = 1,
   labels: str | None = None,
   width: float = 0.0,
-  **fields,
+  shared_race: bool = False,
+  names: Sequence[str] = (),
+  picture: tuple[int, int] = (0, 0),
 ) -> bitstream.Container:
   """The file to be, its messages still 0; nothing is computed yet.
 
@@ -143,10 +147,12 @@ def plan(
     num_messages: L.
     num_candidates: N; None takes that of `trained`, which alone can settle it
       for a list quantiser (its L K M codewords) and for a lattice.
+    num_groups: G, divides K.
     labels: of gls: "random" (None), "balanced" or "lattice".
     width: of lattice labels.
-    **fields: num_groups, shared_race, names and picture of
-      `bitstream.Container`.
+    shared_race: one race for all decoders, of gls alone.
+    names: of the pictures, or none.
+    picture: height and width of a picture, `Blocks.size`; 0: blocks are all.
 
   Raises:
     ValueError: for images of another shape, or settings that make no sense.
@@ -164,8 +170,11 @@ def plan(
     messages=np.zeros(shape[0], np.int32),
     model_digest=trained.digest,
     labels=labels or bitstream.DEFAULT_LABELS[trained.scheme],
+    num_groups=num_groups,
     width=width,
-    **fields,
+    shared_race=shared_race,
+    names=names,
+    picture=picture,
   )
   check_model(trained, container)
   return container._replace(width=float(np.float32(width)))  # as in the file
@@ -258,15 +267,23 @@ def encode(
     images: the sources.
     with_indices: add log2 N bits per image, by which a decoder can tell how
       often it found the encoder's candidate.
-    **settings: seed, num_decoders, num_messages and the others of `plan`.
+    **settings: seed, num_decoders, num_messages and, where they are not usual,
+      num_candidates, num_groups, labels, width, shared_race, names and picture;
+      see `plan` in this module.
 
   Returns:
     `bitstream.Container`.
 
   Raises:
-    ValueError: as `plan`, or for an image that no candidate stands for.
+    ValueError: as `plan`, for pixels that do not lie in [0, 1], or for an image
+      that no candidate stands for.
   """
   images = np.asarray(images, np.float32)
+  if images.size and not (0 <= images.min() and images.max() <= 1):
+    raise ValueError(
+      f'images must lie in [0, 1], got {images.min():g} to {images.max():g}; '
+      'divide bytes by 255.'
+    )
   container = plan(trained, images.shape, **settings)
   function = functools.partial(
     _encode, _key(container), trained.model, name=trained.scheme,

@@ -267,6 +267,14 @@ def test_settings_that_make_no_sense_are_refused(models, name, change, message):
     transport.plan(models[name], (R, 8, 4), **{**good, **change})
 
 
+def test_bytes_are_no_pixels(models):
+  images = np.full((2, 8, 4), 255, np.uint8)
+  with pytest.raises(ValueError, match='got 255 to 255; divide bytes by 255'):
+    transport.encode(
+      models['gls'], images, seed=0, num_decoders=K, num_messages=L
+    )
+
+
 def test_an_image_without_a_candidate_is_named(monkeypatch, models):
   def encode(count, **fields):
     index = np.where(np.arange(count) == 4, -1, 0)
