@@ -284,8 +284,8 @@ def run(
     A section, its rows, and what ended it before it was whole, or ''.
 
   Raises:
-    ValueError: the folder of a section is another process's, or is of another
-      machine, version or size.
+    ValueError: the folder of a section is another process's, is damaged, or is
+      of another machine, version or size.
   """
   workdir, end = pathlib.Path(workdir), time.perf_counter() + seconds
   for name in only:
@@ -309,6 +309,7 @@ def _settings(section: Callable) -> dict[str, Any]:
 
 def _fill(section: Callable, record: Run, until: float) -> str:
   """Fills the table of a section; returns what ended it too early, or ''."""
+  record.rows({}, dict, key='case')  # refuses a table that was changed
   before = files.read_json(record.workdir / RECORD).get('compile_seconds', 0.0)
   ended = 'stopped'
   with _compiling() as spent:

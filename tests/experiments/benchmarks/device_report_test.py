@@ -227,6 +227,10 @@ def test_rows_of_other_sizes_or_machines_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r'environment\.device'):
       run()
   assert run() == found
+  kept = tmp_path / 'a' / 'results.csv'
+  kept.write_text(kept.read_text().replace('x 1', 'x 2'))
+  with pytest.raises(ValueError, match='damaged or was changed'):
+    run()
 
 
 def test_it_needs_nothing_that_a_bare_machine_lacks():
