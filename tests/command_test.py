@@ -357,14 +357,25 @@ def test_the_console_command_tells_its_words():
 
 
 _STOPPED = """
-import os, sys
-import jax
+import os, pathlib, signal, sys
+import jax, numpy as np
 from listcoupling import command
 from listcoupling.experiments import run
 
+def train(folder):
+  from listcoupling.training import run_folder
+  with run_folder.checkpoints(folder) as manager:
+    with run_folder.stopping(manager) as keep:
+      for step in range(1, 5):
+        if step == 2:
+          os.kill(os.getpid(), signal.SIGTERM)
+        keep(step, {'w': np.zeros(3)})
+
 def main(argv):
   def compute(number):
-    if number == 1:
+    if number == 1 and int(sent) == signal.SIGTERM:
+      train(pathlib.Path(argv[1]))
+    elif number == 1:
       os.kill(os.getpid(), int(sent))
     return {'value': number}
 
@@ -399,7 +410,8 @@ def test_a_stop_ends_as_of_its_signal_with_flushed_output(
   folder = tmp_path / 'cache' / 'listcoupling' / 'compiled'
   assert done.stdout == f'{folder}\n{shortest or 0.0}\n'
   last = done.stderr.splitlines()[-1]
-  assert 'Stopped. What is done is kept in' in last and 'goes on' in last
+  kept = f'Step 2 is kept in {tmp_path}.* ' * (number == signal.SIGTERM)
+  assert re.search(f'Stopped. {kept}What is done is kept in.* goes on', last)
   assert 'Traceback' not in done.stderr
   rows = (tmp_path / 'work' / 'results.csv').read_text()
   assert rows == 'n,value\n0,0\n'
@@ -448,6 +460,10 @@ def test_an_interrupt_that_a_finalizer_would_drop_comes_again():
     with command.stops():
       Dropped()
       time.sleep(20)
+  with pytest.raises(KeyboardInterrupt):
+    with command.stops() as terminated:
+      signal.raise_signal(signal.SIGTERM)
+  assert terminated == [signal.SIGTERM]
   assert [*map(signal.getsignal, numbers), sys.unraisablehook] == before
 
 

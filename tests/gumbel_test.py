@@ -352,7 +352,7 @@ OWN_KEYS = {
   ('matching._values', 'split'): _PARTS,
   ('matching.measure', 'split'): _PARTS,
   ('next_token.match_rates', 'split'): _PARTS,
-  ('speed.sampler', 'split'): _PARTS,
+  ('speed._draws_and_limits', 'split'): _PARTS,
   ('toy._sampled', 'split'): _PARTS,
   ('toy.coupling_table', 'split'): _PARTS,
   ('vae.loss_fn', 'split'): _PARTS,

@@ -7,7 +7,8 @@ import pytest
 
 from configs import vae_digits
 from listcoupling import workdirs
-from listcoupling.training import language_model, vae
+from listcoupling.image_codec import fits
+from listcoupling.training import image_fits, language_model, vae
 from tests.training import tiny_text
 
 
@@ -68,13 +69,23 @@ def _digits(folder):
   return vae_digits.get_config().train
 
 
+def _fit(config, folder):
+  del config
+  sizes = fits.CodecSizes('list_quantiser', 2, 4)
+  image_fits.fit_codec(vae_digits.get_config(), folder, sizes)
+
+
 def _words(folder):
   return tiny_text.small_config(tiny_text.write_text(folder / 'text.txt'))
 
 
 @pytest.mark.parametrize(
   'train, config_of',
-  [(vae.train, _digits), (language_model.train_and_evaluate, _words)],
+  [
+    (vae.train, _digits),
+    (_fit, _digits),
+    (language_model.train_and_evaluate, _words),
+  ],
 )
 def test_no_training_joins_another_run(tmp_path, train, config_of):
   config, run = config_of(tmp_path), tmp_path / 'run'

@@ -169,7 +169,7 @@ def _groups_of(config, scheme, num_decoders) -> list[int]:
 def _settings_of(config, code: CodecSizes) -> list[CodecSetting]:
   """Settings among which a codec chooses; N of at least L G."""
   own = schemes.SCHEMES[family_of(code)]
-  if not own.has_vae:
+  if own.has_bins:
     return [CodecSetting(None, 1, size) for size in config.bin_sizes]
   if own.has_fit:
     count = config.refine.num_candidates if own.has_race else 1
@@ -232,7 +232,8 @@ def _repeats(config, record, codecs, halves, choices, seed):
   record.deal([choices], lambda x: choose(config, codecs, x, seed))
   chosen = choose(config, codecs, choices, seed)
   codes = [*chosen.items()]
-  if family == 'list_quantiser':  # a row for every size of a bin
+  own = schemes.SCHEMES.get(family)  # None: side_only
+  if own is not None and own.has_bins:  # a row for every size of a bin
     codes = [(code, x) for code, settings in choices.items() for x in settings]
   names = {_name(*each): (each[0], each[1].bin_size) for each in codes}
 
@@ -348,7 +349,7 @@ def codec_rows(config, measured, chosen) -> list[dict]:
     has_race = own is not None and own.has_race
     row['beta'] = setting.beta
     row['num_candidates'] = setting.num_candidates if has_race else None
-    if own is not None and not own.has_vae:
+    if own is not None and own.has_bins:
       row['bin_size'] = bin_size
       row['is_chosen'] = bin_size == setting.bin_size
     rows.append(_with_rate(row, config.train.model.source_shape))

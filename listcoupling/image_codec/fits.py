@@ -361,7 +361,7 @@ def check_code(code: CodecSizes, bin_size: int | None) -> None:
       )
     if size is not None and size < 1:
       raise ValueError(f'{name} must be at least 1, got {size}.')
-  if not own.has_vae:
+  if own.has_bins:
     if code.num_groups != 1:
       raise ValueError(
         f'num_groups of a list quantiser must be 1, got {code.num_groups}: its '

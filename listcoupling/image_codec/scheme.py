@@ -32,7 +32,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from listcoupling import gumbel
+from listcoupling import bounds, gumbel
 from listcoupling.compression import codec, lattices, list_quantiser
 from listcoupling.models import codeword_decoder
 
@@ -52,6 +52,7 @@ __all__ = [
   'draw_labels',
   'encode_lattice',
   'encoder_log_weights',
+  'error_bound',
   'lattice_code',
   'vae_images',
 ]
@@ -167,13 +168,13 @@ class Scheme(NamedTuple):
       settings) -> Decoding.
     num_codewords: (K, L, G, M) -> F that its fit must have; 0 without a fit.
     number: of its keys, where what is fitted draws some.
-    has_vae: the networks of a VAE are among its own; codewords alone are put in
-      bins of M.
+    has_vae: the networks of a VAE are among its own.
     has_fit: codewords and networks are learnt from what it delivers; with a VAE
       a classifier is among them.
     has_race: candidates are drawn and race, in any groups of decoders.
     has_lattice: codewords are points of the latent space, for one L, in a group
       for each decoder.
+    has_bins: codewords are put in bins of M, in one group.
   """
 
   name: str
@@ -186,6 +187,7 @@ class Scheme(NamedTuple):
   has_fit: bool = True
   has_race: bool = False
   has_lattice: bool = False
+  has_bins: bool = False
 
 
 def draw_codebook(
@@ -321,6 +323,24 @@ def _decode_gls(model, prepared, messages, sides, decoders, settings):
   labels = draw_labels(prepared.codebook, settings)
   index, latent = _decode_race(labels, prepared, messages, decoders, settings)
   return Decoding(index, None, latent, vae_images(model, latent, sides))
+
+
+def error_bound(prepared, index, settings):
+  """`bounds.codebook_error_bound` [B] of the encoder's candidates [B].
+
+  Args:
+    prepared: `Prepared` of a trial: weights of the encoder and of K decoders.
+    index: [B] int32, what the encoder chose.
+    settings: `Settings`.
+  """
+  place = index[:, None]
+  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [B, N]
+  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
+  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [B, K, N]
+  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
+  return bounds.codebook_error_bound(
+    meant, heard, settings.num_messages, num_groups=settings.num_groups
+  )
 
 
 def vae_images(model, latents, sides):
@@ -501,6 +521,7 @@ SCHEMES = {
       lambda k, l, g, m: l * k * m,
       number=2,
       has_vae=False,
+      has_bins=True,
     ),
     Scheme(
       'lattice',

@@ -22,7 +22,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from listcoupling import bounds, files, gumbel, together
+from listcoupling import files, gumbel, together, workdirs
 from listcoupling.compression import list_quantiser
 from listcoupling.data import side_information
 from listcoupling.image_codec import fits
@@ -108,8 +108,8 @@ def fit_codec(
 ) -> dict[float | None, pathlib.Path]:
   """Fits one codec as a table of this config does, and trains its VAEs.
 
-  Process 0 fits, on one device. Another fit in the place of this one is refused
-  before anything is trained.
+  Process 0 fits, on one device; the others make the same call. Another fit in
+  the place of this one is refused before anything is trained.
 
   Args:
     config: of an image table, see configs/vae_digits.py.
@@ -120,13 +120,27 @@ def fit_codec(
 
   Returns:
     The file of each beta; nothing on other processes.
+
+  Raises:
+    ValueError: for settings that make no sense, a workdir that is in use or
+      holds another fit, or processes with different arguments.
+    FileNotFoundError: if the images are missing.
   """
-  vae_training.check_config(config.train)
-  codecs_on = functools.partial(
-    Codecs, config.train, workdir, vae_training.load_halves(config.train),
-    options=config.refine, num_decoders=[code.num_decoders],
-    num_messages=code.num_messages, bin_size=bin_size,
-  )  # fmt: skip
+  with together.agreed() as agree:
+    vae_training.check_config(config.train)
+    workdir = workdirs.as_folder(workdir)
+    codecs_on = functools.partial(
+      Codecs, config.train, workdir, vae_training.load_halves(config.train),
+      options=config.refine, num_decoders=[code.num_decoders],
+      num_messages=code.num_messages, bin_size=bin_size,
+    )  # fmt: skip
+    agree(config=config.to_json(), code=code, bin_size=bin_size)
+  with workdirs.held(workdir):
+    return _fit_codec(config, codecs_on, workdir, code, bin_size, mesh)
+
+
+def _fit_codec(config, codecs_on, workdir, code, bin_size, mesh):
+  """`fit_codec` in a workdir that nobody else writes in."""
   betas = fitted_betas(config, code.scheme)
   settings = [CodecSetting(beta, None, bin_size) for beta in betas]
   models = {}
@@ -252,21 +266,9 @@ def _send(model, trials, settings, name) -> Sent:
   bound = jnp.full(len(trials.right), jnp.nan, jnp.float32)
   if not schemes.SCHEMES[name].has_fit and not settings.shared_race:
     # Theorem 2 is about a race for each decoder and labels that know nothing.
-    bound = error_bound(prepared, encoding.index, settings)
+    bound = schemes.error_bound(prepared, encoding.index, settings)
   error = training.squared_error(decoding.images, trials.right)
   return Sent(decoding.images, error, found, bound)
-
-
-def error_bound(prepared: schemes.Prepared, index, settings) -> jax.Array:
-  """`bounds.codebook_error_bound` [R] of the encoder's candidates [R]."""
-  place = index[:, None]
-  meant = jax.nn.softmax(prepared.encoder_log_weights)  # [R, N]
-  meant = jnp.take_along_axis(meant, place, 1)[:, 0]
-  heard = jax.nn.softmax(prepared.decoder_log_weights)  # [R, K, N]
-  heard = jnp.take_along_axis(heard, place[:, None], 2)[..., 0]
-  return bounds.codebook_error_bound(
-    meant, heard, settings.num_messages, num_groups=settings.num_groups
-  )
 
 
 @_by_messages

@@ -193,9 +193,10 @@ class Events(contextlib.AbstractContextManager):
     if folder is None:
       return
     # Where nothing is trained for long, as in a device report, it is not there.
-    from tensorboardX import event_file_writer
+    from tensorboardX import event_file_writer, summary
     from tensorboardX.proto import event_pb2
 
+    self._summary, self._event = summary, event_pb2.Event
     with files.naming(folder):
       folder.mkdir(parents=True, exist_ok=True)
       self._file = event_file_writer.EventsWriter(f'{folder}/events')
@@ -204,17 +205,17 @@ class Events(contextlib.AbstractContextManager):
 
   def scalars(self, values: Mapping[str, float], step: int) -> None:
     """Numbers by name, of the weights after a step."""
-    from tensorboardX import summary
-
+    if self._folder is None:
+      return
     for name, value in values.items():
-      self._write(step, summary=summary.scalar(name, value))
+      self._write(step, summary=self._summary.scalar(name, value))
 
   def image(self, name: str, pixels: np.ndarray, step: int) -> None:
     """A picture [H, W] or [H, W, C] in [0, 1]."""
-    from tensorboardX import summary
-
+    if self._folder is None:
+      return
     axes = 'HWC'[: pixels.ndim]
-    picture = summary.image(name, pixels, dataformats=axes)
+    picture = self._summary.image(name, pixels, dataformats=axes)
     self._write(step, summary=picture)
 
   def __exit__(self, *_):
@@ -223,11 +224,7 @@ class Events(contextlib.AbstractContextManager):
         self._file.close()
 
   def _write(self, step: int, **what: Any) -> None:
-    if self._folder is None:
-      return
-    from tensorboardX.proto import event_pb2
-
-    event = event_pb2.Event(wall_time=time.time(), step=step, **what)
+    event = self._event(wall_time=time.time(), step=step, **what)
     with files.naming(self._folder):
       self._file.write_event(event)
       self._file.flush()
@@ -395,8 +392,9 @@ def stopping(
 
   The first signal says so and waits for the end of a step, since one in the
   middle of a compiled call can crash the process; a second one does what it
-  always did, and the last checkpoint stands. Of several processes one signal
-  ends all, after the same step.
+  always did, and the last checkpoint stands. Once the step is kept the handler
+  that was there before is called, so that a program hears which signal it was.
+  Of several processes one signal ends all, after the same step.
   In a thread other than the main one no signal arrives. All checkpoints are
   on disk when the loop is left.
 
@@ -414,8 +412,8 @@ def stopping(
   asked, before = [], {}
   anyone = _any_process(mesh) if mesh and mesh.is_multi_process else bool
 
-  def handler(*_):
-    asked.append(True)
+  def handler(number, _):
+    asked.append(number)
     os.write(2, _STOPS)  # print may be in the middle of a line
     for number, old in before.items():
       signal.signal(number, old)
@@ -423,6 +421,10 @@ def stopping(
   def keep(step, state):
     if anyone(bool(asked)):
       save(manager, step, state)
+      manager.wait_until_finished()
+      for number in asked:
+        if callable(before[number]):
+          before[number](number, None)
       raise KeyboardInterrupt
 
   if threading.current_thread() is threading.main_thread():

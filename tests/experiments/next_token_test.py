@@ -43,7 +43,6 @@ def test_sampled_rates_are_the_exact_values(finished):
   _, rows = finished
   assert [row['position'] for row in rows] == [0, 1, 2]
   for row in rows:
-    assert 0 < row['total_variation'] < 1
     for name in next_token.COUPLINGS:
       exact = row[f'{name}_exact']
       error = np.sqrt(exact * (1 - exact) / REPETITIONS)

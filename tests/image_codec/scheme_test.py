@@ -12,7 +12,6 @@ from listcoupling.compression import codec, lattices
 from listcoupling.data import side_information
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
-from listcoupling.training import image_fits
 from tests import statistics
 from tests.image_codec import fakes
 
@@ -77,7 +76,7 @@ def _transmit(prepared, images, settings):
   decoding = GLS.decode(
     TOY, prepared, encoding.message, images[1], decoders, settings
   )
-  bound = image_fits.error_bound(prepared, encoding.index, settings)
+  bound = schemes.error_bound(prepared, encoding.index, settings)
   return encoding, decoding, bound
 
 

@@ -4,12 +4,13 @@ import dataclasses
 import json
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import vae_digits
-from listcoupling import gumbel
+from listcoupling import gumbel, together
 from listcoupling.data import images as image_data
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
@@ -300,3 +301,21 @@ def test_another_fit_is_refused_before_a_vae_is_trained(
   wrong = _with(_digits(), 'train.beta', -1.0)
   with pytest.raises(ValueError, match='beta must be positive'):
     image_fits.fit_codec(wrong, tmp_path, code)
+
+
+def test_a_process_without_the_images_tells_the_others(tmp_path, monkeypatch):
+  told = []
+
+  def gather(x):  # the other process is well
+    told.append(int(x))
+    return np.stack([x, np.zeros_like(x)])
+
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(
+    together.multihost_utils, 'process_allgather', lambda x: gather(x)
+  )
+  config = _with(_digits(), 'train.data_dir', str(tmp_path / 'none'))
+  config = _with(config, 'train.dataset', 'mnist')
+  with pytest.raises((ValueError, FileNotFoundError)):
+    image_fits.fit_codec(config, tmp_path, CodecSizes('list_quantiser', 2, 4))
+  assert told == [together._FAILED]

@@ -13,12 +13,13 @@ Random weights have a gain tuned for an overlap 1 - TV of about .75, above the
 .66 of the shipped pair: what speculation gains is told too large, for both.
 """
 
+import contextlib
 import functools
 import itertools
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
@@ -238,6 +239,19 @@ def _logits(model, tokens: np.ndarray) -> np.ndarray:
     return model(torch.tensor(tokens)).logits.numpy()
 
 
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+  """So many threads of torch, which has its own again afterwards."""
+  import torch
+
+  before = torch.get_num_threads()
+  torch.set_num_threads(count)
+  try:
+    yield
+  finally:
+    torch.set_num_threads(before)
+
+
 def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
   import torch
   import transformers
@@ -259,13 +273,12 @@ def _theirs(model, assistant, new_tokens, setting, prompts, seed) -> Figure:
     ]
     own.num_assistant_tokens_schedule = 'constant'
     extra['assistant_model'] = assistant
-  torch.set_num_threads(setting.threads)
   torch.manual_seed(seed)
   ids, ends = torch.tensor(prompts), []  # when each forward ended
   note = model.register_forward_hook(
     lambda *_: ends.append(time.perf_counter())
   )
-  with note, torch.no_grad():
+  with note, _threads(setting.threads), torch.no_grad():
     began = time.perf_counter()
     mask = torch.ones_like(ids)
     out = model.generate(

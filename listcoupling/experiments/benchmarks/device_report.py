@@ -12,12 +12,15 @@ query heads per key head.
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
+import inspect
 import pathlib
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +34,7 @@ from listcoupling.decoding.generate import generate
 from listcoupling.decoding.language_model import LanguageModel
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.experiments.benchmarks import speed
+from listcoupling.experiments.run import RECORD, Run, environment, open_run
 from listcoupling.gumbel import Domain
 from listcoupling.models import attention as cached
 from listcoupling.models import attention_splash, pretrained
@@ -41,12 +45,10 @@ from listcoupling.training import vae as vae_training
 
 # 1.5 billion numbers; the drafter has 120 million beside the embeddings.
 _TARGET = TransformerConfig(
-  *(128256, 2048, 16, 32, 8, 64, 8192),
-  rope_theta=5e5,
-  tie_embeddings=False,
-  max_positions=32768,
-  dtype='bfloat16',
-)
+  vocab_size=128256, hidden_size=2048, num_layers=16, num_heads=32,
+  num_kv_heads=8, head_dim=64, intermediate_size=8192, rope_theta=5e5,
+  tie_embeddings=False, max_positions=32768, dtype='bfloat16',
+)  # fmt: skip
 _SHORT = GenerateOptions(cache_length=512)
 _LONG = GenerateOptions(cache_length=8192)
 _LAYERS = 4  # of attention, which share what is told about a mask
@@ -76,13 +78,19 @@ def _workload(batch: int, prompt: int) -> speed.Workload:
   return speed.Workload(_key(Domain.TEXTS), target, drafter, *texts)
 
 
-def _warmed(table: speed.Table, calls: Iterable[Callable]) -> speed.Table:
+def _warmed(table: speed.Table, calls: Sequence[Callable]) -> speed.Table:
   """A table before whose first row all programs are compiled, side by side."""
 
   @functools.cache
   def warm():
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    pool, waits = concurrent.futures.ThreadPoolExecutor(6), True
+    try:
       list(pool.map(lambda call: call(), calls))
+    except KeyboardInterrupt:
+      waits = False  # for programs that are being compiled; the process ends
+      raise
+    finally:
+      pool.shutdown(waits, cancel_futures=True)
 
   def measure(**setting):
     warm()
@@ -146,7 +154,10 @@ def parity(*, new_tokens: int = 1024) -> speed.Table:
     mesh = Mesh(np.array([devices[device]]), ('tp',))
     with jax.default_matmul_precision('highest'):
       (row,) = invariance.count_changes(
-        *(_key(Domain.TEXTS), *pretrained.shipped_pair(), *prompts, options),
+        _key(Domain.TEXTS),
+        *pretrained.shipped_pair(),
+        *prompts,
+        options,
         methods=[method],
         meshes={device: mesh},
       )
@@ -167,7 +178,7 @@ def rates(
   """`speed.decoding` of prompts of P."""
   workload = _workload(max(batches), prompt)
   table = speed.decoding(
-    *(workload,),
+    workload,
     batches=batches,
     drafts=(options.num_drafts,),
     options=options,
@@ -264,28 +275,54 @@ def run(
   """Fills the table of each section, row by row; a stopped run goes on.
 
   Args:
-    workdir: gets a folder of `speed.run` for each, and device_report.json with
-      what ended each section and the seconds its programs took to compile.
+    workdir: gets a folder of `open_run` for each, whose results.json tells what
+      ended the section and the seconds its programs took to compile.
     seconds: no row is begun after them.
     only: sections.
 
   Yields:
     A section, its rows, and what ended it before it was whole, or ''.
+
+  Raises:
+    ValueError: the folder of a section is another process's, is damaged, or is
+      of another machine, version or size.
   """
   workdir, end = pathlib.Path(workdir), time.perf_counter() + seconds
-  report = {}
   for name in only:
-    ended, rows = '', workdir / name / 'results.csv'
-    with _compiling() as spent:
-      try:
-        speed.run(SECTIONS[name], workdir / name, {}, until=end)
-      except Exception as error:  # the others have something to tell
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f'{where.filename}, line {where.lineno}'
-        ended = f'{type(error).__name__}: {error} ({place})'
-    report[name] = {'ended': ended, 'compile_seconds': sum(spent)}
-    files.write_json(workdir / 'device_report.json', report)
+    section, rows = SECTIONS[name], workdir / name / 'results.csv'
+    with open_run(workdir / name, _settings(section)) as record:
+      ended = _fill(section, record, end)
     yield name, tables.read_csv(rows) if rows.exists() else [], ended
+
+
+def _settings(section: Callable) -> dict[str, Any]:
+  """All that the rows of a section depend on."""
+  parts = inspect.signature(section).parameters.values()
+  defaults = {x.name: x.default for x in parts if x.default is not x.empty}
+  return dict(
+    arguments=defaults | getattr(section, 'keywords', {}),
+    target=dataclasses.asdict(_TARGET),
+    training=_TRAINING,
+    environment=environment(),
+  )
+
+
+def _fill(section: Callable, record: Run, until: float) -> str:
+  """Fills the table of a section; returns what ended it too early, or ''."""
+  record.rows({}, dict, key='case')  # refuses a table that was changed
+  before = files.read_json(record.workdir / RECORD).get('compile_seconds', 0.0)
+  ended = 'stopped'
+  with _compiling() as spent:
+    try:
+      section().fill(record, until=until)
+      ended = ''
+    except Exception as error:  # the other sections have something to tell
+      where = traceback.extract_tb(error.__traceback__)[-1]
+      place = f'{where.filename}, line {where.lineno}'
+      ended = f'{type(error).__name__}: {error} ({place})'
+    finally:
+      record.note(ended=ended, compile_seconds=before + sum(spent))
+  return ended
 
 
 @contextlib.contextmanager

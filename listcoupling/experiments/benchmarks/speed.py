@@ -38,7 +38,7 @@ from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
 from listcoupling.decoding.serving import generate_many
 from listcoupling.decoding.text import encode_prompts
-from listcoupling.experiments.run import environment, open_run
+from listcoupling.experiments.run import Run, environment, open_run
 from listcoupling.gumbel import Domain
 from listcoupling.models import pretrained
 from listcoupling.models.random_pair import random_pair
@@ -99,6 +99,25 @@ class Table(NamedTuple):
     """One row of the table."""
     return {**setting, **self.measure(**setting)}
 
+  def fill(self, record: Run, *, until: float = math.inf) -> list[dict]:
+    """All rows, those measured that an open run does not hold.
+
+    Args:
+      record: of the table's own folder.
+      until: no row is begun when `time.perf_counter` says more.
+
+    Raises:
+      TimeoutError: it is past `until`, and rows are missing.
+    """
+
+    def row(setting):
+      if time.perf_counter() > until:
+        raise TimeoutError(f'no time is left for {_in_words(setting)}')
+      return self.row(setting)
+
+    jobs = {_in_words(setting): setting for setting in self.settings}
+    return record.rows(jobs, row, key='case', timed=True)
+
 
 def grid(**columns: Sequence) -> list[dict]:
   """Settings with every value of every column.
@@ -112,11 +131,7 @@ def grid(**columns: Sequence) -> list[dict]:
 
 
 def run(
-  table: Callable[[], Table],
-  workdir,
-  settings: Mapping[str, Any],
-  *,
-  until: float = math.inf,
+  table: Callable[[], Table], workdir, settings: Mapping[str, Any]
 ) -> list[dict]:
   """Measures a table row by row; a run that was stopped goes on.
 
@@ -124,26 +139,16 @@ def run(
     table: makes it, once the folder is known to be its own.
     workdir: folder of results.csv and results.json.
     settings: that the table depends on.
-    until: no row is begun when `time.perf_counter` says more.
 
   Returns:
     The rows of results.csv.
 
   Raises:
-    TimeoutError: it is past `until`, and rows are missing.
     ValueError: the folder is another table's, machine's or version's.
   """
   settings = {**settings, 'environment': environment()}
   with open_run(pathlib.Path(workdir), settings) as record:
-    made = table()
-    jobs = {_in_words(setting): setting for setting in made.settings}
-
-    def row(setting):
-      if time.perf_counter() > until:
-        raise TimeoutError(f'no time is left for {_in_words(setting)}')
-      return made.row(setting)
-
-    return record.rows(jobs, row, key='case', timed=True)
+    return table().fill(record)
 
 
 def _in_words(setting) -> str:
@@ -252,7 +257,10 @@ def decoding(
   def measure(batch, num_drafts, method):
     key, target, drafter, *prompts = workload.resized(batch)
     return comparison.measure_method(
-      *(key, target, [drafter], *prompts),
+      key,
+      target,
+      [drafter],
+      *prompts,
       dataclasses.replace(options, method=method, num_drafts=num_drafts),
       reference=plain_text(batch),
       repeats=rounds,
@@ -440,7 +448,7 @@ def _batches(keys, target, drafter, prompts, lengths, options, size):
   """The same, batch after batch."""
   outs = [
     generate.generate(
-      *(keys[own], target, drafter, prompts[own], lengths[own], options)
+      keys[own], target, drafter, prompts[own], lengths[own], options
     )
     for own in (slice(i, i + size) for i in range(0, len(prompts), size))
   ]
@@ -550,22 +558,7 @@ def sampler(
 
   @functools.cache
   def times(vocab_size, num_drafts):
-    laws_key = gumbel.domain_key(key, Domain.LAWS)
-    shape = num_drafts, vocab_size
-    laws = 3 * jax.random.normal(laws_key, (2, batch, vocab_size), jnp.float32)
-    keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS), batch)
-    functions = {
-      name: functools.partial(_draw, keys, laws, name, num_drafts)
-      for name in _DRAWS
-    }
-
-    @jax.jit
-    @jax.vmap
-    def bits(key):
-      return jnp.max(jax.random.bits(key, shape), axis=1)
-
-    functions['bits'] = functools.partial(bits, keys)
-    functions['copy'] = functools.partial(jax.jit(lambda x: x + 1), laws[0])
+    functions = _draws_and_limits(key, batch, vocab_size, num_drafts)
     return milliseconds(functions, rounds=rounds, calls=calls)
 
   def measure(draw, vocab_size, num_drafts):
@@ -584,6 +577,25 @@ def sampler(
 
   settings = grid(vocab_size=vocabularies, num_drafts=drafts, draw=_DRAWS)
   return Table(settings, measure)
+
+
+def _draws_and_limits(key, batch, vocab_size, num_drafts) -> dict:
+  """Functions to time: `_DRAWS` of B laws, as many bits, a copy of the laws."""
+  laws_key = gumbel.domain_key(key, Domain.LAWS)
+  laws = 3 * jax.random.normal(laws_key, (2, batch, vocab_size), jnp.float32)
+  keys = jax.random.split(gumbel.domain_key(key, Domain.TRIALS), batch)
+
+  @jax.jit
+  @jax.vmap
+  def bits(key):
+    return jnp.max(jax.random.bits(key, (num_drafts, vocab_size)), axis=1)
+
+  draws = {
+    name: functools.partial(_draw, keys, laws, name, num_drafts)
+    for name in _DRAWS
+  }
+  copy = functools.partial(jax.jit(lambda x: x + 1), laws[0])
+  return draws | {'bits': functools.partial(bits, keys), 'copy': copy}
 
 
 class _Config(NamedTuple):

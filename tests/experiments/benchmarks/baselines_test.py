@@ -1,5 +1,8 @@
 """The comparison with transformers: its checkpoints, ratios and files."""
 
+import sys
+from unittest import mock
+
 import jax
 import numpy as np
 import pytest
@@ -91,6 +94,24 @@ def test_a_library_that_is_not_there_is_named(monkeypatch):
   assert command._words(caught.value) == (
     "needs torch: pip install 'listcoupling[baselines]'"
   )
+
+
+def test_torch_has_its_own_threads_again(monkeypatch):
+  torch, model = mock.MagicMock(), mock.MagicMock()
+  torch.get_num_threads.return_value = 7
+  monkeypatch.setitem(sys.modules, 'torch', torch)
+  monkeypatch.setitem(sys.modules, 'transformers', mock.MagicMock())
+  used = torch.set_num_threads
+
+  def generate(*_, **__):
+    assert used.mock_calls == [mock.call(3)]
+    raise RuntimeError('out of memory')
+
+  model.generate = generate
+  setting = baselines.Setting('transformers', 'sampling', 1, 3, 0)
+  with pytest.raises(RuntimeError, match='out of memory'):
+    baselines._theirs(model, None, 4, setting, np.ones((1, 2), int), 0)
+  assert used.mock_calls == [mock.call(3), mock.call(7)]
 
 
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='compares on CPU')
