@@ -122,7 +122,7 @@ def test_one_codec_is_fitted_and_no_other_taken_for_it(tmp_path):
   for flags, message in (
     (
       [_LIST, '--num_decoders=4', '--num_messages=2'],
-      'num_decoders [2], not [4]',
+      'num_decoders ([2], now [4])',
     ),
     ([_LIST, '--num_messages=4', '--mesh=data=3'], 'data=3'),
     (

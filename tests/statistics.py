@@ -15,9 +15,9 @@ SIGMAS = 5.0
 LEVEL = 2 * stats.norm.sf(SIGMAS)  # two-sided, 5.7e-7
 
 
-def rounding(terms, size=1.0):
-  """Most that so many float32 roundings of numbers up to `size` add up to."""
-  return float(terms * size * np.finfo(np.float32).eps)
+def rounding(terms, size=1.0, dtype=np.float32):
+  """Most that so many roundings of numbers up to `size` add up to."""
+  return float(terms * size * np.finfo(dtype).eps)
 
 
 @functools.cache

@@ -325,8 +325,14 @@ def _decode_gls(model, prepared, messages, sides, decoders, settings):
   return Decoding(index, None, latent, vae_images(model, latent, sides))
 
 
-def error_bound(prepared: Prepared, index, settings: Settings) -> jax.Array:
-  """`bounds.codebook_error_bound` [B] of the encoder's candidates [B]."""
+def error_bound(prepared, index, settings):
+  """`bounds.codebook_error_bound` [B] of the encoder's candidates [B].
+
+  Args:
+    prepared: `Prepared` of a trial: weights of the encoder and of K decoders.
+    index: [B] int32, what the encoder chose.
+    settings: `Settings`.
+  """
   place = index[:, None]
   meant = jax.nn.softmax(prepared.encoder_log_weights)  # [B, N]
   meant = jnp.take_along_axis(meant, place, 1)[:, 0]

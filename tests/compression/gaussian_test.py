@@ -41,8 +41,9 @@ def test_densities_agree_with_a_joint_sample():
   np.testing.assert_allclose(
     np.asarray(gaussian.log_decoder(w[:9], 0.7, S, V)),
     law.logpdf(w[:9]),
-    # A square of a difference over a variance, and two terms beside it.
-    atol=statistics.rounding(8, np.abs(law.logpdf(w[:9])).max()),
+    # A difference of five roundings, doubled by its square; the square, the
+    # variance and their quotient; a logarithm's two; the sum.
+    atol=statistics.rounding(16, np.abs(law.logpdf(w[:9])).max()),
   )
   # The estimate is the conditional mean: its error is orthogonal to W and T.
   error = np.asarray(gaussian.estimate(w, t, S, V)) - a
@@ -152,20 +153,23 @@ def test_trials_by_hand(kind, shared_race, groups):
       continue
     checked += 1
     errors, match, density = wanted
-    # Roots: differences of answers up to 4; densities: squares up to 4 ** 2
-    # over a variance, once of the encoder's and once of a decoder's law.
+    # An answer up to 4: the candidate 3, the variance 3, twice; the share of
+    # the side information 2, two products, two sums, a quotient; then the
+    # difference, its square and root.
     np.testing.assert_allclose(
       np.sqrt(out.squared_error[r]),
       np.sqrt(errors),
       rtol=0,
-      atol=statistics.rounding(8, 4),
+      atol=statistics.rounding(19, 4),
     )
     assert out.is_match[r] == match
+    # Squares up to 4 ** 2 over a variance: 14 of the encoder's law, 21 of a
+    # decoder's, both with differences counted twice; their difference in bits.
     np.testing.assert_allclose(
       out.information_density[r],
       density,
       rtol=0,
-      atol=statistics.rounding(8, 4**2 / V),
+      atol=statistics.rounding(14 + 21 + 2, 4**2 / V),
     )
   assert checked > 12
 
@@ -257,13 +261,14 @@ def test_lattice_trials_by_hand(believed):
   )
   np.testing.assert_array_equal(weight, 1)
   wanted = np.array([_lattice_by_hand(r, 2.0, believed) for r in range(40)])
-  # Midpoints, at which both halves of a step weigh nearly the same.
+  # Midpoints, at which both halves of a step weigh nearly the same; sums of
+  # weights and of points over a cell.
   step = 2.0 / 8 / len(code.cell)
   np.testing.assert_allclose(
     np.sqrt(error),
     np.sqrt(wanted),
     rtol=0,
-    atol=step**2 + statistics.rounding(len(code.cell), 4),
+    atol=step**2 + statistics.rounding(2 * len(code.cell), 4),
   )
 
 

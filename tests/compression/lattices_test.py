@@ -44,7 +44,9 @@ def test_nearest_points_are_nearest(lattice, size, _):
   reach = 1 if size == 8 else 2
   every = _points(lattice, size, reach)
   distance = np.array([((every - y) ** 2).sum(1).min() for y in x])
-  error = statistics.rounding(4 * size)  # of a sum of squares below 1
+  # Of each coordinate a difference, twice in its square, the square and the
+  # sum, below 1: of this distance and of two that were compared.
+  error = statistics.rounding(3 * 4 * size)
   np.testing.assert_allclose(
     ((x - found) ** 2).sum(1), distance, rtol=0, atol=error
   )
@@ -112,7 +114,9 @@ def test_a_decoder_takes_the_nearest_of_its_coset(lattice, size, count):
   sent = lattices.nearest_point(source / delta - offset, lattice) + offset
   whole = lattices.nearest_codeword(source, offset, period, code)
   np.testing.assert_allclose(whole, sent * delta, rtol=1e-5, atol=1e-5)
-  error = statistics.rounding(4 * size, 4**2)  # squares of numbers up to 4
+  # Of each coordinate of a place and of a word a product with a matrix and 8
+  # roundings beside it, twice in squares of numbers up to 4.
+  error = statistics.rounding(2 * 2 * size * (size + 8), 4**2)
   best = np.inf
   for k in range(4):  # two decoders in each of the two groups
     word = np.asarray(

@@ -89,7 +89,8 @@ def test_scores_are_the_log_likelihoods_of_the_text():
           0.8,
         )
       found = state.log_likelihoods[row, i, j]
-      # Of each of the 7 tokens a logit, a law, their sum and its normaliser.
+      # Of each of the 7 tokens 8: the logit's temperature; the law's maximum,
+      # normaliser and difference; scale and sum; temperature; normaliser.
       reach = calibration.SCALES[i] * np.ptp(draft) / 0.8 + np.ptp(noise)
       error = statistics.rounding(7 * 8, reach / calibration.TEMPERATURES[j])
       np.testing.assert_allclose(found, wanted, rtol=0, atol=error)
@@ -118,7 +119,8 @@ def test_chances_are_the_mean_over_pairs():
   state = learn(tokens, draft, (6, 6))
   fit = jax.tree.map(lambda leaf: leaf[1], calibration.fit(state))
   table = np.sort(np.ravel(state.log_likelihoods[1]))[::-1]
-  error = statistics.rounding(8, np.abs(table[:4]).max())
+  # A maximum, an exponential, three sums, a logarithm, a difference.
+  error = statistics.rounding(7, np.abs(table[:4]).max())
   np.testing.assert_allclose(
     fit.log_weights,
     table[:4] - np.log(np.exp(table[:4]).sum()),

@@ -68,7 +68,7 @@ def test_product_is_that_of_the_nearest_kernel(bits, shape):
     plain = np.where(largest > 0, largest, 1) / 7
     error = np.round(kernel / plain) * plain - kernel
     ours, most = ((whole - kernel) ** 2).sum(0), (error**2).sum(0)
-    slack = most * statistics.rounding(len(kernel))  # of the sum
+    slack = most * statistics.rounding(len(kernel))  # terms of the sum
     assert (ours <= most + slack).all()
     assert ours.sum() < (most - slack).sum()
   x = rng.normal(size=(2, 3, shape[0])).astype(np.float32)

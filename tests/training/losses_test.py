@@ -65,7 +65,7 @@ def test_losses_are_the_sums_they_claim():
   loss, metrics = evaluate(0.25, student, windows, teacher)
   assert metrics['cross_entropy'] == pytest.approx(cross_entropy, abs=error)
   assert metrics['kl'] == pytest.approx(kl, abs=error)
-  most = statistics.rounding(40 + 24)  # of sums up to 1
+  most = statistics.rounding(40 + 24)  # the same sums, up to 1
   assert metrics['overlap'] == pytest.approx(overlap, abs=most)
   assert loss == pytest.approx(0.25 * kl + 0.75 * cross_entropy, abs=error)
   alone, metrics = evaluate(0.25, student, windows)
