@@ -16,7 +16,6 @@ information; in colour with a last axis C.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -134,7 +133,7 @@ def plan(
   labels: str | None = None,
   width: float = 0.0,
   shared_race: bool = False,
-  names: Sequence[str] = (),
+  names: tuple[str, ...] = (),
   picture: tuple[int, int] = (0, 0),
 ) -> bitstream.Container:
   """The file to be, its messages still 0; nothing is computed yet.
