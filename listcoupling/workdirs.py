@@ -15,7 +15,7 @@ from absl import logging
 
 from listcoupling import files, together
 
-_SHOWN = 5  # settings that a refusal names; another script's are many
+_SHOWN = 8  # settings that a refusal names; another script's are many
 
 
 def as_folder(path: str | os.PathLike) -> pathlib.Path:

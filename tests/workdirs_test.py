@@ -96,6 +96,6 @@ def test_no_training_joins_another_run(tmp_path, train, config_of):
 
 
 def test_a_refusal_names_a_few_of_many_settings(tmp_path):
-  kept, wanted = {f'a{i}': 0 for i in range(9)}, {'a0': 0}
-  with pytest.raises(ValueError, match=r'a5 \(was 0\) and 3 more; resume'):
+  kept, wanted = {f'a{i}': 0 for i in range(12)}, {'a0': 0}
+  with pytest.raises(ValueError, match=r'a6 \(was 0\) and 3 more; resume'):
     workdirs.check_settings(tmp_path, kept, wanted)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from listcoupling import files
+from listcoupling.experiments.language import protocol
 from listcoupling.models import pretrained
 from listcoupling.models import vae as vae_models
 from listcoupling.training import language_model
@@ -189,8 +190,9 @@ def test_two_processes_fill_a_table_as_one_does(results, folder, tmp_path):
 
 @pytest.mark.parametrize('name', ['toy', 'language'])
 def test_a_table_of_two_processes_has_the_bytes_of_one(
-  results, folder, tmp_path, name
+  results, folder, tmp_path, name, monkeypatch
 ):
+  monkeypatch.setattr(protocol, 'load_pair', protocol.load_pair)  # put back
   alone = tmp_path / name
   if name == 'language':
     process_table_cases.language_table(folder / 'prompts', alone)
