@@ -230,3 +230,10 @@ def test_import_brings_nothing_heavy(names, heavy):
     [sys.executable, '-c', code], capture_output=True, text=True, timeout=300
   )
   assert done.stderr.strip() == '', done.stderr
+
+
+def test_compression_finds_its_codec_whatever_was_used_before():
+  face = importlib.import_module('listcoupling.compression')
+  assert face.__getattr__('codec').encode is face.encode
+  with pytest.raises(AttributeError, match='no attribute .labels.'):
+    face.__getattr__('labels')

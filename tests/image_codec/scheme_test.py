@@ -478,3 +478,9 @@ def test_memory_does_not_grow_with_the_images(fitted, name):
 
   layer = 4 * count * width  # bytes of one image's hidden layer or logits
   assert scratch(320) - scratch(64) < 256 * layer / 2
+
+
+def test_keys_of_fits_stay_those_of_their_schemes():
+  """Fits and figures hang on these numbers; a new scheme takes a new one."""
+  numbers = {name: own.number for name, own in schemes.SCHEMES.items()}
+  assert numbers == dict(gls=0, gls_kmeans=1, list_quantiser=2, lattice=3)
