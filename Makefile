@@ -30,7 +30,7 @@ types: $(VENV)/.installed
 	$(VENV)/bin/mypy
 
 test: lint types
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 docs: $(VENV)/.installed
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
