@@ -126,8 +126,8 @@ def test_a_decoder_takes_the_nearest_of_its_coset(lattice, size, count):
   whole = lattices.nearest_codeword(source, offset, period, code)
   # The scale, a root and a quotient, and the product with it.
   np.testing.assert_allclose(whole, sent * delta, rtol=statistics.rounding(3))
-  # Of a coordinate a product with a matrix and 8 roundings beside it, of numbers
-  # up to 4; of a place's and a word's, twice in squares.
+  # Of a coordinate, up to 4, a product with a matrix and 8 roundings beside it;
+  # of a place's and a word's, twice in squares.
   moved = statistics.rounding(size + 8, 4)
   error = 2 * 2 * size * 4 * moved
   best = np.inf
