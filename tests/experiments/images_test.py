@@ -289,7 +289,7 @@ def test_errors_are_those_of_the_images(finished):
     sent = codecs.send(code, trials, setting)
     pixels = np.asarray(sent.images) - test.right[:, None]
     found.append((pixels**2).reshape(12, K, -1).mean(-1))
-  assert not np.allclose(*found)  # a repeat draws anew
+  assert (found[0] != found[1]).any()  # a repeat draws anew
   (row,) = (
     r
     for r in rows
@@ -438,8 +438,8 @@ def test_plain_rows_learn_from_training_images_alone():
   mean, kmeans = images.plain_rows(config, train, SimpleNamespace(right=test))
   flat = train.reshape(30, 4)
   error = ((test.reshape(3, 4) - flat.mean(0)) ** 2).mean(1)
-  assert mean['mse'] == pytest.approx(error.mean())
-  assert mean['mse_se'] == pytest.approx(error.std(ddof=1) / np.sqrt(3))
+  assert mean['mse'] == error.mean()
+  assert mean['mse_se'] == error.std(ddof=1) / np.sqrt(3)
   words = np.stack([flat[1::2].mean(0), flat[::2].mean(0)])
   error = ((test.reshape(3, 1, 4) - words) ** 2).mean(-1).min(1)
   assert kmeans['mse'] == pytest.approx(error.mean(), rel=1e-4)
@@ -461,9 +461,9 @@ def test_codec_rows_average_repeats_first():
   )
   for place, name in enumerate(('mse', 'mse_mean', 'mse_worst')):
     part = values[:, place].mean(0)
-    assert row[name] == pytest.approx(part.mean())
-    assert row[f'{name}_se'] == pytest.approx(part.std(ddof=1) / np.sqrt(7))
-  assert row['error_rate'] == pytest.approx(values[:, 3].mean())
+    assert row[name] == part.mean()
+    assert row[f'{name}_se'] == part.std(ddof=1) / np.sqrt(7)
+  assert row['error_rate'] == values[:, 3].mean(0).mean()
   assert row['error_bound'] is None and row['repeats'] == 2
   assert row['bits_per_pixel'] == 2 / 32  # of 8 x 4 pixels
   assert (row['beta'], row['num_candidates']) == (0.3, 256)
@@ -494,7 +494,7 @@ def test_every_decoder_of_a_list_is_counted():
   found = np.array([[False, True], [False, False]])
   measured = images.measure(error, found, [0.2, 0.3])
   wanted = [[0.1, 0.2], [0.25, 0.4], [0.4, 0.6], [0, 1], [0.2, 0.3]]
-  np.testing.assert_allclose(measured, wanted)
+  np.testing.assert_array_equal(measured, wanted)
   assert len(measured) == len(images.MEASURES)
   without = images.measure(error, error * np.nan, error[:, 0] * np.nan)
   assert np.isnan(without[3:]).all()
