@@ -32,7 +32,7 @@ def test_best_decoder_has_the_nearest_of_all_words(sample, num_decoders):
   assert cells.shape == (600, num_decoders)
   distance = ((points[:, None] - words[np.asarray(cells)]) ** 2).sum(-1)
   every = ((points[:, None] - words) ** 2).sum(-1)
-  np.testing.assert_allclose(distance.min(1), every.min(1), rtol=1e-5)
+  np.testing.assert_array_equal(distance.min(1), every.min(1))
   wrong = (np.asarray(cells) + num_decoders) % 12  # control: another message
   distance = ((points[:, None] - words[wrong]) ** 2).sum(-1)
   assert (distance.min(1) > every.min(1)).all()

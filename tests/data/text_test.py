@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from listcoupling.data import text
+from tests import statistics
 
 LINES = 'def f(x):\n    return x + 1\n\nThe value of x is returned.\n' * 20
 
@@ -26,9 +27,8 @@ def test_python_text_is_there_and_recorded():
   assert 'os.py' in names
   assert not any('_sysconfigdata' in name for name in names)
   assert not any(name.startswith('test/') for name in names)
-  share = len(corpus.held_out) / len(names)
-  # Hashing is a fair coin of probability .05: five standard errors.
-  assert abs(share - 0.05) < 5 * (0.05 * 0.95 / len(names)) ** 0.5
+  # Hashing is a coin of probability .05.
+  statistics.assert_proportion(len(corpus.held_out), len(names), 0.05)
 
 
 def write(tmp_path, name, content):
@@ -52,7 +52,7 @@ def test_one_file_is_cut(tmp_path):
   path = write(tmp_path, 'one.txt', LINES)
   corpus = text.load_corpus([path], held_out_fraction=0.1)
   assert corpus.train[0].text + corpus.held_out[0].text == LINES
-  assert len(corpus.held_out[0].text) == pytest.approx(len(LINES) / 10, abs=2)
+  assert len(corpus.held_out[0].text) == -(-len(LINES) // 10)
 
 
 def test_sources_are_read_together(tmp_path):

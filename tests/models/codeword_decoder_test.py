@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from listcoupling.models import codeword_decoder
+from tests import statistics
 
 KEY = jax.random.key(3)
 CONFIG = codeword_decoder.CodewordDecoderConfig(
@@ -13,6 +14,9 @@ CONFIG = codeword_decoder.CodewordDecoderConfig(
   side_features=8, codeword_features=4, max_decoders=3,
 )  # fmt: skip
 WORDS = np.random.default_rng(0).uniform(0.02, 0.98, (3, 3, 2))
+# Of a pixel: all of its logit, at the slope of the sigmoid, count less than
+# one; the sigmoid counts two.
+ROUNDING = statistics.rounding(3)
 
 
 def _batch(size):
@@ -46,7 +50,7 @@ def test_starts_at_the_codeword_whatever_else_it_holds():
   batch = _batch(40)
   out = _decode(params, *batch)
   wanted = np.concatenate([WORDS, np.full((1, 3, 2), 0.5)])  # the rest is grey
-  np.testing.assert_allclose(out, wanted[batch[0]], atol=1e-6)
+  np.testing.assert_allclose(out, wanted[batch[0]], rtol=0, atol=ROUNDING)
 
 
 def test_starts_at_another_answer_where_codewords_have_no_image(trained):
@@ -55,7 +59,7 @@ def test_starts_at_another_answer_where_codewords_have_no_image(trained):
   held = [x[:, None] for x in (word, *held)]
   starts = jnp.asarray(starts, jnp.float32)[:, None]
   out = codeword_decoder.decode(params, *held, count, CONFIG, starts)
-  np.testing.assert_allclose(out, starts, atol=1e-6)
+  np.testing.assert_allclose(out, starts, rtol=0, atol=ROUNDING)
   # The network then moves it: logits add.
   one, two = (
     codeword_decoder.decode(trained, *held, count, CONFIG, x)
@@ -64,8 +68,7 @@ def test_starts_at_another_answer_where_codewords_have_no_image(trained):
   one, two, starts = (np.asarray(x, np.float64) for x in (one, two, starts))
   plain, found, added = (np.log(x / (1 - x)) for x in (one, two, starts))
   # What an answer is rounded by moves its logit so much more near 0 and 1.
-  rounding = 4 * np.finfo(np.float32).eps
-  slack = rounding * sum(1 / (x * (1 - x)) for x in (one, two, starts))
+  slack = ROUNDING * sum(1 / (x * (1 - x)) for x in (one, two, starts))
   assert (np.abs(found - plain - added) < slack).all()
 
 
@@ -83,9 +86,8 @@ def test_codeword_latent_and_side_all_matter(trained, place):
   other = list(first)
   other[place] = (first[place] + 1) % 4
   one, two = (_decode(params, *x) for x in (first, other))
-  # Pixels below 1: a hundred times what rounding could change.
-  rounding = np.finfo(np.float32).eps
-  assert (np.abs(one - two).max((1, 2)) > 100 * rounding).all()
+  limit = statistics.rounding(3 * 17)  # of three layers of sums up to 17
+  assert (np.abs(one - two).max((1, 2)) > limit).all()
 
 
 def test_every_count_has_features_of_its_own(trained):
@@ -101,7 +103,7 @@ def test_every_count_has_features_of_its_own(trained):
     changed = kernel.at[2 + 8 + 4 + row].add(1.0)
     params = trained | {'Dense_1': trained['Dense_1'] | {'kernel': changed}}
     moved = [
-      not np.allclose(answer(params, count), answer(trained, count), atol=1e-4)
+      not np.array_equal(answer(params, count), answer(trained, count))
       for count in (1, 2, 3)
     ]
     assert moved == [count - 1 == row for count in (1, 2, 3)]
