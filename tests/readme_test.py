@@ -16,6 +16,7 @@ import re
 import pytest
 
 import listcoupling
+from tests import statistics
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _README = (_ROOT / 'README.md').read_text()
@@ -67,9 +68,10 @@ def _resolve(name):
 def test_first_example_is_ten_lines_and_agrees_with_theory():
   assert len(_EXAMPLES[0].replace('\n\n', '\n').splitlines()) == 10
   sampled, exact = map(float, _run(_EXAMPLES[0]))
-  error = (exact * (1 - exact) / 10_000) ** 0.5
-  assert abs(sampled - exact) < 5 * error
-  assert abs(sampled - exact / 2) > 5 * error  # the check can fail
+  count = sampled * 10_000
+  statistics.assert_proportion(count, 10_000, exact)
+  z = statistics.proportion_z(count, 10_000, exact / 2)
+  assert z > statistics.SIGMAS  # the check can fail
 
 
 @pytest.mark.parametrize('index', range(1, len(_EXAMPLES)))

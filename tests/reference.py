@@ -11,6 +11,10 @@ import itertools
 import numpy as np
 from scipy import integrate, optimize
 
+# Of `list_matching_probability`: the logarithm of the first time that its
+# integral sees, and the error asked of it; those of the inner ones vanish.
+FIRST, ASKED = -22, 1e-10
+
 
 def list_matching_bound(drafts, q, num_drafts):
   """Theorem 1 and Proposition 5 of arXiv 2506.05632, O(K N^2)."""
@@ -38,7 +42,9 @@ def _proposes(p, q, j, time):
     integrate.quad(density, a, b, epsabs=1e-13)[0]
     for a, b in itertools.pairwise(ends)
   ]
-  return sum(pieces) + integrate.quad(density, ends[-1], np.inf)[0]
+  return (
+    sum(pieces) + integrate.quad(density, ends[-1], np.inf, epsabs=1e-13)[0]
+  )
 
 
 def list_matching_probability(drafts, q):
@@ -64,7 +70,7 @@ def list_matching_probability(drafts, q):
     weight = num_drafts * time * np.exp(-num_drafts * time)
     return weight * hit(time)
 
-  return integrate.quad(in_log, -22, 4, epsabs=1e-10, limit=200)[0]
+  return integrate.quad(in_log, FIRST, 4, epsabs=ASKED, limit=200)[0]
 
 
 def list_law(p, num_drafts, replace):
