@@ -7,7 +7,7 @@ import numpy as np
 from listcoupling import gumbel
 from listcoupling.decoding import calibration, filters
 from listcoupling.decoding.options import GenerateOptions
-from tests import statistics
+from tests import floats, statistics
 from tests.decoding import exact
 
 VOCAB = 40
@@ -68,6 +68,10 @@ def counted(*steps):
   return total
 
 
+def count_error(*steps):
+  return floats.apart(lambda steps: counted(*steps), jnp.float32(steps))
+
+
 def test_scores_are_the_log_likelihoods_of_the_text():
   """Blocks of uneven length count every token once."""
   tokens, draft, noise = text_of(1.0, 7)
@@ -95,22 +99,34 @@ def test_scores_are_the_log_likelihoods_of_the_text():
       error = statistics.rounding(7 * 8, reach / calibration.TEMPERATURES[j])
       np.testing.assert_allclose(found, wanted, rtol=0, atol=error)
   np.testing.assert_allclose(
-    state.inside + state.outside, counted(1, 3, 1, 2), rtol=1e-6
+    state.inside + state.outside,
+    counted(1, 3, 1, 2),
+    rtol=0,
+    atol=count_error(1, 3, 1, 2),
   )
 
 
 def test_the_start_is_a_guess_around_one_pair():
   fit = calibration.fit(calibration.start(jnp.zeros(3, jnp.int32)))
   np.testing.assert_array_equal(fit.scales, [[1.0] * 3 + [0.5]] * 3)
-  np.testing.assert_allclose(
-    fit.temperatures, 3 * [[0.5**0.5, 1.0, 0.5, 0.5**0.5]], rtol=1e-6
+  np.testing.assert_array_equal(
+    fit.temperatures, np.float32(3 * [[0.5**0.5, 1.0, 0.5, 0.5**0.5]])
   )
-  wide, far = np.log([0.5**0.5, 0.5]) ** 2
-  weights = np.exp(-0.625 * np.array([0.0, wide, wide, far]))
+
+  def log_weights(ratios):
+    return jax.nn.log_softmax(-0.625 * jnp.log(ratios) ** 2)
+
+  ratios = np.array([1.0, 0.5**0.5, 0.5**0.5, 0.5])
+  weights = np.exp(-0.625 * np.log(ratios) ** 2)
   np.testing.assert_allclose(
-    np.exp(fit.log_weights), 3 * [weights / weights.sum()], rtol=1e-5
+    fit.log_weights,
+    3 * [np.log(weights / weights.sum())],
+    rtol=0,
+    atol=floats.apart(log_weights, jnp.float32(ratios)),
   )
-  np.testing.assert_allclose(np.exp(fit.log_hit), 0.99, rtol=1e-6)
+  # A difference, a sum, a quotient and its logarithm.
+  error = statistics.rounding(4)
+  np.testing.assert_allclose(fit.log_hit, np.log(0.99), rtol=0, atol=error)
 
 
 def test_chances_are_the_mean_over_pairs():
@@ -127,18 +143,23 @@ def test_chances_are_the_mean_over_pairs():
     rtol=0,
     atol=error,
   )
-  law = np.log(exact.softmax(draft[1, 0]))
+  law = np.float32(np.log(exact.softmax(draft[1, 0])))
   wanted = sum(
-    np.exp(float(weight)) * exact.softmax((a * law + noise[1, 0]) / tau)
+    np.exp(float(weight))
+    * exact.softmax((a * np.float64(law) + noise[1, 0]) / tau)
     for a, tau, weight in zip(
       fit.scales, fit.temperatures, fit.log_weights, strict=True
     )
   )
-  found = calibration.chances(
-    fit, filters.Law(jnp.asarray(law, jnp.float32), None), noise[1, 0]
-  )
-  np.testing.assert_allclose(found, wanted * np.exp(fit.log_hit), rtol=2e-4)
-  assert np.abs(found - wanted * np.exp(fit.log_weights[0])).max() > 1e-3
+
+  def log_chances(law, noise):
+    return jnp.log(calibration.chances(fit, filters.Law(law, None), noise))
+
+  rows = jnp.asarray(law), jnp.float32(noise[1, 0])
+  off = log_chances(*rows) - np.log(wanted)
+  error = floats.apart(log_chances, *rows)
+  np.testing.assert_allclose(off, float(fit.log_hit), rtol=0, atol=error)
+  assert np.abs(off - fit.log_weights[0]).max() > error
   law = law + np.where(np.arange(VOCAB) == 3, np.nan, 0.0)
   broken = filters.Law(jnp.asarray(law, jnp.float32), None)
   assert np.isnan(calibration.chances(fit, broken, noise[1, 0])).all()
@@ -166,11 +187,12 @@ def test_rows_learn_at_their_own_pace():
   alone = seen(((3, 3, 6), (3, 3, 6))), seen(((1, 4, 6), (1, 4, 6)))
   for found, *wanted in zip(mixed, *alone, strict=True):
     for row in range(2):
-      np.testing.assert_allclose(found[row], wanted[row][row], rtol=1e-5)
+      np.testing.assert_array_equal(found[row], wanted[row][row])
   np.testing.assert_allclose(
     mixed.inside + mixed.outside,
     [counted(3, 0, 3), counted(1, 3, 2)],
-    rtol=1e-6,
+    rtol=0,
+    atol=count_error(1, 3, 2),
   )
 
 
@@ -218,16 +240,26 @@ def test_tokens_outside_the_support_are_misses():
   tokens, draft, _ = text_of(0.5, 120)
   state = learn(tokens, draft, (6,) * 20, top_k=1)
   best = np.argmax(draft, axis=-1)
+
+  def share(hits):
+    # Ten tokens to start with, of which .1 misses; old ones count less.
+    inside, outside = 9.9, 0.1
+    for block in hits:
+      kept = calibration._MEMORY**6
+      inside = inside * kept + block.sum()
+      outside = outside * kept + (1 - block).sum()
+    return inside / (inside + outside)
+
   for row in range(2):
     hits = best[row] == tokens[row, 1:]
     assert 0.1 < hits.mean() < 0.9
-    # Ten tokens to start with, of which .1 misses; old ones count less.
-    inside, total = 9.9, 10.0
-    for block in hits.reshape(20, 6):
-      kept = calibration._MEMORY**6
-      inside, total = inside * kept + block.sum(), total * kept + 6
-    found = np.exp(calibration.fit(state).log_hit[row])
-    np.testing.assert_allclose(found, inside / total, rtol=1e-5)
+    blocks = np.float64(hits).reshape(20, 6)
+    np.testing.assert_allclose(
+      calibration.fit(state).log_hit[row],
+      np.log(share(blocks)),
+      rtol=0,
+      atol=floats.apart(lambda x: jnp.log(share(x)), jnp.float32(blocks)),
+    )
     assert np.isfinite(np.asarray(state.log_likelihoods)).all()
 
 
@@ -239,6 +271,6 @@ def test_greedy_drafts_have_no_noise():
       KEYS[0], logits, jnp.float32(temperature), params
     )
     assert bool(jnp.all(noise == 0)) == silent
-    np.testing.assert_allclose(
-      filters.probabilities(law, VOCAB), jax.nn.softmax(logits), rtol=1e-5
+    np.testing.assert_array_equal(
+      filters.probabilities(law, VOCAB), jax.nn.softmax(logits)
     )

@@ -9,6 +9,7 @@ import pytest
 
 from listcoupling import gumbel
 from listcoupling.decoding import ceiling
+from tests import floats, statistics
 
 
 def test_chances_of_normal_scores_are_those_of_draws():
@@ -20,12 +21,12 @@ def test_chances_of_normal_scores_are_those_of_draws():
 
   def z(deviation):
     chances = ceiling.win_probabilities(means, deviation)
-    np.testing.assert_allclose(chances.sum(), 1, rtol=1e-6)
-    wanted = len(noise) * np.asarray(chances)
-    return np.abs(counts - wanted) / np.sqrt(np.maximum(wanted, 1))
+    # The sum of all, their quotients by it, the sum of those.
+    error = statistics.rounding(means.size)
+    np.testing.assert_allclose(chances.sum(), 1, rtol=0, atol=error)
+    return np.abs(statistics.proportion_z(counts, len(noise), chances))
 
-  assert z(0.7).max() < 5
-  assert z(1.4).max() > 50
+  assert z(0.7).max() < statistics.SIGMAS < z(1.4).max()
 
 
 def test_the_best_tree_is_the_best_of_all_nodes():
@@ -47,7 +48,18 @@ def test_the_best_tree_is_the_best_of_all_nodes():
       lambda token, depth: laws[depth, token], row, count
     )
   )(jnp.asarray(rows))
-  np.testing.assert_allclose(expected, sum(map(paths.get, nodes)), rtol=1e-5)
+
+  def worths(laws):
+    ways = [zip(laws, (2, *path), path) for path in nodes]
+    chances = [[law[above, token] for law, above, token in way] for way in ways]
+    return 1 + sum(jnp.exp(sum(map(jnp.log, each))) for each in chances) - 1
+
+  np.testing.assert_allclose(
+    expected,
+    sum(map(paths.get, nodes)),
+    rtol=0,
+    atol=floats.apart(worths, laws),
+  )
   wanted = [
     sum(tuple(row[1 : 1 + size]) in nodes for size in range(1, count + 1))
     for row in rows
@@ -82,4 +94,5 @@ def test_chances_and_trees_refuse_likewise_what_is_known():
   with pytest.raises(ValueError, match='num_nodes must be at least 1, got 0'):
     ceiling.best_tree(lambda *_: means, text, 0)
   chances = jax.jit(ceiling.win_probabilities)(means, 1.0)
-  np.testing.assert_allclose(chances, [0.5, 0.5], rtol=1e-6)
+  error = floats.apart(ceiling.win_probabilities, means, jnp.float32(1))
+  np.testing.assert_allclose(chances, [0.5, 0.5], rtol=0, atol=error)

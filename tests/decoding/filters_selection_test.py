@@ -36,7 +36,12 @@ def law(name):
   return np.float32(LAWS[name])
 
 
-def sorted_top_p(logits, mass, slack=1e-6):
+def share_error(atoms):
+  """Of a mass of shares that are each rounded up or down, as if by chance."""
+  return statistics.SIGMAS * np.sqrt(atoms / 4) / (1.5 * 2**30)
+
+
+def sorted_top_p(logits, mass, slack=filters._REACHED):
   """The kept atoms by a stable sort in float64."""
   weights = np.exp(np.float64(logits) - logits.max())
   order = np.argsort(-logits, kind='stable')
@@ -54,8 +59,13 @@ def test_top_p_keeps_the_fewest(name):
   logits = law(name)
   for mass in MASSES:
     kept = np.asarray(top_p(logits, jnp.float32(mass)))
-    # Rounding may count a mass short of it by a little less or more than 1e-6.
-    most, fewest = (sorted_top_p(logits, mass, s) for s in (5e-7, 1.5e-6))
+    # Rounding may count a mass short of it by a little less or more: of shares,
+    # and the whole, the mass, its difference and product by half a unit each.
+    error = share_error(VOCAB) + statistics.rounding(4 / 2)
+    most, fewest = (
+      sorted_top_p(logits, mass, filters._REACHED + sign * error)
+      for sign in (-1, 1)
+    )
     assert fewest.sum() <= kept.sum() <= most.sum(), mass
     np.testing.assert_array_equal(kept & most, kept)
     np.testing.assert_array_equal(kept & fewest, fewest)
@@ -77,7 +87,8 @@ def test_the_sum_of_shares_is_the_same_in_any_order():
   exact = np.float64(weights) / np.float64(weights).sum()
   parts = np.arange(VOCAB) % 7 == 3
   found = shares[parts].sum() / shares.sum()
-  assert abs(found - exact[parts].sum()) < 5e-7
+  error = share_error(parts.sum())
+  np.testing.assert_allclose(found, exact[parts].sum(), rtol=0, atol=error)
 
 
 @pytest.mark.parametrize('name', LAWS)
