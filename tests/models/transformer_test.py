@@ -16,6 +16,7 @@ from listcoupling.models.transformer_config import (
   RopeScaling,
   TransformerConfig,
 )
+from tests import floats
 
 TINY = TransformerConfig(
   vocab_size=29,
@@ -53,6 +54,13 @@ def full_logits(tokens):
   return _full(TINY, tiny_params(), _padded(tokens))[:batch, :length]
 
 
+@functools.lru_cache
+def limit():
+  """Most that roundings alone set two forms of the network apart."""
+  logits = functools.partial(transformer.causal_logits, TINY)
+  return floats.apart(logits, tiny_params(), random_tokens(2, 3, 12))
+
+
 def _padded(tokens):
   batch, length = tokens.shape
   return jnp.pad(tokens, ((0, 3 - batch), (0, 12 - length)))
@@ -82,7 +90,7 @@ def test_incremental_equals_full():
     logits, cache = prefill(tokens[:, t : t + 1], start, cache)
     parts.append(logits)
   np.testing.assert_allclose(
-    jnp.concatenate(parts, axis=1), full, rtol=0, atol=1e-5
+    jnp.concatenate(parts, axis=1), full, rtol=0, atol=limit()
   )
   assert full.dtype == jnp.float32
 
@@ -119,7 +127,7 @@ def test_incremental_needs_the_right_position():
     cache,
     jnp.full(2, 5, jnp.int32),
   )
-  assert jnp.abs(logits[:, 0] - full[:, 5]).max() > 1e-2
+  assert jnp.abs(logits[:, 0] - full[:, 5]).max() > limit()
 
 
 def test_tree_equals_its_paths():
@@ -147,7 +155,9 @@ def test_tree_equals_its_paths():
   for node, path in enumerate(paths):
     line = jnp.concatenate([prefix, nodes[:, jnp.asarray(path)]], axis=1)
     alone = full_logits(line)
-    np.testing.assert_allclose(logits[0, node], alone[0, -1], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+      logits[0, node], alone[0, -1], rtol=0, atol=limit()
+    )
 
 
 def test_padding_and_neighbours_change_nothing():
@@ -157,18 +167,18 @@ def test_padding_and_neighbours_change_nothing():
   # Row 1 is 4 tokens long: what is right of them must not reach them.
   other = tokens.at[1, 4:].set(7).at[0].set(3)
   changed, dirty = prefill(other, zeros)
-  np.testing.assert_allclose(changed[1, :4], logits[1, :4], atol=1e-6)
-  np.testing.assert_allclose(changed[2], logits[2], atol=1e-6)
-  assert jnp.abs(changed[0] - logits[0]).max() > 1e-2
+  np.testing.assert_array_equal(changed[1, :4], logits[1, :4])
+  np.testing.assert_array_equal(changed[2], logits[2])
+  assert jnp.abs(changed[0] - logits[0]).max() > limit()
   # Rows continue at their own lengths; stale entries are overwritten.
   start = jnp.asarray([6, 4, 6])
   following, _ = prefill(tokens[:, 4:], start, dirty)
   whole = jnp.concatenate([other[1, :4], tokens[1, 4:]])[None]
   alone = full_logits(whole)
-  np.testing.assert_allclose(following[1], alone[0, 4:], rtol=0, atol=1e-5)
+  np.testing.assert_allclose(following[1], alone[0, 4:], rtol=0, atol=limit())
   # A longer cache changes nothing either.
   longer, _ = prefill(tokens, zeros, entries=2 * ENTRIES)
-  np.testing.assert_allclose(longer, logits, rtol=0, atol=1e-5)
+  np.testing.assert_allclose(longer, logits, rtol=0, atol=limit())
 
 
 def test_row_that_sees_nothing_is_finite():
@@ -185,7 +195,7 @@ def test_row_that_sees_nothing_is_finite():
   )
   chex.assert_tree_all_finite(logits)
   full = full_logits(tokens)
-  np.testing.assert_allclose(logits[0], full[0], rtol=0, atol=1e-5)
+  np.testing.assert_allclose(logits[0], full[0], rtol=0, atol=limit())
 
 
 def test_apply_is_one_object_per_config():
