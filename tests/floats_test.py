@@ -55,3 +55,8 @@ def test_one_rounding_is_one_rounding():
   exact = np.float64(rows) * np.float64(rows[::-1])
   worst = np.abs(np.float64(rows * rows[::-1]) - exact).max()
   assert 2**-24 < worst <= 2**-23 < bound < 2**-19
+
+
+def test_sums_of_unknown_length_are_refused():
+  with pytest.raises(AssertionError, match='scatter-add is not counted'):
+    floats.apart(lambda rows: jnp.zeros(9).at[rows.astype(int)].add(rows), ROWS)
