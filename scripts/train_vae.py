@@ -12,9 +12,9 @@ import listcoupling.early_exits  # noqa: F401
 
 from absl import flags
 
-from listcoupling import command, command_flags
+from listcoupling import command, command_flags, together
 from listcoupling.image_codec import fits
-from listcoupling.training import image_fits
+from listcoupling.training import image_fits, run_folder
 
 _CONFIG = command.define_config('configs/vae_digits.py')
 _WORKDIR = flags.DEFINE_string(
@@ -59,6 +59,20 @@ def _fit(config, code: fits.CodecSizes, mesh) -> None:
     )
 
 
+def _train(config, mesh) -> None:
+  """Trains the VAEs; prints their folders and the end of each history."""
+  where = config.train, config.betas, _WORKDIR.value
+  image_fits.train_models(*where, mesh=mesh)
+  if not together.leads():
+    return
+  for folder in image_fits.model_folders(*where).values():
+    history = run_folder.read_history(folder, config.train.steps)
+    print(f'{folder}: trained for {config.train.steps} steps')
+    if history:  # a folder that was brought here may hold the model alone
+      row = {k: v for k, v in history[-1].items() if k != 'step'}
+      print('  ' + ', '.join(f'{k} {v:.4g}' for k, v in row.items()))
+
+
 def main(argv):
   """Trains the VAEs that are needed, then fits."""
   del argv
@@ -69,9 +83,7 @@ def main(argv):
   if code:
     _fit(config, code, mesh)
   elif image_fits.needs_vae(config.schemes):
-    image_fits.train_models(
-      config.train, config.betas, _WORKDIR.value, mesh=mesh
-    )
+    _train(config, mesh)
   else:
     print('config.schemes need no VAE; --scheme fits a list quantiser.')
 

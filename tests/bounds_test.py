@@ -316,6 +316,9 @@ def test_codebook_error_bound_is_theorem_2_over_all_labels(num_messages):
   rng = np.random.default_rng(0)
   q, p = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4), 2)
   size = len(q)
+  # Of both sides; of one message a term is missing, whose logarithm is -inf.
+  error = _roundings(bounds.conditional_list_matching_bound, p, q)
+  error += _roundings(bounds.codebook_error_bound, q, p.T, max(num_messages, 2))
   for j in range(size):
     exact, total, rivalry = 0.0, 0, 0.0
     for others in itertools.product(range(num_messages), repeat=size - 1):
@@ -326,10 +329,6 @@ def test_codebook_error_bound_is_theorem_2_over_all_labels(num_messages):
       rivalry += q[j] / kept[:, j]
       total += 1
     bound = float(bounds.codebook_error_bound(q[j], p[:, j], num_messages))
-    # The bound is a mean of sigmoids, of slope up to 1/4, of logarithms: q, p
-    # and theirs 4; two parts of z 7, their sum 3, K 2, sigmoid 2, mean 2.
-    reach = max(1, -np.log(min(p.min(), q[j])) / 4)
-    error = statistics.rounding(4 + 7 + 3 + 2 + 2 + 2, reach)
     assert bound >= exact / total - error
     # Jensen alone is between them: the mean taken inside.
     inside = 1 - np.sum(1 / (len(p) + rivalry / total))

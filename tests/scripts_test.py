@@ -139,6 +139,22 @@ def test_one_codec_is_fitted_and_no_other_taken_for_it(tmp_path):
   assert [x.name for x in tmp_path.iterdir()] == ['fits']
 
 
+def test_a_trained_vae_is_told_with_the_end_of_its_history(tmp_path):
+  run = (
+    'scripts/train_vae.py', f'--workdir={tmp_path}', '--config.train.steps=2',
+    '--config.train.steps_per_call=1', '--config.betas=(0.25,)',
+  )  # fmt: skip
+  for _ in range(2):  # the second time it is there
+    done = commands.run(*run)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / 'model_beta_0.25'
+    *_, row = json.loads((folder / 'history.json').read_text())
+    assert row.pop('step') == 2
+    figures = ', '.join(f'{key} {value:.4g}' for key, value in row.items())
+    wanted = [f'{folder}: trained for 2 steps', f'  {figures}']
+    assert done.stdout.splitlines() == wanted
+
+
 _INVARIANCE = (
   '--batch=3', '--max_new_tokens=4', '--methods=gumbel_tree', '--mesh=data=1',
   '--forward_nodes=17', '--seed=5',

@@ -159,7 +159,7 @@ def compare_methods(
     for method in methods
   ]
   return [
-    row | {'num_drafts': 0} if row['method'] == 'autoregressive' else row
+    row if METHODS[row['method']].drafts else row | {'num_drafts': 0}
     for row in rows
   ]
 

@@ -320,7 +320,7 @@ def prepare(
 
 def _sampler(target, drafters, options, vocab_size, batch, capacity):
   """The static part of a program and its parameters; checks drafters."""
-  drafts = METHODS[options.method].propose is not None
+  drafts = METHODS[options.method].drafts
   pairs = [as_drafter(each) for each in drafters if drafts]
   sampler = loop.make_sampler(
     target,
@@ -465,7 +465,7 @@ def _check_models(target, drafters, options):
   options = with_stops(target, options)
   options.check(target.config.vocab_size)
   method = METHODS[options.method]
-  if method.propose is None:
+  if not method.drafts:
     return target.config.vocab_size, options
   if not drafters:
     raise ValueError(

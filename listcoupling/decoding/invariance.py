@@ -141,7 +141,7 @@ def _check(key, target, drafter, prompts, lengths, settings, meshes) -> None:
 def _planned(target, drafter, settings, meshes):
   """Yields what a text is called, its drafters, options and mesh."""
   for own in settings:
-    drafters = [] if own.method == 'autoregressive' else [drafter]
+    drafters = [drafter] if METHODS[own.method].drafts else []
     found = {'as it was': (drafters, own)}
     if drafters and not meshes:
       found = changes(target, drafter, own)
@@ -189,7 +189,7 @@ def _rounding(params) -> float:
 
 def _on_meshes(key, target, drafter, prompts, lengths, options, meshes):
   """Tokens [B, M] on every mesh, by its name."""
-  drafters = [] if options.method == 'autoregressive' else [drafter]
+  drafters = [drafter] if METHODS[options.method].drafts else []
   write = functools.partial(
     generate, key, target, drafters, prompts, lengths, options
   )

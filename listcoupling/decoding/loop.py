@@ -55,7 +55,7 @@ def make_sampler(
     capacity: T.
   """
   method = METHODS[options.method]
-  drafts = method.propose is not None
+  drafts = method.drafts
   speculation = draft.SpeculativeConfig(
     drafters=tuple(drafters) if drafts else (),
     vocab_size=vocab_size,
@@ -203,7 +203,7 @@ def block(
     # A verifier that looks ahead is biased by draft noise it met before.
     keys = jax.vmap(gumbel.position_key)(keys, text.root)
   proposals, drafts = tree.empty_tree(state.done.shape[0]), state.draft
-  if method.propose is not None:
+  if method.drafts:
     proposals, drafts = method.propose(
       keys,
       params.drafters,

@@ -35,6 +35,11 @@ class Method(NamedTuple):
   distinct: bool = False
   best_first: bool = False
 
+  @property
+  def drafts(self) -> bool:
+    """Whether it proposes anything; it asks for drafters only then."""
+    return self.propose is not None
+
 
 METHODS = {
   'autoregressive': Method(None, verify.verify_canonical, canonical=True),

@@ -129,7 +129,7 @@ class GenerateOptions:
         f'draft_cost={self.draft_cost} is for gumbel_tree alone, got method '
         f'{self.method!r}, which drafts all of its L depths; leave it at 0.'
       )
-    least = 1 + (self.tree_nodes() if method.propose is not None else 0)
+    least = 1 + (self.tree_nodes() if method.drafts else 0)
     if self.forward_nodes is not None and self.forward_nodes < least:
       raise ValueError(
         f'forward_nodes={self.forward_nodes} is below the {least} nodes of '

@@ -80,6 +80,16 @@ def fitted_betas(config, name: str) -> tuple[float | None, ...]:
   return betas or (config.train.beta,)
 
 
+def model_folders(
+  train, betas: Sequence[float], workdir
+) -> dict[float, pathlib.Path]:
+  """Where `train_models` keeps the VAE of each beta; arguments as there."""
+  workdir = pathlib.Path(workdir)
+  if not betas:
+    return {train.beta: workdir / 'model'}
+  return {beta: workdir / f'model_beta_{beta:g}' for beta in betas}
+
+
 def train_models(
   train, betas: Sequence[float], workdir, *, mesh=None
 ) -> dict[float, schemes.Model]:
@@ -92,13 +102,10 @@ def train_models(
     mesh: shares the batches, see `training.vae.train`.
   """
   models = {}
-  for beta in betas or (train.beta,):
+  for beta, folder in model_folders(train, betas, workdir).items():
     own = ml_collections.ConfigDict(train.to_dict())
     own.beta = beta
-    name = f'model_beta_{beta:g}' if betas else 'model'
-    sizes, params = vae_training.train(
-      own, pathlib.Path(workdir) / name, mesh=mesh
-    )
+    sizes, params = vae_training.train(own, folder, mesh=mesh)
     models[beta] = schemes.Model(vae.networks(sizes), params)
   return models
 

@@ -100,7 +100,7 @@ def test_pairs_count_what_two_errors_share():
   common = rng.exponential(size=4000)
   noise = rng.exponential(size=(2, 4000)) / 20
   ahead, error = distortion.gain(2 * common + noise[0], common + noise[1])
-  assert abs(ahead - 10 * np.log10(2.05 / 1.05)) < 5 * error
+  assert abs(ahead - 10 * np.log10(2.05 / 1.05)) < statistics.SIGMAS * error
   apart = distortion.gain(2 * common, rng.permutation(common))[1]
   assert error < apart / 5  # control: trials that share nothing
 

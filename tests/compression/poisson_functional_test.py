@@ -304,7 +304,7 @@ def test_settings_have_the_law_of_the_codec(kind):
   ):
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     error = np.sqrt((x.var() + y.var()) / _R)
-    assert abs(x.mean() - y.mean()) < 5 * error
+    assert abs(x.mean() - y.mean()) < statistics.SIGMAS * error
 
 
 def test_kinds_of_settings_differ():

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from configs import next_token as next_token_config
-from listcoupling import files, standard_errors, tables
+from listcoupling import bounds, files, standard_errors, tables
 from listcoupling.data import text
+from listcoupling.decoding import analysis
 from listcoupling.experiments import next_token
 from listcoupling.models import pretrained
+from tests import floats, statistics
 
 REPETITIONS = 2000
 
@@ -44,54 +46,66 @@ def test_sampled_rates_are_the_exact_values(finished):
   assert [row['position'] for row in rows] == [0, 1, 2]
   for row in rows:
     for name in next_token.COUPLINGS:
-      exact = row[f'{name}_exact']
-      error = np.sqrt(exact * (1 - exact) / REPETITIONS)
-      assert abs(row[name] - exact) < 5 * error
-      rate = row[name]
-      assert row[f'{name}_se'] == pytest.approx(
-        np.sqrt(rate * (1 - rate) / REPETITIONS)
-      )
+      rate, exact = row[name], row[f'{name}_exact']
+      statistics.assert_proportion(rate * REPETITIONS, REPETITIONS, exact)
+      error = np.sqrt(rate * (1 - rate) / REPETITIONS)
+      assert row[f'{name}_se'] == error
   # Negative control: one coupling's rates are not the other's values.
   swapped = [
     row | {'gumbel': row['minhash'], 'minhash': row['gumbel']} for row in rows
   ]
-  assert next_token.checks(swapped)['largest_z'] > 5
+  assert next_token.checks(swapped)['largest_z'] > statistics.SIGMAS
 
 
-def test_table_holds_laws_of_the_models(finished):
+def test_table_holds_exact_values_of_the_laws(finished):
   _, rows = finished
   config = small_config()
   target, drafter = next_token.load_pair(config)
   windows, _ = next_token.contexts(3, config, target.tokenizer)
-  laws = []
-  for model in (drafter, target):  # through the decoder's door
-    s = windows.shape[1]
-    logits, _ = jax.jit(model.apply)(
-      model.params,
-      windows,
-      np.broadcast_to(np.arange(s), windows.shape),
-      np.broadcast_to(np.tril(np.ones((s, s), bool)), (3, s, s)),
-      model.init_cache(3, s),
-      np.zeros(3, np.int32),
-    )
-    laws.append(np.asarray(jax.nn.softmax(logits[:, -1]), np.float64))
-  p, q = laws
+  logits = next_token.pair_logits(config, windows, target, drafter)
+  p, q = (np.exp(np.float64(x - x.max(-1, keepdims=True))) for x in logits)
+  p, q = (law / law.sum(-1, keepdims=True) for law in (p, q))
   distance = 0.5 * np.abs(p - q).sum(axis=-1)
-  np.testing.assert_allclose(
-    [row['total_variation'] for row in rows], distance, atol=1e-5
-  )
   common = np.minimum(p, q)
   minhash = (common * (1 + abs(p - q))).sum(-1) / np.maximum(p, q).sum(-1)
-  np.testing.assert_allclose(
-    [row['minhash_exact'] for row in rows], minhash, atol=1e-5
-  )
   gumbel = [
     sum(1 / np.maximum(a / a[j], b / b[j]).sum() for j in range(len(a)) if a[j])
     for a, b in zip(p, q)
   ]
-  np.testing.assert_allclose(
-    [row['gumbel_exact'] for row in rows], gumbel, atol=1e-5
-  )
+  for name, exact, function in (
+    ('total_variation', distance, bounds.total_variation),
+    ('minhash_exact', minhash, bounds.weighted_minhash_probability),
+    ('gumbel_exact', gumbel, bounds.gumbel_coupling_probability),
+  ):
+
+    def value(*logits, function=function):
+      return jax.vmap(function)(*map(jax.nn.softmax, logits))
+
+    np.testing.assert_allclose(
+      [row[name] for row in rows], exact, rtol=0,
+      atol=floats.apart(value, *logits),
+    )  # fmt: skip
+
+
+def test_laws_are_those_of_the_decoders_door():
+  """Nearer than where the last token does not see the first."""
+  config = small_config()
+  target, drafter = next_token.load_pair(config)
+  windows, _ = next_token.contexts(3, config, target.tokenizer)
+  whole = np.tril(np.ones((3, 16, 16), bool))
+  blind = whole.copy()
+  blind[:, -1, 0] = False
+  logits = next_token.pair_logits(config, windows, target, drafter)
+  for model, own in zip((drafter, target), logits):
+    places = np.broadcast_to(np.arange(16), windows.shape)
+    found, control = (
+      jax.jit(model.apply)(
+        model.params, windows, places, mask, model.init_cache(3, 16),
+        np.zeros(3, np.int32),
+      )[0][:, -1]
+      for mask in (whole, blind)
+    )  # fmt: skip
+    assert (abs(found - own).max(1) < abs(control - own).max(1)).all()
 
 
 def test_checks_see_order_and_bounds(finished):
@@ -99,16 +113,21 @@ def test_checks_see_order_and_bounds(finished):
   found = next_token.checks(rows)
   assert found['pareto'] == found['above_bound'] == 3
   assert found['smallest_gain'] > 0
-  worse = [row | {'gumbel_exact': row['minhash_exact'] - 1e-4} for row in rows]
-  assert next_token.checks(worse)['pareto'] == 0
-  high = [row | {'gumbel_exact': row['optimum'] + 1e-4} for row in rows]
-  assert next_token.checks(high)['above_bound'] == 0
+  # Half of what rounding may do is let pass, twice as much is seen.
+  for step, passed in ((0.5, 3), (2, 0)):
+    step *= next_token.ROUNDING
+    worse = [
+      row | {'gumbel_exact': row['minhash_exact'] - step} for row in rows
+    ]
+    assert next_token.checks(worse)['pareto'] == passed
+    high = [row | {'gumbel_exact': row['optimum'] + step} for row in rows]
+    assert next_token.checks(high)['above_bound'] == passed
 
 
 def test_a_certain_match_that_fails_is_seen():
   row = dict.fromkeys(next_token._NAMES, 1.0) | {'repetitions': REPETITIONS}
   low = row | {'gumbel': 0.995}
-  assert next_token.checks([row, low])['largest_z'] > 5
+  assert next_token.checks([row, low])['largest_z'] > statistics.SIGMAS
   assert next_token.checks([row, row])['largest_z'] == 0
 
 
@@ -206,14 +225,15 @@ def test_a_shorter_vocabulary_is_filled_and_heat_flattens():
   plain = next_token.pair_logits(config, windows, target, drafter)
   config.temperature = 2.0
   hot = next_token.pair_logits(config, windows, target, drafter)
-  np.testing.assert_allclose(hot[0], plain[0] / 2)
+  np.testing.assert_array_equal(hot[0], plain[0] / 2)
   cut = dict(drafter.params, embed=drafter.params['embed'][:1000])
   cut_config = dataclasses.replace(drafter.config, vocab_size=1000)
   short = drafter._replace(config=cut_config, params=cut)
   filled = next_token.pair_logits(config, windows, target, short)
   assert filled[0].shape == filled[1].shape
   assert np.isneginf(filled[0][0, 1000:]).all()
-  np.testing.assert_allclose(filled[0][:, :1000], hot[0][:, :1000], rtol=1e-5)
+  own = analysis.logits_along(short, windows)[:, -1] / 2
+  np.testing.assert_array_equal(filled[0][:, :1000], own)
 
 
 @pytest.mark.parametrize(

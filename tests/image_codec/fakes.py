@@ -11,6 +11,7 @@ from listcoupling import files, gumbel
 from listcoupling.image_codec import fits
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder, vae
+from tests import floats
 
 NUM_CODEWORDS = 16  # at most: 4 messages to 2 decoders in bins of 2
 SIZES = vae.VAEConfig(
@@ -84,6 +85,32 @@ def random_model(seed, count):
   return schemes.Model(
     vae.networks(SIZES), random_vae(seed), random_fit(seed, count)
   )
+
+
+@functools.cache
+def answer_error():
+  """Most that answers of networks like these differ by from rounding alone.
+
+  A fit's that starts from the VAE's, as for a lattice: the longest way.
+  """
+  fit, sizes = random_fit(0, 12), (5, 2)
+  latents = jax.random.normal(jax.random.key(0), (*sizes, 4))
+  sides = jax.random.uniform(jax.random.key(1), (*sizes, 3, 3))
+  model, words = random_model(0, 12), jnp.zeros(sizes, jnp.int32)
+
+  def answers(params, latents, sides):
+    start = schemes.vae_images(model, latents, sides)
+    better = codeword_decoder.decode(
+      params, words, latents, sides, jnp.full(5, 2), fit.config, start
+    )
+    return jnp.stack([start, better])
+
+  return floats.apart(answers, fit.params, latents, sides)
+
+
+def assert_answers(found, wanted):
+  """Those of networks like these are alike but for their roundings."""
+  np.testing.assert_allclose(found, wanted, rtol=0, atol=answer_error())
 
 
 def save_vae(directory, seed, beta=0.3):

@@ -98,7 +98,7 @@ def test_files_say_what_the_schemes_say(folder, models, coded, halves, name):
   for k in range(K):
     index, images = transport.decode(trained, container, sides[:, k], k)
     np.testing.assert_array_equal(index, decoding.index[:, k])
-    np.testing.assert_allclose(images, decoding.images[:, k], atol=1e-5)
+    fakes.assert_answers(images, decoding.images[:, k])
   found = np.asarray(decoding.index == encoding.index[:, None])
   assert len(set(container.messages.tolist())) > 1  # the message says something
   assert np.any(found) and not np.all(found)
@@ -112,7 +112,7 @@ def test_files_say_what_the_schemes_say(folder, models, coded, halves, name):
     assert container.num_groups == K
   # The control: crops of other images are other answers.
   _, other = transport.decode(trained, container, np.roll(sides[:, 1], 1, 0), 1)
-  assert np.abs(other - decoding.images[:, 1]).max() > 1e-3
+  assert np.abs(other - decoding.images[:, 1]).max() > fakes.answer_error()
 
 
 _DECODE = """
@@ -160,7 +160,7 @@ def test_another_process_decodes_under_other_settings(folder, models, coded):
     index, images = transport.decode(trained, coded[name], side, 1)
     with np.load(folder / f'decoded_{name}.npz') as kept:
       np.testing.assert_array_equal(kept['index'], index)
-      np.testing.assert_allclose(kept['images'], images, atol=1e-6)
+      fakes.assert_answers(kept['images'], images)
 
 
 _DRAWS = """

@@ -154,7 +154,8 @@ def test_classifier_learns_from_draws_of_the_posterior():
   least, square = (
     law.expect(lambda w, n=n: np.logaddexp(0, -2 * w) ** n) for n in (1, 2)
   )
-  error = np.sqrt((square - least**2) / (STEPS * BATCH))
+  deviation = np.sqrt(square - least**2)
+  error = statistics.SIGMAS * deviation / np.sqrt(STEPS * BATCH)
 
   def loss(log_std):
     return training.train_classifier(
@@ -162,8 +163,8 @@ def test_classifier_learns_from_draws_of_the_posterior():
       num_codewords=8, steps=STEPS, batch_size=BATCH,
     )[1]  # fmt: skip
 
-  assert least - 5 * error < loss(0.0) < np.log(2) - 5 * error
-  assert loss(-9.0) < least - 5 * error  # control: the means themselves
+  assert least - error < loss(0.0) < np.log(2) - error
+  assert loss(-9.0) < least - error  # control: the means themselves
 
 
 def test_classifier_finds_the_quadrants():
@@ -176,7 +177,7 @@ def test_classifier_finds_the_quadrants():
   )  # fmt: skip
   depth = np.abs(mean).min(1)  # from the border of its region
   missed = np.asarray(models.classify(params, mean, 4, 8) != places)
-  assert missed.mean() < np.mean(depth < 5 * np.exp(-4))  # five deviations
+  assert missed.mean() < np.mean(depth < statistics.SIGMAS * np.exp(-4))
   assert depth[missed].max(initial=0) < np.median(depth)
   swapped = np.asarray(models.classify(params, -mean, 4, 8) != places)
   assert depth[swapped].max() > np.median(depth)  # control
@@ -201,7 +202,7 @@ def test_side_information_finds_its_codeword():
   # while no guess is surer than 3 to 1.
   share = np.mean(places)
   entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
-  slack = 5 * np.log(2) / np.sqrt(STEPS * BATCH)
+  slack = statistics.SIGMAS * np.log(2) / np.sqrt(STEPS * BATCH)
   assert float(loss) > entropy - slack > float(known)
 
 

@@ -160,7 +160,7 @@ def _blocks(method: str, program: str) -> Case:
       f'{", ".join(METHODS)}.'
     )
   (case,) = [case for case in CASES if case[1:3] == ('tpu', 'run')]
-  several = METHODS[method].propose and not METHODS[method].single_draft
+  several = METHODS[method].drafts and not METHODS[method].single_draft
   drafts = case.options.num_drafts if several else 1
   target, _ = configs()
   heads = target.num_kv_heads // case.tp
@@ -190,7 +190,7 @@ def sums_mb(case: Case, layers) -> float:
   """
   target, drafter = configs(layers)
   options, tokens = case.options, [(target, 1)]
-  if METHODS[options.method].propose:
+  if METHODS[options.method].drafts:
     opened = options.draft_length + 1
     tokens = [
       (target, 1 + options.tree_nodes()),

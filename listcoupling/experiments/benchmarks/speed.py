@@ -203,7 +203,7 @@ class Workload(NamedTuple):
 
   def arguments(self, options: GenerateOptions) -> tuple:
     """Of `generate`."""
-    drafters = [] if options.method == 'autoregressive' else [self.drafter]
+    drafters = [self.drafter] if METHODS[options.method].drafts else []
     return self.key, self.target, drafters, self.prompts, self.lengths, options
 
   def rates(
@@ -276,7 +276,7 @@ def decoding(
 
 def _many(method: str) -> bool:
   """Whether a method takes several drafts."""
-  return bool(METHODS[method].propose) and not METHODS[method].single_draft
+  return METHODS[method].drafts and not METHODS[method].single_draft
 
 
 def third_block(
@@ -514,7 +514,7 @@ def _shape(options) -> dict:
 
 FILTERS = {'none': {}, 'top_p': {'top_p': 0.9}, 'top_k': {'top_k': 50}}
 _BLOCK = GenerateOptions(max_new_tokens=64)
-_SCHEMES = tuple(x for x in METHODS if x not in ('autoregressive', 'single'))
+_SCHEMES = tuple(x for x in METHODS if METHODS[x].drafts and x != 'single')
 _ROWS = 4  # of blocks of models that cost nothing
 # Qwen2.5 .5B, whose vocabulary this is, with the first two of its layers.
 LARGE = TransformerConfig(151_936, 896, 2, 14, 2, 64, 4864, qkv_bias=True)

@@ -48,7 +48,7 @@ def settings_of(config) -> dict[str, protocol.Setting]:
     methods.insert(0, REFERENCE)
   rows, several = [], []
   for method in methods:
-    if method == 'autoregressive':
+    if not METHODS[method].drafts:
       rows.append(protocol.Setting(method, 0, ''))
     elif METHODS[method].single_draft:
       rows.append(protocol.Setting(method, 1, config.single_temperature))
@@ -125,7 +125,7 @@ def _rates(pairs) -> np.ndarray:
 def plot(rows: Sequence[dict], path) -> None:
   """Bars of tokens per target call, by data set."""
   protocol.bars(
-    [row for row in rows if row['method'] != 'autoregressive'],
+    [row for row in rows if METHODS[row['method']].drafts],
     path,
     column='block_efficiency',
     title='tokens per target call',

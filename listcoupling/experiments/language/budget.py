@@ -84,7 +84,7 @@ def settings_of(config) -> dict[str, Setting]:
       Setting(method, nodes, width, length, distinct, temperature)
       for nodes in config.num_nodes
       for method in config.methods
-      if method != PLAIN
+      if METHODS[method].drafts
       for width, length in shapes(method, nodes, config.num_drafts)
       for distinct in (False, True)
       if not distinct or (method in config.distinct and width > 1)

@@ -452,7 +452,7 @@ def continue_prompts(
   return generate(
     row_keys(job.seed, job.dataset, rows),
     setup.target,
-    [] if options.method == 'autoregressive' else [setup.drafter],
+    [setup.drafter] if METHODS[options.method].drafts else [],
     choice.tokens[rows],
     choice.lengths[rows],
     options,

@@ -1,5 +1,6 @@
 """The comparison with transformers: its checkpoints, ratios and files."""
 
+import functools
 import sys
 from unittest import mock
 
@@ -10,7 +11,9 @@ import pytest
 from listcoupling import command, tables
 from listcoupling.experiments.benchmarks import baselines, speed
 from listcoupling.models import transformer
+from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
+from tests import floats
 
 
 @pytest.mark.parametrize(
@@ -131,8 +134,13 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
   assert by_method['sampling']['block_efficiency'] == 1
   assert by_method['assisted, L=4']['block_efficiency'] > 1
   assert by_method['single']['block_efficiency'] > 1
+  target = random_pair(jax.random.key(0), **speed.SIZES['1M'])[0]
+  size = target.config.vocab_size, (2, baselines._PROMPT)
+  tokens = np.random.default_rng(0).integers(*size)
+  logits = functools.partial(transformer.causal_logits, target.config)
+  error = floats.apart(logits, target.params, tokens)
   for row in rows:
-    assert row['logit_difference'] < 1e-4
+    assert row['logit_difference'] < error
     assert 0.6 < row['overlap'] < 0.9
 
 
@@ -141,9 +149,12 @@ def test_unequal_checkpoints_stop_the_table(monkeypatch):
   params = transformer.init_params(jax.random.key(0), config)
   model = transformer.make_language_model(config, params)
   tokens = np.zeros((2, 4), np.int32)
-  logits = np.asarray(transformer.causal_logits(config, params, tokens))
-  monkeypatch.setattr(baselines, '_logits', lambda *_: logits + 1e-5)
-  assert baselines.largest_difference(model, None, tokens) < 1e-4
-  monkeypatch.setattr(baselines, '_logits', lambda *_: logits + 1e-2)
+  causal_logits = jax.jit(transformer.causal_logits, static_argnums=0)
+  logits = np.asarray(causal_logits(config, params, tokens))
+  near, far = logits + np.float32(9e-4), logits + np.float32(1.1e-3)
+  monkeypatch.setattr(baselines, '_logits', lambda *_: near)
+  found = baselines.largest_difference(model, None, tokens)
+  assert found == abs(near - logits).max()
+  monkeypatch.setattr(baselines, '_logits', lambda *_: far)
   with pytest.raises(ValueError, match='logits differ'):
     baselines.largest_difference(model, None, tokens)
