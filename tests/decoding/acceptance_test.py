@@ -11,6 +11,7 @@ from listcoupling.decoding.generate import generate
 from listcoupling.decoding.options import GenerateOptions
 from tests import fakes, statistics
 from tests.decoding import exact
+from tests.statistics import SIGMAS
 
 TARGET, (DRAFTER,) = fakes.random_pair(6, 2.0, 2)
 
@@ -52,10 +53,10 @@ def test_list_sampling_accepts_with_the_exact_matching_probability(
   exact_ = float(bounds.list_matching_probability(*laws, 3))
   statistics.assert_proportion(count, TRIALS, exact_)
   bound = float(bounds.list_matching_bound(*laws, 3))
-  assert statistics.proportion_z(count, TRIALS, bound) > -statistics.SIGMAS
+  assert statistics.proportion_z(count, TRIALS, bound) > -SIGMAS
   for other in (2, 4):  # the control: another number of drafts
     wrong = float(bounds.list_matching_probability(*laws, other))
-    assert abs(statistics.proportion_z(count, TRIALS, wrong)) > 5
+    assert abs(statistics.proportion_z(count, TRIALS, wrong)) > SIGMAS
 
 
 @pytest.mark.parametrize('method', ['specinfer', 'spectr'])
@@ -63,8 +64,8 @@ def test_rejection_stays_below_the_optimum(method, laws):
   count = first_acceptances(method)
   optimum = float(bounds.optimal_list_acceptance(*laws, 3))
   list_sampling = float(bounds.list_matching_probability(*laws, 3))
-  assert statistics.proportion_z(count, TRIALS, optimum) < 5
-  assert statistics.proportion_z(count, TRIALS, list_sampling) > 5
+  assert statistics.proportion_z(count, TRIALS, optimum) < SIGMAS
+  assert statistics.proportion_z(count, TRIALS, list_sampling) > SIGMAS
 
 
 def test_single_accepts_the_overlap(laws):
@@ -77,7 +78,7 @@ def test_beam_holds_the_likeliest_tokens(laws):
   """Depth 1 before anything is learned: the mean over pairs (a, tau)."""
   count = first_acceptances('gumbel_tree')
   list_sampling = float(bounds.list_matching_probability(*laws, 3))
-  assert statistics.proportion_z(count, TRIALS, list_sampling) > 5
+  assert statistics.proportion_z(count, TRIALS, list_sampling) > SIGMAS
   p, q = (np.asarray(law, np.float64) for law in laws)
   # So many trials by hand that the error of their share hardly counts.
   noise = np.random.default_rng(0).gumbel(size=(20 * TRIALS, len(p)))
@@ -97,4 +98,4 @@ def test_beam_holds_the_likeliest_tokens(laws):
   statistics.assert_proportion(count, TRIALS, share(worths))
   # The control: one race, the three smallest times.
   wrong = share(np.log(p) + noise)
-  assert abs(statistics.proportion_z(count, TRIALS, wrong)) > 5
+  assert abs(statistics.proportion_z(count, TRIALS, wrong)) > SIGMAS

@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,7 +52,9 @@ def test_expected_acceptance_is_the_mean_over_the_steps():
         ]
       )
   assert found.num_tokens == len(wanted) == out.lengths.sum()
-  np.testing.assert_allclose(found[:4], np.mean(wanted, axis=0), atol=2e-5)
+  # What float32 leaves of the least exact one, as its docstring has it, twice.
+  means = np.mean(wanted, axis=0)
+  np.testing.assert_allclose(found[:4], means, rtol=0, atol=2 * 3e-6)
   assert found.bound < found.gls < found.optimum
 
 
@@ -68,7 +69,9 @@ def test_laws_along_a_text_are_padded_alike_behind_it():
     len(laws.draft) == len(laws.target) == laws.rows.size == out.tokens.size
   )
   total = laws.target[laws.rows >= 0].sum(axis=1)
-  np.testing.assert_allclose(total, 1, rtol=1e-5)
+  # The sum of all, their quotients by it, the sum of those.
+  error = statistics.rounding(laws.target.shape[1])
+  np.testing.assert_allclose(total, 1, rtol=0, atol=error)
 
 
 def test_temperatures_and_lengths_of_texts_compile_nothing_new():
@@ -110,14 +113,12 @@ def test_common_atoms_hold_both_laws(top_k):
   p, q = analysis.common_atoms(*laws, 9)
   assert p.shape == q.shape == (2 * top_k or 9,)
   dense = [np.asarray(filters.probabilities(law, 9)) for law in laws]
-  distance = 0.5 * np.abs(dense[0] - dense[1]).sum()
-  np.testing.assert_allclose(0.5 * jnp.abs(p - q).sum(), distance, atol=1e-6)
   # The same joint law: every pair of masses stands there once.
   ours = sorted(zip(p.tolist(), q.tolist()))
   theirs = sorted(zip(*(law.tolist() for law in dense)))
   both = [pair for pair in ours if max(pair) > 0]
   wanted = [pair for pair in theirs if max(pair) > 0]
-  np.testing.assert_allclose(both, wanted, atol=1e-6)
+  np.testing.assert_array_equal(both, wanted)
 
 
 def test_calibration_counts_what_was_expected_and_what_came():
@@ -129,7 +130,7 @@ def test_calibration_counts_what_was_expected_and_what_came():
   out = generate(KEY, target, drafter, prompts, np.ones(64, int), options)
   found = analysis.calibration(out)
   calls = out.metrics.target_calls.sum()
-  np.testing.assert_allclose(
+  np.testing.assert_array_equal(
     found.accepted, out.metrics.accepted_per_position.sum(0) / calls
   )
   # Worths are probabilities: one node per depth at most is passed.
@@ -158,13 +159,13 @@ def test_names_of_others_for_the_same_counts():
   """vLLM: 1 + accepted / drafts, and accepted / drafted tokens."""
   _, _, out, _ = _text()
   figures = out.metrics
-  np.testing.assert_allclose(
+  np.testing.assert_array_equal(
     figures.mean_acceptance_length,
     1 + figures.accepted_per_position.sum(1) / figures.target_calls,
   )
-  np.testing.assert_allclose(
-    figures.draft_acceptance_rate * figures.drafted_tokens,
-    figures.accepted_tokens,
+  np.testing.assert_array_equal(
+    figures.draft_acceptance_rate,
+    figures.accepted_tokens / figures.drafted_tokens,
   )
 
 

@@ -10,7 +10,7 @@ import pytest
 from listcoupling.decoding.generate import generate
 from listcoupling.decoding.methods import METHODS
 from listcoupling.decoding.options import GenerateOptions
-from tests import fakes
+from tests import fakes, statistics
 
 VOCAB, ROWS, LENGTH = 6, 16, 9
 TARGET, (DRAFTER,) = fakes.random_pair(VOCAB, 0.8, 2)
@@ -93,4 +93,4 @@ def test_whole_paths_are_accepted_at_least_as_often_as_tokens(names):
     efficiency.append(out.metrics.block_efficiency)
   gain = efficiency[1].mean() - efficiency[0].mean()
   error = np.hypot(*(values.std() / np.sqrt(1000) for values in efficiency))
-  assert gain > 5 * error
+  assert gain > statistics.SIGMAS * error
