@@ -37,7 +37,7 @@ from listcoupling.experiments.language import (
 from listcoupling.models import attention_splash, cost, sharding, transformer
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
-from tests import fakes
+from tests import fakes, floats
 from tests.devices import training_cases
 from tests.experiments.language import fakes as letters
 from tests.models import attention_splash_test
@@ -91,9 +91,18 @@ def networks(results):
 
   @functools.cache  # seldom asked for
   def margins():
-    return analysis.canonical_margins(
+    """And what rounding changes of them: both logits of a race."""
+    texts = analysis.rows_of(rows, lengths, reference)
+    of_one = floats.apart(
+      lambda params: analysis.logits_along(
+        target._replace(params=params), texts
+      ),
+      target.params,
+    )
+    found = analysis.canonical_margins(
       key, target, rows, lengths, reference, OPTIONS
     )
+    return found, 2 * of_one
 
   for name, sizes in MESHES.items():
     out = text(mesh(sizes))
@@ -101,9 +110,10 @@ def networks(results):
     results[name] = {
       'tokens': int(out.lengths.sum()),
       'margins': [
-        float(margins()[row, differ[row].argmax()])
+        float(margins()[0][row, differ[row].argmax()])
         for row in np.flatnonzero(differ.any(axis=1))
       ],
+      'apart': margins()[1] if differ.any() else 0.0,
       'block_efficiency': float(out.metrics.block_efficiency.mean()),
     }
   placed = mesh(MESHES['tp'])

@@ -22,7 +22,7 @@ from listcoupling.training import (
   run_folder,
   vae,
 )
-from tests import fakes
+from tests import fakes, statistics
 from tests.training import tiny_text
 
 SIZES = TransformerConfig(512, 64, 2, 4, 2, 16, 128)
@@ -38,16 +38,61 @@ def settings(**changes):
   return config
 
 
-def nudged(state, terms):
-  """A copy of the state, each parameter off by the rounding of such a sum."""
-  leaves, tree = jax.tree.flatten(state.params)
+def apart(function, params, terms):
+  """Most that two results differ by if only sums of so many terms do.
+
+  As `floats.apart`, of compiled programs: every parameter is off by the
+  rounding of such a sum.
+
+  Args:
+    function: of parameters to an array.
+    params: about which it is taken.
+    terms: of the sums.
+
+  Returns:
+    SIGMAS standard deviations of a difference, of each element.
+  """
   rng, size = np.random.default_rng(0), np.finfo(np.float32).eps * terms**0.5
-  leaves = [
-    leaf * (1 + size * rng.normal(size=leaf.shape)).astype(np.float32)
-    for leaf in leaves
-  ]
-  state = state._replace(params=jax.tree.unflatten(tree, leaves))
-  return jax.tree.map(jnp.array, state)
+
+  def nudged(leaf):
+    off = 1 + size * rng.normal(size=leaf.shape)
+    return leaf * off.astype(np.float32)
+
+  found = [function(jax.tree.map(nudged, params)) for _ in range(8)]
+  deviation = np.std(found, axis=0, ddof=1)
+  return statistics.SIGMAS * np.sqrt(2) * deviation
+
+
+def replaced(state, params):
+  """A copy, for a program that is given it, with these parameters."""
+  return jax.tree.map(jnp.array, state._replace(params=params))
+
+
+def apart_later(config, folder, teacher=None) -> float:
+  """`apart` of the losses of a run that goes on from its checkpoint."""
+  texts = inputs.load_texts(config, folder, teacher)
+  sizes = language_model._model_config(config, texts)
+  job = language_model._job(config, folder, texts, teacher, None)
+  init = functools.partial(language_model.init_state, job.key, config, sizes)
+  train, evaluate = language_model.make_steps(
+    config, sizes, teacher and teacher.config, None
+  )
+  with run_folder.checkpoints(folder) as manager:
+    first, saved = run_folder.begin(manager, init, None)
+
+  def curve(params):
+    state, found = replaced(saved, params), []
+    for step in range(first, config.num_steps):
+      state, metrics = train(
+        state, job.tokens, job.key, step, job.teacher_params
+      )
+      found.append(metrics)
+    run = functools.partial(evaluate, state.params, job.teacher_params)
+    found.append(losses.mean_metrics(run, job.windows))
+    return [float(metrics['cross_entropy']) for metrics in found]
+
+  terms = config.batch_size * config.sequence_length
+  return apart(curve, saved.params, terms).max().item()
 
 
 def text_program(config, mesh=None):
@@ -78,14 +123,19 @@ def language(results):
   """Steps on one device and on eight."""
   config = settings()
   alone, state, args = text_program(config)
-  near = nudged(state, 16 * 32)
-  one, other = (text_losses(alone, each, args) for each in (state, near))
+  noise = apart(
+    lambda params: text_losses(alone, replaced(state, params), args)[0],
+    state.params,
+    16 * 32,
+  )
+  one = text_losses(alone, state, args)
   shared, state, args = text_program(config, make_mesh(data=2, fsdp=4))
   eight, placed = text_losses(shared, state, args)
   down = placed.params['layer_0']['down']
   results['language model'] = {
     'flops': shared.cost_analysis()['flops'] / alone.cost_analysis()['flops'],
-    'losses': [one[0], other[0], eight],
+    'losses': [one[0], eight],
+    'apart': noise.max().item(),
     'shard': list(down.sharding.shard_shape(down.shape)),
     'reused': alone.memory_analysis().alias_size_in_bytes,
     'state': sum(leaf.nbytes for leaf in jax.tree.leaves(one[1])),
@@ -170,15 +220,23 @@ def chunked_loss(results):
     step = jax.value_and_grad(functools.partial(loss, mesh=where), has_aux=True)
     found.append(jax.tree.map(np.asarray, jax.jit(step)(*pair)))
   losses.MOST_LOGITS = before
-  (whole, metrics), gradient = found[0]
-  rest = found[1:]
+  whole, *rest = ([flat(x) for x in each] for each in found)
+  step = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=2)
   results['chunked loss'] = {
-    'whole loss': [float(whole)] * 2,
-    'loss': [float(value) for (value, _), _ in rest],
-    'norm': largest(gradient, jax.tree.map(np.zeros_like, gradient)),
-    'gradient': max(largest(own, gradient) for _, own in rest),
-    'metrics': max(largest(own, metrics) for (_, own), _ in rest),
+    name: {
+      'apart': apart(
+        lambda params, part=part: flat(step(params, teacher, None)[part]),
+        *(student, 8 * 31),
+      ).max(),
+      'differences': [np.abs(own[part] - whole[part]).max() for own in rest],
+    }
+    for part, name in enumerate(('losses', 'gradients'))
   }
+
+
+def flat(tree):
+  """All its numbers, as float64."""
+  return np.concatenate([np.float64(x).ravel() for x in jax.tree.leaves(tree)])
 
 
 def largest(ours, theirs):
@@ -194,28 +252,39 @@ def images(results):
   model = vae_models.VAEConfig(**config.model)
   rng = np.random.default_rng(0)
   halves = rng.uniform(size=(2, 300, 8, 4)).astype(np.float32)
-  key, flops, curves = gumbel.seed_key(3), [], []
+  key, flops, curves, noise = gumbel.seed_key(3), [], [], None
   for mesh in (None, make_mesh(fsdp=8)):
     state = vae.init_state(key, config, model)
     args = vae._laid_out((key, *halves), mesh)
-    states = [state, nudged(state, 256 * 32)]
     if mesh is not None:
       places = vae.state_places(config, model, mesh)
-      states = [jax.tree.map(placement.put, state, places)]
+      state = jax.tree.map(placement.put, state, places)
     steps = vae.make_train_steps(config, model, mesh)
-    program = steps.lower(states[0], *args, 1).compile()
+    program = steps.lower(state, *args, 1).compile()
     flops.append(program.cost_analysis()['flops'])
-    for state in states:
-      curves.append([])
+
+    def curve(state, program=program, args=args):
+      found = []
       for _ in range(5):
         state = program(state, *args, 1)
-        curves[-1].append(float(state.totals['mse']))
+        found.append(float(state.totals['mse']))
+      return found, state
+
+    if mesh is None:
+      noise = apart(
+        lambda params, state=state: curve(replaced(state, params))[0],
+        state.params,
+        256 * 32,
+      )
+    own, state = curve(state)
+    curves.append(own)
   kernel = max(jax.tree.leaves(state.params), key=lambda leaf: leaf.size)
   results['image codec'] = {
     'shard': kernel.sharding.shard_shape(kernel.shape),
     'kernel': kernel.shape,
     'flops': flops[1] / flops[0],
     'losses': curves,
+    'apart': noise.max().item(),
   }
 
 
@@ -249,6 +318,8 @@ def another_mesh(results):
     return step, jax.tree.map(np.asarray, state)
 
   step, saved = state_of('run', first)
+  teacher = inputs.load_teacher(config)
+  found['apart'] = apart_later(config, folder / 'run', teacher)
   for name, mesh in (
     (str(dict(data=2, fsdp=4)), make_mesh(data=2, fsdp=4)),
     ('one device', None),

@@ -1,5 +1,6 @@
 """Rotary frequencies against their published formulas."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from listcoupling.models import rope
@@ -7,6 +8,7 @@ from listcoupling.models.transformer_config import (
   RopeScaling,
   TransformerConfig,
 )
+from tests import floats, statistics
 
 
 def test_llama3_frequencies():
@@ -27,20 +29,28 @@ def test_llama3_frequencies():
       smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
       expected.append((1 - smooth) * frequency / 8.0 + smooth * frequency)
   got = rope.frequencies(config)
-  np.testing.assert_allclose(got, expected, rtol=1e-5)
-  assert len({round(float(a / b), 3) for a, b in zip(got, plain)}) > 3
+  # Of the frequency and its inverse 1.5 units in the last place, 6 of the share
+  # that is kept where it is small and an eighth is left, 1.5 of the mix.
+  limit = statistics.rounding(9)
+  np.testing.assert_allclose(got, expected, rtol=limit)
+  mixed = (got < plain * (1 - limit)) & (got > plain / 8 * (1 + limit))
+  assert mixed.sum() > 1
 
 
 def test_a_part_of_a_head_is_rotated():
   config = TransformerConfig(*(8, 8, 1, 1, 1, 8, 8), rotary_dim=4)
   x = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 1, 8) + 1
-  cos, sin = rope.phases(config, np.asarray([[3]], np.int32))
-  turned = np.asarray(rope.rotate(x, cos, sin))[0, 0, 0, 0]
+
+  def turn(x, positions):
+    return rope.rotate(x, *rope.phases(config, positions))
+
+  arguments = jnp.asarray(x), jnp.asarray([[3]])
+  turned, limit = turn(*arguments)[0, 0, 0, 0], floats.apart(turn, *arguments)
   np.testing.assert_array_equal(turned[4:], x[0, 0, 0, 0, 4:])
   angles = 3 * 10000.0 ** -np.asarray([0, 0.5])
   pairs = (x[..., :2] + 1j * x[..., 2:4])[0, 0, 0, 0] * np.exp(1j * angles)
-  np.testing.assert_allclose(turned[:2], pairs.real, rtol=1e-5)
-  np.testing.assert_allclose(turned[2:4], pairs.imag, rtol=1e-5)
+  np.testing.assert_allclose(turned[:2], pairs.real, rtol=0, atol=limit)
+  np.testing.assert_allclose(turned[2:4], pairs.imag, rtol=0, atol=limit)
 
 
 def test_yarn_keeps_fast_pairs_and_stretches_slow_ones():
@@ -50,6 +60,6 @@ def test_yarn_keeps_fast_pairs_and_stretches_slow_ones():
     TransformerConfig(*sizes, rope_scaling=scaling)
   )
   turns = 1024 * 10000.0 ** -(np.arange(0, 64, 2) / 64) / (2 * np.pi)
-  np.testing.assert_allclose(ratio[turns > 40], 1, rtol=1e-5)
-  np.testing.assert_allclose(ratio[turns < 0.8], 4, rtol=1e-5)
-  assert (np.diff(ratio) >= -1e-5).all() and 1.1 < ratio[turns > 1][-2] < 4
+  np.testing.assert_array_equal(ratio[turns > 40], 1)
+  np.testing.assert_array_equal(ratio[turns < 0.8], 4)
+  assert (np.diff(ratio) >= 0).all() and 1.1 < ratio[turns > 1][-2] < 4
