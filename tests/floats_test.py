@@ -62,6 +62,6 @@ def test_one_rounding_is_one_rounding():
   assert 2**-24 < worst <= 2**-23 < bound < most
 
 
-def test_sums_of_unknown_length_are_refused():
+def test_what_is_not_counted_is_refused():
   with pytest.raises(AssertionError, match='scatter-add is not counted'):
     floats.apart(lambda rows: jnp.zeros(9).at[rows.astype(int)].add(rows), ROWS)
