@@ -1,6 +1,5 @@
 import functools
 import itertools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +34,6 @@ def _roundings(function, p, q, *rest):
   """Most that roundings to float32 add up to, those of the laws included."""
   p, q = jnp.asarray(p, jnp.float32), jnp.asarray(q, jnp.float32)
   return floats.apart(lambda p, q: function(1.0 * p, 1.0 * q, *rest), p, q)
-
-
-def _promised(function, dtype='float32'):
-  """The error that a docstring promises."""
-  words = ' '.join(function.__doc__.split())
-  return float(re.search(rf'(\S+) in {dtype}', words)[1])
 
 
 def test_total_variation_and_pair_probabilities_on_paper():
@@ -105,7 +98,7 @@ def test_list_matching_probability_by_nested_quadrature(name):
     assert exact.dtype == jnp.float64
     error = len(drafts) * np.exp(reference.FIRST)  # the race ends before
     error += reference.ASKED
-    error += _promised(bounds.list_matching_probability, 'float64')
+    error += floats.promised(bounds.list_matching_probability, 'float64')
     assert abs(float(exact) - expected) < error
     if name == 'alike':
       alone = bounds.list_matching_probability(P, Q, 3)
@@ -176,9 +169,9 @@ def test_float32_is_accurate_at_ten_thousand_atoms(kind):
       double = float(function(p, q, 8))
     error = _roundings(function, p, q, 8)
     if function is bounds.list_matching_probability:
-      error = _promised(function)
+      error = floats.promised(function)
     if function is without:
-      error += _promised(bounds._outside_prefix_probabilities)
+      error += floats.promised(bounds._outside_prefix_probabilities)
     assert abs(single - double) < error
 
 
@@ -190,7 +183,9 @@ def test_pair_probability_at_vocabulary_scale():
   single = float(bounds.gumbel_coupling_probability(p, q))
   with jax.enable_x64(True):
     double = float(bounds.gumbel_coupling_probability(p, q))
-  assert abs(single - double) < _promised(bounds.gumbel_coupling_probability)
+  assert abs(single - double) < floats.promised(
+    bounds.gumbel_coupling_probability
+  )
   few = np.argsort(p)[:-3:-1]  # two heavy atoms against the definition
   terms = [
     1 / np.maximum(p / p[j], q / q[j]).sum() for j in few if q[j] * p[j] > 0
@@ -205,14 +200,14 @@ def test_optimum_is_the_linear_program(num_drafts, replace):
     expected = reference.optimal_list_acceptance(p, q, num_drafts, replace)
     error = WIDE
     if num_drafts > 1 and not replace:
-      error += _promised(bounds._outside_prefix_probabilities, 'float64')
+      error += floats.promised(bounds._outside_prefix_probabilities, 'float64')
     with jax.enable_x64(True):
       optimum = float(
         bounds.optimal_list_acceptance(p, q, num_drafts, replace=replace)
       )
       match = float(bounds.list_matching_probability(p, q, num_drafts))
     assert abs(optimum - expected) < error
-    most = _promised(bounds.list_matching_probability, 'float64') + WIDE
+    most = floats.promised(bounds.list_matching_probability, 'float64') + WIDE
     assert match <= (expected + most if replace else 1)
     if num_drafts > 1 and p is R:  # control: the two optima differ
       other = reference.optimal_list_acceptance(p, q, num_drafts, not replace)
@@ -423,7 +418,7 @@ def test_quadrature_rules_are_converged(monkeypatch):
     monkeypatch.setattr(bounds, '_log_nodes', shifted)
     fine = jax.jit(lambda *laws: integrals(*laws))(*laws)
     rules = bounds._rescue_integral, bounds._outside_prefix_probabilities
-    errors = [WIDE + 2 * _promised(rule, 'float64') for rule in rules]
+    errors = [WIDE + 2 * floats.promised(rule, 'float64') for rule in rules]
     for ours, other, error in zip(coarse, fine, errors, strict=True):
       np.testing.assert_allclose(ours, other, rtol=0, atol=error)
     # The larger the prefix, the rarer an arrival outside.

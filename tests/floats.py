@@ -5,6 +5,8 @@ program is followed by a random change of the size of its rounding, and the
 results scatter as they would under another order of sums.
 """
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,12 @@ def apart(function, *arguments) -> float:
   ]
   deviation = np.std(np.float64(found), axis=0, ddof=1).max() / _LARGER
   return float(SIGMAS * np.sqrt(2) * deviation)
+
+
+def promised(function, dtype='float32') -> float:
+  """The error that a docstring promises."""
+  words = ' '.join(function.__doc__.split())
+  return float(re.search(rf'(\S+) in {dtype}', words)[1])
 
 
 def _run(program, consts, arguments, rng):
