@@ -5,6 +5,8 @@ program is followed by a random change of the size of its rounding, and the
 results scatter as they would under another order of sums.
 """
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,16 +22,20 @@ _CALLS = {'closed_call', 'custom_jvp_call', 'custom_vjp_call', 'jit', 'remat2'}
 # What moves numbers, or chooses among them, rounds nothing.
 _EXACT = frozenset(
   'abs broadcast_in_dim clamp concatenate copy cummax dynamic_slice '
-  'dynamic_update_slice gather max min neg pad reduce_max reduce_min reshape '
-  'rev scatter select_n sign slice sort split squeeze stop_gradient top_k '
-  'transpose'.split()
+  'dynamic_update_slice gather iota max min neg pad reduce_max reduce_min '
+  'reshape rev scatter select_n sign slice sort split squeeze stack '
+  'stop_gradient top_k transpose'.split()
 )
-# Sums whose number of terms is not known here.
-_UNKNOWN = {'cumlogsumexp', 'conv_general_dilated', 'scatter-add'}
-# Two units in the last place; of sums, products and quotients it is a half.
+# Half a unit in the last place; loops are taken as one operation.
+_ROUNDED = frozenset(
+  'add add_any cond convert_element_type div integer_pow mul rem scan sqrt '
+  'square sub while'.split()
+)
+_SUMS = {'cumsum', 'dot_general', 'reduce_sum'}
+# Two units.
 _FUNCTIONS = frozenset(
-  'cos erf erf_inv exp exp2 expm1 lgamma log log1p logistic pow rsqrt sin tan '
-  'tanh'.split()
+  'cos erf erf_inv erfc exp exp2 expm1 lgamma log log1p logistic pow rsqrt sin '
+  'tan tanh'.split()
 )
 
 
@@ -56,6 +62,12 @@ def apart(function, *arguments) -> float:
   return float(SIGMAS * np.sqrt(2) * deviation)
 
 
+def promised(function, dtype='float32') -> float:
+  """The error that a docstring promises."""
+  words = ' '.join(function.__doc__.split())
+  return float(re.search(rf'(\S+) in {dtype}', words)[1])
+
+
 def _run(program, consts, arguments, rng):
   """Results of a program whose operations are each followed by a change."""
   known = dict(zip(program.constvars, consts, strict=True))
@@ -68,8 +80,8 @@ def _run(program, consts, arguments, rng):
     operands = [*map(value, eqn.invars)]
     if eqn.primitive.name in _CALLS:
       inner = eqn.params.get('jaxpr') or eqn.params['call_jaxpr']
-      consts = getattr(inner, 'consts', ())
-      results = _run(getattr(inner, 'jaxpr', inner), consts, operands, rng)
+      own = getattr(inner, 'consts', ())
+      results = _run(getattr(inner, 'jaxpr', inner), own, operands, rng)
     else:
       results = _bind(eqn, operands)
       results = [_changed(eqn, operands, result, rng) for result in results]
@@ -87,13 +99,14 @@ def _changed(eqn, operands, result, rng):
   """A result and its rounding, enlarged."""
   if result.dtype != jnp.float32 or eqn.primitive.name in _EXACT:
     return result
-  assert eqn.primitive.name not in _UNKNOWN, f'{eqn.primitive} is not counted'
-  size, roundings = jnp.abs(result), 1.0
-  if terms := _terms(eqn, operands, result):
+  name, size, roundings = eqn.primitive.name, jnp.abs(result), 1.0
+  assert name in _ROUNDED | _SUMS | _FUNCTIONS, f'{name} is not counted'
+  if name in _SUMS:
     # Partial sums are as large as the sum, or as a walk of random signs.
     (squares,) = _bind(eqn, [jnp.square(x) for x in operands])
-    size, roundings = jnp.maximum(size, jnp.sqrt(squares)), np.sqrt(terms)
-  elif eqn.primitive.name in _FUNCTIONS:
+    size = jnp.maximum(size, jnp.sqrt(squares))
+    roundings = np.sqrt(_terms(eqn, operands, result))
+  elif name in _FUNCTIONS:
     roundings = 4.0
   unit = np.finfo(np.float32).eps / 2  # the most; errors up to it are uniform
   deviation = _LARGER * roundings * unit / np.sqrt(3)
@@ -101,13 +114,11 @@ def _changed(eqn, operands, result, rng):
 
 
 def _terms(eqn, operands, result):
-  """Numbers in each sum; 0 where the operation is none."""
+  """Numbers in each sum."""
   match eqn.primitive.name:
     case 'dot_general':
       (axes, _), _ = eqn.params['dimension_numbers']
       return np.prod([operands[0].shape[axis] for axis in axes], dtype=float)
-    case 'reduce_sum':
-      return operands[0].size / result.size
     case 'cumsum':
       return operands[0].shape[eqn.params['axis']]
-  return 0
+  return operands[0].size / result.size

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from tests import floats
+from tests import floats, statistics
 
 WEIGHTS = jax.random.normal(jax.random.key(0), (2, 256, 256)) / 16
 ROWS = jax.random.normal(jax.random.key(1), (40, 256))
@@ -35,7 +36,7 @@ def test_orders_of_sums_are_within_and_near(name):
     jnp.abs(function(ROWS, orders.permutation(256)) - exact).max()
     for _ in range(20)
   ]
-  assert 0.01 * bound < max(found) < bound
+  assert 0 < max(found) < bound
   # Control: a single number of 10240 that is off by a hundredth is seen.
   wrong = function(ROWS.at[0, 0].multiply(1.01), jnp.arange(256))
   assert jnp.abs(wrong - exact).max() > bound
@@ -54,9 +55,13 @@ def test_one_rounding_is_one_rounding():
   bound = floats.apart(lambda rows: rows * rows[::-1], rows)
   exact = np.float64(rows) * np.float64(rows[::-1])
   worst = np.abs(np.float64(rows * rows[::-1]) - exact).max()
-  assert 2**-24 < worst <= 2**-23 < bound < 2**-19
+  # The largest of so many estimates, were all products as large as 4.
+  law = stats.chi2(floats._SAMPLES - 1)
+  excess = law.isf(statistics.LEVEL / rows.size) / (floats._SAMPLES - 1)
+  most = statistics.SIGMAS * np.sqrt(2 * excess / 3) * 2**-22
+  assert 2**-24 < worst <= 2**-23 < bound < most
 
 
-def test_sums_of_unknown_length_are_refused():
+def test_what_is_not_counted_is_refused():
   with pytest.raises(AssertionError, match='scatter-add is not counted'):
     floats.apart(lambda rows: jnp.zeros(9).at[rows.astype(int)].add(rows), ROWS)

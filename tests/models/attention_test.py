@@ -39,6 +39,16 @@ def in_rows(dtype='float32'):
   return queries.swapaxes(1, 2).reshape(2, 2, 6, 8), keys, values
 
 
+def written_out(rows, keys, values, mask):
+  """The softmax by its formula: what it loses is no bug of ours."""
+  scores = jnp.einsum('bjre,bjce->bjrc', rows, keys) * rows.shape[-1] ** -0.5
+  seen = jnp.repeat(mask, rows.shape[2] // mask.shape[1], axis=1)[:, None]
+  scores = jnp.where(seen, scores, -1e30)
+  weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+  weights = weights / weights.sum(-1, keepdims=True)
+  return jnp.einsum('bjrc,bjce->bjre', weights, values)
+
+
 def apart(rows, keys, values, mask):
   """Most that roundings alone set two softmaxes apart.
 
@@ -50,7 +60,7 @@ def apart(rows, keys, values, mask):
     some = np.argsort(~seen, kind='stable')[:count]
     arrays = (leaf[row][None, :, some] for leaf in (keys, values))
     arrays = rows[row][None], *arrays, mask[row][None, :, some]
-    limits.append(floats.apart(attention._attend_all, *arrays))
+    limits.append(floats.apart(written_out, *arrays))
   return max(limits)
 
 
@@ -62,7 +72,7 @@ def apart_in_bfloat16(rows, keys, values, mask):
   rows, keys, values = (x.astype(jnp.float32) for x in (rows, keys, values))
   places = jnp.eye(mask.shape[-1])  # mixed by the weights: these themselves
   places = jnp.broadcast_to(places, (*keys.shape[:3], mask.shape[-1]))
-  weights = attention._attend_all(rows, keys, places, mask)
+  weights = written_out(rows, keys, places, mask)
   unit = float(jnp.finfo(jnp.bfloat16).eps) / 2
   deviation = unit / 3**0.5 * jnp.sqrt(weights**2 @ values**2)
   both = statistics.SIGMAS * 2**0.5 * deviation

@@ -16,7 +16,7 @@ import pytest
 import listcoupling as lc
 from listcoupling.decoding import drafters
 from listcoupling.models import pretrained, transformer
-from tests import floats
+from tests.models import limits
 
 FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
@@ -36,8 +36,7 @@ def fixture(name):
 def limit(name):
   """Most that roundings alone set two ways to compute the logits apart."""
   model, expected = fixture(name)
-  logits = functools.partial(transformer.causal_logits, model.config)
-  return floats.apart(logits, model.params, expected['prompts'])
+  return limits.apart(model.config, model.params, expected['prompts'])
 
 
 @functools.lru_cache
@@ -67,9 +66,11 @@ def test_logits(name):
   model, expected = fixture(name)
   logits = full_logits(model.config, model.params, expected['prompts'])
   assert worst(logits, expected) < limit(name)
-  # In bfloat16 roundings are so much larger.
-  larger = jnp.finfo(jnp.bfloat16).eps / jnp.finfo(jnp.float32).eps
-  assert limit(name) < worst_in_bfloat16(name) < larger * limit(name)
+  most = limits.worst_in_bfloat16(
+    model.config, model.params, expected['prompts']
+  )
+  assert limit(name) < worst_in_bfloat16(name) < most
+  assert worst(0 * logits, expected) > most  # control: zeros are seen
 
 
 # What tells the families apart, left out: the figures must notice.

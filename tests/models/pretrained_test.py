@@ -1,7 +1,6 @@
 """Hugging Face directories: right numbers in, same bytes out, or refused."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import pickle
@@ -29,7 +28,8 @@ from listcoupling.models.transformer_config import (
   RopeScaling,
   TransformerConfig,
 )
-from tests import floats, statistics
+from tests import statistics
+from tests.models import limits
 
 BASE = TransformerConfig(
   vocab_size=300,
@@ -135,8 +135,7 @@ def test_loaded_model_computes_what_the_names_say(family, tmp_path):
   tokens = np.random.default_rng(1).integers(0, 300, 9)
   logits = full_logits(config, model.params, tokens[None])
   expected = reference_logits(config, tensors, tokens)
-  of_config = functools.partial(transformer.causal_logits, config)
-  limit = floats.apart(of_config, model.params, tokens[None])
+  limit = limits.apart(config, model.params, tokens[None])
   np.testing.assert_allclose(logits[0], expected, rtol=0, atol=limit)
   # Negative control: two query heads swapped are two other heads.
   name = 'model.layers.0.self_attn.q_proj.weight'

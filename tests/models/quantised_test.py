@@ -31,6 +31,10 @@ def read_back(small):
   return np.float64(values) * (scales[:, None] if is_table else scales)
 
 
+def written_out(x, values, scales):
+  return jnp.tensordot(x, values * scales[None], 1)
+
+
 def errors(model, small):
   """Tree of the model: what its copy of few bits is off by, 0 where exact."""
   return jax.tree.map(
@@ -75,7 +79,8 @@ def test_product_is_that_of_the_nearest_kernel(bits, shape):
     assert ours.sum() < (most - slack).sum()
   x = rng.normal(size=(2, 3, shape[0])).astype(np.float32)
   out = quantised.product(jnp.asarray(x), small)
-  limit = floats.apart(quantised.product, jnp.asarray(x), small)
+  scales = np.asarray(small.scales)
+  limit = floats.apart(written_out, x, np.float32(whole / scales), scales)
   expected = np.tensordot(x, whole, 1)
   np.testing.assert_allclose(out, expected, rtol=0, atol=limit)
   assert out.dtype == jnp.float32
@@ -178,7 +183,10 @@ def test_kernels_stay_small_in_a_loop():
   size, num_kernels = 256, 6
   rng = np.random.default_rng(0)
   kernels = [
-    quantised.quantise(jnp.asarray(rng.normal(size=(size, size)), 'float32'), 8)
+    # Of a gain that lets roundings die out, where larger ones are chaos.
+    quantised.quantise(
+      jnp.float32(rng.normal(size=(size, size)) / size**0.5), 8
+    )
     for _ in range(num_kernels)
   ]
 
@@ -204,9 +212,19 @@ def test_kernels_stay_small_in_a_loop():
   # Negative control: taken out of the loop, all of them are floats at once.
   if jax.default_backend() == 'cpu':
     assert temporary[naive] > (num_kernels - 1) * one
-  np.testing.assert_array_equal(
-    run(quantised.product, x, kernels), run(naive, x, kernels)
-  )
+
+  def unrolled(x, kernels):
+    for values, scales in kernels * 5:
+      x = jnp.tanh(written_out(x, values, scales))
+    return x
+
+  arrays = [(jnp.float32(k.values), k.scales) for k in kernels]
+  limit = floats.apart(unrolled, x, arrays)
+  ours = run(quantised.product, x, kernels)
+  np.testing.assert_allclose(ours, run(naive, x, kernels), rtol=0, atol=limit)
+  # Negative control: one kernel for another.
+  other = run(quantised.product, x, [kernels[1], *kernels[1:]])
+  assert np.abs(ours - other).max() > limit
 
 
 def test_an_int8_copy_drafts_well():

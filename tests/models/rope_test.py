@@ -44,8 +44,13 @@ def test_a_part_of_a_head_is_rotated():
   def turn(x, positions):
     return rope.rotate(x, *rope.phases(config, positions))
 
-  arguments = jnp.asarray(x), jnp.asarray([[3]])
-  turned, limit = turn(*arguments)[0, 0, 0, 0], floats.apart(turn, *arguments)
+  def written_out(x):
+    angles = 3 * 10000.0 ** -jnp.asarray([0, 0.5])
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    return jnp.stack([x[0] * cos - x[1] * sin, x[0] * sin + x[1] * cos])
+
+  turned = turn(jnp.asarray(x), jnp.asarray([[3]]))[0, 0, 0, 0]
+  limit = floats.apart(written_out, x[0, 0, 0, 0, :4].reshape(2, 2))
   np.testing.assert_array_equal(turned[4:], x[0, 0, 0, 0, 4:])
   angles = 3 * 10000.0 ** -np.asarray([0, 0.5])
   pairs = (x[..., :2] + 1j * x[..., 2:4])[0, 0, 0, 0] * np.exp(1j * angles)

@@ -16,7 +16,7 @@ from listcoupling.models.transformer_config import (
   RopeScaling,
   TransformerConfig,
 )
-from tests import floats
+from tests.models import limits
 
 TINY = TransformerConfig(
   vocab_size=29,
@@ -57,8 +57,7 @@ def full_logits(tokens):
 @functools.lru_cache
 def limit():
   """Most that roundings alone set two forms of the network apart."""
-  logits = functools.partial(transformer.causal_logits, TINY)
-  return floats.apart(logits, tiny_params(), random_tokens(2, 3, 12))
+  return limits.apart(TINY, tiny_params(), random_tokens(2, 3, 12))
 
 
 def _padded(tokens):

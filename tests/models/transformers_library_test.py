@@ -4,7 +4,6 @@ Skipped without torch and transformers; `parity_test` holds their figures.
 """
 
 import dataclasses
-import functools
 import json
 
 import jax
@@ -15,8 +14,8 @@ from scipy import stats
 
 import listcoupling as lc
 from listcoupling.models import pretrained, transformer
-from tests import floats, statistics
-from tests.models import make_fixtures
+from tests import statistics
+from tests.models import limits, make_fixtures
 
 torch = pytest.importorskip(
   'torch', reason="needs torch: pip install -e '.[baselines]'"
@@ -52,8 +51,8 @@ def worst(peer, model, change=None):
 
 def limit(model):
   """Most that roundings alone set two ways to compute the logits apart."""
-  logits = functools.partial(transformer.causal_logits, model.config)
-  return floats.apart(logits, model.params, make_fixtures.random_prompts(1))
+  prompts = make_fixtures.random_prompts(1)
+  return limits.apart(model.config, model.params, prompts)
 
 
 def test_logits(pair):
