@@ -86,7 +86,7 @@ def test_match_rate_is_the_exact_one_without_labels(unlabelled):
   exact = float(bounds.list_matching_probability(P, Q, K))
   statistics.assert_proportion(matches, TRIALS, exact)
   one = float(bounds.list_matching_probability(P[:1], Q, 1))
-  assert abs(statistics.proportion_z(matches, TRIALS, one)) > 5
+  assert abs(statistics.proportion_z(matches, TRIALS, one)) > statistics.SIGMAS
 
 
 def _tight_bound(j):
@@ -104,7 +104,7 @@ def test_match_rate_obeys_the_conditional_bound(drawn):
   for j in np.flatnonzero(Q):
     here = index == j
     z = statistics.proportion_z(hit[here].sum(), here.sum(), _tight_bound(j))
-    assert z > -5, (j, z)
+    assert z > -statistics.SIGMAS, (j, z)
 
 
 def test_another_key_at_the_decoders_breaks_the_bound():
@@ -120,7 +120,8 @@ def test_another_key_at_the_decoders_breaks_the_bound():
   # With the right key P[match | Y = 0] = 1 here: p is q within the label.
   alone = Q[0] / Q[LABELS == 0].sum()
   statistics.assert_proportion(hits.sum(), hits.size, alone)
-  assert statistics.proportion_z(hits.sum(), hits.size, _tight_bound(0)) < -5
+  z = statistics.proportion_z(hits.sum(), hits.size, _tight_bound(0))
+  assert z < -statistics.SIGMAS
 
 
 def test_a_shared_race_is_one_race():
@@ -255,14 +256,14 @@ def test_match_rate_of_groups_obeys_the_bound_for_random_labels():
     )
     excess = 1 - match - bound
     error = excess.std() / np.sqrt(trials)
-    assert -0.25 < excess.mean() < 5 * error, num_groups
+    assert -0.25 < excess.mean() < statistics.SIGMAS * error, num_groups
     # Control: with 16 times the messages the bound would be broken.
     loose = np.asarray(
       bounds.codebook_error_bound(
         q[index], p[:, index].T, 256, num_groups=num_groups
       )
     )
-    assert (1 - match - loose).mean() > 5 * error
+    assert (1 - match - loose).mean() > statistics.SIGMAS * error
 
 
 def test_a_group_without_candidates_of_the_message_takes_those_of_others():

@@ -31,7 +31,8 @@ def test_limits_by_hand():
 )
 def test_lloyd_max_is_that_of_max_1960(levels, mse):
   found = baselines.lloyd_max_mse(levels)
-  last = 10.0 ** (2 - len(mse))  # one of his last digit
+  # One of his last digit: he cut what he left out, and did not round it.
+  last = 10.0 ** (2 - len(mse))
   assert found == pytest.approx(float(mse), rel=0, abs=last)
   assert baselines.lloyd_max_mse(levels, 0.2) == 0.2 * found
 
@@ -248,4 +249,4 @@ def test_knowing_the_seed_helps_as_published():
   )
   best = np.minimum.accumulate(np.asarray(error)[:, 0], -1)  # [R, K]
   gain = 10 * np.log10(np.nanmin(out.squared_error[:, 0], -1) / best)
-  assert np.all(gain.mean(0) > 5 * gain.std(0) / np.sqrt(2000))
+  assert np.all(gain.mean(0) > statistics.SIGMAS * gain.std(0) / np.sqrt(2000))

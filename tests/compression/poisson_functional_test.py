@@ -311,11 +311,11 @@ def test_kinds_of_settings_differ():
   """The control of the test above."""
   error = np.nanmin(_many().squared_error[:, :, 1], -1)  # [R, J]
   gain = np.log(error[:, 0]) - np.log(error[:, 2])
-  assert gain.mean() > 5 * gain.std() / np.sqrt(_R)
+  assert gain.mean() > statistics.SIGMAS * gain.std() / np.sqrt(_R)
   root = np.sqrt(error)
   same = np.abs(root[:, 2] - root[:, 4]) < roundings.of_trials(V)[0]
   # Other labels, another choice in most trials.
-  assert statistics.proportion_z(same.sum(), _R, 0.5) < -5
+  assert statistics.proportion_z(same.sum(), _R, 0.5) < -statistics.SIGMAS
 
 
 def test_a_decoder_without_side_information_is_one_that_sees_noise():
@@ -333,7 +333,7 @@ def test_a_decoder_without_side_information_is_one_that_sees_noise():
   roots = np.sqrt(errors)
   assert np.abs(roots[0] - roots[1]).max() < statistics.SIGMAS / 1e10**0.5
   gain = errors[0][:, 1] - errors[0][:, 0]
-  assert gain.mean() > 5 * gain.std() / np.sqrt(len(gain))
+  assert gain.mean() > statistics.SIGMAS * gain.std() / np.sqrt(len(gain))
 
 
 def test_trials_do_not_depend_on_their_batch():

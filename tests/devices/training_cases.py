@@ -38,11 +38,12 @@ def settings(**changes):
   return config
 
 
-def apart(function, params, terms):
-  """Most that two results differ by if only sums of so many terms do.
+def spread(function, params, terms):
+  """Spread of results where every parameter is off by a sum's roundings.
 
-  As `floats.apart`, of compiled programs: every parameter is off by the
-  rounding of such a sum.
+  A model of how far two compiled programs of one formula are apart, which sum
+  so many terms in other orders, and no count of their roundings, as
+  `floats.apart` is: parameters alone are changed, by a walk of random signs.
 
   Args:
     function: of parameters to an array.
@@ -69,7 +70,7 @@ def replaced(state, params):
 
 
 def apart_later(config, folder, teacher=None) -> float:
-  """`apart` of the losses of a run that goes on from its checkpoint."""
+  """`spread` of the losses of a run that goes on from its checkpoint."""
   texts = inputs.load_texts(config, folder, teacher)
   sizes = language_model._model_config(config, texts)
   job = language_model._job(config, folder, texts, teacher, None)
@@ -92,7 +93,7 @@ def apart_later(config, folder, teacher=None) -> float:
     return [float(metrics['cross_entropy']) for metrics in found]
 
   terms = config.batch_size * config.sequence_length
-  return apart(curve, saved.params, terms).max().item()
+  return spread(curve, saved.params, terms).max().item()
 
 
 def text_program(config, mesh=None):
@@ -123,7 +124,7 @@ def language(results):
   """Steps on one device and on eight."""
   config = settings()
   alone, state, args = text_program(config)
-  noise = apart(
+  noise = spread(
     lambda params: text_losses(alone, replaced(state, params), args)[0],
     state.params,
     16 * 32,
@@ -224,7 +225,7 @@ def chunked_loss(results):
   step = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=2)
   results['chunked loss'] = {
     name: {
-      'apart': apart(
+      'apart': spread(
         lambda params, part=part: flat(step(params, teacher, None)[part]),
         *(student, 8 * 31),
       ).max(),
@@ -271,7 +272,7 @@ def images(results):
       return found, state
 
     if mesh is None:
-      noise = apart(
+      noise = spread(
         lambda params, state=state: curve(replaced(state, params))[0],
         state.params,
         256 * 32,

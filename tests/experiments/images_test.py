@@ -429,7 +429,7 @@ def test_side_information_is_swept(tmp_path):
   for m in (1, 2):  # who knows more errs less
     knows_nothing, knows = (by_name[name, m] for name in names)
     error = np.hypot(knows_nothing['mse_se'], knows['mse_se'])
-    assert knows['mse'] < knows_nothing['mse'] - 5 * error
+    assert knows['mse'] < knows_nothing['mse'] - statistics.SIGMAS * error
   blind = by_name['none', 2]
   assert not blind['is_chosen'] and blind['ahead'] < -3 * blind['ahead_se']
   noisy = by_name['noisy_8x4_0.2', 2]

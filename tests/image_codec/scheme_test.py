@@ -12,7 +12,7 @@ from listcoupling.compression import codec, lattices
 from listcoupling.data import side_information
 from listcoupling.image_codec import scheme as schemes
 from listcoupling.models import codeword_decoder
-from tests import statistics
+from tests import floats, statistics
 from tests.image_codec import fakes
 
 R, N, K, V, S = 1500, 128, 2, 0.1, 0.3
@@ -174,12 +174,34 @@ def test_more_decoders_and_images_leave_the_first_alone(images, prepared):
     KEY, images[0][:7],
     jnp.concatenate([images[1][:7], images[1][:7, :1]], 1), _settings(),
   )  # fmt: skip
-  np.testing.assert_array_equal(
-    more.codebook.latents, prepared.codebook.latents[:7]
-  )
-  np.testing.assert_array_equal(
-    more.decoder_log_weights[:, :K], prepared.decoder_log_weights[:7]
-  )
+  # Their programs are others: of other sizes.
+  latents, sides = prepared.codebook.latents[:7], images[1][:7]
+
+  def drawn(uniform):
+    return np.sqrt(2, dtype=np.float32) * jax.scipy.special.erfinv(uniform)
+
+  def weights(uniform):
+    return jnp.stack(
+      [
+        TOY.networks.estimate(2.0, drawn(uniform), sides[:, k, None])
+        for k in range(K)
+      ],
+      1,
+    )
+
+  uniform = jax.scipy.special.erf(latents / np.sqrt(2, dtype=np.float32))
+  for found, wanted, formula in (
+    (more.codebook.latents, latents, drawn),
+    (
+      more.decoder_log_weights[:, :K],
+      prepared.decoder_log_weights[:7],
+      weights,
+    ),
+  ):
+    error = floats.apart(formula, uniform)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=error)
+    with pytest.raises(AssertionError):  # control: of other images
+      np.testing.assert_allclose(found[::-1], wanted, rtol=0, atol=error)
 
 
 def _misled(prepared):
