@@ -1,6 +1,5 @@
 """The comparison with transformers: its checkpoints, ratios and files."""
 
-import functools
 import sys
 from unittest import mock
 
@@ -13,7 +12,7 @@ from listcoupling.experiments.benchmarks import baselines, speed
 from listcoupling.models import transformer
 from listcoupling.models.random_pair import random_pair
 from listcoupling.models.transformer_config import TransformerConfig
-from tests import floats
+from tests.models import limits
 
 
 @pytest.mark.parametrize(
@@ -137,8 +136,7 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
   target = random_pair(jax.random.key(0), **speed.SIZES['1M'])[0]
   size = target.config.vocab_size, (2, baselines._PROMPT)
   tokens = np.random.default_rng(0).integers(*size)
-  logits = functools.partial(transformer.causal_logits, target.config)
-  error = floats.apart(logits, target.params, tokens)
+  error = limits.apart(target.config, target.params, tokens)
   for row in rows:
     assert row['logit_difference'] < error
     assert 0.6 < row['overlap'] < 0.9
