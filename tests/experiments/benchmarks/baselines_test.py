@@ -134,8 +134,9 @@ def test_both_libraries_in_one_table(tmp_path, monkeypatch):
   assert by_method['assisted, L=4']['block_efficiency'] > 1
   assert by_method['single']['block_efficiency'] > 1
   target = random_pair(jax.random.key(0), **speed.SIZES['1M'])[0]
-  size = target.config.vocab_size, (2, baselines._PROMPT)
-  tokens = np.random.default_rng(0).integers(*size)
+  tokens = np.random.default_rng(0).integers(
+    target.config.vocab_size, size=(2, baselines._PROMPT)
+  )
   error = limits.apart(target.config, target.params, tokens)
   for row in rows:
     assert row['logit_difference'] < error
