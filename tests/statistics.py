@@ -43,10 +43,9 @@ def proportion_z(successes, trials, probability):
   )
   variance = trials * probability * (1 - probability)
   miss = successes - trials * probability
-  degenerate = variance < 1e-9
-  z = miss / np.sqrt(np.where(degenerate, 1.0, variance))
-  certain = np.where(np.abs(miss) < 1e-3, 0.0, np.inf)
-  return np.where(degenerate, certain, z)
+  z = miss / np.sqrt(np.where(variance == 0, 1.0, variance))
+  certain = np.where(miss == 0, 0.0, np.inf)
+  return np.where(variance == 0, certain, z)
 
 
 def assert_proportion(successes, trials, probability):
