@@ -4,6 +4,8 @@ import gc
 import os
 import resource
 import shutil
+import signal
+import sys
 import tempfile
 from importlib import metadata
 
@@ -95,6 +97,23 @@ def _compiler(request):
   jax.config.update(name, before and wanted not in _OPTIMIZED)
   yield
   jax.config.update(name, before)
+
+
+_signals = {
+  number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+}
+_excepthook = sys.excepthook
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _handlers():
+  """Those that were there before a script was imported, which replaces them.
+
+  With a script's own a test that stops a training ends its worker.
+  """
+  for number, handler in _signals.items():
+    signal.signal(number, handler)
+  sys.excepthook = _excepthook
 
 
 @pytest.fixture(scope='module', autouse=True)

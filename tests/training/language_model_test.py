@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from listcoupling import interrupts
 from listcoupling.models import pretrained
 from listcoupling.training import language_model, losses
 from tests import statistics
@@ -121,6 +122,7 @@ def test_a_stop_before_the_first_checkpoint_loses_nothing(
 ):
   config, _, result = run
   keep = language_model.run_folder.stopping
+  assert signal.getsignal(signal.SIGINT) != interrupts.leave  # of a script
 
   @contextlib.contextmanager
   def stopped_after_7(manager, mesh):
